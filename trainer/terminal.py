@@ -57,7 +57,8 @@ def show_evaluation(console: Console, record: EvaluationRecord) -> None:
         console.print(
             f"of {proof.holdout_messages} held-out messages {proof.copies} are copies of the "
             f"{proof.seen_messages} that the adapter was trained or chosen on, and "
-            f"{proof.near_copies} near-copies (Jaccard {proof.similarity:g})\n",
+            f"{proof.near_copies} near-copies (Jaccard {proof.similarity:g}); {proof.same_ids} "
+            "others have the id of one\n",
             soft_wrap=True,
         )
     console.print(_labels(record))

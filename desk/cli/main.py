@@ -288,12 +288,15 @@ def taxonomy(
     from desk.clock import now_ms
     from desk.service.upkeep import change_taxonomy
     from worker.contract.assignments import split_assignment
+    from worker.contract.taxonomy import label_name
 
     settings = load(config, sets).settings
-    pairs = dict(
-        split_assignment(text, "--map", form="old=new", needs_value=True, error=SettingsError)
-        for text in mapping or ()
-    )
+    pairs = {}
+    for text in mapping or ():
+        old, new = split_assignment(
+            text, "--map", form="old=new", needs_value=True, error=SettingsError
+        )
+        pairs[label_name(old)] = label_name(new)
     database = open_database(settings)
     try:
         counts = change_taxonomy(database, read_taxonomy(settings), pairs, now_ms)

@@ -45,7 +45,8 @@ class EvaluatedDataset(DatasetName):
 class DisjointProof(Record):
     """What was compared to show that a hold-out is unseen: two datasets and the hold-out's file by
     digest, how many messages each side had, and how many of the hold-out's are copies of messages
-    that were trained or chosen on, or near to one (Jaccard index of at least ``similarity``)."""
+    that were trained or chosen on, or near to one (Jaccard index of at least ``similarity``), or
+    neither and have the id of one. Each counts once."""
 
     trained_on: str
     evaluated_on: str
@@ -55,6 +56,19 @@ class DisjointProof(Record):
     holdout_messages: int
     copies: int
     near_copies: int
+    same_ids: int
+
+    @property
+    def shared(self) -> int:
+        """Held-out messages that were seen, in whatever form."""
+        return self.copies + self.near_copies + self.same_ids
+
+    def describe(self) -> str:
+        """Say which they are."""
+        return (
+            f"{self.copies} copies, {self.near_copies} near-copies, {self.same_ids} more by their "
+            "ids"
+        )
 
 
 class OutsideLabels(Record):

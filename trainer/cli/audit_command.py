@@ -55,7 +55,8 @@ def audit_sample(
     console = make_console(as_json=as_json)
     with outcomes():
         from trainer.dataset.folder import count_openings, open_dataset
-        from trainer.evaluation.audit import NO_LABEL, draw_sample
+        from trainer.evaluation.audit import draw_sample
+        from worker.contract.taxonomy import NO_LABEL
 
         opened = open_dataset(dataset)
         folder = dataset.resolve()

@@ -89,7 +89,11 @@ SourceColumn = Annotated[
     ),
 ]
 Encoding = Annotated[
-    str, typer.Option(help="Encoding of text files; a byte that does not fit is an error.")
+    str,
+    typer.Option(
+        help="Encoding of exports, and of decisions and label maps that are not UTF-8; a byte that "
+        "does not fit is an error."
+    ),
 ]
 Delimiter = Annotated[
     str | None, typer.Option(help="Delimiter of CSV files [default: found in the header].")

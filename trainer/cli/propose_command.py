@@ -47,6 +47,15 @@ Messages = Annotated[
         "desk's export. Repeatable.",
     ),
 ]
+Names = Annotated[
+    str | None,
+    typer.Option(
+        "--redact-names",
+        metavar="MODEL",
+        help="Where names in the dataset were redacted: the model that did it (prepare "
+        "--redact-names), for those in new messages.",
+    ),
+]
 CurrentBase = Annotated[
     Path | None,
     typer.Option(metavar="DIR", help="Base of the adapter in service [default: --base]."),
@@ -82,6 +91,7 @@ def propose(
     current_base: CurrentBase = None,
     decisions: Decisions = None,
     messages: Messages = None,
+    redact_names: Names = None,
     sets: Sets = None,
     gate: Gate = None,
     gate_sets: GateSets = None,
@@ -93,7 +103,8 @@ def propose(
     """Make the next adapter of what people decided, and ask whether to publish it as a canary.
 
     Decisions since the dataset of the adapter in service become a new version of it: its hold-out
-    stays and gains only messages that were drawn at random; near-duplicates never cross. Then:
+    stays and gains only messages that were drawn at random; copies and near-duplicates never cross.
+    New messages are cleaned as the dataset's were. Then:
     train, evaluate both adapters on the hold-out of the dataset before, on what an audit said of
     it, and on the grown one, ask the gate, and write proposal.json and proposal.html with the
     reasons for and against. The answer may be: as good, so not worth it; or: worse, so refused.
@@ -144,6 +155,7 @@ def propose(
             least_decisions=least_decisions,
             current_base=current_base or settings.base,
             device=device,
+            redact_names=redact_names,
         )
         _make(request, console, as_json=as_json)
 

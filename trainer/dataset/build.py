@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer.dataset.by_time import latest_first, refuse_mixed
-from trainer.dataset.clean import Redact, clean, refuse_bad
+from trainer.dataset.clean import Cleaner, clean, make_cleaner, refuse_bad
 from trainer.dataset.decisions import Applied, Decision, apply_decisions, read_decisions
 from trainer.dataset.dedupe import (
     Conflict,
@@ -29,16 +29,14 @@ from trainer.dataset.labels import (
     refuse_small,
     refuse_unknown,
 )
-from trainer.dataset.mails import OWN, Phrases
 from trainer.dataset.near_duplicates import NearGroups, group_near
 from trainer.dataset.readers import Source, read_source
-from trainer.dataset.settings import MailPhrases, PrepareSettings, SplitBy
+from trainer.dataset.settings import PrepareSettings, SplitBy
 from trainer.dataset.split import Split, check_shares, check_split, split_rows
 from trainer.dataset.split_record import describe_split
-from trainer.errors import BadInput
+from trainer.dataset.together import unite_copies
 from worker.contract import Taxonomy
 from worker.contract.digest import sha256_file
-from worker.contract.redact import REDACTION, redact_personal_data
 from worker.contract.text import NORMALIZATION, normalize
 
 _ROWS_AT_ONCE = 4096
@@ -67,8 +65,7 @@ class Prepared:
     holdout_source: Source | None
     applied: Applied
     origins: dict[str, LabelOrigin]
-    redaction: str | None
-    names_redaction: dict[str, Any] | None
+    cleaner: Cleaner
     counts: dict[str, Any]
     examples: dict[str, Any]
     files: dict[str, Any]
@@ -86,10 +83,10 @@ def build(settings: PrepareSettings, on_progress: OnProgress = _unreported) -> P
     check_split(settings)
     decisions, undecided = _read_decisions(settings, taxonomy)
     rows, sources = _read(settings, taxonomy, on_progress)
-    redaction = _load_redaction(settings)
+    cleaner = make_cleaner(settings)
     rows_read = len(rows)
     originals = _originals(rows, decisions)
-    cleaning = _clean(rows, settings, redaction, on_progress)
+    cleaning = _clean(rows, settings, cleaner, on_progress)
     firsts = number_copies(rows)
     usable, applied = rows, apply_decisions(rows, originals, decisions)
     refuse_unknown(applied.rows, taxonomy.names)
@@ -104,7 +101,7 @@ def build(settings: PrepareSettings, on_progress: OnProgress = _unreported) -> P
     refuse_small(deduped.rows, taxonomy, settings.minimum_per_label)
 
     near = _group_near(firsts, settings, on_progress)
-    clusters = near.clusters
+    clusters = unite_copies(near.clusters, ((row.key, row.message) for row in usable))
     split = split_rows(usable, clusters, given_keys, settings)
     filled = fill_splits(deduped.rows, held.rows, split, clusters, settings)
     refuse_absent(
@@ -133,8 +130,7 @@ def build(settings: PrepareSettings, on_progress: OnProgress = _unreported) -> P
             for row in rows_
             if row.origin and LabelOrigin(*row.origin) != EXPORT
         },
-        redaction=redaction.rules,
-        names_redaction=redaction.names,
+        cleaner=cleaner,
         counts={
             "rows_read": rows_read,
             **cleaning,
@@ -180,7 +176,8 @@ def _read(
         tick(1)
     rows = sorted(complete_ids(rows), key=lambda row: row.id)
     if settings.label_map:
-        rows = map_labels(rows, read_label_map(settings.label_map, taxonomy.names))
+        table = read_label_map(settings.label_map, taxonomy.names, settings.encoding)
+        rows = map_labels(rows, table)
     if settings.split is SplitBy.TIME:
         refuse_mixed(rows)
         rows = latest_first(rows)
@@ -188,25 +185,17 @@ def _read(
 
 
 def _clean(
-    rows: list[Row], settings: PrepareSettings, redaction: _Redaction, on_progress: OnProgress
+    rows: list[Row], settings: PrepareSettings, cleaner: Cleaner, on_progress: OnProgress
 ) -> dict[str, Any]:
     """Clean the rows in place, some at a time: an export and its clean copy are never there at
     once. Return the counts."""
-    phrases, library = _load_phrases(settings)
     tick = on_progress("clean", len(rows))
     counts: dict[str, Counter[str]] = {"changed": Counter(), "redacted": Counter()}
     refused: Counter[str] = Counter()
     left_whole = kept = 0
     for start in range(0, len(rows), _ROWS_AT_ONCE):
         raw = rows[start : start + _ROWS_AT_ONCE]
-        cleaned = clean(
-            raw,
-            quotes=settings.strip_quotes,
-            signatures=settings.strip_signatures,
-            phrases=phrases,
-            redact=redaction.redact,
-            tick=tick,
-        )
+        cleaned = clean(raw, cleaner, tick=tick)
         usable, some = refuse_bad(cleaned.rows, raw, settings)
         rows[kept : kept + len(usable)] = usable
         kept += len(usable)
@@ -221,7 +210,6 @@ def _clean(
             "rules": NORMALIZATION,
             **counts["changed"],
             "left_whole": left_whole,
-            **({"phrases": library} if library else {}),
         },
         "redacted": dict(counts["redacted"]),
     }
@@ -232,7 +220,7 @@ def _read_decisions(settings: PrepareSettings, taxonomy: Taxonomy) -> tuple[list
     decisions = []
     undecided = 0
     for path in settings.decisions:
-        some, still_open = read_decisions(path, taxonomy.names)
+        some, still_open = read_decisions(path, taxonomy.names, settings.encoding)
         decisions += some
         undecided += still_open
     return decisions, undecided
@@ -272,45 +260,6 @@ def _count_copies(
         ),
         "near": near,
     }
-
-
-@dataclass(frozen=True, slots=True)
-class _Redaction:
-    """``rules`` names those that serving applies too, ``names`` (JSON) says what redacts names."""
-
-    redact: Redact | None = None
-    rules: str | None = None
-    names: dict[str, Any] | None = None
-
-
-def _load_redaction(settings: PrepareSettings) -> _Redaction:
-    """Return what redacts, serving's rules first: a name within an address is part of that."""
-    if not settings.redact_names:
-        rules = REDACTION if settings.redact else None
-        return _Redaction(redact_personal_data if settings.redact else None, rules)
-    from trainer.dataset.names import load_names
-
-    names = load_names(settings.redact_names)
-
-    def redact(text: str) -> tuple[str, dict[str, int]]:
-        text, found = redact_personal_data(text) if settings.redact else (text, {})
-        text, count = names.redact(text)
-        return text, found | ({"name": count} if count else {})
-
-    return _Redaction(redact, REDACTION if settings.redact else None, names.facts)
-
-
-def _load_phrases(settings: PrepareSettings) -> tuple[Phrases, str | None]:
-    """Return the phrases, and the name of the library that they are of."""
-    if settings.mail_phrases is MailPhrases.OWN:
-        return OWN, None
-    if not (settings.strip_quotes or settings.strip_signatures):
-        raise BadInput(
-            "--mail-phrases library has no part without --strip-quotes or --strip-signatures"
-        )
-    from trainer.dataset.mail_library import load_phrases
-
-    return load_phrases()
 
 
 def _describe_files(settings: PrepareSettings) -> dict[str, Any]:

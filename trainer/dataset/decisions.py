@@ -15,9 +15,10 @@ from pathlib import Path
 
 from trainer.dataset.folder import Row
 from trainer.dataset.labels import suggest_label
-from trainer.dataset.text_files import parse_csv, read_text
+from trainer.dataset.text_files import parse_csv, read_edited
 from trainer.errors import BadInput
 from worker.contract.circle import Answer, LabelSource, parse_answer
+from worker.contract.taxonomy import label_name
 from worker.contract.text import message_sha256
 
 IDENTITY = ("id", "message_sha256")
@@ -98,16 +99,18 @@ def guard(text: str) -> str:
     return f"'{text}" if text.startswith(_FORMULA) else text
 
 
-def read_decisions(path: Path, known: Sequence[str]) -> tuple[list[Decision], int]:
+def read_decisions(
+    path: Path, known: Sequence[str], encoding: str | None = None
+) -> tuple[list[Decision], int]:
     """Read a queue: a CSV file with the columns ``id, message_sha256, decision`` and, where
     somebody filled them, ``new_label, note, decided_by``, and those of ``worker.contract.circle``.
     Other columns are passed over, and so are lines that are one person's opinion and not the
-    outcome.
+    outcome. ``encoding`` is the export's, for a file that is not UTF-8.
 
     Return the decisions and how many rows are undecided. Raises BadInput with the line of an
     unknown word or label.
     """
-    _, header, records = parse_csv(read_text(path), path.name, columns=_COLUMNS)
+    _, header, records = parse_csv(read_edited(path, encoding), path.name, columns=_COLUMNS)
     missing = [name for name in _NEEDED if name not in header]
     if missing:
         raise BadInput(f"{path.name}: no column {missing[0]!r}: a queue has {', '.join(_COLUMNS)}")
@@ -181,7 +184,7 @@ def _outcome(decision: Decision, row: Row) -> str | None:
 
 def _decision(cells: Mapping[str, str], where: str, known: Collection[str]) -> Decision:
     word = cells["decision"].strip().casefold()
-    new_label = cells.get("new_label", "").strip()
+    new_label = label_name(cells.get("new_label", ""))
     if word not in WORDS:
         raise BadInput(
             f"{where}: unknown decision {word!r}: use {', '.join(WORDS)}, or leave it empty"

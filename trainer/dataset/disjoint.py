@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from trainer.artifacts.evaluation import DisjointProof
+from trainer.dataset.clean import canonical, cleaning_of
 from trainer.dataset.folder import Dataset, Example
 from trainer.dataset.near_duplicates import near_pairs, shingles
 from trainer.errors import BadInput
@@ -19,26 +20,27 @@ def verify_disjoint(
     dataset: the training messages, and validation, by which its epoch, temperature and thresholds
     were chosen.
 
-    Near is what ``prepare`` calls so by default (``SIMILARITY``). Where one of the datasets was
-    redacted, both are compared as redacted. Raises BadInput where names were redacted in one of
-    them alone: those of the other cannot be hidden here, and a copy would look new. The proof
-    holds digests and counts, no text; it is the reader's to judge.
+    A copy has the same text or the same canonical text. Near-copies are those of ``prepare`` by
+    default (``SIMILARITY``); where one of the datasets was redacted, both are compared as redacted.
+    A message that is neither may be an edited one that kept its id, so ids are compared too. Raises
+    BadInput as ``refuse_unlike``. The proof holds digests and counts, no text; the reader judges.
     """
-    if bool(trained_on.record.get("names_redaction")) != bool(
-        evaluated_on.record.get("names_redaction")
-    ):
-        raise BadInput(
-            f"{evaluated_on.directory} and {trained_on.directory}: names were redacted in one of "
-            "the two datasets alone, so that copies cannot be told: prepare both alike"
-        )
+    refuse_unlike(trained_on, evaluated_on)
     redacted = bool(trained_on.redaction or evaluated_on.redaction)
-    seen = _keys((*trained_on.train, *trained_on.validation), redacted=redacted)
+    known = (*trained_on.train, *trained_on.validation)
+    seen = _keys(known, redacted=redacted)
     held = _keys(holdout, redacted=redacted)
-    known = set(seen)
-    fresh = [key for key in held if key not in known]
+    texts, forms = set(seen), {canonical(example.message) for example in known}
+    fresh = [
+        at
+        for at, example in enumerate(holdout)
+        if held[at] not in texts and canonical(example.message) not in forms
+    ]
     pairs = near_pairs(
-        [shingles(key) for key in fresh], [shingles(key) for key in seen], SIMILARITY, most=1
+        [shingles(held[at]) for at in fresh], [shingles(key) for key in seen], SIMILARITY, most=1
     )
+    near = {fresh[place] for place, _, _ in pairs}
+    ids = {example.id for example in known}
     return DisjointProof(
         trained_on=trained_on.digest,
         evaluated_on=evaluated_on.digest,
@@ -47,8 +49,25 @@ def verify_disjoint(
         seen_messages=len(seen),
         holdout_messages=len(held),
         copies=len(held) - len(fresh),
-        near_copies=sum(1 for _ in pairs),
+        near_copies=len(near),
+        same_ids=sum(holdout[at].id in ids for at in fresh if at not in near),
     )
+
+
+def refuse_unlike(trained_on: Dataset, evaluated_on: Dataset) -> None:
+    """Raise BadInput where the two datasets were cleaned differently: a copy would look new.
+
+    Unequal redaction of mail addresses and numbers is allowed: its rules can be applied afterwards.
+    Names need a model, and what was stripped from one dataset is lost there.
+    """
+    one, other = cleaning_of(trained_on), cleaning_of(evaluated_on)
+    differ = [name for name in one if one[name] != other[name]]
+    if differ:
+        raise BadInput(
+            f"{evaluated_on.directory} and {trained_on.directory}: were cleaned differently "
+            f"({', '.join(differ)}), so copies cannot be recognized: prepare both with the same "
+            "--strip-quotes, --strip-signatures, --mail-phrases and --redact-names"
+        )
 
 
 def _keys(examples: Sequence[Example], *, redacted: bool) -> list[str]:

@@ -14,17 +14,19 @@ from pathlib import Path
 from typing import Any
 
 from trainer.dataset.folder import HOLDOUT, Example, Row
-from trainer.dataset.text_files import read_text
+from trainer.dataset.text_files import read_edited
 from trainer.errors import BadInput
 from worker.contract import Taxonomy
+from worker.contract.taxonomy import label_name
 
 
-def read_label_map(path: Path, known: Sequence[str]) -> dict[str, str]:
-    """Read raw label -> taxonomy label from TOML, JSON, or a CSV of two columns without a header.
+def read_label_map(path: Path, known: Sequence[str], encoding: str | None = None) -> dict[str, str]:
+    """Read raw label -> taxonomy label from TOML, JSON, or a CSV of two columns without a header,
+    both in the form of ``label_name``. ``encoding`` is the export's, for a file that is not UTF-8.
 
     Raises BadInput when a target is not in the taxonomy.
     """
-    text = read_text(path)
+    text = read_edited(path, encoding)
     try:
         table: Any = _PARSERS[path.suffix.casefold()](text)
     except KeyError as error:
@@ -33,13 +35,14 @@ def read_label_map(path: Path, known: Sequence[str]) -> dict[str, str]:
         raise BadInput(f"{path.name}: cannot read the label map: {error}") from error
     if not isinstance(table, dict) or not all(isinstance(target, str) for target in table.values()):
         raise BadInput(f'{path.name}: a label map is lines of "raw label" = "taxonomy label"')
-    for raw, target in table.items():
+    named = {label_name(raw): label_name(target) for raw, target in table.items()}
+    for raw, target in named.items():
         if target not in known:
             raise BadInput(
                 f"{path.name}: {raw!r} maps to the unknown label {target!r}"
                 f"{suggest_label(target, known)}"
             )
-    return table
+    return named
 
 
 def map_labels(rows: Iterable[Row], table: Mapping[str, str]) -> list[Row]:

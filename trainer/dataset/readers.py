@@ -19,6 +19,7 @@ from trainer.dataset.xlsx import read_sheet
 from trainer.errors import BadInput
 from worker.contract.circle import LabelSource
 from worker.contract.digest import sha256_file, sha256_json
+from worker.contract.taxonomy import label_name
 
 FORMATS = {
     ".csv": "csv",
@@ -90,24 +91,28 @@ def read_csv(
 def read_jsonl(
     path: Path, wanted: ColumnNames, *, encoding: str = "utf-8"
 ) -> tuple[list[Row], ChosenColumns]:
-    """Read a JSON Lines file; the first object's keys decide the columns. Raises BadInput with
-    the line at fault."""
-    rows: list[Row] = []
-    chosen: ChosenColumns | None = None
+    """Read a JSON Lines file; the keys of all objects decide the columns, since exports leave out
+    what a row does not have. Raises BadInput with the line at fault."""
     # Not splitlines: it also splits at the line separators that JSON strings may hold raw.
-    for number, line in enumerate(read_text(path, encoding).split("\n"), start=1):
-        if not line.strip():
-            continue
-        where = f"{path.name}:{number}"
+    lines = [
+        (f"{path.name}:{number}", line)
+        for number, line in enumerate(read_text(path, encoding).split("\n"), start=1)
+        if line.strip()
+    ]
+    # Read twice: all parsed objects at once would take several times the file's size.
+    keys: dict[str, None] = {}
+    for where, line in lines:
+        keys.update(dict.fromkeys(_json_object(line, where)))
+    if not lines:
+        raise BadInput(f"{path.name}: the file is empty")
+    chosen = choose_columns(wanted, list(keys), path.name)
+    rows: list[Row] = []
+    for where, line in lines:
         record = _json_object(line, where)
-        if chosen is None:
-            chosen = choose_columns(wanted, list(record), where)
         for field, column in (("message", chosen.message), ("label", chosen.label)):
             if column not in record:
                 raise BadInput(f"{where}: no {column!r} ({field}) in this object")
         rows.append(_row(record, chosen, where))
-    if chosen is None:
-        raise BadInput(f"{path.name}: the file is empty")
     return rows, chosen
 
 
@@ -177,8 +182,8 @@ def _row(record: Mapping[str, Any], chosen: ChosenColumns, where: str) -> Row:
         id=_label_text(record, chosen.id, where),
         message=_message_text(record, chosen.message, where),
         # One string for all rows of a label: there are a million rows and twenty labels.
-        label=intern(_label_text(record, chosen.label, where)),
-        sublabel=_label_text(record, chosen.sublabel, where) or None,
+        label=intern(label_name(_label_text(record, chosen.label, where))),
+        sublabel=label_name(_label_text(record, chosen.sublabel, where)) or None,
         where=where,
         time=read_time(record.get(chosen.time), chosen.time, where) if chosen.time else None,
         group=_label_text(record, chosen.group, where),

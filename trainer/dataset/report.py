@@ -140,7 +140,7 @@ def _cleaning(record: Mapping[str, Any]) -> Iterator[str]:
     for name, key in (("quotes", "quotes stripped"), ("signatures", "signature stripped")):
         if name in stripped:
             yield f"- {key.capitalize()} from {cleaned.get(key, 0):,} messages."
-    if phrases := cleaned.get("phrases"):
+    if phrases := record.get("mail_phrases"):
         yield f"- Phrases of further languages by {phrases}."
     if stripped:
         yield (
@@ -177,7 +177,8 @@ def _duplicates(record: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     yield (
         f"- {near['messages']:,} messages are near-duplicates of another (similarity "
-        f"{record['settings']['similarity']} or more), in {near['clusters']:,} clusters; the "
+        f"{record['settings']['similarity']} or more, or the same without signature, quotation and "
+        f"personal data), in {near['clusters']:,} clusters; the "
         f"largest holds {max(map(int, near['sizes']), default=0):,}."
     )
     yield from _named(examples["largest_clusters"])

@@ -88,6 +88,11 @@ def tell_split(manifest: Mapping[str, Any]) -> Iterator[str]:
         )
     for name, counted in record.get("languages", {}).items():
         yield f"Language {name}: " + ", ".join(f"{n:,} {side}" for side, n in counted.items()) + "."
+    if added := record.get("added"):
+        yield (
+            f"{added:,} messages were added by decisions since then: times and languages are those "
+            "of the others."
+        )
     for name, sides in missing_languages(record):
         total = sum(record["languages"][name].values())
         consequence = "cannot be learnt" if TRAIN in sides else "is not judged there"

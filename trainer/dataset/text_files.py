@@ -13,12 +13,15 @@ from trainer.errors import BadInput
 _DELIMITERS = (",", ";", "\t", "|")
 # The csv module refuses fields of more than 128 KiB; a long message is judged later, by name.
 _FIELD_LIMIT = 2**31 - 1
+_NAME_IT = "name the right --encoding (often cp1252 or utf-16), or save the file as UTF-8"
+_SAVE_IT = "save it as UTF-8 (in a spreadsheet: CSV UTF-8)"
 
 
-def read_text(path: Path, encoding: str = "utf-8") -> str:
+def read_text(path: Path, encoding: str = "utf-8", *, remedy: str = _NAME_IT) -> str:
     """Read a whole file; a byte order mark is dropped, line ends stay as they are.
 
-    Raises BadInput with the byte offset and the line when a byte does not fit the encoding.
+    Raises BadInput with the byte offset and the line when a byte does not fit the encoding, and
+    what to do (``remedy``).
     """
     data = read_bytes(path)
     try:
@@ -29,10 +32,24 @@ def read_text(path: Path, encoding: str = "utf-8") -> str:
         line = data.count(b"\n", 0, error.start) + 1
         raise BadInput(
             f"{path.name}:{line}: byte {error.start} (0x{data[error.start]:02x}) is not "
-            f"{encoding}: name the right --encoding (often cp1252 or utf-16), or save the file "
-            "as UTF-8"
+            f"{encoding}: {remedy}"
         ) from error
     return text.removeprefix("\ufeff")
+
+
+def read_edited(path: Path, encoding: str | None = None) -> str:
+    """Read a file that this program wrote in UTF-8 and that a person has edited since: where it is
+    no longer UTF-8, in ``encoding``, that of the export (None: the command has none). Raises
+    BadInput as ``read_text``."""
+    remedy = _SAVE_IT
+    if encoding is not None:
+        remedy += "; --encoding helps only if the export has that encoding too"
+    try:
+        return read_text(path, remedy=remedy)
+    except BadInput:
+        if encoding is None or encoding.casefold() in {"utf-8", "utf8"}:
+            raise
+        return read_text(path, encoding)
 
 
 def read_bytes(path: Path) -> bytes:

@@ -14,6 +14,7 @@ from typing import Any
 from trainer.artifacts.files import PRIVATE
 from trainer.dataset.build import Prepared
 from trainer.dataset.by_time import NEAR_HOLDOUT
+from trainer.dataset.clean import describe_cleaning
 from trainer.dataset.decisions import BY_HAND, IDENTITY, guard, write_review_csv
 from trainer.dataset.folder import (
     HOLDOUT,
@@ -64,7 +65,7 @@ def write_prepared(prepared: Prepared, settings: PrepareSettings) -> Dataset:
             name=settings.name or prepared.taxonomy.name,
             taxonomy=prepared.taxonomy,
             splits=prepared.splits,
-            redaction=prepared.redaction,
+            redaction=prepared.cleaner.redaction,
             openings=earlier_openings(settings.out, holdout_texts, settings.earlier),
             sources=[_describe(source) for source in prepared.sources],
             holdout_source=(
@@ -72,7 +73,11 @@ def write_prepared(prepared: Prepared, settings: PrepareSettings) -> Dataset:
             ),
             settings=settings.describe(),
             **({"split": prepared.split} if prepared.split else {}),
-            **_named(prepared),
+            **describe_cleaning(
+                prepared.splits,
+                library=prepared.cleaner.library,
+                names=prepared.cleaner.names.facts if prepared.cleaner.names else None,
+            ),
             **_sourced(prepared),
             label_map=prepared.files.get("label_map"),
             decisions={
@@ -86,20 +91,6 @@ def write_prepared(prepared: Prepared, settings: PrepareSettings) -> Dataset:
         text = render_report(dataset.record, dataset.digest)
         write_atomically(directory / REPORT, text.encode("utf-8"))
     return replace(dataset, directory=settings.out)
-
-
-def _named(prepared: Prepared) -> dict[str, Any]:
-    """Return the manifest's ``names_redaction``, where there was one: by what, and how many of all
-    messages hold a mark that serving does not put there."""
-    if prepared.names_redaction is None:
-        return {}
-    examples = [example for split in SPLITS for example in prepared.splits[split]]
-    marked = sum(prepared.names_redaction["mark"] in example.message for example in examples)
-    return {
-        "names_redaction": {
-            **prepared.names_redaction, "messages": len(examples), "marked": marked,
-        }
-    }  # fmt: skip
 
 
 def _sourced(prepared: Prepared) -> dict[str, Any]:

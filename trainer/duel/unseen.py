@@ -35,10 +35,10 @@ def verify_unseen(
 ) -> DisjointProof:
     """Return the proof. Raises BadInput where the hold-out shares messages with the training."""
     proof = verify_disjoint(trained_on, dataset, holdout)
-    if shared := proof.copies + proof.near_copies:
+    if proof.shared:
         raise BadInput(
-            f"{dataset.directory}: {shared} of its {proof.holdout_messages} held-out messages are "
-            f"among those the adapter was trained on ({proof.copies} copies, {proof.near_copies} "
-            "near-copies): a duel on them proves nothing; duel on the adapter's own dataset"
+            f"{dataset.directory}: {proof.shared} of its {proof.holdout_messages} held-out "
+            f"messages are among those the adapter was trained on ({proof.describe()}): a duel on "
+            "them proves nothing; duel on the adapter's own dataset"
         )
     return proof

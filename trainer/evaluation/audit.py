@@ -19,16 +19,14 @@ from trainer.dataset.decisions import guard, write_review_csv
 from trainer.dataset.folder import Dataset, Example, open_holdout
 from trainer.dataset.labels import suggest_label
 from trainer.dataset.split import shuffle_key
-from trainer.dataset.text_files import parse_csv, read_text
+from trainer.dataset.text_files import parse_csv, read_edited
 from trainer.errors import BadInput
 from trainer.evaluation.verify import verify_evaluation
 from trainer.statistics.audit import corrected_accuracy, label_error_rate, sample_size
 from worker.contract.circle import read_answers
 from worker.contract.digest import write_atomically
+from worker.contract.taxonomy import NO_LABEL, label_name
 from worker.contract.timestamps import rfc3339_now
-
-NO_LABEL = "none"
-"""What a person writes where no label of the taxonomy fits."""
 
 _COLUMNS = ("id", "sample", "message", "true_label", "note", "decided_by")
 _NEEDED = ("id", "sample", "true_label")
@@ -136,7 +134,7 @@ def _read_sample(
     path: Path, evaluation: EvaluationRecord, ids: Sequence[str]
 ) -> tuple[dict[str, str | None], int]:
     """Return id -> true label (None: no label fits), and the seed."""
-    top, header, records = parse_csv(read_text(path), path.name, columns=(*_NEEDED, "decision"))
+    top, header, records = parse_csv(read_edited(path), path.name, columns=(*_NEEDED, "decision"))
     if "decision" in header:
         return _read_answers(path, evaluation, ids)
     missing = [name for name in _NEEDED if name not in header]
@@ -155,7 +153,7 @@ def _read_sample(
             raise BadInput(f"{where}: {id_!r} occurs twice: keep one")
         if not row["true_label"].strip():
             undecided.append(where)
-        truth[id_] = _label(row["true_label"].strip(), evaluation.labels, where)
+        truth[id_] = read_true_label(row["true_label"], evaluation.labels, where)
         names.add(row["sample"].strip())
     seed = _check_sample(path, names, evaluation, ids, set(truth))
     if undecided:
@@ -180,14 +178,16 @@ def _read_answers(
     if not found:
         raise BadInput(f"{path.name}: no decision in it is of an audit: export the audit's project")
     truth = {
-        answer.id: _label(answer.new_label or NO_LABEL, evaluation.labels, path.name)
+        answer.id: read_true_label(answer.new_label or NO_LABEL, evaluation.labels, path.name)
         for answer in found
     }
     names = {answer.batch or "" for answer in found}
     return truth, _check_sample(path, names, evaluation, ids, set(truth))
 
 
-def _label(written: str, labels: Sequence[str], where: str) -> str | None:
+def read_true_label(written: str, labels: Sequence[str], where: str) -> str | None:
+    """Return the label that was written in a cell; None: no label fits. Raises BadInput."""
+    written = label_name(written)
     if written in labels:
         return written
     if written.casefold() in {"", NO_LABEL}:

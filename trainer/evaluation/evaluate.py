@@ -27,7 +27,7 @@ from trainer.artifacts.evaluation import (
 )
 from trainer.artifacts.files import check_target, fresh_folder
 from trainer.artifacts.training import TRAINING
-from trainer.dataset.disjoint import verify_disjoint
+from trainer.dataset.disjoint import refuse_unlike, verify_disjoint
 from trainer.dataset.folder import Dataset, count_openings, open_dataset, open_holdout
 from trainer.errors import BadInput
 from trainer.evaluation.engines import (
@@ -149,7 +149,7 @@ def evaluate_adapter(request: EvaluationRequest, console: Console) -> Evaluation
 
 def open_trained_on(folder: Path | None, manifest: Manifest, dataset: Dataset) -> Dataset | None:
     """Return the dataset that the adapter was trained on, None where that is ``dataset`` itself or
-    was not named. Raises BadInput where the folder named is another one."""
+    was not named. Raises BadInput where the folder named is another one, or cannot be compared."""
     own = manifest.data.get("digest")
     if folder is None or own == dataset.digest:
         return None
@@ -159,6 +159,7 @@ def open_trained_on(folder: Path | None, manifest: Manifest, dataset: Dataset) -
             f"--trained-on {folder}: is dataset {trained_on.digest[:12]}…, and the "
             f"adapter was trained on {str(own)[:12]}…: name that one's folder"
         )
+    refuse_unlike(trained_on, dataset)
     return trained_on
 
 

@@ -14,6 +14,7 @@ from trainer.evaluation.engines import ScoresByKey, read_table
 from trainer.evaluation.outputs import outputs_of
 from worker.contract import Manifest, Probe, review_reasons
 from worker.contract.probes import ProbeFile
+from worker.contract.taxonomy import label_name
 
 
 def read_written(path: Path, labels: Sequence[str]) -> tuple[Example, ...]:
@@ -21,7 +22,7 @@ def read_written(path: Path, labels: Sequence[str]) -> tuple[Example, ...]:
     ``label``. Raises BadInput with file and line; the message is not in it."""
     found: dict[str, Example] = {}
     for number, row in read_table(path):
-        message, label = _text(row, "message"), _text(row, "label")
+        message, label = _text(row, "message"), label_name(_text(row, "label"))
         if not message or not label:
             raise BadInput(f"{path}: line {number} has no text in 'message' or no 'label'")
         if label not in labels:

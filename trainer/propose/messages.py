@@ -10,6 +10,7 @@ from typing import Any
 
 from trainer.errors import BadInput
 from worker.contract.circle import Answer, read_answers, read_tasks
+from worker.contract.taxonomy import label_name
 from worker.contract.text import message_sha256
 
 
@@ -73,7 +74,7 @@ def _of_export(path: Path) -> Iterable[Message]:
         try:
             record: dict[str, Any] = json.loads(line)
             text: str = record["message"] + ""
-            label: str = (record.get("label") or "") + ""
+            label = label_name((record.get("label") or "") + "")
             yield Message(str(record["id"]), text, label or None)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise BadInput(

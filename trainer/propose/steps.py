@@ -63,7 +63,7 @@ class Request:
     """What a proposal is made of. ``datasets`` are folders of datasets, or of earlier proposals
     with theirs, among which the one of the adapter in service is. ``recipe`` names the new
     version's folder and the run's; ``current_base`` is the base of the adapter in service, where it
-    needs another one."""
+    needs another one; ``redact_names`` the model by which names in the dataset were redacted."""
 
     store: Path
     datasets: tuple[Path, ...]
@@ -76,6 +76,7 @@ class Request:
     least_decisions: int
     current_base: Path | None
     device: str = "auto"
+    redact_names: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +217,8 @@ def _version(request: Request, base: Dataset, console: Console) -> Dataset:
             shutil.rmtree(leftover)
         outcomes = read_outcomes(request.decisions)
         _refuse_few(len(outcomes), request.least_decisions)
-        make_version(base, outcomes, read_new_messages(request.messages), target)
+        messages = read_new_messages(request.messages)
+        make_version(base, outcomes, messages, target, names=request.redact_names)
     new = open_dataset(target)
     changes = new.record["version"]["changes"]
     _refuse_few(sum(changes.get(name, 0) for name in APPLIED), request.least_decisions)

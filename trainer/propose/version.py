@@ -8,8 +8,10 @@ The rule, which the manifest repeats:
 - A message that was chosen because a model doubted it is learnt and never held out: a hold-out of
   hard messages would measure nothing that serving meets. One that was drawn at random (an audit) is
   held out, or validates, by its digest, with the shares that the dataset was split by.
-- Near-duplicates never cross: what is near to a held-out message is left out, what is near to a
-  validation or training message joins it, and new messages that are near each other go together.
+- New messages are cleaned as the dataset's were, names too, so that those it holds are recognized.
+- Copies and near-duplicates never cross: what is near to a held-out message, or has its id, is left
+  out, what is so to a validation or training message joins it, and new messages that are near each
+  other go together.
 """
 
 from __future__ import annotations
@@ -20,6 +22,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from trainer.dataset.clean import (
+    Cleaner,
+    cleaner_of,
+    cleaning_of,
+    describe_cleaning,
+    describe_names,
+)
 from trainer.dataset.folder import (
     HOLDOUT,
     SPLITS,
@@ -41,14 +50,14 @@ from trainer.dataset.label_sources import (
 from trainer.dataset.near_duplicates import near_clusters
 from trainer.dataset.openings import earlier_openings
 from trainer.dataset.split import shuffle_key
+from trainer.dataset.together import unite_copies
 from trainer.dataset.write import building
 from trainer.errors import BadInput
 from trainer.propose.messages import Message
 from trainer.similarity import SIMILARITY
 from worker.contract.circle import Answer
 from worker.contract.digest import sha256_bytes, write_atomically
-from worker.contract.redact import redact_personal_data
-from worker.contract.text import message_sha256, normalize
+from worker.contract.text import message_sha256
 
 RULE = "version/1"
 """Name of the rule above."""
@@ -83,13 +92,16 @@ def make_version(
     messages: Mapping[str, Message],
     out: Path,
     *,
+    names: str | None = None,
     seed: int = 0,
 ) -> Dataset:
     """Write the new version into ``out``, whole or not at all, and return it.
 
-    ``outcomes`` and ``messages`` are by the message's digest. The hold-out's opening is counted.
-    The same decisions give the same dataset. Raises BadInput for a label that the taxonomy lacks,
-    or a dataset that was split by group, whose new messages' groups nobody knows.
+    ``outcomes`` and ``messages`` are by the message's digest; ``names`` is the model by which names
+    in the dataset were redacted. The hold-out's opening is counted. The same decisions give the
+    same dataset. Raises BadInput for a label that the taxonomy lacks, for new messages that cannot
+    be cleaned as the dataset was, or a dataset that was split by group, whose new messages' groups
+    nobody knows.
     """
     if (base.record.get("split") or {}).get("by") == "group":
         raise BadInput(
@@ -97,14 +109,19 @@ def make_version(
             "are: make the new version with clerk-trainer prepare --decisions"
         )
     _refuse_unknown(outcomes, base.taxonomy.names)
+    decided = {sha256: message for sha256, message in messages.items() if sha256 in outcomes}
+    cleaner = _load_cleaner(base, names, needed=bool(decided))
     held = open_holdout(base, purpose="version", subject=_digest_of(outcomes))
     parts = {TRAIN: base.train, VALIDATION: base.validation, HOLDOUT: held}
     draft = _Draft(
         {name: {each.id: each for each in rows} for name, rows in parts.items()},
         _vouched(base) | read_label_sources(base.directory),
     )
-    new = _apply(draft, base, outcomes, messages)
-    _place(draft, new, base, seed)
+    new = _apply(draft, base, outcomes, {
+        sha256: replace(message, text=cleaner.clean(message.text).text)
+        for sha256, message in decided.items()
+    })  # fmt: skip
+    _place(draft, new, held, base, seed)
     return _write(draft, base, outcomes, out)
 
 
@@ -131,7 +148,8 @@ def _digest_of(outcomes: Mapping[str, Answer]) -> str:
 def _apply(
     draft: _Draft, base: Dataset, outcomes: Mapping[str, Answer], messages: Mapping[str, Message]
 ) -> list[_New]:
-    """Apply decisions about rows that are there; return the messages that are new."""
+    """Apply decisions about rows that are there; return the messages that are new. The texts of
+    ``messages`` are clean."""
     place = {
         each.key: (part, id_) for part, rows in draft.parts.items() for id_, each in rows.items()
     }
@@ -141,22 +159,28 @@ def _apply(
         for each in rows.values()
     }
     new: dict[str, _New] = {}
-    for sha256, answer in sorted(outcomes.items()):
+    # Several mails may be one message when clean: as of several decisions, the latest counts.
+    for sha256, answer in sorted(outcomes.items(), key=lambda item: _when(*item)):
         message = messages.get(sha256)
-        text = _cleaned(message.text, base) if message else None
-        key = by_digest.get(sha256) or (text.casefold() if text is not None else None)
+        key = by_digest.get(sha256) or (message.text.casefold() if message else None)
         if key in place:
             _decide(draft, *place[key], answer, by=message)
-        elif text is None or not text.strip() or message is None:
+        elif message is None or not message.text.strip():
             draft.counts["decisions_without_text"] += 1
         elif answer.decision == "drop":
             draft.counts["new_messages_that_fit_no_label"] += 1
+            new.pop(message.text.casefold(), None)
         else:
             label = answer.new_label or message.label
             if label not in base.taxonomy.names:
                 raise BadInput(f"{answer.id!r}: accepts a label that is not known: relabel it")
-            new.setdefault(text.casefold(), _New(Example(message.id, text, label), answer))
+            example = Example(message.id, message.text, label)
+            new[example.key] = _New(example, answer)
     return list(new.values())
+
+
+def _when(sha256: str, answer: Answer) -> tuple[str, str]:
+    return answer.decided_at or "", sha256
 
 
 def _decide(draft: _Draft, part: str, id_: str, answer: Answer, *, by: Message | None) -> None:
@@ -180,23 +204,46 @@ def _decide(draft: _Draft, part: str, id_: str, answer: Answer, *, by: Message |
     draft.origins[id_] = origin
 
 
-def _cleaned(text: str, base: Dataset) -> str:
-    text = normalize(text)
-    return redact_personal_data(text)[0] if base.redaction else text
+def _load_cleaner(base: Dataset, names: str | None, *, needed: bool) -> Cleaner:
+    """Return what cleans new messages as the dataset's, if there are any. Raises BadInput."""
+    if not needed and names is None:
+        return Cleaner()
+    by = cleaning_of(base)["redact names"]
+    if by is not None and names is None:
+        raise BadInput(
+            f"{base.directory}: names in it were redacted by {describe_names(by)}: give that one "
+            "with --redact-names, or names in new messages would be learnt"
+        )
+    return cleaner_of(base, names=names)
 
 
-def _place(draft: _Draft, new: Sequence[_New], base: Dataset, seed: int) -> None:
+def _place(
+    draft: _Draft, new: Sequence[_New], held: Sequence[Example], base: Dataset, seed: int
+) -> None:
     """Put new messages into their parts."""
+    if not new:
+        return
     settings = base.record.get("settings") or {}
+    known = [*held, *(each for rows in draft.parts.values() for each in rows.values())]
     part_of = {each.key: part for part, rows in draft.parts.items() for each in rows.values()}
+    # Also what an audit has taken out: both adapters are measured on the hold-out as it was.
+    part_of |= {each.key: HOLDOUT for each in held}
+    part_of_id = {id_: part for part, rows in draft.parts.items() for id_ in rows}
+    part_of_id |= {each.id: HOLDOUT for each in held}
     by_key = {each.example.key: each for each in new}
     keys = sorted(part_of.keys() | by_key.keys())
     near = min(SIMILARITY, settings.get("similarity", SIMILARITY))
-    taken = {id_ for rows in draft.parts.values() for id_ in rows}
-    for cluster in near_clusters(keys, similarity=near) if new else ():
-        members = [by_key[keys[at]] for at in cluster if keys[at] in by_key]
+    clusters = [[keys[at] for at in cluster] for cluster in near_clusters(keys, similarity=near)]
+    taken = set(part_of_id)
+    messages = ((each.key, each.message) for each in (*known, *(one.example for one in new)))
+    for cluster in unite_copies(clusters, messages):
+        members = [by_key[key] for key in cluster if key in by_key]
         if members:
-            there = {part_of[keys[at]] for at in cluster if keys[at] in part_of}
+            there = {part_of[key] for key in cluster if key in part_of}
+            # Under one id a message may have come again in other words.
+            there |= {
+                part_of_id[each.example.id] for each in members if each.example.id in part_of_id
+            }
             part = _part(members, there, settings, seed)
             for member in members if part else ():
                 id_ = _free_id(member.example, taken)
@@ -242,9 +289,13 @@ def _write(draft: _Draft, base: Dataset, outcomes: Mapping[str, Answer], out: Pa
     holdout_texts = texts_sha256(splits[HOLDOUT])
     kept = {
         name: base.record[name]
-        for name in ("sources", "holdout_source", "split", "names_redaction", "label_map")
+        for name in ("sources", "holdout_source", "label_map")
         if name in base.record
     }
+    if split := base.record.get("split"):
+        added = sum(draft.counts[f"new_in_{part}"] for part in SPLITS)
+        kept["split"] = {**split, "added": split.get("added", 0) + added}
+    done = cleaning_of(base)  # to the earlier rows, and to the new ones by the same cleaner
     with building(out) as directory:
         extra = {}
         data, count = source_lines(splits, draft.origins)
@@ -261,6 +312,7 @@ def _write(draft: _Draft, base: Dataset, outcomes: Mapping[str, Answer], out: Pa
             redaction=base.redaction,
             openings=earlier_openings(out, holdout_texts, (base.directory,)),
             settings=dict(base.record.get("settings") or {}),
+            **describe_cleaning(splits, library=done["mail phrases"], names=done["redact names"]),
             **kept,
             label_sources=count_sources(splits, draft.origins),
             version={

@@ -14,8 +14,9 @@ from trainer.store.gate import judge
 from trainer.store.gate_rules import GateRules
 from trainer.store.probes import PlannedProbes, ProbeChoice, plan_probes, standing_probes
 from trainer.store.record import stored_evidence
+from trainer.store.unseen import judge_unseen
 from trainer.store.verdict import Comparison, GateVerdict
-from worker.contract import MANIFEST_NAME, Manifest, load_adapter
+from worker.contract import MANIFEST_NAME, AdapterRefused, Manifest, load_adapter, read_manifest
 from worker.contract.cascade import stage_directory
 from worker.contract.store import Pointer, read_pointer
 from worker.contract.verify import load_stages
@@ -55,8 +56,9 @@ class Plan:
         dataset = self.evidence.evaluation.dataset.directory
         return (
             "to compare with the current adapter on the same hold-out: clerk-trainer evaluate "
-            f"{self.store / self.current.digest} --dataset {dataset} --base DIR --out DIR, then "
-            "publish with --current-evaluation DIR (or --allow-unpaired to go without)"
+            f"{self.store / self.current.digest} --dataset {dataset} --trained-on DIR --base DIR "
+            "--out DIR, then publish with --current-evaluation DIR (or --allow-unpaired to go "
+            "without)"
         )
 
 
@@ -74,7 +76,8 @@ def plan_publication(
     """Verify and judge an adapter, or a run that holds one as ``adapter``. Writes nothing.
 
     ``evaluation`` is a folder, by default the run's; ``current_evaluation`` one of the adapter
-    that is current, for when the store's own is of another hold-out. ``allow_unjudged`` continues
+    that is current, for when the store's own is of another hold-out. Either way it must be of a
+    hold-out that this adapter has not seen, or nothing is compared. ``allow_unjudged`` continues
     without an evaluation, to a verdict that fails. ``probes`` says whose messages workers try it
     on; by default what ``plan_probes`` says, or what a current one has. Raises AdapterRefused and
     BadInput.
@@ -151,12 +154,26 @@ def _compare_with_current(
             raise BadInput(
                 f"{other.path}: evaluates {evaluated[:12]}… and current is {current.digest[:12]}…"
             )
+        if seen := _what_it_saw(store, current, other):
+            raise BadInput(f"{other.path}: {seen}; or publish with --allow-unpaired")
     else:
         try:
             stored = stored_evidence(store, current.digest)
+            seen = _what_it_saw(store, current, stored) if stored else None
         except BadInput as error:  # a damaged record must not lock the store up
             return str(error)
-        if stored is None:
-            return "it was published without an evaluation"
+        if stored is None or seen:
+            return seen or "it was published without an evaluation"
         other = stored
     return compare_evidence(evidence, other)
+
+
+def _what_it_saw(store: Path, current: Pointer, evidence: Evidence) -> str | None:
+    """Return why the current adapter's evaluation is no measure of it: the adapter may have been
+    trained on these messages. None where they are shown to be unseen. Raises BadInput."""
+    try:
+        manifest = read_manifest(store / current.digest)
+    except AdapterRefused as error:
+        raise BadInput(f"{store}: the current adapter cannot be read: {error}") from error
+    unseen = judge_unseen(manifest, evidence.evaluation)
+    return None if unseen.passed else f"the current adapter's evaluation is of {unseen.found}"

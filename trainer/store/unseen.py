@@ -12,7 +12,7 @@ def judge_unseen(manifest: Manifest, evaluation: EvaluationRecord) -> Criterion:
     """Return the row of whether the adapter was measured on messages that it has not seen.
 
     It passes on its own dataset, whose splits ``prepare`` keeps apart, by the dataset's digest;
-    and on another one whose hold-out was proven to share no message, nor a near-duplicate, with
+    and on another one whose hold-out was proven to share no message, near-duplicate or id with
     what the adapter was trained and chosen on (``evaluate --trained-on``).
     """
     found, passed = _judge(manifest, evaluation)
@@ -36,11 +36,10 @@ def _judge(manifest: Manifest, evaluation: EvaluationRecord) -> tuple[str, bool]
         return f"{which}, and no proof that its hold-out was not learnt from: {mend}", False
     if problem := _problem(proof, str(own), evaluation):
         return f"{which}; the proof is of {problem}: evaluate again with --trained-on", False
-    if shared := proof.copies + proof.near_copies:
+    if proof.shared:
         text = (
-            f"{which}: {shared} of its {proof.holdout_messages} held-out messages are among those "
-            f"trained on ({proof.copies} copies, {proof.near_copies} near-copies): evaluate on the "
-            "adapter's own dataset"
+            f"{which}: {proof.shared} of its {proof.holdout_messages} held-out messages are among "
+            f"those trained on ({proof.describe()}): evaluate on the adapter's own dataset"
         )
         return text, False
     text = (

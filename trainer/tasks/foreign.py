@@ -18,10 +18,10 @@ from xml.sax.saxutils import quoteattr
 
 from trainer.errors import BadInput
 from worker.contract.circle import Answer, Task
+from worker.contract.taxonomy import NO_LABEL, label_name
 
 Form = Literal["argilla", "label-studio"]
 
-NO_LABEL = "none"
 _QUESTION, _TEXT = "label", "text"
 _UNFIT = re.compile(r"[^A-Za-z0-9._-]+")
 
@@ -191,7 +191,7 @@ def _studio_opinions(record: Mapping[str, Any]) -> Iterator[AnsweredTask]:
 def _label(value: Any) -> str | None:
     if not isinstance(value, str):
         raise TypeError
-    return None if value == NO_LABEL else value
+    return None if value == NO_LABEL else label_name(value)
 
 
 def _pseudonym(by: Any) -> str:

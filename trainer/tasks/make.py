@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from trainer.check.duplicates import Fingerprint, fingerprint
 from trainer.check.out_of_fold import embedding_features, fit_predict, text_features, unit_rows
 from trainer.check.suspects import Suspect, nearest_trusted
+from trainer.dataset.clean import cleaner_of
 from trainer.dataset.folder import Dataset, Example
 from trainer.errors import BadInput
 from trainer.similarity import SIMILARITY
 from trainer.tasks.choose import Floats, choose_batch, margins, one_of_each
 from worker.contract.circle import LabelSource, Neighbour, Task, task_id
-from worker.contract.redact import redact_personal_data
-from worker.contract.text import message_sha256, normalize
+from worker.contract.text import message_sha256
 
 SUSPECTED = "models_disagree"
 NEIGHBOURS_AGREE = "neighbours_agree"
@@ -106,16 +106,18 @@ def make_pool(
     holdout: Sequence[Fingerprint] = (),
     similarity: float = SIMILARITY,
 ) -> Pool:
-    """Clean ``messages`` (id -> text) as the dataset is, and leave out what would be asked twice:
+    """Clean ``messages`` (id -> text) as the dataset is, but for names, which people may read, and
+    leave out what would be asked twice:
     what is near to a message of the dataset, or to one of ``told``, keys of messages that were
     asked about before (``told_sha256``: those of which the digest alone is known), or of the
     hold-out, of which fingerprints are enough. Raises BadInput where none is left."""
     examples = []
+    cleaner = cleaner_of(dataset)
     for id_, text in messages.items():
-        cleaned = normalize(text)
-        if dataset.redaction:
-            cleaned, _ = redact_personal_data(cleaned)
-        if cleaned.strip() and message_sha256(cleaned) not in told_sha256:
+        cleaned = cleaner.clean(text).text
+        # A task is about the clean text, an item of the desk about the message as it came.
+        asked = {message_sha256(cleaned), message_sha256(text)}
+        if cleaned.strip() and asked.isdisjoint(told_sha256):
             examples.append(Example(id_, cleaned, ""))
     known = {example.key for example in (*dataset.train, *dataset.validation)} | set(told)
     kept = one_of_each(

@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass
+import unicodedata
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from worker.contract.digest import sha256_json
 from worker.contract.errors import TaxonomyError
 
+NO_LABEL = "none"
+"""What people and labelling tools write where no label fits, so no label can have this name."""
+
 _MAX_NAME_CHARS = 100
+
+
+def label_name(text: str) -> str:
+    """Return a label as it was written somewhere in the form of ``Taxonomy.from_toml``: in Unicode
+    NFC, without blanks around it. Letters with accents have two forms that look alike, and which
+    one is written depends on the system."""
+    return unicodedata.normalize("NFC", text.strip())
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +48,19 @@ class Taxonomy:
             raise TaxonomyError(
                 f"taxonomy {self.name!r} has {len(self.labels)} labels; two or more"
             )
-        seen: set[str] = set()
+        seen: dict[str, str] = {}
         for label in self.labels:
             _check_name(self.name, label.name)
-            if label.name in seen:
+            folded = label_name(label.name).casefold()
+            twin = seen.get(folded)
+            if twin == label.name:
                 raise TaxonomyError(f"taxonomy {self.name!r} names the label {label.name!r} twice")
-            seen.add(label.name)
+            if twin is not None:
+                raise TaxonomyError(
+                    f"taxonomy {self.name!r} has the labels {twin!r} and {label.name!r}, which "
+                    "differ only in case or Unicode form: rename one"
+                )
+            seen[folded] = label.name
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -88,13 +106,16 @@ class Taxonomy:
 
     @classmethod
     def from_toml(cls, path: Path) -> Taxonomy:
-        """Read a taxonomy file such as ``config/taxonomy.toml``. Raises TaxonomyError."""
+        """Read a taxonomy file such as ``config/taxonomy.toml``; names come out in NFC. Raises
+        TaxonomyError."""
         try:
             data = tomllib.loads(path.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise TaxonomyError(f"{path}: cannot read the taxonomy: {error}") from error
         try:
-            return cls.from_dict(data)
+            read = cls.from_dict(data)
+            labels = tuple(replace(each, name=label_name(each.name)) for each in read.labels)
+            return replace(read, labels=labels)
         except TaxonomyError as error:
             raise TaxonomyError(f"{path}: {error}") from error
 
@@ -104,6 +125,11 @@ def _check_name(taxonomy: str, name: str) -> None:
         raise TaxonomyError(
             f"taxonomy {taxonomy!r} has the label name {name!r}: use 1 to {_MAX_NAME_CHARS} "
             "printable characters with no blanks at either end"
+        )
+    if name.casefold() == NO_LABEL:
+        raise TaxonomyError(
+            f"taxonomy {taxonomy!r} has the label name {name!r}, which means that no label fits: "
+            "use another, such as 'other'"
         )
 
 

@@ -27,6 +27,7 @@ def test_labels_keep_their_order() -> None:
         ({"labels": [{"name": "a"}, {"name": "b\n"}]}, "1 to 100 printable"),
         ({"labels": [{"name": "a"}, {"name": "b" * 101}]}, "1 to 100 printable"),
         ({"labels": [{"name": "a"}, {"name": "b", "nmae": "x"}]}, r"label number 2 .*\['nmae'\]"),
+        ({"labels": [{"name": "a"}, {"name": "None"}]}, "'None', which means that no label fits"),
         ({"labels": [{"name": "a"}, {"name": 7}]}, "label number 2 needs 'name' as text"),
         ({"labels": [{"name": "a"}, "b"]}, "label number 2 must be a table, not str"),
         ({"labels": {"a": 1}}, "'labels' must be a list"),
@@ -79,3 +80,22 @@ def test_the_digest_is_stable_and_moves_with_every_part() -> None:
         ),
     ]
     assert len({taxonomy.digest, *(other.digest for other in others)}) == 6
+
+
+@pytest.mark.parametrize(
+    "twin",
+    [("Unknown", "unknown"), ("R\u00e9clamation", "Re\u0301clamation"), ("Straße", "STRASSE")],
+)
+def test_labels_that_look_alike_are_refused(twin: tuple[str, str]) -> None:
+    """An export has one of them, and nobody could say which was meant."""
+    labels = [{"name": twin[0]}, {"name": "other"}, {"name": twin[1]}]
+    with pytest.raises(TaxonomyError, match="differ only in case or Unicode form"):
+        Taxonomy.from_dict({**GOOD, "labels": labels})
+
+
+def test_a_file_gives_composed_names(tmp_path: Path) -> None:
+    """Editors on some systems save letters and their accents apart."""
+    path = tmp_path / "taxonomy.toml"
+    text = 'name = "t"\nversion = "1"\n[[labels]]\nname = "Re\u0301clamation"\n'
+    path.write_text(text + '[[labels]]\nname = "b"\n', encoding="utf-8")
+    assert Taxonomy.from_toml(path).names == ("R\u00e9clamation", "b")

@@ -22,6 +22,7 @@ from worker.contract.circle.files import PRIVATE, read_text
 from worker.contract.circle.task import LabelSource, Purpose
 from worker.contract.digest import write_atomically
 from worker.contract.errors import RecordRefused
+from worker.contract.taxonomy import label_name
 from worker.contract.timestamps import parse_rfc3339
 
 DecisionWord = Literal["accept", "relabel", "drop"]
@@ -132,8 +133,8 @@ def parse_answer(cells: dict[str, Any], where: str) -> Answer:
         if name == "decision":
             cell = cell.casefold()
         values[name] = cell if cell or name in {*_TEXTS, "id"} else _DEFAULTS.get(name)
-    if values["decision"] != "relabel":
-        values["new_label"] = ""
+    relabelled = values["decision"] == "relabel"
+    values["new_label"] = label_name(values["new_label"]) if relabelled else ""
     values["message_sha256"] = (values["message_sha256"] or "").casefold()
     try:
         return Answer(**values)

@@ -21,7 +21,10 @@ def read_text(path: Path) -> str:
     except OSError as error:
         raise RecordRefused(str(path), error.strerror or type(error).__name__) from error
     except UnicodeDecodeError as error:
-        raise RecordRefused(str(path), f"not UTF-8 from byte {error.start} on") from None
+        raise RecordRefused(
+            str(path),
+            f"not UTF-8 from byte {error.start} on: save it as UTF-8 (in a spreadsheet: CSV UTF-8)",
+        ) from None
 
 
 def write_json(path: Path, record: Any) -> None:

@@ -47,9 +47,10 @@ def test_a_librarys_phrases_are_used_where_they_are_asked_for(
     dataset = open_dataset(tmp_path / "out")
     assert not any("hilsen" in example.message for example in dataset.train)
     assert dataset.record["settings"]["mail_phrases"] == "library"
-    assert dataset.record["counts"]["cleaned"]["phrases"].startswith("mail-parser-reply 1.")
+    assert dataset.record["mail_phrases"].startswith("mail-parser-reply 1.")
     assert "mail-parser-reply" in (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
     assert run(path, "--strip-signatures", out=tmp_path / "own").exit_code == 0
     own = open_dataset(tmp_path / "own")
     assert all("hilsen" in example.message for example in own.train)
     assert "mail_phrases" not in own.record["settings"]
+    assert "mail_phrases" not in own.record

@@ -158,3 +158,26 @@ def test_a_label_map_that_cannot_be_used_is_refused(
     with pytest.raises(BadInput, match=r"map\.") as error:
         read_label_map(tmp_path / name, ["refund"])
     assert said in str(error.value)
+
+
+@pytest.mark.parametrize("gap", [{}, {"message": "c", "label": "x"}], ids=["first", "second"])
+def test_a_field_that_an_object_lacks_is_lost_for_it_alone(
+    tmp_path: Path, gap: dict[str, str]
+) -> None:
+    """Ids, finer labels and columns asked for by name count wherever the first one stands."""
+    whole = {"id": "t7", "message": "a", "label": "x", "sublabel": "y", "lang": "de"}
+    short = {"message": "b", "label": "x"}
+    objects = [short, *([gap] if gap else []), whole]
+    data = "".join(json.dumps(each) + "\n" for each in objects).encode()
+    rows, source = read(tmp_path / "x.jsonl", data, ColumnNames(language="lang"))
+    assert (rows[-1].id, rows[-1].sublabel, rows[-1].language) == ("t7", "y", "de")
+    assert (rows[0].id, rows[0].sublabel, rows[0].language) == ("", None, "unknown")
+    assert (source.columns.id, source.columns.sublabel) == ("id", "sublabel")
+
+
+def test_a_guess_gives_way_to_the_usual_name_wherever_it_stands(tmp_path: Path) -> None:
+    """Half of the labels would be read from another column than the rest."""
+    lines = [{"message": "a", "category": "x"}, {"message": "b", "category": "y", "label": "z"}]
+    data = "".join(json.dumps(each) + "\n" for each in lines).encode()
+    with pytest.raises(BadInput, match=r"x\.jsonl:1: no 'label'"):
+        read(tmp_path / "x.jsonl", data)

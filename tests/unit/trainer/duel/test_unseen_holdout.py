@@ -43,7 +43,7 @@ def test_a_holdout_that_was_trained_on_is_refused(world: World, tmp_path: Path) 
     )
     assert code == 2
     assert "11 of its 36 held-out messages" in errors
-    assert "(10 copies, 1 near-copies)" in errors
+    assert "(10 copies, 1 near-copies, 0 more by their ids)" in errors
     assert not (tmp_path / "out").exists()
 
 

@@ -73,6 +73,7 @@ def test_messages_that_were_trained_on_are_found(world: World, tmp_path: Path) -
         "holdout_messages": 36,
         "copies": 12,
         "near_copies": 5,
+        "same_ids": 0,
     }
     row = judge_unseen(world.manifest, verify_evaluation(out))
     assert not row.passed
@@ -106,6 +107,23 @@ def test_the_wrong_folder_is_refused_before_the_hold_out_is_opened(
     code, _, errors = evaluate(world, dataset, tmp_path / "out", "--trained-on", dataset.directory)
     assert code == 2
     assert "name that one's folder" in errors
+    assert count_openings(dataset) == 0
+
+
+def test_a_dataset_that_was_cleaned_differently_is_refused_before_it_is_opened(
+    world: World, tmp_path: Path
+) -> None:
+    """A copy would look new; the hold-out stays sealed for the dataset that is prepared alike."""
+    splits = {"train": fresh(world), "validation": [], "holdout": read(world, "train")}
+    dataset = write_dataset(
+        tmp_path / "plain", name="plain", taxonomy=world.dataset.taxonomy, splits=splits,
+        settings={"strip_quotes": True},
+    )  # fmt: skip
+    code, _, errors = evaluate(
+        world, dataset, tmp_path / "out", "--trained-on", world.dataset.directory
+    )
+    assert code == 2
+    assert "cleaned differently (strip quotes)" in errors
     assert count_openings(dataset) == 0
 
 

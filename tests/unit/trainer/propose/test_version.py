@@ -9,14 +9,24 @@ from typing import Any
 import pytest
 
 from trainer.check.duplicates import fingerprint, holdout_fingerprints
-from trainer.dataset.folder import Dataset, open_dataset, open_holdout
+from trainer.dataset.disjoint import verify_disjoint
+from trainer.dataset.folder import (
+    Dataset,
+    count_openings,
+    open_dataset,
+    open_holdout,
+    write_dataset,
+)
 from trainer.dataset.label_sources import read_label_sources
+from trainer.dataset.names import load_names
 from trainer.dataset.near_duplicates import near_pairs
+from trainer.dataset.split_record import tell_split
 from trainer.errors import BadInput
 from trainer.propose.messages import Message, read_outcomes
 from trainer.propose.version import make_version
 from trainer.similarity import SIMILARITY
 from worker.contract.circle import Answer, save_answers
+from worker.contract.redact import REDACTION
 from worker.contract.text import message_sha256
 
 Make = Callable[[int, int], list[tuple[str, str]]]
@@ -134,3 +144,181 @@ def test_the_latest_decision_counts_and_a_tie_is_no_decision(tmp_path: Path) -> 
     save_answers(tmp_path / "tie.csv", [answer("x", id="x"), late])
     with pytest.raises(BadInput, match="two ways"):
         read_outcomes([tmp_path / "tie.csv"])
+
+
+TAIL = (
+    "\nOn 3 Jun 2024 at 10:12, Ann wrote:\n> which parcel do you mean and when was it sent\n"
+    "> and to which address\n\nBest regards,\nBob of the long long name\n+44 20 7946 0000"
+)
+
+
+def as_prepared(sealed: Dataset, out: Path, **facts: Any) -> Dataset:
+    """Return the sealed dataset with another history."""
+    held_out = open_holdout(sealed, purpose="test", subject="test")
+    splits = {"train": sealed.train, "validation": sealed.validation, "holdout": held_out}
+    return write_dataset(out, name="n", taxonomy=sealed.taxonomy, splits=splits, **facts)
+
+
+@pytest.mark.parametrize("stripped", [True, False])
+def test_a_live_mail_that_is_held_out_is_never_learnt(
+    tmp_path: Path, sealed: Dataset, stripped: bool
+) -> None:
+    """It comes from the topic with its quotation and signature, to a dataset without and to one
+    that has others: it is known, and stays out of training."""
+    base = as_prepared(
+        sealed,
+        tmp_path / "base",
+        settings={"strip_quotes": stripped, "strip_signatures": stripped},
+    )
+    out = open_holdout(base, purpose="test", subject="test")
+    mails = [f"{each.message}{TAIL}" for each in out]
+    new = version(
+        base,
+        tmp_path / "v",
+        [answer(mail, id=f"live-{at}", purpose="learn") for at, mail in enumerate(mails)],
+        [(mail, each.label) for mail, each in zip(mails, out, strict=True)],
+    )
+    changes = new.record["version"]["changes"]
+    assert changes.get("new_in_train", 0) == changes.get("new_in_validation", 0) == 0
+    left = "holdout_decisions_left" if stripped else "new_near_another_part"
+    assert changes[left] == len(out)
+    assert verify_disjoint(new, base, out).shared == 0
+
+
+def test_a_new_message_is_cleaned_as_the_dataset_was(
+    tmp_path: Path, sealed: Dataset, make_messages: Make
+) -> None:
+    """So that training sees one kind of message."""
+    facts = {"settings": {"strip_quotes": True, "strip_signatures": True}, "redaction": REDACTION}
+    base = as_prepared(sealed, tmp_path / "base", **facts)
+    fresh = [
+        (f"{text} Write to bob@example.org{TAIL}", label) for text, label in make_messages(9, 71)
+    ]
+    told = [answer(text, id=f"n{at}") for at, (text, _) in enumerate(fresh)]
+    new = version(base, tmp_path / "v", told, [(text, label) for text, label in fresh])
+    learnt = [each.message for each in new.train if each.id.startswith("new-")]
+    assert len(learnt) > 4
+    assert all(text.endswith("Write to [mail]") for text in learnt)
+
+
+def test_an_id_that_is_held_out_is_never_learnt(
+    tmp_path: Path, sealed: Dataset, make_messages: Make
+) -> None:
+    """Under it the message may have come again in other words."""
+    out = open_holdout(sealed, purpose="test", subject="test")
+    [(text, label), *_] = make_messages(1, 72)
+    sha256 = message_sha256(text)
+    told = {sha256: answer(text)}
+    messages = {sha256: Message(out[0].id, text, label)}
+    new = make_version(sealed, told, messages, tmp_path / "v")
+    assert new.record["version"]["changes"] == {"new_near_another_part": 1}
+    assert len(new.train) == len(sealed.train)
+
+
+def test_an_id_that_was_learnt_is_never_held_out(
+    tmp_path: Path, sealed: Dataset, make_messages: Make
+) -> None:
+    """What was drawn at random stays with the row whose id it has."""
+    fresh = make_messages(9, 77)
+    told = {message_sha256(text): answer(text, purpose="audit") for text, _ in fresh}
+    messages = {
+        message_sha256(text): Message(row.id, text, label)
+        for row, (text, label) in zip(sealed.train, fresh, strict=False)
+    }
+    new = make_version(sealed, told, messages, tmp_path / "v")
+    assert new.record["version"]["changes"] == {"new_in_train": len(messages)}
+    assert new.holdout_sha256 == sealed.holdout_sha256
+
+
+RULES = """
+supported_languages: [en]
+nlp_configuration:
+  nlp_engine_name: no_op
+  models: [{lang_code: en, model_name: no_op}]
+recognizer_registry:
+  recognizers:
+    - {name: staff, type: custom, supported_languages: [en], supported_entity: PERSON,
+       deny_list: [Ann Example, Bob Sample]}
+"""
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_names_in_new_messages_are_redacted_as_the_manifest_says(
+    tmp_path: Path, sealed: Dataset, make_messages: Make
+) -> None:
+    """No name is left in any file, and the count of marks is that of the new version. Without the
+    model, or with another one, nothing is made and the hold-out stays closed."""
+    pytest.importorskip("presidio_analyzer", reason="see test_the_lock_has_presidio")
+    model, other = tmp_path / "names.yaml", tmp_path / "other.yaml"
+    model.write_text(RULES, encoding="utf-8")
+    other.write_text(RULES.replace("Bob Sample", "Bob Other"), encoding="utf-8")
+    claim = {**load_names(str(model)).facts, "messages": 7, "marked": 3}
+    base = as_prepared(sealed, tmp_path / "base", names_redaction=claim)
+    fresh = [(f"{text} Yours, Ann Example", label) for text, label in make_messages(9, 73)]
+    told = {message_sha256(text): answer(text, id=f"n{at}") for at, (text, _) in enumerate(fresh)}
+    messages = {
+        message_sha256(text): Message(f"n{at}", text, label)
+        for at, (text, label) in enumerate(fresh)
+    }
+    before = count_openings(base)
+    for wrong, said in ((None, "--redact-names"), (str(other), "other.yaml")):
+        with pytest.raises(BadInput, match=said):
+            make_version(base, told, messages, tmp_path / "v", names=wrong)
+    assert count_openings(base) == before
+    new = make_version(base, told, messages, tmp_path / "v", names=str(model))
+    learnt = [each for each in new.train if each.id.startswith("n")]
+    assert len(learnt) > 4
+    for path in new.directory.iterdir():
+        assert "Ann Example" not in path.read_text(encoding="utf-8"), path
+    parts = (*new.train, *new.validation, *open_holdout(new, purpose="test", subject="test"))
+    made = new.record["names_redaction"]
+    assert made == {**claim, "messages": len(parts), "marked": len(learnt)}
+
+    kept = {each.message: answer(each.message) for each in base.train[:3]}
+    known = {answer.message_sha256: answer for answer in kept.values()}
+    same = make_version(base, known, {}, tmp_path / "w")
+    assert same.record["names_redaction"]["marked"] == 0
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_a_model_of_names_where_none_were_redacted_is_refused(
+    tmp_path: Path, sealed: Dataset
+) -> None:
+    """The dataset would be half with names and half with marks."""
+    pytest.importorskip("presidio_analyzer", reason="see test_the_lock_has_presidio")
+    (tmp_path / "names.yaml").write_text(RULES, encoding="utf-8")
+    with pytest.raises(BadInput, match="leave the option out"):
+        make_version(sealed, {}, {}, tmp_path / "v", names=str(tmp_path / "names.yaml"))
+
+
+def test_what_is_said_of_the_split_counts_what_came_later(
+    tmp_path: Path, sealed: Dataset, make_messages: Make
+) -> None:
+    """Times and languages of new messages are not known: the manifest says of how many."""
+    split = {"by": "random", "languages": {"en": {"train": 1, "validation": 1, "holdout": 1}}}
+    base = as_prepared(sealed, tmp_path / "base", split=split)
+    for round_, seed in enumerate((74, 75), start=1):
+        fresh = make_messages(9, seed)
+        told = [answer(text, id=f"{seed}-{at}") for at, (text, _) in enumerate(fresh)]
+        base = version(base, tmp_path / f"v{round_}", told, [(t, label) for t, label in fresh])
+    said = " ".join(tell_split({**base.record, "counts": {}}))
+    assert base.record["split"]["added"] == len(base.train) - len(sealed.train) > 9
+    assert f"{base.record['split']['added']} messages were added by decisions" in said
+
+
+def test_of_two_mails_that_are_one_message_the_later_decision_counts(
+    tmp_path: Path, sealed: Dataset, make_messages: Make
+) -> None:
+    """Signed otherwise they have two digests, and two decisions; clean they are one row."""
+    base = as_prepared(sealed, tmp_path / "base", settings={"strip_signatures": True})
+    [(text, label), *_] = make_messages(1, 76)
+    other = "payment" if label != "payment" else "refund"
+    early, late = f"{text}\n\nBest regards,\nAnn", f"{text}\n\nCheers,\nBob"
+    for at, (first, second) in enumerate(((early, late), (late, early))):
+        told = [
+            answer(first, decision="relabel", new_label=label, decided_at="2026-01-01T00:00:00Z"),
+            answer(second, decision="relabel", new_label=other, decided_at="2026-01-02T00:00:00Z"),
+        ]
+        new = version(base, tmp_path / f"v{at}", told, [(first, None), (second, None)])
+        [learnt] = [each for each in new.train if each.id.startswith("new-")]
+        assert (learnt.message, learnt.label) == (text, other)

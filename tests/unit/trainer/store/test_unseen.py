@@ -12,6 +12,7 @@ from tests.unit.trainer.store.conftest import DATASET, HOLDOUT, Clerk, MakeRun
 from trainer.store.evidence import read_evidence
 from trainer.store.unseen import judge_unseen
 from worker.contract import read_manifest
+from worker.contract.store import find_adapter
 
 OTHER = "d2" * 32
 PROOF: dict[str, Any] = {
@@ -23,6 +24,7 @@ PROOF: dict[str, Any] = {
     "holdout_messages": 300,
     "copies": 0,
     "near_copies": 0,
+    "same_ids": 0,
 }
 
 
@@ -66,6 +68,7 @@ def test_a_proof_of_disjointness_publishes(clerk: Clerk, make_run: MakeRun) -> N
     ("changes", "said"),
     [
         ({"copies": 150, "near_copies": 1}, "151 of its 300 held-out messages"),
+        ({"same_ids": 2}, "2 more by their ids"),
         ({"near_copies": 1}, "1 of its 300 held-out messages"),
         ({"trained_on": "d3" * 32}, "another training dataset"),
         ({"evaluated_on": "d3" * 32}, "another hold-out"),
@@ -94,3 +97,25 @@ def test_an_adapter_of_no_known_dataset_is_refused(make_run: MakeRun) -> None:
     passed, found = judged(run)
     assert not passed
     assert "does not say which dataset" in found
+
+
+def test_a_current_adapter_that_knows_the_hold_out_is_no_measure(
+    clerk: Clerk, store: Path, make_run: MakeRun
+) -> None:
+    """It is right about messages that it was trained on: the comparison is refused, whether
+    nothing was proven or the proof found copies, and says what to do; with a proof it counts."""
+    assert clerk("publish", make_run("old"))[0] == 0
+    digest = find_adapter(store).directory.name
+    other = {"digest": OTHER, "holdout_sha256": "b2" * 32}
+    proof = PROOF | {"holdout_sha256": "b2" * 32}
+    new = make_run("new", range(0, 300, 60), dataset=other, disjoint=proof)
+
+    def publish(name: str, **changes: Any) -> tuple[int, str, str]:
+        again = make_run(name, dataset=other, adapter={"digest": digest}, **changes)
+        return clerk("publish", new, "--current-evaluation", again / "evaluation", "--dry-run")
+
+    code, _, err = publish("unproven")
+    assert (code, "no proof that its hold-out was not learnt from" in err) == (2, True), err
+    code, _, err = publish("seen", disjoint=proof | {"copies": 4})
+    assert (code, "4 of its 300 held-out messages" in err) == (2, True), err
+    assert publish("proven", disjoint=proof)[0] == 0
