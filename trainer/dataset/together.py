@@ -36,7 +36,7 @@ def unite(clusters: Sequence[Sequence[Key]], grouped: Iterable[tuple[str, Key]])
 
 def unite_copies(
     clusters: Sequence[Sequence[Key]], messages: Iterable[tuple[Key, str]]
-) -> Sequence[Sequence[Key]]:
+) -> list[list[Key]]:
     """Return the clusters of keys, those united that hold one message in two forms: signed,
     quoted below or redacted otherwise (``canonical``), which leaves hardly a word in common where
     what was cut is long. ``messages`` are a key and a message of it each."""
@@ -49,7 +49,6 @@ def unite_copies(
         if first.setdefault(form, key) != key:
             same += [(str(form), first[form]), (str(form), key)]
     linked = {key for _, key in same}
-    alone: list[Sequence[Key]] = [some for some in clusters if linked.isdisjoint(some)]
-    joined: list[Sequence[Key]] = [some for some in clusters if not linked.isdisjoint(some)]
-    alone += unite(joined, same)
-    return sorted(alone, key=min)
+    united = unite([cluster for cluster in clusters if not linked.isdisjoint(cluster)], same)
+    united += [list(cluster) for cluster in clusters if linked.isdisjoint(cluster)]
+    return sorted(united, key=lambda cluster: cluster[0])
