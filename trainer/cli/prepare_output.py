@@ -76,5 +76,11 @@ def _sentences(counts: Mapping[str, Any]) -> Iterator[str]:
         f"{near['messages']:,} messages are near-duplicates, in {near['clusters']:,} clusters, "
         f"each in one split alone; {near['with_several_labels']:,} clusters hold several labels."
     )
+    if (templates := counts["templates"])["templates"]:
+        yield (
+            f"{templates['messages']:,} messages follow {templates['templates']:,} templates "
+            "(equal but for numbers and redacted data), the largest "
+            f"{templates['largest']:,} messages; each template is in one split alone."
+        )
     if conflicts["messages"] or near["with_several_labels"]:
         yield "What has several labels is in conflicts.csv, for a person to decide."

@@ -12,19 +12,20 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 from trainer.dataset.folder import HOLDOUT, TRAIN, VALIDATION
+from trainer.dataset.together import Key
 
 Strata = tuple[str, ...]
 """The strata that a message belongs to: its label, and its language where there is one."""
 
 
 def assign_balanced(
-    units: Sequence[Sequence[str]],
-    strata: Mapping[str, Sequence[Strata]],
+    units: Sequence[Sequence[Key]],
+    strata: Mapping[Key, Sequence[Strata]],
     *,
     validation_share: float,
     holdout_share: float,
-    order: Callable[[str], str],
-) -> dict[str, str]:
+    order: Callable[[Key], str],
+) -> dict[Key, str]:
     """Return key -> split. ``units`` are of keys, ``strata`` gives each key's; ``order`` gives a
     sort key for a key, which decides between units of one size.
 
@@ -41,7 +42,7 @@ def assign_balanced(
     counted = {s: n for s, n in total.items() if len(s) == 1 or n * least >= 1}
     wanted = {stratum: _wanted(n, shares) for stratum, n in counted.items()}
     filled: dict[str, Counter[Strata]] = {side: Counter() for side in shares}
-    splits: dict[str, str] = {}
+    splits: dict[Key, str] = {}
     ranked = sorted(range(len(units)), key=lambda at: (-len(units[at]), order(min(units[at]))))
     for at in ranked:
         count = {s: n for s, n in counts[at].items() if s in wanted}

@@ -11,7 +11,7 @@ from typing import Any
 from trainer.dataset.by_time import latest_first, refuse_mixed
 from trainer.dataset.clean import Cleaner, clean, make_cleaner, refuse_bad
 from trainer.dataset.copies import Traffic, count_traffic
-from trainer.dataset.decisions import Applied, apply_decisions, read_decisions
+from trainer.dataset.decisions import Applied, Decision, apply_decisions, read_decisions
 from trainer.dataset.dedupe import (
     Conflict,
     Deduped,
@@ -20,8 +20,8 @@ from trainer.dataset.dedupe import (
     find_near_conflicts,
     name_examples,
 )
-from trainer.dataset.fill import fill_splits
-from trainer.dataset.folder import HOLDOUT, Example, Row, complete_ids
+from trainer.dataset.fill import FilledSplits, fill_splits
+from trainer.dataset.folder import HOLDOUT, Example, Row, complete_ids, number_copies
 from trainer.dataset.label_sources import EXPORT, LabelOrigin
 from trainer.dataset.labels import (
     map_labels,
@@ -30,15 +30,17 @@ from trainer.dataset.labels import (
     refuse_small,
     refuse_unknown,
 )
-from trainer.dataset.near_duplicates import near_clusters
+from trainer.dataset.near_duplicates import NearGroups, group_near
 from trainer.dataset.readers import Source, read_source
 from trainer.dataset.settings import PrepareSettings, SplitBy
-from trainer.dataset.split import check_shares, check_split, split_rows
+from trainer.dataset.split import Split, check_shares, check_split, split_rows
 from trainer.dataset.split_record import describe_split
 from trainer.dataset.together import unite_copies
 from worker.contract import Taxonomy
 from worker.contract.digest import sha256_file
 from worker.contract.text import NORMALIZATION, normalize
+
+_ROWS_AT_ONCE = 4096
 
 OnProgress = Callable[[str, int], Callable[[int], None]]
 """Called with a stage's name and its size; returns what to call with the amount done."""
@@ -49,17 +51,18 @@ class Prepared:
     """What will be written. ``counts`` says what became of every row (JSON); ``near_conflicts``
     are clusters of near-duplicates that hold several labels, ``examples`` some of all that by id;
     ``split_of`` tells a key's split, ``split`` (JSON) how a split that is not plainly random was
-    made, ``units`` (of keys) what had to stay together because of groups, None without them;
-    ``origins`` says where labels come from, by id; ``traffic`` how often what is held out came."""
+    made, ``unit_of`` (by id) what had to stay together because of groups, None without them;
+    ``origins`` says where labels come from, by id, where it is not the export; ``traffic``
+    how often what is held out came."""
 
     taxonomy: Taxonomy
     splits: dict[str, tuple[Example, ...]]
     surplus: tuple[Example, ...]
     conflicts: tuple[Conflict, ...]
     near_conflicts: tuple[tuple[Row, ...], ...]
-    split_of: dict[str, str]
+    split_of: dict[int, str]
     split: dict[str, Any] | None
-    units: Sequence[Sequence[str]] | None
+    unit_of: dict[str, int] | None
     sources: tuple[Source, ...]
     holdout_source: Source | None
     applied: Applied
@@ -81,10 +84,15 @@ def build(settings: PrepareSettings, on_progress: OnProgress = _unreported) -> P
     taxonomy = Taxonomy.from_toml(settings.taxonomy)
     check_shares(settings.validation_share, settings.holdout_share)
     check_split(settings)
+    decisions, undecided = _read_decisions(settings, taxonomy)
     rows, sources = _read(settings, taxonomy, on_progress)
     cleaner = make_cleaner(settings)
-    usable, cleaning = _clean(rows, settings, cleaner, on_progress)
-    applied, deciding = _decide(rows, usable, settings, taxonomy)
+    rows_read = len(rows)
+    originals = _originals(rows, decisions)
+    cleaning = _clean(rows, settings, cleaner, on_progress)
+    firsts = number_copies(rows)
+    usable, applied = rows, apply_decisions(rows, originals, decisions)
+    refuse_unknown(applied.rows, taxonomy.names)
 
     given_keys = {row.key for row in usable if row.given}
     own = [row for row in applied.rows if not row.given]
@@ -95,9 +103,8 @@ def build(settings: PrepareSettings, on_progress: OnProgress = _unreported) -> P
     deduped = dedupe_exact(fresh, settings.conflicts, applied.decided)
     refuse_small(deduped.rows, taxonomy, settings.minimum_per_label)
 
-    clusters = unite_copies(
-        _cluster(usable, settings, on_progress), ((row.key, row.message) for row in usable)
-    )
+    near = _group_near(firsts, settings, on_progress)
+    clusters = unite_copies(near.clusters, ((row.key, row.message) for row in usable))
     split = split_rows(usable, clusters, given_keys, settings)
     filled = fill_splits(deduped.rows, held.rows, split, clusters, settings)
     refuse_absent(
@@ -117,27 +124,32 @@ def build(settings: PrepareSettings, on_progress: OnProgress = _unreported) -> P
         near_conflicts=near_conflicts,
         split_of=split.of,
         split=describe_split(settings, split, usable, filled.rows),
-        units=split.units if settings.columns.group else None,
+        unit_of=_unit_of(split, filled) if settings.columns.group else None,
         sources=tuple(sources[: len(settings.inputs)]),
         holdout_source=sources[-1] if settings.holdout else None,
         applied=applied,
         origins={
-            row.id: LabelOrigin(*row.origin) if row.origin else EXPORT
+            row.id: LabelOrigin(*row.origin)
             for rows_ in filled.rows.values()
             for row in rows_
+            if row.origin and LabelOrigin(*row.origin) != EXPORT
         },
         cleaner=cleaner,
         traffic=traffic,
         counts={
-            "rows_read": len(rows),
+            "rows_read": rows_read,
             **cleaning,
-            **deciding,
-            **count_duplicates(deduped, held, clusters, near_conflicts),
+            "decisions": {
+                **Counter(made.decision for made in applied.made),
+                "undecided": undecided,
+                "rows_dropped": len(usable) - len(applied.rows),
+            },
+            **count_duplicates(deduped, held, near, near_conflicts),
             "holdout_copies_removed": _count_copies(own, fresh, held, filled.near_holdout),
             **filled.counts,
             **traffic.describe(),
         },
-        examples=name_examples(conflicts, near_conflicts, clusters, usable),
+        examples=name_examples(conflicts, near_conflicts, near, usable),
         files=_describe_files(settings),
     )
 
@@ -146,7 +158,8 @@ def _read(
     settings: PrepareSettings, taxonomy: Taxonomy, on_progress: OnProgress
 ) -> tuple[list[Row], list[Source]]:
     """Return all rows, each with an id and a mapped label, and the files they are from, a
-    hold-out of the user's own last."""
+    hold-out of the user's own last. The rows are in the order of their ids, or by time: nothing
+    that follows depends on the order of lines and files."""
     paths = [*settings.inputs, *([settings.holdout] if settings.holdout else [])]
     tick = on_progress("read", len(paths))
     rows: list[Row] = []
@@ -160,13 +173,14 @@ def _read(
             sheet=settings.sheet,
         )
         if path is settings.holdout:
-            rows += [replace(row, given=True) for row in some]
-        else:
+            some = [replace(row, given=True) for row in some]
+        elif settings.label_source != EXPORT.source:
             usual = (settings.label_source, None)
-            rows += [replace(row, origin=row.origin or usual) for row in some]
+            some = [replace(row, origin=row.origin or usual) for row in some]
+        rows += some
         sources.append(source)
         tick(1)
-    rows = complete_ids(rows)
+    rows = sorted(complete_ids(rows), key=lambda row: row.id)
     if settings.label_map:
         table = read_label_map(settings.label_map, taxonomy.names, settings.encoding)
         rows = map_labels(rows, table)
@@ -177,49 +191,67 @@ def _read(
 
 
 def _clean(
-    rows: Sequence[Row], settings: PrepareSettings, cleaner: Cleaner, on_progress: OnProgress
-) -> tuple[list[Row], dict[str, Any]]:
-    cleaned = clean(rows, cleaner, tick=on_progress("clean", len(rows)))
-    usable, refused = refuse_bad(cleaned.rows, rows, settings)
-    return usable, {
+    rows: list[Row], settings: PrepareSettings, cleaner: Cleaner, on_progress: OnProgress
+) -> dict[str, Any]:
+    """Clean the rows in place, some at a time: an export and its clean copy are never there at
+    once. Return the counts."""
+    tick = on_progress("clean", len(rows))
+    counts: dict[str, Counter[str]] = {"changed": Counter(), "redacted": Counter()}
+    refused: Counter[str] = Counter()
+    left_whole = kept = 0
+    for start in range(0, len(rows), _ROWS_AT_ONCE):
+        raw = rows[start : start + _ROWS_AT_ONCE]
+        cleaned = clean(raw, cleaner, tick=tick)
+        usable, some = refuse_bad(cleaned.rows, raw, settings)
+        rows[kept : kept + len(usable)] = usable
+        kept += len(usable)
+        counts["changed"].update(cleaned.changed)
+        counts["redacted"].update(cleaned.redacted)
+        refused.update(some)
+        left_whole += cleaned.left_whole
+    del rows[kept:]
+    return {
         **refused,
         "cleaned": {
             "rules": NORMALIZATION,
-            **cleaned.changed,
-            "left_whole": cleaned.left_whole,
+            **counts["changed"],
+            "left_whole": left_whole,
         },
-        "redacted": cleaned.redacted,
+        "redacted": dict(counts["redacted"]),
     }
 
 
-def _decide(
-    rows: Sequence[Row], usable: Sequence[Row], settings: PrepareSettings, taxonomy: Taxonomy
-) -> tuple[Applied, dict[str, Any]]:
+def _read_decisions(settings: PrepareSettings, taxonomy: Taxonomy) -> tuple[list[Decision], int]:
+    """Return the decisions, and how many rows of their files are undecided."""
     decisions = []
     undecided = 0
     for path in settings.decisions:
         some, still_open = read_decisions(path, taxonomy.names, settings.encoding)
         decisions += some
         undecided += still_open
-    originals = {row.id: normalize(row.message) for row in rows}
-    applied = apply_decisions(usable, originals, decisions)
-    refuse_unknown(applied.rows, taxonomy.names)
-    return applied, {
-        "decisions": {
-            **Counter(made.decision for made in applied.made),
-            "undecided": undecided,
-            "rows_dropped": len(usable) - len(applied.rows),
-        }
-    }
+    return decisions, undecided
 
 
-def _cluster(
-    rows: Sequence[Row], settings: PrepareSettings, on_progress: OnProgress
-) -> list[list[str]]:
-    keys = sorted({row.key for row in rows})
-    tick = on_progress("compare", len(keys))
-    groups = near_clusters(keys, similarity=settings.similarity, tick=tick)
-    return [[keys[place] for place in group] for group in groups]
+def _originals(rows: Sequence[Row], decisions: Sequence[Decision]) -> dict[str, str]:
+    """Return id -> text as it came, of the rows that are decided on."""
+    decided = {decision.id for decision in decisions}
+    return {row.id: normalize(row.message) for row in rows if row.id in decided}
+
+
+def _group_near(
+    firsts: Sequence[Row], settings: PrepareSettings, on_progress: OnProgress
+) -> NearGroups:
+    """Group keys; ``firsts`` holds a row of each."""
+    tick = on_progress("compare", len(firsts))
+    return group_near(
+        len(firsts), lambda key: firsts[key].folded, similarity=settings.similarity, tick=tick
+    )
+
+
+def _unit_of(split: Split, filled: FilledSplits) -> dict[str, int]:
+    """Return id -> number of its unit, of the rows that ended in a split."""
+    unit_of = {key: at for at, unit in enumerate(split.units) for key in unit}
+    return {row.id: unit_of[row.key] for rows in filled.rows.values() for row in rows}
 
 
 def _count_copies(

@@ -58,9 +58,9 @@ def latest_first(rows: Sequence[Row]) -> list[Row]:
     return sorted(rows, key=lambda row: (-moment(row).timestamp(), row.id))
 
 
-def latest_times(rows: Sequence[Row]) -> dict[str, datetime]:
+def latest_times(rows: Sequence[Row]) -> dict[int, datetime]:
     """Return key -> when the message came last."""
-    times: dict[str, datetime] = {}
+    times: dict[int, datetime] = {}
     for row in rows:
         times[row.key] = max(moment(row), times.get(row.key, moment(row)))
     return times
@@ -99,13 +99,13 @@ def choose_cuts(
 
 
 def assign_by_time(
-    units: Sequence[Sequence[str]], times: Mapping[str, datetime], cuts: Cuts
-) -> dict[str, str]:
+    units: Sequence[Sequence[int]], times: Mapping[int, datetime], cuts: Cuts
+) -> dict[int, str]:
     """Return key -> split. A unit is on one side alone, the latest that one of its keys is on;
     its earlier ones are left out (``NEAR_HOLDOUT``, ``NEAR_VALIDATION``), for what is held out
     has to be what came last, and nobody may have learnt from it before."""
     left_out = {HOLDOUT: NEAR_HOLDOUT, VALIDATION: NEAR_VALIDATION}
-    splits: dict[str, str] = {}
+    splits: dict[int, str] = {}
     for unit in units:
         sides = {key: cuts.side_of(times[key]) for key in unit}
         latest = next(side for side in (HOLDOUT, VALIDATION, TRAIN) if side in sides.values())

@@ -36,7 +36,7 @@ class Traffic:
         return {TRAFFIC: {"rows": rows, "ambiguous": self.ambiguous}}
 
 
-def count_traffic(rows: Iterable[Row], held: Iterable[Row], split_of: Mapping[str, str]) -> Traffic:
+def count_traffic(rows: Iterable[Row], held: Iterable[Row], split_of: Mapping[int, str]) -> Traffic:
     """Count the ``rows`` behind the messages that are ``held`` out; with a hold-out of the user's
     own, its rows alone."""
     kept = {row.key: row for row in held}

@@ -171,7 +171,7 @@ def apply_decisions(
             note=decision.note,
             copies=copies[id_],
         )
-        for id_, decision in chosen.items()
+        for id_, decision in sorted(chosen.items())
     )
     return Applied(tuple(after), frozenset(decided), recorded)
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from heapq import nsmallest
 from typing import Any
 
 from trainer.dataset.folder import Row
+from trainer.dataset.near_duplicates import NearGroups
 from trainer.dataset.settings import ConflictPolicy, NearDuplicates
 from trainer.errors import BadInput
 
@@ -26,8 +28,8 @@ class Conflict:
 
 @dataclass(frozen=True, slots=True)
 class Deduped:
-    """One row for each message, in the order of the input. ``copies`` counts the rows that were
-    exact copies with the same label; ``left_out`` the rows that went with a conflict."""
+    """One row for each message, in the order of the rows given. ``copies`` counts the rows that
+    were exact copies with the same label; ``left_out`` the rows that went with a conflict."""
 
     rows: tuple[Row, ...]
     copies: int
@@ -38,13 +40,14 @@ class Deduped:
 def dedupe_exact(
     rows: Sequence[Row], policy: ConflictPolicy, decided: Collection[str] = ()
 ) -> Deduped:
-    """Keep the first of every group of exact copies, and resolve the groups that disagree.
+    """Keep the first of every group of exact copies, and resolve the groups that disagree. Rows in
+    the order of their ids make that the one with the smallest, wherever it stood in the export.
 
     ``decided`` holds the ids whose label a person confirmed or set: where these agree they win,
     whatever the policy. Else DROP leaves out all sides; KEEP_MAJORITY keeps the most frequent
     label and, where there is none, drops; ERROR raises BadInput that names the rows.
     """
-    groups: dict[str, list[Row]] = {}
+    groups: dict[int, list[Row]] = {}
     for row in rows:
         groups.setdefault(row.key, []).append(row)
     kept: list[Row] = []
@@ -63,7 +66,7 @@ def dedupe_exact(
 
 
 def dedupe_near(
-    train: Sequence[Row], clusters: Sequence[Sequence[str]], policy: NearDuplicates
+    train: Sequence[Row], clusters: Sequence[Sequence[int]], policy: NearDuplicates
 ) -> tuple[list[Row], int]:
     """Return the training rows, of each cluster only the first where that was asked for, and how
     many were left out."""
@@ -77,26 +80,27 @@ def dedupe_near(
 
 
 def find_near_conflicts(
-    rows: Sequence[Row], clusters: Sequence[Sequence[str]]
+    rows: Sequence[Row], clusters: Sequence[Sequence[int]]
 ) -> tuple[tuple[Row, ...], ...]:
     """Return the clusters that hold rows of several labels."""
-    cluster_of = _cluster_of(clusters)
+    cluster_of = _cluster_of([cluster for cluster in clusters if len(cluster) > 1])
     members: dict[int, list[Row]] = {}
     for row in rows:
-        members.setdefault(cluster_of[row.key], []).append(row)
+        if row.key in cluster_of:
+            members.setdefault(cluster_of[row.key], []).append(row)
     return tuple(tuple(some) for some in members.values() if len({row.label for row in some}) > 1)
 
 
 def count_duplicates(
     own: Deduped,
     held: Deduped,
-    clusters: Sequence[Sequence[str]],
+    near: NearGroups,
     near_conflicts: Sequence[Sequence[Row]],
 ) -> dict[str, Any]:
     """Count copies, conflicts and clusters for the manifest, of the input and the user's own
     hold-out together."""
     conflicts = own.conflicts + held.conflicts
-    sizes = Counter(len(cluster) for cluster in clusters if len(cluster) > 1)
+    sizes = Counter(len(cluster) for cluster in near.clusters if len(cluster) > 1)
     return {
         "exact_duplicates_removed": own.copies + held.copies,
         "conflicts": {
@@ -110,26 +114,37 @@ def count_duplicates(
             "sizes": {str(size): sizes[size] for size in sorted(sizes)},
             "with_several_labels": len(near_conflicts),
         },
+        "templates": {
+            "templates": len(near.templates),
+            "messages": sum(map(len, near.templates)),
+            "largest": max(map(len, near.templates), default=0),
+        },
     }
 
 
 def name_examples(
     conflicts: Sequence[Conflict],
     near_conflicts: Sequence[Sequence[Row]],
-    clusters: Sequence[Sequence[str]],
+    near: NearGroups,
     rows: Sequence[Row],
 ) -> dict[str, list[list[str]]]:
-    """Return the first groups of each kind and the largest clusters, a few rows of each by id and
-    label: the report shows what is meant, and holds no text."""
-    by_key = {row.key: row for row in rows}
-    largest = sorted((cluster for cluster in clusters if len(cluster) > 1), key=len, reverse=True)
+    """Return the first groups of each kind and the largest clusters and templates, a few rows of
+    each by id and label: the report shows what is meant, and holds no text."""
+    clusters, templates = _largest(near.clusters), _largest(near.templates)
+    wanted = {key for some in (*clusters, *templates) for key in some}
+    by_key = {row.key: row for row in rows if row.key in wanted}
     return {
         "conflicts": [_names(conflict.rows) for conflict in conflicts[:_GROUPS]],
         "near_conflicts": [_names(some) for some in near_conflicts[:_GROUPS]],
-        "largest_clusters": [
-            _names([by_key[key] for key in cluster]) for cluster in largest[:_GROUPS]
-        ],
+        "largest_clusters": [_names([by_key[key] for key in some]) for some in clusters],
+        "largest_templates": [_names([by_key[key] for key in some]) for some in templates],
     }
+
+
+def _largest(groups: Sequence[Sequence[int]]) -> list[Sequence[int]]:
+    """Return the largest groups of more than one, the first of equals."""
+    several = (group for group in groups if len(group) > 1)
+    return nsmallest(_GROUPS, several, key=lambda group: -len(group))
 
 
 def _resolve(
@@ -155,5 +170,5 @@ def _names(rows: Sequence[Row]) -> list[str]:
     return [*named, f"and {len(rows) - _MEMBERS} more"] if len(rows) > _MEMBERS else named
 
 
-def _cluster_of(clusters: Sequence[Sequence[str]]) -> dict[str, int]:
+def _cluster_of(clusters: Sequence[Sequence[int]]) -> dict[int, int]:
     return {key: number for number, cluster in enumerate(clusters) for key in cluster}

@@ -32,7 +32,7 @@ def fill_splits(
     rows: Sequence[Row],
     held: Sequence[Row],
     split: Split,
-    clusters: Sequence[Sequence[str]],
+    clusters: Sequence[Sequence[int]],
     settings: PrepareSettings,
 ) -> FilledSplits:
     """Put each row into its split; ``held`` are those of the user's own hold-out."""

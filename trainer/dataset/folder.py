@@ -10,11 +10,19 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
+from hashlib import sha256
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from trainer.artifacts.rights import PRIVATE
-from trainer.dataset.openings import Opening, known_openings, make_opening, note_opening
+from trainer.dataset.openings import (
+    Opening,
+    holdout_texts,
+    known_openings,
+    make_opening,
+    note_opening,
+)
 from trainer.errors import BadInput
 from worker.contract import Taxonomy
 from worker.contract.circle import LabelSource
@@ -53,7 +61,8 @@ class Row:
     the row comes from a hold-out file of the user's own. ``time`` (as written: aware or naive),
     ``group`` and ``language`` (both empty where the row has none) are there where their columns
     were asked for; they decide the split and are not kept in the dataset. ``origin`` is where the
-    label comes from, and by which version of the guideline; None: as from all of its file."""
+    label comes from, and by which version of the guideline; None: as from all of its file.
+    ``number`` is given by ``number_copies``."""
 
     id: str
     message: str
@@ -65,11 +74,19 @@ class Row:
     group: str = ""
     language: str = ""
     origin: tuple[LabelSource, str | None] | None = None
+    number: int = -1
 
     @property
-    def key(self) -> str:
-        """What two copies share: ``Example.key`` of a message that is normalized already."""
+    def folded(self) -> str:
+        """``Example.key`` of a message that is normalized already."""
         return self.message.casefold()
+
+    @property
+    def key(self) -> int:
+        """What two copies share, and of which a million take little room: the place of the folded
+        message in the order of all."""
+        assert self.number >= 0, "rows are numbered before they are compared"
+        return self.number
 
     @property
     def example(self) -> Example:
@@ -80,17 +97,19 @@ class Row:
 def complete_ids(rows: Sequence[Row]) -> list[Row]:
     """Give every row without an id one that is made from its message.
 
-    Copies of a message get ``-2``, ``-3``, in the order of their labels, so that the ids do not
-    depend on the order of the lines. Raises BadInput that names the rows of a doubled id.
+    Copies of a message get ``-2``, ``-3``, in the order of their labels and of whatever else the
+    rows hold, so that the ids do not depend on the order of the lines. Raises BadInput that names
+    the rows of a doubled id.
     """
-    order = sorted(
-        (place for place, row in enumerate(rows) if not row.id),
-        key=lambda place: (normalize(rows[place].message), rows[place].label),
-    )
+    stems = {
+        place: "m-" + message_sha256(row.message)[:16]
+        for place, row in enumerate(rows)
+        if not row.id
+    }
     made: dict[int, str] = {}
     seen: Counter[str] = Counter()
-    for place in order:
-        stem = "m-" + message_sha256(rows[place].message)[:16]
+    for place in sorted(stems, key=lambda place: (stems[place], *_content(rows[place]))):
+        stem = stems[place]
         seen[stem] += 1
         made[place] = stem if seen[stem] == 1 else f"{stem}-{seen[stem]}"
     complete = [
@@ -100,7 +119,45 @@ def complete_ids(rows: Sequence[Row]) -> list[Row]:
     return complete
 
 
+def _content(row: Row) -> tuple[str, ...]:
+    """Return all that tells a row from a copy of it: rows with the same are interchangeable."""
+    return (
+        row.label,
+        row.sublabel or "",
+        row.time.isoformat() if row.time else "",
+        row.group,
+        row.language,
+        repr(row.origin),
+        repr(row.given),
+        row.message,
+    )
+
+
+_PREFIX_CHARS = 32
+
+
+def number_copies(rows: list[Row]) -> list[Row]:
+    """Give each row, in place, the number of its folded message in the order of these; return for
+    each number the first row that has it.
+
+    Sorted by short prefixes first: all folded messages at once would be the whole export again.
+    """
+    order = sorted(range(len(rows)), key=lambda at: rows[at].folded[:_PREFIX_CHARS])
+    firsts: list[Row] = []
+    for _, run in groupby(order, key=lambda at: rows[at].folded[:_PREFIX_CHARS]):
+        last = None
+        for at in sorted(run, key=lambda at: rows[at].folded):
+            new = rows[at].folded != last
+            last = rows[at].folded
+            rows[at] = replace(rows[at], number=len(firsts) - 1 + new)
+            if new:
+                firsts.append(rows[at])
+    return firsts
+
+
 def _refuse_doubled_ids(rows: Sequence[Row]) -> None:
+    if len({row.id for row in rows}) == len(rows):
+        return
     places: dict[str, list[str]] = {}
     for row in rows:
         places.setdefault(row.id, []).append(row.where)
@@ -125,7 +182,8 @@ class Dataset:
     """An opened dataset. The hold-out is not in it: see ``open_holdout``.
 
     ``digest`` names the dataset: it covers the taxonomy, every message and label, and how they
-    were chosen. ``record`` is the manifest as read.
+    were chosen, and not the files that they were read from: an export with its lines in another
+    order, or in another format, makes the same dataset. ``record`` is the manifest as read.
     """
 
     directory: Path
@@ -141,6 +199,12 @@ class Dataset:
         """SHA-256 of the hold-out's file: the hold-out's name, whatever dataset it is in."""
         digest: str = self.record["files"][_file(HOLDOUT)]["sha256"]
         return digest
+
+    @property
+    def holdout_texts_sha256(self) -> str:
+        """SHA-256 of the hold-out's texts, by which its openings are known: see
+        ``texts_sha256``."""
+        return holdout_texts(self.record)
 
     @property
     def redaction(self) -> str | None:
@@ -164,20 +228,18 @@ def write_dataset(
 
     ``splits`` maps each of ``SPLITS`` to its examples; ``openings`` are those of the same hold-out
     in earlier datasets; ``facts`` (JSON) go into the manifest as they are: source, settings,
-    decisions. Return the dataset as read back.
+    decisions. Return the dataset, its manifest as read back.
     """
     directory.mkdir(parents=True, exist_ok=True)
     files = {}
     for split in SPLITS:
-        data = to_lines(splits[split])
-        write_atomically(directory / _file(split), data, mode=PRIVATE)
         counts = Counter(example.label for example in splits[split])
         files[_file(split)] = {
-            "sha256": sha256_bytes(data),
-            "bytes": len(data),
+            **write_lines(directory / _file(split), splits[split]),
             "examples": len(splits[split]),
             "per_label": {label: counts[label] for label in taxonomy.names},
         }
+    files[_file(HOLDOUT)]["texts_sha256"] = texts_sha256(splits[HOLDOUT])
     record: dict[str, Any] = {
         "schema_version": DATASET_SCHEMA,
         "name": name,
@@ -189,7 +251,15 @@ def write_dataset(
     }
     record["digest"] = _digest(record)
     _write_manifest(directory, record | {"holdout_openings": list(openings)})
-    return open_dataset(directory)
+    return Dataset(
+        directory,
+        name,
+        record["digest"],
+        taxonomy,
+        tuple(splits[TRAIN]),
+        tuple(splits[VALIDATION]),
+        read_manifest(directory),
+    )
 
 
 def open_dataset(directory: Path) -> Dataset:
@@ -230,7 +300,7 @@ def open_holdout(dataset: Dataset, *, purpose: str, subject: str) -> tuple[Examp
             raise BadInput(f"{dataset.directory}: another dataset since it was opened: start again")
         record["holdout_openings"] = [*record["holdout_openings"], opening]
         _write_manifest(dataset.directory, record)
-    note_opening(dataset.directory, dataset.holdout_sha256, opening)
+    note_opening(dataset.directory, dataset.holdout_texts_sha256, opening)
     path = dataset.directory / _file(HOLDOUT)
     if sha256_file(path) != record["files"][path.name]["sha256"]:
         raise BadInput(f"{path}: altered since it was prepared: prepare the dataset again")
@@ -246,7 +316,7 @@ def count_openings(dataset: Dataset) -> int:
 def list_openings(dataset: Dataset) -> tuple[Opening, ...]:
     """Return the hold-out's openings so far, oldest first."""
     own = read_manifest(dataset.directory)["holdout_openings"]
-    return known_openings(dataset.directory, dataset.holdout_sha256, own)
+    return known_openings(dataset.directory, dataset.holdout_texts_sha256, own)
 
 
 @contextmanager
@@ -264,6 +334,29 @@ def _alone(directory: Path) -> Iterator[None]:
 def to_lines(examples: Iterable[Example]) -> bytes:
     """Return examples as a split's file holds them: UTF-8, one JSON object a line."""
     return "".join(_line(example) for example in examples).encode("utf-8")
+
+
+def write_lines(path: Path, examples: Iterable[Example]) -> dict[str, Any]:
+    """Write examples as ``to_lines`` holds them, one at a time; return ``sha256`` and ``bytes``."""
+    digest, size = sha256(), 0
+
+    def lines() -> Iterator[bytes]:
+        nonlocal size
+        for example in examples:
+            line = _line(example).encode("utf-8")
+            digest.update(line)
+            size += len(line)
+            yield line
+
+    write_atomically(path, lines(), mode=PRIVATE)
+    return {"sha256": digest.hexdigest(), "bytes": size}
+
+
+def texts_sha256(examples: Iterable[Example]) -> str:
+    """Return the digest of texts alone, whatever their order, ids, labels, and case: whoever saw
+    these under other ids or labels has seen them."""
+    keys = (example.key.encode("utf-8", "surrogatepass") for example in examples)
+    return sha256_bytes("\n".join(sorted(map(sha256_bytes, keys))).encode("ascii"))
 
 
 def _file(split: str) -> str:
@@ -308,7 +401,18 @@ def _write_manifest(directory: Path, record: Mapping[str, Any]) -> None:
 
 
 def _digest(record: Mapping[str, Any]) -> str:
-    """Identity of a dataset: what it holds, not when it was made, with which options or from which
-    folder, or who looked."""
-    without = {"digest", "holdout_openings", "created_at", "options"}
-    return sha256_json({key: value for key, value in record.items() if key not in without})
+    """Identity of a dataset: what it holds, not when it was made, from which files, with
+    which options, or who looked."""
+    without = {
+        "digest",
+        "holdout_openings",
+        "created_at",
+        "sources",
+        "holdout_source",
+        "label_map",
+        "options",
+    }
+    held = {key: value for key, value in record.items() if key not in without}
+    if "made" in (decisions := record.get("decisions") or {}):
+        held["decisions"] = decisions["made"]
+    return sha256_json(held)

@@ -21,19 +21,19 @@ GROUPS = "groups.jsonl"
 
 
 def group_lines(
-    splits: Mapping[str, Sequence[Example]], units: Sequence[Sequence[str]]
+    splits: Mapping[str, Sequence[Example]], unit_of: Mapping[str, int]
 ) -> tuple[bytes, int]:
     """Return the file and how many rows it has: each message that is not alone in its unit.
 
-    ``units`` are of keys; messages that a chain of groups and near-duplicates links are one.
+    ``unit_of`` maps ids to units: messages that a chain of groups and near-duplicates links are
+    of one.
     """
-    unit_of = {key: at for at, unit in enumerate(units) for key in unit}
     examples = [example for part in SPLITS for example in splits[part]]
-    sizes = Counter(unit_of[example.key] for example in examples)
+    sizes = Counter(unit_of[example.id] for example in examples)
     numbers: dict[int, int] = {}
     lines = []
     for example in examples:
-        unit = unit_of[example.key]
+        unit = unit_of[example.id]
         if sizes[unit] > 1:
             number = numbers.setdefault(unit, len(numbers))
             lines.append(json.dumps({"id": example.id, "group": number}, ensure_ascii=False))

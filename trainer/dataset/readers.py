@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from sys import intern
 from typing import Any, cast, get_args
 
 from trainer.dataset.arrow_files import Columns, open_arrow, open_parquet
@@ -13,7 +14,7 @@ from trainer.dataset.cells import read_language, read_time
 from trainer.dataset.columns import ChosenColumns, ColumnNames, choose_columns
 from trainer.dataset.folder import Row
 from trainer.dataset.saved_dataset import find_shards
-from trainer.dataset.text_files import parse_csv, read_text
+from trainer.dataset.text_files import open_csv, read_text
 from trainer.dataset.xlsx import read_sheet
 from trainer.errors import BadInput
 from worker.contract.circle import LabelSource
@@ -76,9 +77,7 @@ def read_csv(
     """Read a CSV file with a header; the delimiter is found in it. Raises BadInput with the line
     at fault."""
     names = (wanted.message or "message", wanted.label or "label")
-    top, header, records = parse_csv(
-        read_text(path, encoding), path.name, columns=names, delimiter=delimiter
-    )
+    top, header, records = open_csv(path, encoding, columns=names, delimiter=delimiter)
     chosen = choose_columns(wanted, header, f"{path.name}:{top}")
     rows = [
         _row(dict(zip(header, cells, strict=True)), chosen, f"{path.name}:{line}")
@@ -182,7 +181,8 @@ def _row(record: Mapping[str, Any], chosen: ChosenColumns, where: str) -> Row:
     return Row(
         id=_label_text(record, chosen.id, where),
         message=_message_text(record, chosen.message, where),
-        label=label_name(_label_text(record, chosen.label, where)),
+        # One string for all rows of a label: there are a million rows and twenty labels.
+        label=intern(label_name(_label_text(record, chosen.label, where))),
         sublabel=label_name(_label_text(record, chosen.sublabel, where)) or None,
         where=where,
         time=read_time(record.get(chosen.time), chosen.time, where) if chosen.time else None,

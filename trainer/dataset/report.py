@@ -182,6 +182,15 @@ def _duplicates(record: Mapping[str, Any]) -> Iterator[str]:
         f"largest holds {max(map(int, near['sizes']), default=0):,}."
     )
     yield from _named(examples["largest_clusters"])
+    if (templates := counts["templates"])["templates"]:
+        yield (
+            f"- {templates['messages']:,} of them follow {templates['templates']:,} templates: "
+            "forms and automatic mails, equal but for numbers and redacted data. The largest has "
+            f"{templates['largest']:,} messages. Each template is in one split alone, so the "
+            "hold-out does not measure how well known forms are filed; a rule before the model "
+            "may file them better."
+        )
+        yield from _named(examples["largest_templates"])
     resolved = "; ".join(f"{count:,} {why}" for why, count in conflicts["resolved"].items())
     yield f"- {conflicts['messages']:,} messages occurred under several labels" + (
         f", and nobody can learn both: {resolved}." if resolved else "."

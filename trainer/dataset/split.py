@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from trainer.dataset.balance import assign_balanced
@@ -16,7 +16,7 @@ from trainer.dataset.by_time import (
 )
 from trainer.dataset.folder import HOLDOUT, TRAIN, VALIDATION, Row
 from trainer.dataset.settings import PrepareSettings, SplitBy
-from trainer.dataset.together import unite
+from trainer.dataset.together import Key, unite
 from trainer.errors import BadInput
 from worker.contract.digest import sha256_bytes
 
@@ -27,8 +27,8 @@ class Split:
     ``NEAR_VALIDATION``), ``units`` what had to stay together, ``cuts`` the moments between the
     parts of a split by time."""
 
-    of: dict[str, str]
-    units: Sequence[Sequence[str]]
+    of: dict[int, str]
+    units: Sequence[Sequence[int]]
     cuts: Cuts | None = None
 
 
@@ -60,8 +60,8 @@ def check_shares(validation_share: float, holdout_share: float) -> None:
 
 def split_rows(
     rows: Sequence[Row],
-    clusters: Sequence[Sequence[str]],
-    given: set[str],
+    clusters: Sequence[Sequence[int]],
+    given: set[int],
     settings: PrepareSettings,
 ) -> Split:
     """Split the rows as they came in: decisions have no part in it.
@@ -88,9 +88,14 @@ def split_rows(
     }
     free = [unit for unit in units if unit[0] not in bound]
     labels = _commonest_of(rows, [row.label for row in rows])
+    row_of = {row.key: row for row in rows}
+
+    def order(key: int) -> str:
+        return shuffle_key(settings.seed, row_of[key].folded)
+
     if settings.split is SplitBy.RANDOM and not settings.columns.language:
-        return Split(bound | assign_splits(free, labels, seed=settings.seed, **shares), units)
-    strata: dict[str, list[tuple[str, ...]]] = {
+        return Split(bound | assign_splits(free, labels, order=order, **shares), units)
+    strata: dict[int, list[tuple[str, ...]]] = {
         key: [(f"label {label}",)] for key, label in labels.items()
     }
     if settings.columns.language:
@@ -99,17 +104,15 @@ def split_rows(
             key: [(f"label {label}",), (f"language {languages[key]}",), (label, languages[key])]
             for key, label in labels.items()
         }
-    assigned = assign_balanced(
-        free, strata, order=lambda key: shuffle_key(settings.seed, key), **shares
-    )
+    assigned = assign_balanced(free, strata, order=order, **shares)
     if settings.split is SplitBy.GROUP:
         _refuse_few(free, assigned, shares["validation_share"], shares["holdout_share"])
     return Split(bound | assigned, units)
 
 
 def _refuse_few(
-    units: Sequence[Sequence[str]],
-    splits: Mapping[str, str],
+    units: Sequence[Sequence[int]],
+    splits: Mapping[int, str],
     validation_share: float,
     holdout_share: float,
 ) -> None:
@@ -127,39 +130,44 @@ def _refuse_few(
             )
 
 
-def _commonest_of(rows: Sequence[Row], values: Sequence[str]) -> dict[str, str]:
-    came_as: dict[str, list[str]] = {}
+def _commonest_of(rows: Sequence[Row], values: Sequence[str]) -> dict[int, str]:
+    found: dict[int, str] = {}
+    came_as: dict[int, list[str]] = {}  # of messages that came more than once
     for row, value in zip(rows, values, strict=True):
-        came_as.setdefault(row.key, []).append(value)
-    return {key: commonest(some) for key, some in came_as.items()}
+        if row.key in found:
+            came_as.setdefault(row.key, [found[row.key]]).append(value)
+        else:
+            found[row.key] = value
+    return found | {key: commonest(some) for key, some in came_as.items()}
 
 
 def assign_splits(
-    clusters: Sequence[Sequence[str]],
-    labels: Mapping[str, str],
+    clusters: Sequence[Sequence[Key]],
+    labels: Mapping[Key, str],
     *,
     validation_share: float,
     holdout_share: float,
-    seed: int,
-) -> dict[str, str]:
-    """Return key -> split. ``clusters`` are of keys; ``labels`` gives each key's label.
+    order: Callable[[Key], str],
+) -> dict[Key, str]:
+    """Return key -> split. ``clusters`` are of keys; ``labels`` gives each key's label, ``order``
+    its ``shuffle_key``.
 
     Within a label its clusters are put in the order of a digest of seed and smallest key, and
     fill the hold-out's quota, then validation's, then training; a cluster that no longer fits
     goes to the next. Every label with two messages or more has one held out, when a hold-out is
     asked for, as far as its clusters allow.
     """
-    strata: dict[str, list[Sequence[str]]] = defaultdict(list)
+    strata: dict[str, list[Sequence[Key]]] = defaultdict(list)
     for cluster in clusters:
         strata[commonest(labels[key] for key in cluster)].append(cluster)
-    splits: dict[str, str] = {}
+    splits: dict[Key, str] = {}
     for members in strata.values():
         total = sum(len(cluster) for cluster in members)
         room = {
             HOLDOUT: max(1, round(total * holdout_share)) if holdout_share else 0,
             VALIDATION: max(1, round(total * validation_share)),
         }
-        for cluster in sorted(members, key=lambda keys: shuffle_key(seed, min(keys))):
+        for cluster in sorted(members, key=lambda keys: order(min(keys))):
             split = next((name for name, left in room.items() if len(cluster) <= left), TRAIN)
             if split in room:
                 room[split] -= len(cluster)
@@ -174,7 +182,7 @@ def cap_per_label(
     the order of ``rows``."""
     if per_label is None:
         return list(rows), []
-    order = [shuffle_key(seed, row.key) for row in rows]
+    order = [shuffle_key(seed, row.folded) for row in rows]
     kept = set(first_of_each([row.label for row in rows], order, per_label))
     return (
         [row for at, row in enumerate(rows) if at in kept],

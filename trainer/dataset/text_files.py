@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 
 from trainer.errors import BadInput
@@ -73,16 +73,48 @@ def parse_csv(
     passed over. Raises BadInput, also while iterating, with the line at fault; ``name`` is the
     file's.
     """
+    return _parse_csv(lambda: io.StringIO(text, newline=""), name, columns, delimiter)
+
+
+def open_csv(
+    path: Path, encoding: str, *, columns: Collection[str], delimiter: str | None = None
+) -> tuple[int, list[str], Iterator[tuple[int, list[str]]]]:
+    """Do as ``parse_csv`` with a file, which is never in memory as a whole. Raises BadInput as
+    ``read_text`` does, but where it comes to the byte at fault."""
+    line, names, records = _parse_csv(lambda: _lines(path, encoding), path.name, columns, delimiter)
+    if not any(names):
+        raise BadInput(f"{path.name}: the file is empty")
+    return line, names, records
+
+
+def _lines(path: Path, encoding: str) -> Iterator[str]:
+    try:
+        with path.open(encoding=encoding, newline="") as file:
+            for first in file:
+                yield first.removeprefix("\ufeff")
+                break
+            yield from file
+    except (LookupError, UnicodeDecodeError, OSError):
+        read_text(path, encoding)  # which says where
+        raise
+
+
+def _parse_csv(
+    lines: Callable[[], Iterable[str]],
+    name: str,
+    columns: Collection[str],
+    delimiter: str | None,
+) -> tuple[int, list[str], Iterator[tuple[int, list[str]]]]:
     csv.field_size_limit(_FIELD_LIMIT)
-    delimiter = delimiter or _sniff(text, columns)
-    records = _records(text, name, delimiter)
+    delimiter = delimiter or _sniff(lines, columns)
+    records = _records(lines(), name, delimiter)
     line, header = next(records, (1, []))
     names = [name.strip() for name in header]
     return line, names, _checked(records, len(names), name, delimiter)
 
 
-def _records(text: str, name: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+def _records(lines: Iterable[str], name: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
     line = 1
     try:
         for record in reader:
@@ -105,13 +137,13 @@ def _checked(
         yield line, record
 
 
-def _sniff(text: str, columns: Collection[str]) -> str:
+def _sniff(lines: Callable[[], Iterable[str]], columns: Collection[str]) -> str:
     """csv.Sniffer looks at the messages too and is led astray by their commas; the header is
     enough."""
 
     def fit(delimiter: str) -> tuple[int, int]:
         try:
-            header = next(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter), [])
+            header = next(csv.reader(lines(), delimiter=delimiter), [])
         except csv.Error:
             return 0, 0
         return len(set(columns) & {name.strip() for name in header}), len(header)

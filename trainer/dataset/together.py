@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
 import scipy
 
 from trainer.dataset.clean import canonical
 from worker.contract.digest import sha256_bytes
 
+Key = TypeVar("Key", int, str)
+"""A message, or copies of it: a number, or its text."""
 
-def unite(clusters: Sequence[Sequence[str]], grouped: Iterable[tuple[str, str]]) -> list[list[str]]:
+
+def unite(clusters: Sequence[Sequence[Key]], grouped: Iterable[tuple[str, Key]]) -> list[list[Key]]:
     """Return the clusters of keys, those united that a group links, and so on: two messages are
     together if a chain of near-duplicates and of common groups leads from one to the other (the
     connected components; union-find, Tarjan 1975).
@@ -23,7 +27,7 @@ def unite(clusters: Sequence[Sequence[str]], grouped: Iterable[tuple[str, str]])
     for cluster in clusters:
         for key in cluster[1:]:
             sets.merge(cluster[0], key)
-    first: dict[str, str] = {}
+    first: dict[str, Key] = {}
     for group, key in grouped:
         if group:
             sets.merge(first.setdefault(group, key), key)
@@ -31,13 +35,13 @@ def unite(clusters: Sequence[Sequence[str]], grouped: Iterable[tuple[str, str]])
 
 
 def unite_copies(
-    clusters: Sequence[Sequence[str]], messages: Iterable[tuple[str, str]]
-) -> list[list[str]]:
+    clusters: Sequence[Sequence[Key]], messages: Iterable[tuple[Key, str]]
+) -> list[list[Key]]:
     """Return the clusters of keys, those united that hold one message in two forms: signed,
     quoted below or redacted otherwise (``canonical``), which leaves hardly a word in common where
     what was cut is long. ``messages`` are a key and a message of it each."""
-    first: dict[int, str] = {}
-    same: list[tuple[str, str]] = []
+    first: dict[int, Key] = {}
+    same: list[tuple[str, Key]] = []
     for key, message in messages:
         # 64 bits for each message, not its text. That two unlike messages among a million get the
         # same is unlikely (3 in 10^8), and then they only come into one part.

@@ -17,9 +17,17 @@ from trainer.dataset.by_time import NEAR_HOLDOUT
 from trainer.dataset.clean import describe_cleaning
 from trainer.dataset.copies import COPIES, copy_lines
 from trainer.dataset.decisions import BY_HAND, IDENTITY, guard, write_review_csv
-from trainer.dataset.folder import HOLDOUT, SPLITS, Dataset, Row, to_lines, write_dataset
+from trainer.dataset.folder import (
+    HOLDOUT,
+    SPLITS,
+    Dataset,
+    Row,
+    texts_sha256,
+    to_lines,
+    write_dataset,
+)
 from trainer.dataset.groups import GROUPS, group_lines
-from trainer.dataset.label_sources import EXPORT, LABEL_SOURCES, count_sources, source_lines
+from trainer.dataset.label_sources import LABEL_SOURCES, count_sources, source_lines
 from trainer.dataset.openings import earlier_openings
 from trainer.dataset.readers import Source
 from trainer.dataset.report import render_report
@@ -47,7 +55,7 @@ def write_prepared(prepared: Prepared, settings: PrepareSettings) -> Dataset:
     Raises BadInput when the name was taken meanwhile or the disk is full.
     """
     refuse_existing(settings.out)
-    holdout_sha256 = sha256_bytes(to_lines(prepared.splits[HOLDOUT]))
+    holdout_texts = texts_sha256(prepared.splits[HOLDOUT])
     with building(settings.out) as directory:
         extra = {}
         for name, data, rows in _extra_files(prepared):
@@ -59,7 +67,7 @@ def write_prepared(prepared: Prepared, settings: PrepareSettings) -> Dataset:
             taxonomy=prepared.taxonomy,
             splits=prepared.splits,
             redaction=prepared.cleaner.redaction,
-            openings=earlier_openings(settings.out, holdout_sha256, settings.earlier),
+            openings=earlier_openings(settings.out, holdout_texts, settings.earlier),
             sources=[_describe(source) for source in prepared.sources],
             holdout_source=(
                 _describe(prepared.holdout_source) if prepared.holdout_source else None
@@ -89,7 +97,7 @@ def write_prepared(prepared: Prepared, settings: PrepareSettings) -> Dataset:
 
 def _sourced(prepared: Prepared) -> dict[str, Any]:
     """Return the manifest's ``label_sources``, where a label is not the export's."""
-    if all(origin == EXPORT for origin in prepared.origins.values()):
+    if not prepared.origins:
         return {}
     return {"label_sources": count_sources(prepared.splits, prepared.origins)}
 
@@ -127,8 +135,8 @@ def _not_written(out: Path, error: OSError) -> BadInput:
 def _extra_files(prepared: Prepared) -> Iterator[tuple[str, bytes, int]]:
     if prepared.surplus:
         yield SURPLUS, to_lines(prepared.surplus), len(prepared.surplus)
-    if prepared.units is not None:
-        yield GROUPS, *group_lines(prepared.splits, prepared.units)
+    if prepared.unit_of is not None:
+        yield GROUPS, *group_lines(prepared.splits, prepared.unit_of)
     data, count = source_lines(prepared.splits, prepared.origins)
     if count:
         yield LABEL_SOURCES, data, count

@@ -37,7 +37,7 @@ from trainer.dataset.folder import (
     Dataset,
     Example,
     open_holdout,
-    to_lines,
+    texts_sha256,
     write_dataset,
 )
 from trainer.dataset.label_sources import (
@@ -286,7 +286,7 @@ def _write(draft: _Draft, base: Dataset, outcomes: Mapping[str, Answer], out: Pa
     # Rows stay in their order, so that a hold-out that did not change is the same to the byte.
     splits = {part: tuple(rows.values()) for part, rows in draft.parts.items()}
     _refuse_empty(splits, base)
-    holdout_sha256 = sha256_bytes(to_lines(splits[HOLDOUT]))
+    holdout_texts = texts_sha256(splits[HOLDOUT])
     kept = {
         name: base.record[name]
         for name in ("sources", "holdout_source", "label_map")
@@ -310,7 +310,7 @@ def _write(draft: _Draft, base: Dataset, outcomes: Mapping[str, Answer], out: Pa
             taxonomy=base.taxonomy,
             splits=splits,
             redaction=base.redaction,
-            openings=earlier_openings(out, holdout_sha256, (base.directory,)),
+            openings=earlier_openings(out, holdout_texts, (base.directory,)),
             settings=dict(base.record.get("settings") or {}),
             **describe_cleaning(splits, library=done["mail phrases"], names=done["redact names"]),
             **kept,

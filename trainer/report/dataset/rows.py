@@ -73,6 +73,7 @@ def duplicates_section(facts: DatasetFacts) -> Section:
         {
             "messages": numbers.counted(near["messages"], "message"),
             "clusters": numbers.counted(near["clusters"], "cluster"),
+            "templates": _templates(facts.counts.get("templates") or {}),
             "similarity": numbers.written((facts.record.get("settings") or {}).get("similarity")),
             "sizes": [
                 {"size": size, "count": numbers.count(count), "bar": bar(count / most, "s5")}
@@ -91,6 +92,16 @@ def duplicates_section(facts: DatasetFacts) -> Section:
             "with_texts": facts.texts is not None,
         },
     )
+
+
+def _templates(found: Mapping[str, int]) -> dict[str, str] | None:
+    if not found.get("templates"):
+        return None
+    return {
+        "templates": numbers.counted(found["templates"], "template"),
+        "messages": numbers.counted(found["messages"], "message"),
+        "largest": numbers.counted(found["largest"], "message"),
+    }
 
 
 def _removed(counts: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

@@ -135,7 +135,7 @@ def test_a_corrected_message_does_not_stand_against_its_own_copy(
 ) -> None:
     """The export holds the message twice under one wrong label; the queue names the row that was
     kept. Both rows are corrected, so that no conflict arises."""
-    export = write_csv([*records, ("copy", records[0][1].upper(), records[0][2])])
+    export = write_csv([*records, ("twin", records[0][1].upper(), records[0][2])])
     queue = write_csv([decide(records[0], "relabel", "refund")], "q.csv", HEADER)
     run(export, "--decisions", queue)
     record = manifest(tmp_path / "out")
@@ -148,18 +148,18 @@ def test_the_conflicts_file_filled_in_resolves_the_conflicts(
     run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
 ) -> None:
     """conflicts.csv is a queue: a person accepts one side, and the message comes back."""
-    export = write_csv([*records, ("other", records[0][1], "refund")])
+    export = write_csv([("twin", records[0][1], "refund"), *records])
     run(export, out=tmp_path / "a")
     assert "t000" not in placed(tmp_path / "a")
     with (tmp_path / "a" / "conflicts.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(row["id"], row["kind"], row["label"]) for row in rows] == [
-        ("t000", "exact", "order_tracking"), ("other", "exact", "refund"),
+        ("t000", "exact", "order_tracking"), ("twin", "exact", "refund"),
     ]  # fmt: skip
     rows[1] |= {"decision": "accept", "decided_by": "ann"}
     filled = write_csv([list(row.values()) for row in rows], "filled.csv", list(rows[0]))
     run(export, "--decisions", filled, out=tmp_path / "b")
-    assert placed(tmp_path / "b")["other"][1] == "refund"
+    assert placed(tmp_path / "b")["twin"][1] == "refund"
     assert manifest(tmp_path / "b")["counts"]["conflicts"]["resolved"] == {"decided by a person": 1}
 
 

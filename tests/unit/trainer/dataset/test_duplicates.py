@@ -5,21 +5,25 @@ from __future__ import annotations
 import pytest
 
 from trainer.dataset.dedupe import dedupe_exact
-from trainer.dataset.folder import Row
+from trainer.dataset.folder import Row, number_copies
 from trainer.dataset.settings import ConflictPolicy
 from trainer.errors import BadInput
 
 
 def rows(*labels: str, message: str = "Hello") -> list[Row]:
-    return [
+    some = [
         Row(f"{message}{n}", message if n % 2 else message.upper(), label, None, f"f:{n}")
         for n, label in enumerate(labels)
     ]
+    number_copies(some)
+    return some
 
 
 def test_the_first_of_exact_copies_is_kept() -> None:
     """Case does not tell copies apart; the others are counted."""
-    done = dedupe_exact([*rows("a", "a", "a"), *rows("b", message="Bye")], ConflictPolicy.DROP)
+    some = [*rows("a", "a", "a"), *rows("b", message="Bye")]
+    number_copies(some)
+    done = dedupe_exact(some, ConflictPolicy.DROP)
     assert [row.id for row in done.rows] == ["Hello0", "Bye0"]
     assert (done.copies, done.left_out, done.conflicts) == (2, 0, ())
 

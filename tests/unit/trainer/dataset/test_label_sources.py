@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.trainer_world import call
+from tests.unit.trainer.dataset.conftest import unlike_messages
 from trainer.dataset.folder import open_dataset
 from trainer.dataset.label_sources import LabelOrigin, read_label_sources
 from worker.contract.circle import Answer, save_answers
@@ -18,9 +19,9 @@ from worker.contract.text import message_sha256
 def export(tmp_path: Path) -> Path:
     words = {"refund": "money back", "delivery": "parcel late"}
     rows = [
-        {"id": f"{label}-{at}", "message": f"{text} {at:b} {at * 7919:x} please", "label": label}
-        for label, text in words.items()
-        for at in range(30)
+        {"id": f"{label}-{at}", "message": f"{text} {unlike}", "label": label}
+        for seed, (label, text) in enumerate(words.items())
+        for at, unlike in enumerate(unlike_messages(30, seed))
     ]
     path = tmp_path / "export.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))

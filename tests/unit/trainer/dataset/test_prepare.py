@@ -152,6 +152,48 @@ def test_rewordings_of_a_message_stay_in_one_split(
         assert all(len(parts) == 1 for parts in found.values())
 
 
+@pytest.mark.parametrize(("options", "templates"), [((), 4), (("--redact",), 3)])
+def test_a_form_is_in_one_split_and_told_of(
+    run: Run,
+    write_csv: WriteCsv,
+    records: list[Record],
+    tmp_path: Path,
+    options: tuple[str, ...],
+    templates: int,
+) -> None:
+    """Short automatic messages that differ in a number or a code share half of their letters; each
+    form is in one split, whatever the seed, and the report and the output count them. One that
+    differed in nothing but what was redacted is copies."""
+    forms = [
+        (f"form{form}-{n}", text.format(7919 * n, f"rf{n}a{n * 31}", f"0170 55{n * 7:05}"), label)
+        for form, (text, label) in enumerate(
+            (
+                ("Ticket {0} opened", "refund"),
+                ("Parcel {1} is late", "order_tracking"),
+                ("Call me: {2}", "payment"),
+                ("Paid {0} for {1}?", "payment"),
+            )
+        )
+        for n in range(1, 7)
+    ]
+    path = write_csv([*records, *forms])
+    for seed in range(3):
+        done = run(path, "--seed", seed, *options, out=tmp_path / f"{seed}")
+        assert done.exit_code == 0, done.output
+        found: dict[str, set[str]] = {}
+        for id_, split in splits(tmp_path / f"{seed}").items():
+            if id_.startswith("form"):
+                found.setdefault(id_.partition("-")[0], set()).add(split)
+        assert [len(found[name]) for name in sorted(found)] == [1, 1, 1, 1]
+    assert record(tmp_path / "0")["counts"]["templates"] == {
+        "templates": templates, "messages": 6 * templates, "largest": 6,
+    }  # fmt: skip
+    report = (tmp_path / "0" / "report.md").read_text(encoding="utf-8")
+    assert f"{6 * templates} of them follow {templates} templates" in report
+    assert "form0-1 (refund)" in report
+    assert f"{6 * templates} messages follow {templates} templates" in " ".join(done.stdout.split())
+
+
 def test_near_duplicates_can_be_dropped_in_training_alone(
     run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
 ) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import pytest
 
 from trainer.dataset.folder import HOLDOUT, TRAIN, VALIDATION, Row
-from trainer.dataset.split import assign_splits, cap_per_label, commonest
+from trainer.dataset.split import assign_splits, cap_per_label, commonest, shuffle_key
 
 LABELS = {f"k{n:03}": "abc"[n % 3] for n in range(300)}
 CLUSTERS = [[key] for key in LABELS]
@@ -23,7 +23,11 @@ def assign(
     validation: float = 0.08,
 ) -> dict[str, str]:
     return assign_splits(
-        clusters, labels, validation_share=validation, holdout_share=holdout, seed=seed
+        clusters,
+        labels,
+        validation_share=validation,
+        holdout_share=holdout,
+        order=lambda key: shuffle_key(seed, key),
     )
 
 

@@ -277,14 +277,17 @@ def test_the_manifest_the_report_and_the_output_say_how_it_was_split(
         assert "customer-" not in text
 
 
-def test_a_plain_random_split_has_the_digest_that_it_had_before_there_were_others(
+def test_a_plain_random_split_has_the_parts_and_the_digest_that_it_had(
     write_csv: WriteCsv, records: list[Record], taxonomy: Path, tmp_path: Path
 ) -> None:
-    """An adapter names its dataset by that digest; and a dataset without the entry reads as split
-    at random."""
+    """An adapter names its dataset by that digest, and the hold-out's file is what it was before
+    near-duplicates were found by MinHash; a dataset without the entry reads as split at random."""
     settings = PrepareSettings((write_csv(records),), taxonomy, tmp_path / "out")
     dataset = write_prepared(build(settings), settings)
-    assert dataset.digest == "8ab6655eaeb86386e5526efaac0659d435c3c19c12309e1b70532d1a17ea4adb"
+    assert dataset.digest == "9d3998bb406bcc81af9942f20f8ea29496fc2075e43c3031ee0159ffea947c43"
+    assert dataset.holdout_sha256 == (
+        "a4a1aee7d4a40d40b5d2ed45bc83146ef617794a605dde7c0a52e64e7d0fe9f9"
+    )
     assert next(tell_split(dataset.record)).startswith("Split at random")
 
 

@@ -46,7 +46,7 @@ def messages(count: int, seed: int) -> list[tuple[str, str]]:
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a dataset folder that ``prepare`` made of an export with copies, conflicts, wrong
-    labels, empty messages and mail addresses, and ``check`` has judged."""
+    labels, a template, empty messages and mail addresses, and ``check`` has judged."""
     folder = tmp_path_factory.mktemp("shop")
     rows = messages(60, 1)
     names = list(THINGS)
@@ -57,6 +57,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows += rows[5:12]
     rows += [(text, names[(names.index(label) + 1) % 3]) for text, label in rows[20:23]]
     rows += [("", names[0]), (f"write to me at someone@example.org about {FILLERS}", names[1])]
+    rows += [(f"ticket {n} was closed by the machine", names[2]) for n in (4711, 12, 905)]
     languages = ["en", "de", "en"]
     lines = [
         json.dumps({"text": text, "category": label, "language": languages[at % 3]})
@@ -143,6 +144,14 @@ def test_every_row_of_the_export_is_accounted_for(prepared: Path, tmp_path: Path
     assert f"{counts['rows_read']} rows were read" in words
     for name, number in removed.items():
         assert (f"{name} {number} {number / counts['rows_read']:.1%}" in words) is bool(number)
+
+
+def test_templates_are_told_of(prepared: Path, tmp_path: Path) -> None:
+    """How many, and how large the largest is; no text of one."""
+    words = draw(prepared, tmp_path)[1].words
+    assert "3 messages follow 1 template: forms and automatic mails" in words
+    assert "the largest of 3 messages" in words
+    assert "closed by the machine" not in words
 
 
 def test_labels_lengths_languages_and_redactions_are_counted(
