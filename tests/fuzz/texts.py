@@ -280,7 +280,7 @@ ENTRIES: Mapping[str, Entry] = {
     ),
     "replace names": Entry(_names, (trainer.dataset.names,)),
     "read CSV": Entry(partial(_refusing, _csv)),
-    "key of a row": Entry(lambda text: Row("a", text, "b", None, "x").key),
+    "key of a row": Entry(lambda text: Row("a", text, "b", None, "x").folded),
     "shingles": Entry(_jaccard),
     "near-duplicates": Entry(_near_clusters, most=400),
     "features of a message": Entry(_learner, most=400),

@@ -99,7 +99,7 @@ def test_a_persons_messages_leave_no_trace(world: DeskWorld) -> None:
 def test_an_export_is_what_prepare_takes(world: DeskWorld, tmp_path: Path) -> None:
     """Both files, in a real run of the trainer's: labels, and one that is dropped."""
     from trainer.dataset.decisions import apply_decisions, read_decisions
-    from trainer.dataset.folder import Row
+    from trainer.dataset.folder import Row, number_copies
 
     world.add("give me my money  back", message_id="T-1")
     world.add("gibberish", message_id="T-2")
@@ -116,6 +116,7 @@ def test_an_export_is_what_prepare_takes(world: DeskWorld, tmp_path: Path) -> No
     made, undecided = read_decisions(decided, known)
     assert undecided == 0
     given = [Row(row["id"], row["message"], row["label"], None, "messages.jsonl:1") for row in rows]
+    number_copies(given)
     applied = apply_decisions(given, {row["id"]: row["message"] for row in rows}, made)
     assert [(row.id, row.label) for row in applied.rows] == [("T-1", "refund")]
 
