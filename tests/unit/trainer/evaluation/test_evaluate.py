@@ -103,7 +103,7 @@ def test_it_says_what_its_promise_is_worth(evaluated: tuple[Path, dict[str, Any]
     """By the labels that nobody reviews, on validation and on the hold-out; an altered count is
     found."""
     found = evaluated[1]["promise"]
-    assert (found["precision"], found["by"]) == (0.95, "lower")
+    assert (found["precision"], found["by"]) == (0.6, "lower")
     for part, file in (("validation", VALIDATION), ("holdout", PREDICTIONS)):
         kept = [each for each in file.read(evaluated[0]) if not each.review]
         right = sum(each.predicted == each.label for each in kept)
