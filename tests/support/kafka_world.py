@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import uuid
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from confluent_kafka import Consumer, Producer
 from confluent_kafka import TopicPartition as KafkaPartition
@@ -146,3 +148,11 @@ class KafkaWorld:
         }
         consumer.close()
         return found
+
+
+def results_by_adapter(found: dict[str, Any]) -> dict[str, int]:
+    """Return what ``verify --json`` counts for each adapter, in whatever precision."""
+    counts: Counter[str] = Counter()
+    for each in found["adapters"]:
+        counts[each["digest"]] += each["results"]
+    return dict(counts)
