@@ -12,9 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from trainer.dataset.folder import HOLDOUT, Dataset, Row
-from trainer.errors import BadInput
-from worker.contract.digest import sha256_bytes
+from trainer.dataset.folder import HOLDOUT, Dataset, Row, read_extra_lines
 
 COPIES, TRAFFIC = "copies.jsonl", "holdout_traffic"
 
@@ -70,14 +68,4 @@ def read_copies(dataset: Dataset) -> dict[str, int] | None:
     file is missing or was altered."""
     if TRAFFIC not in (dataset.record.get("counts") or {}) and "options" not in dataset.record:
         return None
-    file = (dataset.record.get("extra_files") or {}).get(COPIES)
-    if file is None:
-        return {}
-    path = dataset.directory / COPIES
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise BadInput(f"{path}: {error.strerror}: prepare the dataset again") from error
-    if sha256_bytes(data) != file["sha256"]:
-        raise BadInput(f"{path}: altered since it was prepared: prepare the dataset again")
-    return {row["id"]: row["rows"] for row in map(json.loads, data.decode("utf-8").splitlines())}
+    return {row["id"]: row["rows"] for row in read_extra_lines(dataset, COPIES) or ()}

@@ -395,6 +395,24 @@ def read_manifest(directory: Path) -> dict[str, Any]:
     return record
 
 
+def read_extra_lines(dataset: Dataset, name: str) -> list[dict[str, Any]] | None:
+    """Return the objects of an extra file of JSON Lines, None where the dataset has no such file.
+
+    Raises BadInput when the file is missing or was altered.
+    """
+    file = (dataset.record.get("extra_files") or {}).get(name)
+    if file is None:
+        return None
+    path = dataset.directory / name
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise BadInput(f"{path}: {error.strerror}: prepare the dataset again") from error
+    if sha256_bytes(data) != file["sha256"]:
+        raise BadInput(f"{path}: altered since it was prepared: prepare the dataset again")
+    return [json.loads(line) for line in data.decode("utf-8").splitlines()]
+
+
 def _write_manifest(directory: Path, record: Mapping[str, Any]) -> None:
     text = json.dumps(record, indent=1, ensure_ascii=False) + "\n"
     write_atomically(directory / MANIFEST, text.encode("utf-8"))

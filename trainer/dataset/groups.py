@@ -13,9 +13,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from trainer.dataset.folder import SPLITS, Dataset, Example
-from trainer.errors import BadInput
-from worker.contract.digest import sha256_bytes
+from trainer.dataset.folder import SPLITS, Dataset, Example, read_extra_lines
 
 GROUPS = "groups.jsonl"
 
@@ -46,15 +44,5 @@ def read_groups(dataset: Dataset) -> dict[str, int] | None:
 
     Raises BadInput when the file is missing or was altered.
     """
-    file = (dataset.record.get("extra_files") or {}).get(GROUPS)
-    if file is None:
-        return None
-    path = dataset.directory / GROUPS
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise BadInput(f"{path}: {error.strerror}: prepare the dataset again") from error
-    if sha256_bytes(data) != file["sha256"]:
-        raise BadInput(f"{path}: altered since it was prepared: prepare the dataset again")
-    rows = map(json.loads, data.decode("utf-8").splitlines())
-    return {row["id"]: row["group"] for row in rows}
+    rows = read_extra_lines(dataset, GROUPS)
+    return None if rows is None else {row["id"]: row["group"] for row in rows}
