@@ -54,7 +54,26 @@ class LocalPostgres:
         return self._server.pid
 
     def start(self) -> None:
-        """Start the server, and return when it answers."""
+        """Start the server, and return when it answers.
+
+        After a kill it may find that a process of the one before is still there, and ends: then it
+        is started again.
+        """
+        until = time.monotonic() + 60
+        self._launch()
+        while True:
+            try:
+                self.connect("postgres").close()
+            except (pg8000.native.InterfaceError, pg8000.native.DatabaseError):
+                if time.monotonic() > until:
+                    raise RuntimeError((self._folder / "log").read_text()[-2000:]) from None
+                time.sleep(0.1)
+                if self._server is not None and self._server.poll() is not None:
+                    self._launch()
+            else:
+                return
+
+    def _launch(self) -> None:
         with (self._folder / "log").open("ab") as log:
             self._server = subprocess.Popen(
                 [
@@ -67,16 +86,6 @@ class LocalPostgres:
                 ],
                 stdout=log, stderr=log, user=self._user, cwd=self._folder,
             )  # fmt: skip
-        until = time.monotonic() + 60
-        while True:
-            try:
-                self.connect("postgres").close()
-            except (pg8000.native.InterfaceError, pg8000.native.DatabaseError):
-                if time.monotonic() > until or self._server.poll() is not None:
-                    raise RuntimeError((self._folder / "log").read_text()[-2000:]) from None
-                time.sleep(0.1)
-            else:
-                return
 
     def kill(self, number: int = signal.SIGKILL) -> None:
         """End the server, by default as a crash does."""
