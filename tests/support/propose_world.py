@@ -109,3 +109,16 @@ def write(path: Path, rows: Any, labels: dict[str, str]) -> Path:
         ],
     )  # fmt: skip
     return path
+
+
+NAME_RULES = """
+supported_languages: [en]
+nlp_configuration:
+  nlp_engine_name: no_op
+  models: [{lang_code: en, model_name: no_op}]
+recognizer_registry:
+  recognizers:
+    - {name: staff, type: custom, supported_languages: [en], supported_entity: PERSON,
+       deny_list: [Ann Example, Bob Sample]}
+"""
+"""A configuration of Presidio without a model: it knows these two names."""

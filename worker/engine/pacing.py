@@ -119,10 +119,6 @@ class Lane(Generic[K]):
         """Count the requests."""
         return len(self._requests)
 
-    def __contains__(self, request: K) -> bool:
-        """Tell whether the engine has this request."""
-        return request in self._requests
-
     @property
     def requests(self) -> tuple[K, ...]:
         """The requests, oldest first."""

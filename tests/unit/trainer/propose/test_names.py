@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from tests.support.propose_world import NAME_RULES
 from trainer.dataset.folder import Dataset, open_dataset, open_holdout, write_dataset
 from trainer.dataset.names import load_names
 from trainer.errors import BadInput
@@ -22,16 +23,6 @@ from worker.contract.text import message_sha256
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 
-RULES = """
-supported_languages: [en]
-nlp_configuration:
-  nlp_engine_name: no_op
-  models: [{lang_code: en, model_name: no_op}]
-recognizer_registry:
-  recognizers:
-    - {name: staff, type: custom, supported_languages: [en], supported_entity: PERSON,
-       deny_list: [Ann Example]}
-"""
 TEXT = "zq wholly unlike any other kx, Ann Example"
 
 
@@ -50,7 +41,7 @@ def test_a_proposal_learns_no_name_and_claims_what_it_did(
     manifest will say of it."""
     pytest.importorskip("presidio_analyzer", reason="see test_the_lock_has_presidio")
     model = tmp_path / "names.yaml"
-    model.write_text(RULES, encoding="utf-8")
+    model.write_text(NAME_RULES, encoding="utf-8")
     held = open_holdout(sealed, purpose="test", subject="test")
     claim = {**load_names(str(model)).facts, "messages": 999, "marked": 99}
     base = write_dataset(

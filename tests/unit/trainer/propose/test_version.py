@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.propose_world import NAME_RULES
 from trainer.check.duplicates import fingerprint, holdout_fingerprints
 from trainer.dataset.disjoint import verify_disjoint
 from trainer.dataset.folder import (
@@ -230,18 +231,6 @@ def test_an_id_that_was_learnt_is_never_held_out(
     assert new.holdout_sha256 == sealed.holdout_sha256
 
 
-RULES = """
-supported_languages: [en]
-nlp_configuration:
-  nlp_engine_name: no_op
-  models: [{lang_code: en, model_name: no_op}]
-recognizer_registry:
-  recognizers:
-    - {name: staff, type: custom, supported_languages: [en], supported_entity: PERSON,
-       deny_list: [Ann Example, Bob Sample]}
-"""
-
-
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 def test_names_in_new_messages_are_redacted_as_the_manifest_says(
     tmp_path: Path, sealed: Dataset, make_messages: Make
@@ -250,8 +239,8 @@ def test_names_in_new_messages_are_redacted_as_the_manifest_says(
     model, or with another one, nothing is made and the hold-out stays closed."""
     pytest.importorskip("presidio_analyzer", reason="see test_the_lock_has_presidio")
     model, other = tmp_path / "names.yaml", tmp_path / "other.yaml"
-    model.write_text(RULES, encoding="utf-8")
-    other.write_text(RULES.replace("Bob Sample", "Bob Other"), encoding="utf-8")
+    model.write_text(NAME_RULES, encoding="utf-8")
+    other.write_text(NAME_RULES.replace("Bob Sample", "Bob Other"), encoding="utf-8")
     claim = {**load_names(str(model)).facts, "messages": 7, "marked": 3}
     base = as_prepared(sealed, tmp_path / "base", names_redaction=claim)
     fresh = [(f"{text} Yours, Ann Example", label) for text, label in make_messages(9, 73)]
@@ -286,7 +275,7 @@ def test_a_model_of_names_where_none_were_redacted_is_refused(
 ) -> None:
     """The dataset would be half with names and half with marks."""
     pytest.importorskip("presidio_analyzer", reason="see test_the_lock_has_presidio")
-    (tmp_path / "names.yaml").write_text(RULES, encoding="utf-8")
+    (tmp_path / "names.yaml").write_text(NAME_RULES, encoding="utf-8")
     with pytest.raises(BadInput, match="leave the option out"):
         make_version(sealed, {}, {}, tmp_path / "v", names=str(tmp_path / "names.yaml"))
 
