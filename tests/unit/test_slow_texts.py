@@ -52,7 +52,7 @@ def test_four_times_the_text_takes_four_times_as_long(name: str) -> None:
 
 def _count_each(text: str) -> None:
     for _ in range(text.count("@")):
-        sorted(text[::6])
+        sorted(text[::20])
 
 
 def _wait(text: str) -> None:
@@ -64,7 +64,7 @@ def _wait(text: str) -> None:
 SLOW: dict[str, Callable[[str], object]] = {
     "blanks before the end": lambda text: re.search(r"\s+$", text),
     "each at sign reads all": _count_each,
-    "digits in several ways": lambda text: re.fullmatch(r"(?:\w+ ?)*", text[-60:]),
+    "digits in several ways": lambda text: re.fullmatch(r"(?:\w+ ?)*", text[-20:]),
     "linear, and long": _wait,
 }
 
