@@ -11,7 +11,7 @@ import pytest
 import structlog
 
 from tests.support.cascades import cascade_of
-from tests.support.swapping import answer_with, with_probes
+from tests.support.swapping import answer_with, with_probes, write_adapter
 from tests.support.toy_adapter import (
     ENCODERS,
     one_golden,
@@ -87,7 +87,7 @@ def test_a_store_with_a_bad_pointer_stops_the_start(tmp_path: Path, opened: list
 
 def probed(name: str, label: str) -> Manifest:
     """An adapter whose probes all have one label."""
-    return replace(with_probes(toy_manifest(name=name), *[label] * 3), name=name)
+    return with_probes(toy_manifest(name=name), *[label] * 3)
 
 
 class Store:
@@ -103,7 +103,7 @@ class Store:
     def add(self, manifest: Manifest, answers: str) -> Manifest:
         """Store an adapter that gives every message this label."""
         (self.folder / manifest.digest).mkdir()
-        write_manifest(self.folder / manifest.digest, manifest)
+        write_adapter(self.folder / manifest.digest, manifest)
         self.answers[manifest.digest] = answers
         return manifest
 

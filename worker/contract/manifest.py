@@ -25,7 +25,7 @@ from worker.contract.prompt import PromptSpec
 from worker.contract.review import Thresholds
 from worker.contract.taxonomy import Taxonomy
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 1
 MANIFEST_NAME = "manifest.json"
 
 Decoding = Literal["code", "choice"]
@@ -81,9 +81,9 @@ class Manifest:
     schema_version: int = SCHEMA_VERSION
     # Not an argument of the constructor, so that ``dataclasses.replace`` does not carry it over.
     digest_as_read: str | None = field(default=None, init=False, repr=False, compare=False)
-    probes_beside: tuple[Probe, ...] | None = field(
-        default=None, init=False, repr=False, compare=False
-    )
+    # Messages to try it on, read from the file beside it (``probes.attach_probes``): they are
+    # private and no part of the manifest.
+    probes: tuple[Probe, ...] = field(default=(), init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not self.calibration.temperature > 0:
@@ -92,18 +92,8 @@ class Manifest:
             raise ValueError("a manifest needs at least one golden prompt")
         _check_kind(self)
         if self.reference is not None:
-            labels = {probe.label for probe in self.reference.probes}
-            labels.update(self.reference.label_shares)
-            if strange := sorted(labels.difference(self.taxonomy.names)):
+            if strange := sorted(set(self.reference.label_shares) - set(self.taxonomy.names)):
                 raise ValueError(f"the reference names labels that are not there: {strange}")
-
-    @property
-    def probes(self) -> tuple[Probe, ...]:
-        """The messages to try the adapter on: those beside it (``probes.attach_probes``), or those
-        that a manifest of an earlier version holds itself; empty where there are none."""
-        if self.probes_beside is not None:
-            return self.probes_beside
-        return self.reference.probes if self.reference else ()
 
     @property
     def needs_base(self) -> bool:
