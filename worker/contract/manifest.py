@@ -91,9 +91,9 @@ class Manifest:
         if not self.golden:
             raise ValueError("a manifest needs at least one golden prompt")
         _check_kind(self)
-        if self.reference is not None:
-            if strange := sorted(set(self.reference.label_shares) - set(self.taxonomy.names)):
-                raise ValueError(f"the reference names labels that are not there: {strange}")
+        known = self.reference.label_shares if self.reference is not None else ()
+        if strange := sorted(set(known).difference(self.taxonomy.names)):
+            raise ValueError(f"the reference names labels that are not there: {strange}")
 
     @property
     def needs_base(self) -> bool:

@@ -46,12 +46,6 @@
 {{- else if not (hasPrefix "/" $model.adapter) }}
 - config.model.adapter is {{ $model.adapter | quote }}: an absolute path in the pod is wanted
 {{- end }}
-{{- range $old, $new := .Files.Get "files/renamed_settings.json" | fromJson }}
-{{- $path := splitList "." $old }}
-{{- if hasKey (get $config (first $path) | default dict) (last $path) }}
-- config.{{ $old }} has been renamed to config.{{ $new }}
-{{- end }}
-{{- end }}
 {{- range list "instance_id" "transactional_id" }}
 {{- if get $kafka . }}
 - config.kafka.{{ . }} would be the same in every pod, and workers of one name fence each other: leave it out; the pod's name becomes the instance_id
