@@ -131,7 +131,6 @@ class Recipe(BaseSettings):
     @model_validator(mode="after")
     def _fits_kind(self) -> Self:
         strange = sorted(name for name in self.model_fields_set if not self._concerns(name))
-        strange = [name for name in strange if name != "kind"]
         if strange:
             raise ValueError(
                 f"{', '.join(strange)}: no setting of kind {self.kind!r}: leave it out"

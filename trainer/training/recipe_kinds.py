@@ -21,7 +21,7 @@ instruction prefix_block prompt_date base_dtype load_in_4bit serve_in_4bit attn_
 share_prefix packing
 """
 _ENCODER = "pooling onnx"
-_HEAD = "kind out_of_scope_quantile"
+_HEAD = "out_of_scope_quantile"
 _GRADIENT = """
 lora_rank lora_alpha lora_dropout lora_target_modules adapter_dtype mixed_precision
 gradient_checkpointing epochs early_stopping_patience metric_for_best_model batch_size
