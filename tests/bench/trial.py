@@ -119,7 +119,9 @@ def running(
             manifests.append(read_manifest(directory))
             shutil.copytree(directory, store / manifests[-1].digest)
         served, adapter = manifests
-        write_pointer(store, Pointer(served.digest, served.name, now(), None, "bench", None))
+        write_pointer(
+            store, Pointer(served.digest, served.name, now(), None, "bench", None, "publish")
+        )
         arena.settings = {
             "model.base": f"'{ensure_base_model()}'",
             "model.adapter": f"'{store}'",

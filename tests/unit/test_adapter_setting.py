@@ -60,7 +60,9 @@ def test_a_store_is_served_by_its_current_adapter(tmp_path: Path, opened: list[P
         (tmp_path / manifest.digest).mkdir()
         write_manifest(tmp_path / manifest.digest, manifest)
         since = "2024-05-06T07:08:09Z"
-        write_pointer(tmp_path, Pointer(manifest.digest, name, since, None, "ann@desk", None))
+        write_pointer(
+            tmp_path, Pointer(manifest.digest, name, since, None, "ann@desk", None, "publish")
+        )
         [event] = start(tmp_path)
         assert opened[-1] == tmp_path / manifest.digest
         assert event["adapter"] == name
@@ -147,7 +149,6 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     [
         ("publish", "kept", True),
         ("promote", "kept", True),
-        (None, "kept", True),
         ("force", "kept", False),
         ("rollback", "kept", False),
         ("publish", "deleted", False),

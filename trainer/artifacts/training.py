@@ -113,7 +113,7 @@ class OnnxFigures(Record):
     max_confidence_difference: float
     max_golden_difference: float
     temperature: float
-    ece: float
+    ece: float | None
 
 
 class MemoryEstimate(Record):

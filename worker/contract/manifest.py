@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from worker.contract.cascade import CascadeStage, check_stages
-from worker.contract.codec import LEAVE_OUT_EMPTY, LEAVE_OUT_NONE, encode
+from worker.contract.codec import LEAVE_OUT_EMPTY, encode
 from worker.contract.codes import Code
 from worker.contract.head import Head, check_head
 from worker.contract.kinds import ENCODER_KINDS, TOKENIZER_NAME, Kind
@@ -69,12 +69,12 @@ class Manifest:
     thresholds: Thresholds
     golden: tuple[GoldenPrompt, ...]
     files: Mapping[str, FileDigest]
-    decoding: Decoding | None = field(default=None, metadata=LEAVE_OUT_NONE)
+    decoding: Decoding | None = field(default=None, metadata=LEAVE_OUT_EMPTY)
     codes: Mapping[str, Code] = field(default_factory=dict, metadata=LEAVE_OUT_EMPTY)
-    lora: Lora | None = field(default=None, metadata=LEAVE_OUT_NONE)
-    head: Head | None = field(default=None, metadata=LEAVE_OUT_NONE)
+    lora: Lora | None = field(default=None, metadata=LEAVE_OUT_EMPTY)
+    head: Head | None = field(default=None, metadata=LEAVE_OUT_EMPTY)
     stages: tuple[CascadeStage, ...] = field(default=(), metadata=LEAVE_OUT_EMPTY)
-    reference: Reference | None = field(default=None, metadata=LEAVE_OUT_NONE)
+    reference: Reference | None = field(default=None, metadata=LEAVE_OUT_EMPTY)
     data: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, Any] = field(default_factory=dict)

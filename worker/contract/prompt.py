@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import date
 
-from worker.contract.codec import LEAVE_OUT_NONE
+from worker.contract.codec import LEAVE_OUT_EMPTY
 from worker.contract.redact import REDACTION, redact_head, redact_personal_data, redact_tail
 from worker.contract.text import NORMALIZATION, is_too_long, normalize
 from worker.contract.tokens import Encode
@@ -42,8 +42,8 @@ class PromptSpec:
     marker_ids: tuple[int, ...]
     max_message_tokens: int
     normalization: str
-    redaction: str | None = field(default=None, metadata=LEAVE_OUT_NONE)
-    prompt_date: str | None = field(default=None, metadata=LEAVE_OUT_NONE)
+    redaction: str | None = field(default=None, metadata=LEAVE_OUT_EMPTY)
+    prompt_date: str | None = field(default=None, metadata=LEAVE_OUT_EMPTY)
 
     def __post_init__(self) -> None:
         if self.max_message_tokens < len(self.marker_ids) + 2:
