@@ -210,9 +210,9 @@ def test_every_sub_command_that_is_named_is_one(page: str) -> None:
         assert given <= options()[command], f"{command}: {given - options()[command]}"
 
 
-def test_the_readme_shows_the_tree() -> None:
+def test_contributing_shows_the_tree() -> None:
     """Each package of each program has its line, and no line is left of one that is gone."""
-    text = spoken("README.md") + text_of("README.md")
+    text = spoken("CONTRIBUTING.md") + text_of("CONTRIBUTING.md")
     for program in ("worker", "trainer", "desk"):
         block = re.search(rf"^    {program}/ .*?(?=^    \S)", text, re.MULTILINE | re.DOTALL)
         assert block is not None
