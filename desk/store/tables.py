@@ -1,4 +1,4 @@
-"""The tables. Times are milliseconds since 1970 (``_ms``); migrations/ holds their history."""
+"""The tables. Times are milliseconds since 1970 (``_ms``); a change needs a migration too (migrations/versions)."""
 
 from __future__ import annotations
 
