@@ -1,4 +1,4 @@
-"""The tables. Times are milliseconds since 1970 (``_ms``); a change needs a migration too (migrations/versions)."""
+"""The tables. Times are milliseconds since 1970 (``_ms``). A change here needs a migration too."""
 
 from __future__ import annotations
 
