@@ -58,7 +58,7 @@ class DeskWorld:
 
     def __post_init__(self) -> None:
         self.desk: Desk = open_desk(
-            self.database, name="shop", taxonomy=self.taxonomy, policy=self.policy, clock=self.clock
+            self.database, taxonomy=self.taxonomy, policy=self.policy, clock=self.clock
         )
         self._offset = 0
         self._requests = 0

@@ -143,8 +143,8 @@ def test_the_project_is_made_once_and_knows_its_taxonomy(world: DeskWorld) -> No
 
     other = replace(TAXONOMY, version="2")
     with pytest.raises(SettingsError, match="clerk-desk taxonomy"):
-        open_desk(world.database, name="shop", taxonomy=other, policy=world.policy)
-    again = open_desk(world.database, name="shop", taxonomy=TAXONOMY, policy=world.policy)
+        open_desk(world.database, taxonomy=other, policy=world.policy)
+    again = open_desk(world.database, taxonomy=TAXONOMY, policy=world.policy)
     assert again.project == world.desk.project
 
 

@@ -19,7 +19,6 @@ sa.Table(
     _schema,
     sa.Column("id", _ID, primary_key=True),
     sa.Column("installation", sa.Text, nullable=False, unique=True),
-    sa.Column("name", sa.Text, nullable=False),
     sa.Column("taxonomy_digest", sa.Text, sa.ForeignKey("taxonomies.digest"), nullable=False),
     sa.Column("created_ms", sa.BigInteger, nullable=False),
 )
