@@ -21,7 +21,6 @@ from worker.contract.errors import RecordRefused
 
 _log = structlog.get_logger("desk.inbox")
 
-_BATCH = 500
 _LOOK_AROUND_MS = 15_000
 
 
@@ -37,6 +36,7 @@ class InboxReader:
         clock: Clock,
         *,
         from_end: bool = False,
+        batch: int = 500,
     ) -> None:
         self._database = database
         self._source = source
@@ -44,6 +44,7 @@ class InboxReader:
         self._sampling = sampling
         self._clock = clock
         self._from_end = from_end
+        self._batch = batch
         self._next: dict[tuple[str, int], int] = {}
         self._looked_ms: int | None = None
 
@@ -57,7 +58,7 @@ class InboxReader:
             self._look_around(now_ms)
         records = [
             record
-            for record in self._source.poll(_BATCH, timeout_s)
+            for record in self._source.poll(self._batch, timeout_s)
             if record.place.offset >= self._next[record.place.topic, record.place.partition]
         ]
         looked, self._looked_ms = self._looked_ms, None  # until this turn has come to its end
