@@ -269,6 +269,9 @@ encoder-adapter: adapter ## the encoder that ships and the cascade with it, trai
 
 ##@ Measure
 
+house: $(READY) ## how big the code is, and how many files a record crosses: HOUSE="--tree DIR --files"
+	@$(BIN)/python -m tests.house $(HOUSE)
+
 bench: $(READY) ## how fast the worker is, on this machine
 	$(BIN)/python -m tests.bench
 
