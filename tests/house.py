@@ -26,7 +26,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 PROGRAMS = ("worker", "trainer", "desk")
 PRODUCTION = (*PROGRAMS, "helm")
@@ -88,7 +88,7 @@ def count(source: str) -> Counts:
     )
 
 
-def _is_docstring(node: ast.AST) -> bool:
+def _is_docstring(node: ast.AST) -> TypeGuard[ast.Expr]:
     """Tell whether this is a string by itself: of a module, class or function, or of a field."""
     return (
         isinstance(node, ast.Expr)
@@ -110,7 +110,7 @@ def one_importer(tree: Path) -> list[str]:
     ours = {name: path for top in PROGRAMS for name, path in modules(tree, top).items()}
     importers: Counter[str] = Counter()
     for name, path in ours.items():
-        imported = set()
+        imported: set[str] = set()
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
                 imported.update(alias.name for alias in node.names)
@@ -262,8 +262,8 @@ def _leaves(model: Any) -> int:
 def _options(command: Any) -> int:
     """Count the options of a command and of those below it."""
     below = getattr(command, "commands", {}).values()
-    own = sum(param.param_type_name == "option" for param in command.params)
-    return own + sum(_options(each) for each in below)
+    own = [param for param in command.params if param.param_type_name == "option"]
+    return len(own) + sum(_options(each) for each in below)
 
 
 def _ask(tree: Path) -> dict[str, Any]:
