@@ -16,6 +16,8 @@ from tests.chaos.frames import END_TXN, METADATA
 from tests.chaos.proxy import Proxy
 from tests.unit.chaos.test_frames import answer, request
 
+pytestmark = pytest.mark.slow
+
 HOST = "127.0.0.1"
 
 

@@ -19,6 +19,8 @@ from desk.store.types import Person
 from desk.web.accuracy_html import render_accuracy
 from tests.support.desk_world import START_MS, DeskWorld
 
+pytestmark = pytest.mark.slow
+
 DAY = START_MS // 86_400_000
 
 
