@@ -143,17 +143,17 @@ class _Mutate(ast.NodeTransformer):
         return ast.copy_location(_mutate(node), node)
 
 
-def _mutate(node: Any) -> ast.AST:
+def _mutate(node: ast.AST) -> ast.AST:
     match node:
         case ast.Compare():
             node.ops[0] = _SWAPPED[type(node.ops[0])]()
         case ast.BinOp() | ast.BoolOp() | ast.AugAssign():
             node.op = _SWAPPED[type(node.op)]()
         case ast.UnaryOp():
-            return node.operand  # type: ignore[no-any-return]
+            return node.operand
         case ast.Constant(value=bool() as value):
             return ast.Constant(not value)
-        case ast.Constant(value=value):
+        case ast.Constant(value=int() | float() as value):
             return ast.Constant(value + 1)
         case ast.If() | ast.While() | ast.IfExp():
             node.test = ast.UnaryOp(ast.Not(), node.test)
@@ -161,7 +161,7 @@ def _mutate(node: Any) -> ast.AST:
             node.value = ast.Constant(None)
         case _:
             return ast.Pass()
-    return node  # type: ignore[no-any-return]
+    return node
 
 
 def compiled(mutant: Mutant) -> CodeType:
@@ -202,7 +202,8 @@ class Reached:
     def tests_of(self, mutant: Mutant, budget_s: float) -> list[str]:
         """Return the tests that call a mutant's function, the quickest first, as many as take so
         long. Of what is executed when its module is loaded: the tests that call anything there."""
-        chosen, spent = [], 0.0
+        chosen: list[str] = []
+        spent = 0.0
         for test in sorted(self.called, key=self.seconds.__getitem__):
             if any(mutant.path == path and mutant.function in {None, first}
                    for path, first in self.called[test]):  # fmt: skip
@@ -237,7 +238,7 @@ class _Tracer:
     def pytest_runtest_logfinish(self, nodeid: str) -> None:
         """Keep what was found."""
         sys.settrace(None)
-        threading.settrace(None)  # type: ignore[arg-type]
+        threading.settrace(None)
         self.reached.called[nodeid] = sorted(self.now)
         self.reached.seconds[nodeid] = time.perf_counter() - self.began
 
