@@ -106,7 +106,7 @@ schema: $(READY) ## the records' JSON Schemas, docs/*.schema.json
 metrics: $(READY) ## docs/metrics.md
 	$(BIN)/python -m worker.observe.page > docs/metrics.md
 
-# The Grafana dashboard, from the code in helm/dashboard.
+# The Grafana dashboard, from the panels in helm/dashboard.toml.
 dashboard: $(READY) ## the Grafana dashboard
 	$(BIN)/python -m helm.dashboard > helm/filing-clerk/files/dashboard.json
 
