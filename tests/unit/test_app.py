@@ -45,6 +45,8 @@ from worker.settings_kafka import KafkaSettings
 from worker.stream.kafka_range import read_range
 from worker.stream.record_range import RecordRange
 
+pytestmark = pytest.mark.slow
+
 COUNT = 20
 
 Opener = Callable[[Settings], OpenedEngine]

@@ -60,7 +60,7 @@ def best_epoch(epochs: Sequence[Epoch], metric: Metric) -> int:
     highest macro-F1 (of equals the one with the lower loss, then the earlier).
 
     After the temperature, since that is how it is served: before it, an epoch that is right more
-    often loses to one that is less sure. Why not by accuracy: ``tests/bench/epochs.py``."""
+    often loses to one that is less sure. Why not by accuracy: docs/figures.md."""
 
     def rank(epoch: Epoch) -> tuple[float, float, int]:
         macro_f1 = epoch.validation_macro_f1 if metric == "macro_f1" else 0.0

@@ -13,6 +13,8 @@ import pytest
 from tests.support.tiny_onnx import write_tiny_encoder
 from worker import __version__
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[3]
 
 

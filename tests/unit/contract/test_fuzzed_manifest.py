@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -19,6 +20,8 @@ from tests.support.toy_adapter import (
 )
 from worker.contract import MANIFEST_NAME, AdapterRefused, Manifest, read_manifest
 from worker.contract.codec import encode
+
+pytestmark = pytest.mark.slow
 
 WHOLE: Any = encode(small_manifest())
 HEAD: Any = encode(toy_encoder_manifest(golden=one_golden(toy_spec())))

@@ -11,6 +11,8 @@ from tests.support.records import any_text
 from worker.contract.combining import bound_marks, is_mark
 from worker.contract.text import MAX_CHARS, message_sha256, normalize
 
+pytestmark = pytest.mark.slow
+
 MARKS = st.sampled_from(["\u0301", "\u0323", "\u0344", "\u0f73", "\u0345", "\u3099", "\u200b"])
 LETTERS = st.sampled_from(["a", "\ufb2c", "\u1e69", "\U0001d160", " ", "\u00a0", "\n", "\u0915"])
 lengthened = st.tuples(LETTERS, st.lists(MARKS, max_size=90).map("".join)).map("".join)

@@ -10,6 +10,8 @@ from worker.core.dead_letter_limit import DeadLetterLimit, LimitPolicy, stops_at
 from worker.errors import FeedBroken, SettingsError
 from worker.records.types import Rejected, Tombstone
 
+pytestmark = pytest.mark.slow
+
 DEAD = toy_completed(toy_record(), Rejected("not_json", "decode", ""))
 DONE = toy_completed(toy_record(), Tombstone(forwarded=True))
 

@@ -20,6 +20,8 @@ from worker.contract.records import InputFormat
 from worker.core.labeller import Labeller
 from worker.errors import MessageRejected
 
+pytestmark = pytest.mark.slow
+
 N = 32_768
 
 KINDS = {

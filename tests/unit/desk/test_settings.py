@@ -18,6 +18,8 @@ from desk.settings_load import effective, load_settings
 from desk.store.database import Database
 from tests.support.logging_state import logging_restored
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[3]
 
 

@@ -24,6 +24,8 @@ from worker.core.share import place_of
 from worker.errors import MessageRejected
 from worker.lifecycle.canary_judge import BLOCK, ArmComparison, CanaryJudge
 
+pytestmark = pytest.mark.slow
+
 
 def label(follower: Follower, keys: Sequence[bytes | None]) -> dict[bytes | None, str]:
     """Have a message of each key labelled; return the digest that each got."""

@@ -19,6 +19,8 @@ from worker.errors import EngineDied
 from worker.observe.adapters import KEPT, AdapterMetrics
 from worker.observe.registry import Registry
 
+pytestmark = pytest.mark.slow
+
 
 def test_many_swaps_over_thousands_of_messages_drop_none_and_mix_none(tmp_path: Path) -> None:
     """Each adapter can only answer with labels of its own: label and stamp always agree."""

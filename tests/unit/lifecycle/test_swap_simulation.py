@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -19,6 +20,8 @@ from tests.support.swapping import make_manifest
 from worker.contract.store import remove_canary
 from worker.core.arms import CANARY
 from worker.errors import EngineDied, MessageRejected, OutcomeUnknown, PublishAborted
+
+pytestmark = pytest.mark.slow
 
 PARTITIONS = 2
 MANIFESTS = [make_manifest(name) for name in ("ant", "bee", "cow")]

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from tests.fuzz.entries import SECRET, fuzz_settings, read_settings
 from worker.settings import Settings
 
+pytestmark = pytest.mark.slow
+
 SHIPPED = (Path(__file__).parents[3] / "config" / "worker.toml").read_text(encoding="utf-8")
 # As it ships every default is a comment.
 LINES = [line.removeprefix("# ").removeprefix("#") for line in SHIPPED.splitlines()]

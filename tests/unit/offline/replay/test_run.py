@@ -35,6 +35,8 @@ from worker.settings_kafka import KafkaSettings
 from worker.stream.kafka_scan import TopicScanner
 from worker.stream.record_range import RecordRange
 
+pytestmark = pytest.mark.slow
+
 COUNT = 28
 BUG = Replay("bug-17", "2026-03-02T08:00:00Z", "a bug")
 DEAD = Criteria(dead_letters=True)

@@ -23,6 +23,8 @@ from trainer.dataset.mail_library import LANGUAGES, load_phrases
 from trainer.dataset.mails import OWN, Phrases, strip_quotes, strip_signature
 from trainer.errors import BadInput
 
+pytestmark = pytest.mark.slow
+
 LIBRARY, _ = load_phrases()
 BOTH = pytest.mark.parametrize("phrases", [OWN, LIBRARY], ids=["own", "library"])
 

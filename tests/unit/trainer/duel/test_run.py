@@ -20,6 +20,8 @@ from trainer.statistics.metrics import Discordance
 from trainer.statistics.noninferiority import non_inferiority_p
 from trainer.terminal import show_duel
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def fought(

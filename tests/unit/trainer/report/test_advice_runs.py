@@ -35,6 +35,8 @@ from trainer.store.gate_rules import GateRules, load_rules
 from trainer.training.recipe import load_recipe
 from trainer.training.sweep import parse_grid
 
+pytestmark = pytest.mark.slow
+
 SITES = (dataset_steps, mends, next_steps)
 MAKERS = ("command", "prepare_again", "check_command", "fresh_holdout", "larger_share")
 """The functions that make command lines, and the modules that call them."""

@@ -18,6 +18,8 @@ from worker.contract import Probe, read_manifest
 from worker.contract.probes import ProbeFile, ProbeSource, attach_probes, probes_path, write_probes
 from worker.contract.store import find_adapter
 
+pytestmark = pytest.mark.slow
+
 WRITTEN = (Probe("where is my order, written for this", "delivery"),)
 CUSTOMERS = (Probe("a customer's words", "billing"), Probe("another customer's words", "other"))
 

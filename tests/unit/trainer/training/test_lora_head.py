@@ -27,6 +27,8 @@ from worker.contract import Manifest, disagreement, load_adapter, verify_adapter
 from worker.contract.probes import attach_probes
 from worker.contract.scoring import decide_from_logits
 
+pytestmark = pytest.mark.slow
+
 SHIPPED = Path(__file__).parents[4] / "config" / "trainer-head.toml"
 SETTINGS = {
     "lora_rank": 8,
