@@ -1,7 +1,7 @@
 """Every kind of model on the same messages and the same hold-out, in one table.
 
-    python -m tests.bench.kinds --work DIR [--kinds encoder,embedding-linear,lora-code,lora-head]
-        [--tickets tickets.csv --out-of-scope messages.jsonl] [--set lora-head:per_label=60]
+    python -m tests.bench.kinds --work DIR [--kinds encoder,embedding-linear,lora-code]
+        [--tickets tickets.csv --out-of-scope messages.jsonl] [--set lora-code:per_label=60]
         [--few 300]
 
 Prepares the data (the shop's messages that come with the demo, or with ``--tickets`` the bank's),
@@ -33,11 +33,10 @@ from worker.logs import configure_logging
 
 ROOT = Path(__file__).parents[2]
 SHOP = ROOT / "worker" / "demo" / "data"
-KINDS = ("encoder", "embedding-linear", "lora-code", "lora-head")
+KINDS = ("encoder", "embedding-linear", "lora-code")
 RECIPES = {
     "encoder": ROOT / "config" / "trainer-encoder.toml",
     "lora-code": ROOT / "config" / "trainer-cpu.toml",
-    "lora-head": ROOT / "config" / "trainer-head.toml",
 }
 COLUMNS = (
     "kind",

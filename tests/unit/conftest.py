@@ -114,7 +114,6 @@ SLOW_FILES = {
     "trainer/training/test_encoder_training.py",
     "trainer/training/test_gpu.py",
     "trainer/training/test_head_objective.py",
-    "trainer/training/test_lora_head.py",
     "trainer/training/test_memory.py",
     "trainer/training/test_memory_peak.py",
     "trainer/training/test_onnx_files.py",

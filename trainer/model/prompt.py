@@ -127,32 +127,11 @@ def make_prompt(
         for label in taxonomy.labels:
             line = f"{codes[label.name].text} {label.name}"
             lines.append(f"{line}: {label.description}" if descriptions else line)
-    spec = make_plain_prompt(
-        encoders,
-        render,
-        system="\n".join(lines),
-        max_message_tokens=max_message_tokens,
-        prefix_block=prefix_block,
-        redaction=redaction,
-    )
-    return spec, codes
-
-
-def make_plain_prompt(
-    encoders: Encoders,
-    render: Render,
-    *,
-    system: str,
-    max_message_tokens: int,
-    prefix_block: int | None,
-    redaction: str | None = None,
-) -> PromptSpec:
-    """Return the prompt with a system text as it is, padded to ``prefix_block``: see
-    ``make_prompt``. Raises BadInput."""
+    system = "\n".join(lines)
     if prefix_block:
         system = _fill_block(system, render, encoders, prefix_block)
     prefix, suffix = _split(render, system)
-    return PromptSpec(
+    spec = PromptSpec(
         prefix=prefix,
         suffix=suffix,
         marker=MARKER,
@@ -163,6 +142,7 @@ def make_plain_prompt(
         normalization=NORMALIZATION,
         redaction=redaction,
     )
+    return spec, codes
 
 
 def _split(render: Render, system: str) -> tuple[str, str]:

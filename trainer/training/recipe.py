@@ -69,10 +69,10 @@ _SUBLABEL_SHARE = 0.5
 class Recipe(BaseSettings):
     """Settings of one training. Flags win over ``CLERK_TRAINER_*`` variables, those over the file.
 
-    ``config/trainer-cpu.toml`` says what each setting means, ``config/trainer-encoder.toml`` and
-    ``config/trainer-head.toml`` those of encoders and heads. Where transformers, PEFT or accelerate
-    have a name for one, it is theirs. Relative paths start at the working directory. A setting that
-    means nothing for the ``kind`` of model is refused where it is given.
+    ``config/trainer-cpu.toml`` says what each setting means, ``config/trainer-encoder.toml``
+    those of encoders. Where transformers, PEFT or accelerate have a name for one, it is theirs.
+    Relative paths start at the working directory. A setting that means nothing for the ``kind`` of
+    model is refused where it is given.
     """
 
     model_config = SettingsConfigDict(
