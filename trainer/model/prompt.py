@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -28,9 +27,6 @@ from worker.contract.tokens import Encode
 
 Render = Callable[[list[dict[str, str]]], str]
 """Chat messages (role, content) to the text the base was trained to read, ready for an answer."""
-
-DEFAULT_PROMPT_DATE = date(2026, 1, 1)
-"""What a chat template is told that prints today's date: any day will do, as long as it stays."""
 
 PLACEHOLDER = "<<<MESSAGE>>>"
 MARKER = " [...] "

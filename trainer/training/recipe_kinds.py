@@ -15,15 +15,14 @@ HEADS: frozenset[RecipeKind] = frozenset({"encoder", "embedding-linear"})
 _LEARNT: frozenset[RecipeKind] = frozenset({"lora-code", "encoder"})
 
 _OF_CODES = """
-list_labels descriptions sublabel_learning_rate off_label_quantile
-instruction prefix_block prompt_date base_dtype load_in_4bit serve_in_4bit attn_implementation
-share_prefix packing
+instruction list_labels descriptions prefix_block base_dtype load_in_4bit serve_in_4bit
+attn_implementation share_prefix packing
 """
-_OF_HEADS = "kind pooling onnx out_of_scope_quantile"
+_OF_HEADS = "kind pooling onnx"
 _GRADIENT = """
 lora_rank lora_alpha lora_dropout lora_target_modules adapter_dtype mixed_precision
 gradient_checkpointing epochs early_stopping_patience metric_for_best_model batch_size
-micro_batch_size learning_rate weight_decay warmup_ratio max_grad_norm label_smoothing
+micro_batch_size learning_rate weight_decay warmup_ratio label_smoothing
 distillation_weight ema_decay checkpoint_every_s
 """
 
