@@ -84,7 +84,6 @@ TYPES: list[tuple[dict[str, Any], tuple[str, ...]]] = [
 ]
 SENSE: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     (model(base=""), ("config.model.base is empty", "adapterKind")),
-    ({"adapterKind": "lora-head"} | model(base=""), ("config.model.base is empty",)),
     (model(adapter=""), ("config.model.adapter is empty",)),
     (model(base="models/base"), ("config.model.base", "absolute path")),
     (kafka(bootstrap_servers=""), ("config.kafka.bootstrap_servers is empty",)),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -19,7 +18,6 @@ from pydantic_settings import (
 
 from trainer.artifacts.training import TRAINING
 from trainer.errors import BadInput
-from trainer.model.prompt import DEFAULT_PROMPT_DATE
 from trainer.tracking.session import TrackerName
 from trainer.training.recipe_kinds import HEADS, RecipeKind, concerns
 from worker.contract.assignments import split_assignment
@@ -53,10 +51,10 @@ _SUBLABEL_SHARE = 0.5
 class Recipe(BaseSettings):
     """Settings of one training. Flags win over ``CLERK_TRAINER_*`` variables, those over the file.
 
-    ``config/trainer-cpu.toml`` says what each setting means, ``config/trainer-encoder.toml`` and
-    ``config/trainer-head.toml`` those of encoders and heads. Where transformers, PEFT or accelerate
-    have a name for one, it is theirs. Relative paths start at the working directory. A setting that
-    means nothing for the ``kind`` of model is refused where it is given.
+    ``config/trainer-cpu.toml`` says what each setting means, ``config/trainer-encoder.toml``
+    those of encoders. Where transformers, PEFT or accelerate have a name for one, it is theirs.
+    Relative paths start at the working directory. A setting that means nothing for the ``kind`` of
+    model is refused where it is given.
     """
 
     model_config = SettingsConfigDict(
@@ -76,7 +74,6 @@ class Recipe(BaseSettings):
     descriptions: bool = False
     prefix_block: Annotated[int, Field(ge=0)] = 0
     max_message_tokens: Annotated[int, Field(ge=16)] = 512
-    prompt_date: date = DEFAULT_PROMPT_DATE
 
     tuning: Literal["whole", "lora"] = "whole"
     pooling: Literal["auto", "mean", "cls"] = "auto"
@@ -111,12 +108,10 @@ class Recipe(BaseSettings):
     head_learning_rate: Positive = 2e-3
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     warmup_ratio: Fraction = 0.06
-    max_grad_norm: Positive = 1.0
     label_smoothing: Fraction = 0.0
     distillation_weight: Fraction = 0.0
     ema_decay: Fraction = 0.0
     sublabel_weight: Annotated[float, Field(ge=0)] | Literal["auto"] = 0.0
-    sublabel_learning_rate: Positive = 1e-2
     checkpoint_every_s: Positive = 120.0
     tracking: TrackerName = "none"
     tracking_project: Name = "filing-clerk"
@@ -124,8 +119,6 @@ class Recipe(BaseSettings):
     review_precision: Share = 0.95
     review_precision_by: Literal["lower", "point"] = "lower"
     review_floor: Fraction = 0.5
-    off_label_quantile: Share = 0.995
-    out_of_scope_quantile: Share = 0.99
     probes_per_label: Annotated[int, Field(ge=0)] = 5
 
     @model_validator(mode="after")

@@ -133,12 +133,7 @@ def _check_kind(manifest: Manifest) -> None:
     _require(kind, head=head is not None)
     assert head is not None
     check_head(head, manifest.taxonomy, len(manifest.golden))
-    if (head.pooling == "last") is not (kind == "lora-head"):
-        raise ValueError(f"head.pooling is {head.pooling!r}, which kind {kind!r} does not have")
-    if kind == "lora-head":
-        _require(kind, lora=manifest.lora is not None)
-        _refuse(kind, **{"head.onnx": bool(head.onnx)})
-    elif kind == "embedding-linear":
+    if kind == "embedding-linear":
         _refuse(kind, lora=manifest.lora is not None)
     if manifest.thresholds.review_off_label_mass is not None:
         raise ValueError(
@@ -169,13 +164,12 @@ def _check_files(manifest: Manifest) -> None:
     named = set(manifest.head.files)
     if missing := sorted(named.difference(manifest.files)):
         raise ValueError(f"the head names files whose digests are not in files: {missing}")
-    if manifest.kind in ENCODER_KINDS:
-        tokenizer = manifest.files.get(TOKENIZER_NAME)
-        if tokenizer is None or tokenizer.sha256 != manifest.base.tokenizer_sha256:
-            raise ValueError(
-                f"kind {manifest.kind!r} carries the {TOKENIZER_NAME} of its base: files must name "
-                "it with the digest base.tokenizer_sha256"
-            )
+    tokenizer = manifest.files.get(TOKENIZER_NAME)
+    if tokenizer is None or tokenizer.sha256 != manifest.base.tokenizer_sha256:
+        raise ValueError(
+            f"kind {manifest.kind!r} carries the {TOKENIZER_NAME} of its base: files must name "
+            "it with the digest base.tokenizer_sha256"
+        )
 
 
 def _require(kind: Kind, **parts: bool) -> None:

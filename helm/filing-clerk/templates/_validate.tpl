@@ -35,7 +35,7 @@
 - config.kafka.bootstrap_servers is empty: name the cluster (host:port[,host:port...])
 {{- end }}
 {{- if not $model.base }}
-{{- if has .Values.adapterKind (list "lora-code" "lora-head") }}
+{{- if eq .Values.adapterKind "lora-code" }}
 - config.model.base is empty: name the base model's directory in the pod (/models/Qwen2.5-7B-Instruct), or say with adapterKind that the adapters carry their whole model
 {{- end }}
 {{- else if not (hasPrefix "/" $model.base) }}

@@ -44,7 +44,6 @@ MAKERS = ("command", "prepare_again", "check_command", "fresh_holdout", "larger_
 ROOT = Path(__file__).parents[4]
 RECIPES = {
     "lora-code": "trainer-cpu.toml",
-    "lora-head": "trainer-head.toml",
     "encoder": "trainer-encoder.toml",
     "embedding-linear": "trainer-encoder.toml",
 }

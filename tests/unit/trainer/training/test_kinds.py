@@ -70,6 +70,6 @@ def test_a_manifest_tells_the_settings_of_its_kind_alone() -> None:
     assert "instruction" not in encoder
     code = load_recipe(ROOT / "config" / "trainer-cpu.toml", PLACES).to_record()
     assert {"pooling", "onnx", "tuning", "head_learning_rate"}.isdisjoint(code)
-    assert {"instruction", "lora_rank", "sublabel_learning_rate"} <= set(code)
+    assert {"instruction", "lora_rank", "prefix_block"} <= set(code)
     for name in Recipe.model_fields:
         assert any(concerns(name, kind) for kind in get_args(RecipeKind)), name
