@@ -58,7 +58,6 @@ TRAINER_OWNERS = {
     "accelerate": {"model/device.py"},
     "cleanlab": {"check/suspects.py"},
     "jinja2": {"model/chat_template.py", "report/records.py"},
-    "mailparser_reply": {"dataset/mail_library.py"},
     "onnxruntime": {"model/onnx_export.py"},
     "peft": {
         "model/encoder.py",

@@ -14,7 +14,6 @@ from trainer.cli.prepare_output import tell_prepared
 from trainer.cli.shared import AsJson, make_console, outcomes, show
 from trainer.dataset.settings import (
     ConflictPolicy,
-    MailPhrases,
     NearDuplicates,
     OnBad,
     PrepareSettings,
@@ -50,7 +49,6 @@ def prepare(
     decisions: options.Decisions = None,
     strip_signatures: options.StripSignatures = False,
     strip_quotes: options.StripQuotes = False,
-    mail_phrases: options.MailPhraseChoice = MailPhrases.OWN,
     redact: options.Redact = False,
     redact_names: options.RedactNames = None,
     empty: options.Empty = OnBad.ERROR,

@@ -13,7 +13,6 @@ import typer
 from trainer.dataset.columns import ColumnNames
 from trainer.dataset.settings import (
     ConflictPolicy,
-    MailPhrases,
     NearDuplicates,
     OnBad,
     PrepareSettings,
@@ -117,13 +116,6 @@ Decisions = Annotated[
 # What becomes of messages.
 StripSignatures = Annotated[bool, typer.Option(help="Remove mail signatures. Serving does not.")]
 StripQuotes = Annotated[bool, typer.Option(help="Remove quoted earlier mails. Serving does not.")]
-MailPhraseChoice = Annotated[
-    MailPhrases,
-    typer.Option(
-        help="Whose phrases tell what to strip: own (English, German, French, Spanish), or library "
-        "(mail-parser-reply's of nine further languages too; the extra 'mail')."
-    ),
-]
 Redact = Annotated[
     bool,
     typer.Option(help="Redact mail addresses, phone numbers, cards, IBANs; serving will too."),

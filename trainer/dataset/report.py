@@ -140,8 +140,6 @@ def _cleaning(record: Mapping[str, Any]) -> Iterator[str]:
     for name, key in (("quotes", "quotes stripped"), ("signatures", "signature stripped")):
         if name in stripped:
             yield f"- {key.capitalize()} from {cleaned.get(key, 0):,} messages."
-    if phrases := record.get("mail_phrases"):
-        yield f"- Phrases of further languages by {phrases}."
     if stripped:
         yield (
             f"- **Serving does not strip {' or '.join(stripped)}.** The worker will see messages "

@@ -34,13 +34,6 @@ class NearDuplicates(StrEnum):
     DROP = "drop"
 
 
-class MailPhrases(StrEnum):
-    """Whose phrases tell quotations and signatures."""
-
-    OWN = "own"
-    LIBRARY = "library"
-
-
 class SplitBy(StrEnum):
     """What decides who is held out."""
 
@@ -72,7 +65,6 @@ class PrepareSettings:
     split: SplitBy = SplitBy.RANDOM
     strip_quotes: bool = False
     strip_signatures: bool = False
-    mail_phrases: MailPhrases = MailPhrases.OWN
     redact: bool = False
     redact_names: str | None = None
     empty: OnBad = OnBad.ERROR
@@ -110,11 +102,9 @@ class PrepareSettings:
 
     def describe(self) -> dict[str, Any]:
         """Return what shaped the dataset, for its manifest; files and what redacts names are
-        described elsewhere. A random split, our own phrases and labels of the export are not
-        named, so that the same export has the digest that it had before there were others."""
+        described elsewhere. A random split and labels of the export are not named, so that the same export has the digest that it had before there were others."""
         return {
             **({"split": self.split.value} if self.split is not SplitBy.RANDOM else {}),
-            **({"mail_phrases": "library"} if self.mail_phrases is MailPhrases.LIBRARY else {}),
             **({"label_source": self.label_source} if self.label_source != "export" else {}),
             "strip_quotes": self.strip_quotes,
             "strip_signatures": self.strip_signatures,

@@ -312,7 +312,7 @@ def _write(draft: _Draft, base: Dataset, outcomes: Mapping[str, Answer], out: Pa
             redaction=base.redaction,
             openings=earlier_openings(out, holdout_texts, (base.directory,)),
             settings=dict(base.record.get("settings") or {}),
-            **describe_cleaning(splits, library=done["mail phrases"], names=done["redact names"]),
+            **describe_cleaning(splits, done["redact names"]),
             **kept,
             label_sources=count_sources(splits, draft.origins),
             version={

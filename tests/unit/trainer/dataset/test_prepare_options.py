@@ -7,14 +7,13 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 
 from tests.support.trainer_world import parse
-from tests.unit.trainer.dataset.conftest import Record, Refused, Run, WriteCsv
+from tests.unit.trainer.dataset.conftest import Record, Run, WriteCsv
 from trainer.cli.prepare_command import prepare
 from trainer.cli.prepare_options import make_settings
 from trainer.dataset.columns import ColumnNames
 from trainer.dataset.folder import open_dataset
 from trainer.dataset.settings import (
     ConflictPolicy,
-    MailPhrases,
     NearDuplicates,
     OnBad,
     PrepareSettings,
@@ -62,7 +61,6 @@ def test_what_was_given_can_be_given_again() -> None:
         split=SplitBy.GROUP,
         strip_quotes=True,
         strip_signatures=True,
-        mail_phrases=MailPhrases.LIBRARY,
         redact=True,
         redact_names="en_core_web_sm",
         empty=OnBad.DROP,
@@ -102,24 +100,3 @@ def test_a_dataset_records_what_was_given_beside_its_identity(
     assert ["--encoding", "ascii"] in two.record["options"]
     assert ["--input", str(path)] in one.record["options"]
     assert one.digest == two.digest
-
-
-def test_a_librarys_phrases_are_used_where_they_are_asked_for(
-    run: Run, write_csv: WriteCsv, records: list[Record], refused: Refused, tmp_path: Path
-) -> None:
-    """A Danish signature is cut, and the dataset says by whose phrases; without stripping they
-    would do nothing, which is refused."""
-    rows = [(id_, f"{text}\n\nMed venlig hilsen\nJens", label) for id_, text, label in records]
-    path = write_csv(rows)
-    assert "has no part without" in refused(path, "--mail-phrases", "library")
-    assert run(path, "--strip-signatures", "--mail-phrases", "library").exit_code == 0
-    dataset = open_dataset(tmp_path / "out")
-    assert not any("hilsen" in example.message for example in dataset.train)
-    assert dataset.record["settings"]["mail_phrases"] == "library"
-    assert dataset.record["mail_phrases"].startswith("mail-parser-reply 1.")
-    assert "mail-parser-reply" in (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
-    assert run(path, "--strip-signatures", out=tmp_path / "own").exit_code == 0
-    own = open_dataset(tmp_path / "own")
-    assert all("hilsen" in example.message for example in own.train)
-    assert "mail_phrases" not in own.record["settings"]
-    assert "mail_phrases" not in own.record
