@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from trainer.dataset.names import NameRedaction
 
 
+MAX_MESSAGE_BYTES = 1 << 20
+"""Of UTF-8: more is an attachment or a broken export, not what somebody wrote."""
+
+
 @dataclass(frozen=True, slots=True)
 class CleanText:
     """A clean message. ``changed`` names the steps that changed it, ``redacted`` counts pieces of
@@ -205,26 +209,25 @@ def clean(
 def refuse_bad(
     cleaned: Sequence[Row], raw: Sequence[Row], settings: PrepareSettings
 ) -> tuple[list[Row], dict[str, int]]:
-    """Drop the rows whose message is empty when clean, or over ``max_message_bytes`` of UTF-8 as
-    it came. Return the rest and the counts; raise BadInput with the first row where the settings
-    say that such a row is an error."""
+    """Drop the rows whose message is empty when clean, or over ``MAX_MESSAGE_BYTES`` as it came.
+    Return the rest and the counts; raise BadInput with the first row where the settings say that
+    such a row is an error."""
     usable = []
     empty = too_long = 0
     for row, before in zip(cleaned, raw, strict=True):
         size = len(before.message.encode("utf-8", "surrogatepass"))
-        if size > settings.max_message_bytes:
-            if settings.too_long is OnBad.ERROR:
+        if size > MAX_MESSAGE_BYTES:
+            if settings.unusable is OnBad.ERROR:
                 raise BadInput(
                     f"{row.where}: the message of {row.id!r} has {size} bytes, more than "
-                    f"{settings.max_message_bytes}: raise --max-message-bytes or choose "
-                    "--too-long drop"
+                    f"{MAX_MESSAGE_BYTES}: shorten it or choose --unusable drop"
                 )
             too_long += 1
         elif not row.message:
-            if settings.empty is OnBad.ERROR:
+            if settings.unusable is OnBad.ERROR:
                 raise BadInput(
-                    f"{row.where}: the message of {row.id!r} is empty: mend it or choose "
-                    "--empty drop"
+                    f"{row.where}: the message of {row.id!r} is empty: fill it in or choose "
+                    "--unusable drop"
                 )
             empty += 1
         else:

@@ -63,7 +63,7 @@ def write_prepared(prepared: Prepared, settings: PrepareSettings) -> Dataset:
             extra[name] = {"sha256": sha256_bytes(data), "bytes": len(data), "rows": rows}
         dataset = write_dataset(
             directory,
-            name=settings.name or prepared.taxonomy.name,
+            name=prepared.taxonomy.name,
             taxonomy=prepared.taxonomy,
             splits=prepared.splits,
             redaction=prepared.cleaner.redaction,

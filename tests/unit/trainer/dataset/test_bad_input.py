@@ -65,18 +65,18 @@ def test_a_label_with_three_examples(
 def test_a_two_megabyte_message(
     refused: Refused, write_csv: WriteCsv, records: list[Record]
 ) -> None:
-    """Row, id and size are named; --too-long drop is the way out."""
+    """Row, id and size are named; --unusable drop is the way out."""
     rows = [*records, ("big", "x" * (2 << 20), "refund")]
     line = refused(write_csv(rows))
     assert f"export.csv:{len(rows) + 1}: the message of 'big' has 2097152 bytes" in line
-    assert "--too-long drop" in line
+    assert "--unusable drop" in line
 
 
 def test_an_empty_message(refused: Refused, write_csv: WriteCsv, records: list[Record]) -> None:
     """Blanks and invisible characters alone are no message."""
     line = refused(write_csv([*records, ("none", "\u200b \t", "refund")]))
     assert "the message of 'none' is empty" in line
-    assert "--empty drop" in line
+    assert "--unusable drop" in line
 
 
 def test_duplicate_ids(refused: Refused, write_csv: WriteCsv, records: list[Record]) -> None:
