@@ -70,7 +70,7 @@ def data_section(run: Run) -> Section:
                 )
                 for source in run.dataset.get("sources") or ()
             ],
-            "redaction": run.dataset.get("redaction", run.dataset.get("masking")),
+            "redaction": run.dataset.get("redaction"),
             "groups": [
                 (name.replace("_", " "), list(flatten(value)))
                 for name, value in run.dataset.items()
