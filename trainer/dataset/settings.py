@@ -257,6 +257,8 @@ def declared_options(settings: type = PrepareSettings, suffix: str = "") -> Iter
 
 def settings_of(given: dict[str, Any]) -> PrepareSettings:
     """Return the settings of arguments by their names; lists become tuples."""
-    values = {name: tuple(v) if isinstance(v, list) else v for name, v in given.items()}
+    values: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in given.items()
+    }
     columns = {each.name: values.pop(f"{each.name}_column") for each in fields(ColumnNames)}
     return PrepareSettings(columns=ColumnNames(**columns), **values)

@@ -291,35 +291,6 @@ def test_an_export_makes_the_same_dataset_on_every_machine(
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        (("--split", "time"), "--split time needs --time-column"),
-        (("--split", "group"), "--split group needs --group-column"),
-        (("--time-column", "label"), "--time-column has no part in --split random"),
-        (("--group-column", "label"), "--group-column has no part in --split random"),
-        (("--split", "time", "--time-column", "at"), "no column 'at'"),
-        (("--split", "group", "--group-column", "custmer"), "did you mean 'customer'?"),
-        (("--language-column", "lang"), "Name one by --language-column"),
-        (("--split", "time", "--time-column", "customer"), "'customer' holds no time that can be"),
-        (("--split", "group", "--group-column", "all"), "the largest has 120 messages"),
-        (("--split", "time", "--time-column", "day"), "the rows have 1 different times"),
-        (("--language-column", "number"), "'number' holds no language (text of "),
-    ],
-)  # fmt: skip
-def test_what_cannot_be_split_so_is_refused(
-    refused: Refused,
-    write_csv: WriteCsv,
-    records: list[Record],
-    options: tuple[str, ...],
-    said: str,
-) -> None:
-    """In one line with the flag or the row at fault."""
-    rows = [(*record, f"c{n}", "all", "2024-05-06", f"{n}") for n, record in enumerate(records)]
-    path = write_csv(rows, header=("id", "message", "label", "customer", "all", "day", "number"))
-    assert said in refused(path, *options)
-
-
-@pytest.mark.parametrize(
     ("value", "moment"),
     [
         ("2024-05-06T07:08:09Z", datetime(2024, 5, 6, 7, 8, 9, tzinfo=UTC)),
