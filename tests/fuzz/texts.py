@@ -38,7 +38,6 @@ import worker.records.header_policy
 from tests.support.toy_adapter import encode_plain, toy_manifest, toy_spec
 from trainer.check.out_of_fold import _TOKEN
 from trainer.dataset.folder import Row
-from trainer.dataset.mail_library import load_phrases
 from trainer.errors import BadInput
 from worker.contract import REDACTION, Thresholds, build_prompt
 from worker.contract.errors import MessageRejected, RecordRefused
@@ -188,11 +187,6 @@ def _csv(text: str) -> None:
     csv.writer(written).writerow([text])
 
 
-@cache
-def _phrases() -> trainer.dataset.mails.Phrases:
-    return load_phrases()[0]
-
-
 def _jaccard(text: str) -> None:
     ours = trainer.dataset.near_duplicates.shingles(text)
     trainer.dataset.near_duplicates.jaccard(ours, ours)
@@ -271,12 +265,6 @@ ENTRIES: Mapping[str, Entry] = {
     "read a file of messages": Entry(_message_file, most=250),
     "strip quotes": Entry(trainer.dataset.mails.strip_quotes, _MAILS, 250),
     "strip a signature": Entry(trainer.dataset.mails.strip_signature, _MAILS),
-    "strip quotes by the library's phrases": Entry(
-        lambda text: trainer.dataset.mails.strip_quotes(text, _phrases()), _MAILS, 250
-    ),
-    "strip a signature by the library's phrases": Entry(
-        lambda text: trainer.dataset.mails.strip_signature(text, _phrases()), _MAILS
-    ),
     "replace names": Entry(_names, (trainer.dataset.names,)),
     "read CSV": Entry(partial(_refusing, _csv)),
     "key of a row": Entry(lambda text: Row("a", text, "b", None, "x").folded),

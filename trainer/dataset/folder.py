@@ -173,7 +173,6 @@ def _refuse_doubled_ids(rows: Sequence[Row]) -> None:
 
 MANIFEST = "dataset.json"
 DATASET_SCHEMA = 1
-"""Version 1 calls ``redaction`` ``masking``."""
 
 
 @dataclass(frozen=True, slots=True)
