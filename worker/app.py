@@ -40,7 +40,6 @@ from worker.policies import (
     retry_policy,
     shadow_topic,
 )
-from worker.records.header_policy import HeaderPolicy
 from worker.serving import (
     begin_to_open_model,
     make_adapter_router,
@@ -157,7 +156,6 @@ def make_loop(
     pipeline = Pipeline(
         router,
         admission=admission_policy(settings.loop),
-        max_attempts=settings.loop.max_attempts,
         clock=time.monotonic,
         max_shadows=settings.adapters.shadow_max_in_flight,
         retry=retry,
@@ -167,8 +165,6 @@ def make_loop(
         review_topic=topics.review,
         shadow_topic=topics.shadow,
         propagate_headers=observer.propagate_headers if observer else None,
-        header_policy=HeaderPolicy(settings.records.headers_allow, settings.records.headers_deny),
-        input_timestamps=settings.records.timestamp == "input",
         retry=retry,
     )
     loop = Loop(

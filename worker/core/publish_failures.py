@@ -32,7 +32,7 @@ class PublishFailures:
         self._clock = clock
         self._wait = wait
         self._refusals = 0
-        self._outage = Outage(policy.max_outage_s)
+        self._outage = Outage()
 
     @property
     def since(self) -> float | None:
@@ -46,7 +46,7 @@ class PublishFailures:
         """
         if error.unreachable:
             begins = self._outage.since is None
-            failures = self._outage.fail(error, self._clock())
+            failures = self._outage.fail(self._clock())
             if begins:
                 self._listener().outage(0.0, error)
         else:

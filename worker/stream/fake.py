@@ -199,8 +199,7 @@ class FakeStream:
                 continue
             source = self.retry_sources[sum(outgoing.key or b"") % len(self.retry_sources)]
             log = self.log[source]
-            key, value, headers = outgoing.key, outgoing.value, outgoing.headers
-            log.append(Record(source, len(log), key, value, headers, outgoing.timestamp_ms))
+            log.append(Record(source, len(log), outgoing.key, outgoing.value, outgoing.headers))
 
     def _take_away(self, partitions: Sequence[TopicPartition]) -> None:
         self.assigned.difference_update(partitions)

@@ -3,12 +3,14 @@
 import random
 
 import pytest
+from pydantic import ValidationError
 
 from tests.support.records import toy_completed, toy_record
 from tests.support.rig import started
 from worker.core.dead_letter_limit import DeadLetterLimit, LimitPolicy, stops_at
-from worker.errors import FeedBroken, SettingsError
+from worker.errors import FeedBroken
 from worker.records.types import Rejected, Tombstone
+from worker.settings import LoopSettings
 
 DEAD = toy_completed(toy_record(), Rejected("not_json", "decode", ""))
 DONE = toy_completed(toy_record(), Tombstone(forwarded=True))
@@ -60,11 +62,14 @@ def test_a_broken_feed_is_stopped_within_a_window_or_two(
         assert found <= within
 
 
-def test_a_limit_that_could_never_be_exceeded_is_refused() -> None:
-    """A window so short proves nothing: told, with what to do."""
+def test_every_limit_that_can_be_set_can_be_exceeded() -> None:
+    """The setting ends where a window of dead letters alone would prove nothing."""
     assert 500 < stops_at(0.5, 1000, 1e-9) < 650
-    with pytest.raises(SettingsError, match=r"loop\.dead_letter_window of 10 .* raise it"):
-        DeadLetterLimit(LimitPolicy(0.5, 10))
+    highest = LimitPolicy(0.95)
+    assert LoopSettings(max_dead_letter_ratio=highest.ratio)
+    with pytest.raises(ValidationError, match="less than or equal to"):
+        LoopSettings(max_dead_letter_ratio=highest.ratio + 0.001)
+    assert stops_at(highest.ratio, highest.window, highest.false_stop) <= highest.window
 
 
 def test_the_loop_ends_after_what_it_has_is_written_and_says_why() -> None:
