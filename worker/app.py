@@ -18,7 +18,7 @@ from worker.contract.garbage import start_up_frozen
 from worker.core.adapter_router import AdapterRouter
 from worker.core.batch import TopicRouter
 from worker.core.dead_letter_limit import DeadLetterLimit
-from worker.core.events import Listener, Listeners
+from worker.core.events import Listener, send_to_all
 from worker.core.loop import Loop
 from worker.core.loop_policy import LoopPolicy
 from worker.core.pipeline import Pipeline
@@ -171,7 +171,7 @@ def make_loop(
         stream,
         pipeline=pipeline,
         topic_router=topic_router,
-        listener=Listeners(*listeners),
+        listener=send_to_all(listeners),
         policy=policy,
         clock=time.monotonic,
         now=lambda: datetime.now(UTC),

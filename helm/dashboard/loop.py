@@ -86,8 +86,7 @@ PANELS: list[Placed] = [
         8,
         graph(
             "Messages per transaction",
-            "Results that are committed together. Rises with the load, up to "
-            "500 records.",
+            "Results that are committed together. Rises with the load, up to 500 records.",
             [
                 query(
                     f"{rate(RECORDS)} / "

@@ -152,7 +152,7 @@ def through_kafka(
     config = prepare_topics(kafka_config(settings.kafka))
     stream = KafkaStream(config)
     policy = loop_policy(settings.loop)
-    router, _ = make_adapter_router(settings, opened)
+    router, _ = make_adapter_router(settings, opened, lambda _: None)
     loop = make_loop(settings, stream, router, config.topics, policy)
     stream.subscribe(loop)
     # Joining the group is not what is measured.

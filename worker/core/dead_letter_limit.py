@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from worker.core.assignment import CompletedRecord
-from worker.core.events import NullListener
+from worker.core.events import LoopEvent, Published
 from worker.errors import FeedBroken
 from worker.records.types import Postponed, Rejected
 
@@ -44,8 +43,8 @@ def _divergence(share: float, expected: float) -> float:
     return dead + ((1 - share) * math.log((1 - share) / (1 - expected)) if share < 1 else 0.0)
 
 
-class DeadLetterLimit(NullListener):
-    """See ``worker.core.events.Listener``: counts what is committed, and asks for the end once.
+class DeadLetterLimit:
+    """A listener that counts what is committed, and asks for the end once.
 
     The end is the gentle one: what is in flight is finished and written first.
     """
@@ -72,10 +71,11 @@ class DeadLetterLimit(NullListener):
         if self._verdict is not None:
             raise FeedBroken(self._verdict)
 
-    def published(self, batch: Sequence[CompletedRecord], seconds: float) -> None:
-        """Count, record by record."""
-        del seconds
-        for completed in batch:
+    def __call__(self, event: LoopEvent) -> None:
+        """Count what was published, record by record."""
+        if not isinstance(event, Published):
+            return
+        for completed in event.batch:
             outcome = completed.outcome
             if isinstance(outcome, Postponed):
                 continue  # it has not ended yet

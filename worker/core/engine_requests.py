@@ -20,7 +20,6 @@ from worker.errors import EngineDied, MessageRejected
 from worker.records.retry import RetryPolicy
 from worker.records.types import Outcome, Rejected, Timing
 
-
 MAX_ATTEMPTS = 2
 """How often the engine is asked before a message is rejected: an answer that is no label may be an
 accident once, and is the message's own fault the second time."""

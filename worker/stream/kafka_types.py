@@ -39,7 +39,7 @@ OF_A_RECORD = {
     "without a key",
     KafkaError.INVALID_MSG: "the topic takes no such record",
     KafkaError.INVALID_MSG_SIZE: "the topic takes no record of this size",
-    KafkaError.INVALID_TIMESTAMP: "the topic takes no record of that time: set this machine's clock",
+    KafkaError.INVALID_TIMESTAMP: "the topic takes no record of that time: set the clock here",
     KafkaError.UNSUPPORTED_FOR_MESSAGE_FORMAT: "the topic's message format does not allow it",
     KafkaError.POLICY_VIOLATION: "a policy of the broker does not allow it",
     KafkaError.RECORD_LIST_TOO_LARGE: "the batch is larger than a segment of the topic",

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from tests.support.records import toy_completed, toy_record
 from tests.support.rig import started
 from worker.core.dead_letter_limit import DeadLetterLimit, LimitPolicy, stops_at
+from worker.core.events import Published
 from worker.errors import FeedBroken
 from worker.records.types import Rejected, Tombstone
 from worker.settings import LoopSettings
@@ -20,7 +21,7 @@ def feed(limit: DeadLetterLimit, rate: float, records: int, seed: int) -> int | 
     """Feed it independent records, in batches of 100; return after how many it was exceeded."""
     numbers = random.Random(seed)
     for done in range(0, records, 100):
-        limit.published([DEAD if numbers.random() < rate else DONE for _ in range(100)], 0.0)
+        limit(Published([DEAD if numbers.random() < rate else DONE for _ in range(100)], 0.0))
         if limit.exceeded:
             return done + 100
     return None
@@ -77,7 +78,7 @@ def test_the_loop_ends_after_what_it_has_is_written_and_says_why() -> None:
     rig = started()
     limit = DeadLetterLimit(LimitPolicy(0.5, 100))
     limit.when_exceeded(rig.loop.stop)
-    rig.on_published(lambda batch: limit.published(batch, 0.0))
+    rig.on_published(lambda batch: limit(Published(batch, 0.0)))
     for _ in range(200):
         rig.stream.add(None)
     rig.add("m")
@@ -95,5 +96,5 @@ def test_the_loop_ends_after_what_it_has_is_written_and_says_why() -> None:
 def test_a_healthy_worker_ends_as_ever() -> None:
     """The check after the loop is silent."""
     limit = DeadLetterLimit(LimitPolicy(0.5, 100))
-    limit.published([DONE, DEAD], 0.0)
+    limit(Published([DONE, DEAD], 0.0))
     limit.check()

@@ -3,8 +3,6 @@
 from dataclasses import replace
 from typing import Literal
 
-import pytest
-
 from tests.support.fakes import NOW
 from tests.support.records import toy_completed, toy_record
 from tests.support.rig import Rig, started

@@ -163,7 +163,7 @@ def test_intake_is_not_paused_by_a_swap(follower: Follower) -> None:
 def test_after_twenty_swaps_nothing_of_the_old_ones_is_left(follower: Follower) -> None:
     """Neither an engine, nor a contract, nor series of metrics without bound."""
     registry = Registry()
-    follower.events._counters = AdapterMetrics(registry)
+    follower.events._count = AdapterMetrics(registry)
     for number in range(20):
         follower.store.publish(make_manifest(f"twenty-{number}"))
         follower.follow()

@@ -98,9 +98,7 @@ def test_each_topic_is_told_by_its_setting() -> None:
     }
 
 
-def test_the_transactional_id_is_tried(
-    broker: MockKafka, configured: Configured
-) -> None:
+def test_the_transactional_id_is_tried(broker: MockKafka, configured: Configured) -> None:
     """It is the only way to ask. What passes by itself is no reason not to start."""
     for topic in ("in", "out", "review", "dead"):
         broker.create_topic(topic)

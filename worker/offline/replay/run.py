@@ -15,6 +15,8 @@ from itertools import islice
 
 from worker.contract import read_manifest
 from worker.contract.records import Replay
+from worker.core.engine_requests import MAX_ATTEMPTS
+from worker.core.loop_policy import PUBLISH_MAX_RECORDS
 from worker.core.serving_adapter import ServingAdapter
 from worker.engine.open import OpenedEngine
 from worker.errors import OutputRefused, SettingsError
