@@ -156,7 +156,7 @@ def through_kafka(
     loop = make_loop(settings, stream, router, config.topics, policy)
     stream.subscribe(loop)
     # Joining the group is not what is measured.
-    while not (loop.held_records if published_before else loop.partitions):
+    while not (loop.state.in_flight_records if published_before else loop.state.waiting):
         loop.run_once()
     started = time.monotonic()
     if not published_before:

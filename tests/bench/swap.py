@@ -144,7 +144,7 @@ def _work(bench: Bench, stopped: threading.Event, interval_s: float) -> None:
         now = time.monotonic()
         if now - began > 0.002:
             bench.iterations.append((now, now - began))
-        if not bench.loop.held_records:
+        if not bench.loop.state.in_flight_records:
             time.sleep(0.001)  # the stream in memory never waits
         for number in range(seen, bench.stream.committed.get(source, 0)):
             bench.latencies.append((now, now - bench.came[number]))

@@ -57,11 +57,6 @@ class DeadLetterLimit:
         self._stop: Callable[[], None] = _nothing
         self._verdict: str | None = None
 
-    @property
-    def exceeded(self) -> bool:
-        """Whether the limit was exceeded."""
-        return self._verdict is not None
-
     def when_exceeded(self, stop: Callable[[], None]) -> None:
         """Call this then. It must not block."""
         self._stop = stop

@@ -85,16 +85,6 @@ class Loop:
         self._polled_at: float | None = None
 
     @property
-    def held_records(self) -> int:
-        """Records fetched and not yet published."""
-        return self._pressure.records
-
-    @property
-    def partitions(self) -> Sequence[TopicPartition]:
-        """Partitions assigned to this worker now."""
-        return self._assignment.sources
-
-    @property
     def state(self) -> LoopState:
         """A snapshot: each figure is read whole, but not all at one time. Safe from any thread."""
         partitions = tuple(self._assignment)

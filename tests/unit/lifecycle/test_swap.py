@@ -37,7 +37,7 @@ def test_many_swaps_over_thousands_of_messages_drop_none_and_mix_none(tmp_path: 
             engine.held = True
             rig.iterate()  # some are in the engine of the one that goes
             engine.held = False
-            if rig.loop.held_records and _ == 2:
+            if rig.loop.state.in_flight_records and _ == 2:
                 follower.store.publish(manifests[(number + 1) % 6])
                 follower.watcher.poll_once()
                 rig.iterate()

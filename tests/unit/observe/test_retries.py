@@ -11,6 +11,7 @@ from worker.core.arms import TrafficSplit
 from worker.core.dead_letter_limit import DeadLetterLimit, LimitPolicy
 from worker.core.events import Published
 from worker.core.state import LoopState
+from worker.errors import FeedBroken
 from worker.lifecycle.events import Serving
 from worker.observe.adapters import AdapterMetrics
 from worker.observe.listener import MetricsListener, loop_samples
@@ -89,8 +90,9 @@ def test_they_are_no_dead_letters_of_a_broken_feed() -> None:
     """Nor do they dilute those that are: they have not ended."""
     limit = DeadLetterLimit(LimitPolicy(0.5, 100))
     limit(Published(finished(*[POSTPONED] * 500), 0.0))
-    assert not limit.exceeded
+    limit.check()
     dead = Rejected("not_json", "decode", "")
     for _ in range(100):
         limit(Published(finished(dead, POSTPONED), 0.0))
-    assert limit.exceeded
+    with pytest.raises(FeedBroken):
+        limit.check()
