@@ -250,8 +250,8 @@ def test_a_cascade_is_counted_by_stage(registry: Registry) -> None:
         answered("other", seconds=(0.01, 0.5)),
         rejected("invalid_answer"),
     )
-    adapters(Published([replace(each, adapter=cascade) for each in batch]))
-    adapters(Published(finished(label("billing"))))
+    adapters.published([replace(each, adapter=cascade) for each in batch])
+    adapters.published(finished(label("billing")))
     page = scrape(registry)
     assert page("clerk_stage_records_total", adapter=digest, stage="1") == 1
     assert page("clerk_stage_records_total", adapter=digest, stage="2") == 2
