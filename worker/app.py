@@ -155,7 +155,7 @@ def make_loop(
     retry = retry_policy(settings)
     pipeline = Pipeline(
         router,
-        admission=admission_policy(settings.loop),
+        admission=admission_policy(settings),
         clock=time.monotonic,
         max_shadows=settings.adapters.shadow_max_in_flight,
         retry=retry,

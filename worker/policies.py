@@ -35,9 +35,16 @@ def loop_policy(loop: LoopSettings) -> LoopPolicy:
     return LoopPolicy(Bounds(loop.max_in_flight), drain_s=loop.drain_s)
 
 
-def admission_policy(loop: LoopSettings) -> AdmissionPolicy:
-    """Return how much the engine is given at a time, as the settings have it."""
-    return AdmissionPolicy(max_in_engine=loop.max_in_engine, deadline_s=loop.deadline_s)
+MAX_IN_ENGINE = 256
+"""Records in the engine at most: what it cannot work on waits there, with its deadline running."""
+
+
+def admission_policy(settings: Settings) -> AdmissionPolicy:
+    """Return how much the engine is given at a time: as much as it works on at once, if it is told
+    to work on more than ``MAX_IN_ENGINE``."""
+    at_once = settings.model.engine_args.get("max_num_seqs")
+    most = max(MAX_IN_ENGINE, at_once) if isinstance(at_once, int) else MAX_IN_ENGINE
+    return AdmissionPolicy(max_in_engine=most, deadline_s=settings.loop.deadline_s)
 
 
 def retry_policy(settings: Settings) -> RetryPolicy | None:

@@ -240,7 +240,7 @@ def _open(settings: Settings, found: Found, *, metrics: bool, watch: bool) -> Op
         encoder_precision=model.encoder_precision,
         encoder_threads=model.encoder_threads,
         verify_weights=model.verify_weights,
-        policy=admission_policy(settings.loop),
+        policy=admission_policy(settings),
         max_adapters=_max_adapters(sources),
         others=_named_now(sources),
         priorities=any(not source.role.labels for source in sources),

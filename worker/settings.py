@@ -113,9 +113,6 @@ class LoopSettings(Section):
     max_in_flight: int = Field(
         512, ge=1, description="Records fetched and not yet published; one partition takes half."
     )
-    max_in_engine: int = Field(
-        256, ge=1, description="Records in the engine at most; a slow engine is given fewer."
-    )
     deadline_s: Seconds = Field(
         60.0,
         description="Time in the engine after which a message is rejected if later ones have been "

@@ -13,7 +13,7 @@ PANELS: list[Placed] = [
             "Messages in the worker",
             "Fetched and not yet committed (in flight); of those, in the engine, or completed and "
             "waiting for an older one. In flight stays below loop.max_in_flight for each worker, "
-            "and in the engine below loop.max_in_engine.",
+            "and in the engine below 256.",
             [
                 query(f"sum(clerk_in_flight_records{{{OF}}})", "in flight"),
                 query(f"sum(clerk_in_engine_records{{{OF}}})", "in the engine"),

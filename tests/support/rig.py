@@ -22,7 +22,7 @@ from worker.core.loop_policy import LoopPolicy
 from worker.core.pipeline import Pipeline
 from worker.policies import admission_policy
 from worker.records.retry import RetryPolicy
-from worker.settings import LoopSettings
+from worker.settings import Settings
 from worker.stream.fake import FakeStream
 
 
@@ -68,7 +68,7 @@ class Rig:
         pipeline = Pipeline(
             self.router,
             admission=replace(
-                admission_policy(LoopSettings()), deadline_s=self.deadline_s, **self.admission
+                admission_policy(Settings()), deadline_s=self.deadline_s, **self.admission
             ),
             max_attempts=self.max_attempts,
             clock=self.clock,

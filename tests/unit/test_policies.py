@@ -11,6 +11,7 @@ from pydantic import SecretStr
 from worker.core.pipeline import ADMISSION_S, SLOWEST_MESSAGE_S
 from worker.errors import SettingsError
 from worker.policies import (
+    admission_policy,
     judge_policy,
     kafka_config,
     loop_policy,
@@ -18,7 +19,7 @@ from worker.policies import (
     shadow_topic,
     transactional_id,
 )
-from worker.settings import AdapterSettings, LoopSettings, Settings
+from worker.settings import AdapterSettings, LoopSettings, ModelSettings, Settings
 from worker.settings_kafka import KafkaSettings
 
 
@@ -26,6 +27,17 @@ def test_the_loop_is_told_what_the_settings_say() -> None:
     """The rest of its policy is constant."""
     policy = loop_policy(LoopSettings(max_in_flight=7, drain_s=3.0))
     assert (policy.bounds.max_records, policy.drain_s) == (7, 3.0)
+
+
+def test_an_engine_that_works_on_more_at_once_is_given_more() -> None:
+    """The operator sets one number, not two that have to fit."""
+
+    def most(**engine_args: object) -> int:
+        return admission_policy(
+            Settings(model=ModelSettings(engine_args=engine_args))
+        ).max_in_engine
+
+    assert (most(), most(max_num_seqs=16), most(max_num_seqs=1024)) == (256, 256, 1024)
 
 
 def test_a_canary_is_judged_as_the_settings_say() -> None:
