@@ -168,11 +168,11 @@ def test_the_collector_passes_over_what_start_up_made(
 @pytest.mark.usefixtures("handlers")
 def test_a_broken_feed_stops_the_worker(broker: MockKafka, settings: Settings) -> None:
     """Too many dead letters of the last so many: it says so rather than going on."""
-    loop = LoopSettings(max_dead_letter_ratio=0.5, dead_letter_window=40)
-    publish(broker, [b'{"message": "too hard"}'] * 60)
+    loop = LoopSettings(max_dead_letter_ratio=0.5)
+    publish(broker, [b'{"message": "too hard"}'] * 700)
     with pytest.raises(FeedBroken, match="dead letters"):
         run_worker(settings.model_copy(update={"loop": loop}), opener(signal_at=None))
-    assert len(read(settings, "dead")) >= 40
+    assert len(read(settings, "dead")) >= 500
 
 
 class Followed:
