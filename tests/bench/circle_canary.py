@@ -10,7 +10,7 @@ from worker.core.share import place_of
 from worker.lifecycle.canary_judge import BLOCK, ArmComparison, JudgePolicy
 from worker.records.types import Record, TopicPartition
 
-POLICY = JudgePolicy(min_messages=200, false_positive_rate=0.01)
+POLICY = JudgePolicy()
 TRAFFIC = 20_000
 _INPUT = TopicPartition("messages", 0)
 

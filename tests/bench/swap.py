@@ -54,7 +54,6 @@ from worker.settings import RecordSettings, Settings
 from worker.stream.fake import FakeStream
 
 SWAPS = 20
-MAX_PROBE_ERROR_RATE = 0.1
 ANSWER_S = 300.0
 
 
@@ -190,7 +189,7 @@ def _bench(engine: str | None, folder: Path) -> Iterator[Bench]:
     )
     stream.subscribe(loop)
     stream.assign(0)
-    controller = ArmController(router, events, factory, patience_s=0.0, load_timeout_s=600.0)
+    controller = ArmController(router, events, factory, patience_s=0.0)
     watcher = AdapterWatcher([current_adapter(store.folder)], controller, events, 0.05)
     try:
         yield Bench(store, manifests, router, events, watcher, loop, stream, texts)
@@ -213,7 +212,7 @@ def _fake(store: AdapterStore, folder: Path) -> Made:
         return toy_serving_adapter(engine, manifest)
 
     files = LoadedBase(ENCODERS, manifests[0].base)
-    factory = AdapterFactory(files, loader, serve, MAX_PROBE_ERROR_RATE, ANSWER_S)
+    factory = AdapterFactory(files, loader, serve, ANSWER_S)
     return manifests, serve(None, manifests[0], first), factory, ["hello"]
 
 
@@ -229,7 +228,6 @@ def _real(serving: str) -> Callable[[AdapterStore, Path], Made]:
             adapter=store.folder / manifests[0].digest,
             cache_dir=folder / "merged",
             serving=serving,  # type: ignore[arg-type]
-            verify_weights=False,
             max_adapters=3,
         )
         opened.engine.warm_up([golden.ids for golden in opened.manifest.golden])
@@ -237,9 +235,7 @@ def _real(serving: str) -> Callable[[AdapterStore, Path], Made]:
 
         serve = partial(make_serving_adapter, settings)
         assert opened.loader is not None
-        factory = AdapterFactory(
-            opened.model_files, opened.loader, serve, MAX_PROBE_ERROR_RATE, ANSWER_S
-        )
+        factory = AdapterFactory(opened.model_files, opened.loader, serve, ANSWER_S)
         texts = sorted((sample.message for sample in read_samples("holdout.jsonl")), key=len)[:40]
         first = serve(opened.encoders, manifests[0], opened.engine)
         return manifests, first, factory, texts

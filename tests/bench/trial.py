@@ -125,8 +125,6 @@ def running(
             "model.adapter": f"'{store}'",
             "kafka.create_topics": "true",
             "kafka.topic_replication_factor": "1",
-            "adapters.poll_interval_s": "1",
-            "adapters.max_probe_error_rate": "1.0",
             "adapters.shadow_topic": f"'chaos.{arena.run}.shadow'",
             **settings,
         }

@@ -163,7 +163,6 @@ def start(stack: ExitStack, work: Path, sets: list[str], serving: str) -> Servic
         "model.base": f"'{work / 'base'}'",
         "model.adapter": f"'{work / 'store'}'",
         "model.serving": f"'{serving}'",
-        "adapters.poll_interval_s": "0.5",
         "loop.deadline_s": "600",
         "log.format": "'json'",
         "http.port": "0",

@@ -81,7 +81,6 @@ class WorkerScene:
                 self.store.add(manifest)
             self.store.publish(self.adapters[0])
             settings["model.adapter"] = f"'{self.store.folder}'"
-            settings["adapters.poll_interval_s"] = "0.5"
         for number in range(self.workers):
             if number:
                 settings.update(self.later)

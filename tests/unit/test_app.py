@@ -182,7 +182,7 @@ class Followed:
         self.settings = settings.model_copy(
             update={
                 "model": ModelSettings(adapter=folder),
-                "adapters": AdapterSettings(poll_interval_s=0.02, when_too_large="restart"),
+                "adapters": AdapterSettings(when_too_large="restart"),
             }
         )
         monkeypatch.setattr(serving, "open_engine", self._open)

@@ -71,13 +71,6 @@ def test_a_renamed_setting_is_refused_with_its_new_name(
     assert told in str(caught.value)
 
 
-def test_a_new_name_beside_the_old_one_does_not_excuse_it(write: Write) -> None:
-    """Which of the two is meant is for a person to say."""
-    path = write("[drift]\nfalse_alarm_share = 0.1\nfalse_alarm_rate = 0.1")
-    with pytest.raises(SettingsError, match=r"renamed to 'drift\.false_alarm_rate'"):
-        load_settings(path)
-
-
 def test_every_renamed_setting_is_gone_and_its_new_name_is_one() -> None:
     """The message never leads to another error."""
     known = set(shown(load_settings()))
