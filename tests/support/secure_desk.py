@@ -195,7 +195,7 @@ class Desk:
         self.allow(way, but="transactions" if delivery == "at_least_once" else None)
         given = self.settings({**ways(self.kafka)[way], "delivery": delivery})
         log = self.folder / "worker.log"
-        with start_worker({**given, "http.enabled": "false"}, log, FAKE_WORKER) as worker:
+        with start_worker({**given, "http.port": "0"}, log, FAKE_WORKER) as worker:
             self.label_all(worker, 20)
             assert worker.stop() == 0
         for planted in PLANTED:
@@ -203,7 +203,7 @@ class Desk:
 
     def start_failing(self, given: Mapping[str, str]) -> tuple[int, str, float]:
         """Start a worker that must end by itself; its exit code, all that it wrote, and seconds."""
-        settings = {**self.settings(given), "http.enabled": "false"}
+        settings = {**self.settings(given), "http.port": "0"}
         flags = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
         begin = time.monotonic()
         done = subprocess.run(

@@ -35,7 +35,6 @@ WORKER_OWNERS = {
         "worker/stream/kafka_consumer.py",
         "worker/stream/kafka_producer.py",
         "worker/stream/kafka_publish.py",
-        "worker/stream/kafka_range.py",
         "worker/stream/kafka_reach.py",
         "worker/stream/kafka_rights.py",
         "worker/stream/kafka_scan.py",

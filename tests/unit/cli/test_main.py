@@ -160,7 +160,7 @@ def test_run_without_a_broker_says_where_it_looked(tmp_path: Path) -> None:
         f"model.adapter={adapter}",
         "kafka.bootstrap_servers=127.0.0.1:1",
         "kafka.start_timeout_s=1",
-        "http.enabled=false",
+        "http.port=0",
     )
     flags = [word for each in given for word in ("-s", each)]
     checked = clerk("check-config", *flags)
