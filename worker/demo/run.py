@@ -42,7 +42,7 @@ _LIVE_MESSAGES = 60
 
 def demo_model_settings() -> list[str]:
     """Return the settings, as flags, that name the demo's base model and adapter."""
-    model = ensure_model(ModelName.ADAPTER, lambda line: print(line, file=sys.stderr))
+    model = ensure_model("adapter", lambda line: print(line, file=sys.stderr))
     return [f"{key}={value}" for key, value in model.settings().items()]
 
 
@@ -57,7 +57,7 @@ class Wish:
     """
 
     count: int
-    model: ModelName = ModelName.ADAPTER
+    model: ModelName = "adapter"
     keep: bool = False
     desk: bool = False
     folder: Path | None = None
