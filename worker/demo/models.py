@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from worker.cache import cache_folder
+from worker.cache import cache_folder, made_once
 from worker.contract.manifest_json import read_manifest
 from worker.demo.base_model import ensure_base_model
-from worker.demo.made_once import made_once
 from worker.demo.program import ProgramFailed
 from worker.demo.samples import shipped_dir
 
