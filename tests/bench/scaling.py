@@ -18,7 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.chaos.harness import Arena, messages
 from worker.demo.broker import LocalBroker
-from worker.demo.worker_process import WorkerProcess
+from worker.demo.program import Program
 
 WORKERS = (1, 2, 4)
 PARTITIONS = 8
@@ -66,7 +66,7 @@ def measure(arena: Arena, count: int) -> float:
     return took
 
 
-def assigned(worker: WorkerProcess) -> int:
+def assigned(worker: Program) -> int:
     """How many partitions a worker says it holds; 0 before it says anything."""
     worker.check()
     if worker.url is None:

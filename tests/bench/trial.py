@@ -32,7 +32,7 @@ from worker.contract.store import CanaryPointer, Pointer, write_canary, write_po
 from worker.contract.timestamps import rfc3339_now
 from worker.demo.base_model import ensure_base_model
 from worker.demo.broker import LocalBroker
-from worker.demo.worker_process import WorkerProcess
+from worker.demo.program import Program
 from worker.observe.metrics import AGREES
 
 LOADED_S = 900.0
@@ -109,7 +109,7 @@ def as_shadow(broker: LocalBroker, texts: list[str], main_adapter: Path, other: 
 @contextmanager
 def running(
     broker: LocalBroker, main_adapter: Path, other: Path, settings: dict[str, str]
-) -> Iterator[tuple[Arena, WorkerProcess, Path, Manifest]]:
+) -> Iterator[tuple[Arena, Program, Path, Manifest]]:
     """A worker that serves the main adapter from a store that holds the other one too."""
     with ExitStack() as stack:
         arena = Arena(broker.bootstrap_servers, stack, REAL_WORKER)
@@ -138,7 +138,7 @@ def as_records(texts: list[str]) -> list[bytes | None]:
     return [json.dumps({"id": str(n), "message": text}).encode() for n, text in enumerate(texts)]
 
 
-def wait_for_role(worker: WorkerProcess, adapter: Manifest, role: str) -> None:
+def wait_for_role(worker: Program, adapter: Manifest, role: str) -> None:
     """Wait until the worker says that this adapter serves so."""
     until = time.monotonic() + LOADED_S
     wanted = {"role": role, "digest": adapter.digest}
@@ -148,13 +148,13 @@ def wait_for_role(worker: WorkerProcess, adapter: Manifest, role: str) -> None:
         time.sleep(1)
 
 
-def info(worker: WorkerProcess) -> Any:
+def info(worker: Program) -> Any:
     """What the worker answers on /info."""
     with urllib.request.urlopen(f"{worker.url}/info", timeout=20) as answer:
         return json.load(answer)
 
 
-def counted(worker: WorkerProcess, name: str, **labels: str) -> float:
+def counted(worker: Program, name: str, **labels: str) -> float:
     """Add up the series of a counter that have these labels."""
     with urllib.request.urlopen(f"{worker.url}/metrics", timeout=20) as answer:
         page = answer.read().decode()

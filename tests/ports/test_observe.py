@@ -24,7 +24,7 @@ from tests.chaos.harness import FAKE_WORKER, Arena, messages
 from tests.support.collector import Collector, attributes
 from worker import __version__
 from worker.app import run_worker
-from worker.demo.worker_process import WorkerProcess
+from worker.demo.program import Program
 from worker.engine.open import OpenedEngine
 from worker.errors import EngineDied
 from worker.settings import Settings
@@ -55,7 +55,7 @@ def verdict(url: str, path: str) -> tuple[int, list[str]]:
     return status, said["why"]
 
 
-def url_of(worker: WorkerProcess) -> str:
+def url_of(worker: Program) -> str:
     def known() -> bool:
         worker.check()  # that it still runs
         return worker.url is not None

@@ -30,7 +30,7 @@ from tests.support.secure_broker import (
     fresh_topics,
 )
 from tests.support.topics import read_all
-from worker.demo.worker_process import WorkerProcess, start_worker
+from worker.demo.program import Program, start_worker
 
 WRONG_PASSWORD = "planted-wrong-password"
 MESSAGE = "planted-message-text where is parcel"
@@ -179,7 +179,7 @@ class Desk:
         named = (self.topics[name] for name in ("out", "review", "dead"))
         return sum(len(read_all(self.kafka.servers, topic)) for topic in named)
 
-    def label_all(self, worker: WorkerProcess, count: int) -> None:
+    def label_all(self, worker: Program, count: int) -> None:
         """Publish messages, and wait for the results of just these."""
         self.publish(count)
         until = time.monotonic() + 60

@@ -25,11 +25,10 @@ from worker.demo.client import Publisher, Watcher, count_records, create_demo_to
 from worker.demo.desk_process import start_desk
 from worker.demo.keep import KeptOpen, say_what_stays
 from worker.demo.models import DemoModel, ModelName, ensure_model
-from worker.demo.program import ProgramFailed
+from worker.demo.program import ProgramFailed, start_worker
 from worker.demo.samples import Sample, adapter_dir, demo_samples
 from worker.demo.screen import Screen
 from worker.demo.streaming import Streaming
-from worker.demo.worker_process import start_worker
 
 INPUT, OUTPUT = "support.messages", "support.labels"
 REVIEW, DEAD = "support.labels.review", "support.labels.dead"

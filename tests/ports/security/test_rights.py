@@ -9,7 +9,7 @@ import pytest
 
 from tests.chaos.harness import FAKE_WORKER
 from tests.support.secure_desk import FAILS_WITHIN_S, Desk, mostly_long, ways
-from worker.demo.worker_process import start_worker
+from worker.demo.program import start_worker
 
 MISSING = {
     "input": ("read the topic '{in}' (kafka.input_topics)", False),

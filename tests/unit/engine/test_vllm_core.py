@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from types import ModuleType, SimpleNamespace
@@ -81,7 +82,7 @@ def test_a_vllm_with_other_names_starts_its_core_by_itself(
     utils = installed(core, **of_utils)
     with capture_logs() as logs, starting_processes({}):
         assert vars(utils).get("get_mp_context") is of_utils.get("get_mp_context")
-        assert vllm_core.os.environ["OMP_NUM_THREADS"] == "7"
+        assert os.environ["OMP_NUM_THREADS"] == "7"
     [told] = logs
     assert (told["event"], told["log_level"]) == ("engine.started_by_vllm", "warning")
     assert Core.run_engine_core() == "vLLM's own"
