@@ -72,7 +72,6 @@ def make_watcher(
     restart: Restart | None = None,
 ) -> AdapterWatcher | None:
     """Return what follows the sources of all arms; None where there is nothing to follow."""
-    adapters = settings.adapters
     sources = arm_sources(settings)
     if opened.loader is None or not sources:
         return None
@@ -80,7 +79,6 @@ def make_watcher(
         opened.model_files,
         opened.loader,
         partial(make_serving_adapter, settings),
-        max_probe_error_rate=adapters.max_probe_error_rate,
         answer_s=settings.loop.deadline_s,
     )
     controller = ArmController(
@@ -88,11 +86,10 @@ def make_watcher(
         adapter_events,
         factory,
         patience_s=_PATIENCE_S,
-        load_timeout_s=adapters.load_timeout_s,
         restart=restart,
         declined=opened.declined,
     )
-    return AdapterWatcher(sources, controller, adapter_events, adapters.poll_interval_s)
+    return AdapterWatcher(sources, controller, adapter_events)
 
 
 def arm_sources(settings: Settings) -> list[ArmSource]:
@@ -235,11 +232,10 @@ def _open(settings: Settings, found: Found, *, metrics: bool, watch: bool) -> Op
         bases=model.bases,
         adapter=found.directory,
         serving=model.serving,
-        cache_dir=model.cache_dir or cache_folder() / "merged",
+        cache_dir=cache_folder() / "merged",
         engine_args={"disable_log_stats": not metrics, **model.engine_args},
         encoder_precision=model.encoder_precision,
         encoder_threads=model.encoder_threads,
-        verify_weights=model.verify_weights,
         policy=admission_policy(settings),
         max_adapters=_max_adapters(sources),
         others=_named_now(sources),
@@ -292,7 +288,6 @@ def _compare_with_before(settings: Settings, opened: OpenedEngine, found: Found)
             make_labeller(settings, opened),
             opened.engine,
             before,
-            settings.adapters.max_probe_error_rate,
             settings.loop.deadline_s,
         )
 

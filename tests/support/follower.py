@@ -142,7 +142,6 @@ class Follower:
         onnx: AdapterLoader | None = None,
         shadow: str | None = None,
         shadow_share: float = 0.0,
-        max_probe_error_rate: float = 0.1,
         poll_interval_s: float = 5.0,
         patience_s: float = 0.0,
         load_timeout_s: float = 60.0,
@@ -168,7 +167,6 @@ class Follower:
             lambda encoders, manifest, engine: toy_serving_adapter(
                 engine, manifest, encoders=encoders
             ),
-            max_probe_error_rate,
             answer_s=5.0,
         )
         sources = [current_adapter(store.folder), canary_adapter(store.folder)]

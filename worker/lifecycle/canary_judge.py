@@ -24,11 +24,16 @@ _DIGEST_BYTES = 16  # of a key, which may be of any size
 
 @dataclass(frozen=True, slots=True)
 class JudgePolicy:
-    """When to stop: with evidence 1 / ``false_positive_rate`` (0: never), and not before the
-    canary has labelled or rejected ``min_messages``."""
+    """Stop a canary at evidence 1 / ``false_positive_rate``, and not before it has labelled or
+    rejected ``min_messages``.
 
-    min_messages: int
-    false_positive_rate: float
+    The rate bounds the chance that a canary as good as main is ever stopped (Ville's inequality),
+    so it is one in a hundred trials, not one in a hundred looks. Evidence from a handful of
+    messages is sound too; the minimum keeps one odd minute from ending a trial.
+    """
+
+    min_messages: int = 200
+    false_positive_rate: float = 0.01
 
 
 class ArmComparison:
@@ -60,7 +65,7 @@ class ArmComparison:
     def worse(self) -> StopReason | None:
         """Why the canary should stop, if it should."""
         policy = self._policy
-        if self.messages < policy.min_messages or not policy.false_positive_rate:
+        if self.messages < policy.min_messages:
             return None
         if self.value < 1 / policy.false_positive_rate:
             return None
@@ -106,7 +111,9 @@ class CanaryJudge:
     """A listener of the loop: compares each judged arm's committed records with its
     fallback's, and stops an arm that does worse."""
 
-    def __init__(self, router: AdapterRouter, events: AdapterEvents, policy: JudgePolicy) -> None:
+    def __init__(
+        self, router: AdapterRouter, events: AdapterEvents, policy: JudgePolicy = JudgePolicy()
+    ) -> None:
         self._router = router
         self._events = events
         self._policy = policy

@@ -35,11 +35,11 @@ class DriftListener:
 
     def __init__(
         self,
-        policy: DriftPolicy,
         main: Callable[[], Manifest],
+        policy: DriftPolicy | None = None,
         in_background: Callable[[Callable[[], None]], None] | None = None,
     ) -> None:
-        self._policy = policy
+        self._policy = policy or DriftPolicy()
         self._main = main
         self._in_background = in_background or _on_a_thread
         self._digest: str | None = None
@@ -50,7 +50,7 @@ class DriftListener:
         self._last: WindowReport | None = None
         self._windows: dict[tuple[Signal, str], int] = {}
         manifest = main()
-        self._watch(manifest, make_baseline(manifest, policy))
+        self._watch(manifest, make_baseline(manifest, self._policy))
 
     def _follow(self) -> None:
         """Watch the current main adapter, once there is what to compare it with."""

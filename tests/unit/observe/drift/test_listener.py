@@ -40,7 +40,7 @@ class Watched(DriftListener):
 
     def __init__(self, manifest: Manifest | None = None) -> None:
         self.main = manifest or small_manifest()
-        super().__init__(POLICY, lambda: self.main, in_background=lambda work: work())
+        super().__init__(lambda: self.main, POLICY, in_background=lambda work: work())
 
 
 @pytest.fixture
@@ -198,7 +198,7 @@ def test_the_loop_does_not_wait_for_a_baseline(monkeypatch: pytest.MonkeyPatch) 
         return make_baseline(manifest, policy)
 
     monkeypatch.setattr(listener_module, "make_baseline", slow)
-    listener = DriftListener(POLICY, lambda: main[0])
+    listener = DriftListener(lambda: main[0], POLICY)
     assert threads == [threading.current_thread().name], "the first before anything is served"
     main[0] = mains[1]
     for _ in range(3):
