@@ -91,7 +91,6 @@ SLOW_FILES = {
     "trainer/model/test_encoder.py",
     "trainer/propose/test_propose.py",
     "trainer/report/test_advice_runs.py",
-    "trainer/report/test_against.py",
     "trainer/report/test_dataset_page.py",
     "trainer/report/test_gate_rows.py",
     "trainer/report/test_report.py",
