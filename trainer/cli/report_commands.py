@@ -143,7 +143,7 @@ def _result(done: Report, kind: str) -> dict[str, object]:
 
 
 def _tell(done: Report, console: Console) -> None:
-    from trainer.report import numbers
+    from trainer import numbers
 
     private = ", holds texts of customers" if done.with_texts else ""
     print_text(console, f"{done.path}: {numbers.size(done.size_bytes)}{private}")

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from trainer import numbers
 from trainer.dataset.copies import read_copies
 from trainer.dataset.folder import list_openings, open_dataset, open_holdout
 from trainer.errors import BadInput
 from trainer.evaluation.verify import verify_evaluation
-from trainer.report import numbers
 from trainer.report.dataset.facts import read_check_of
 from trainer.report.judged import GateChoice, judge_run
 from trainer.report.records import Head, Input, Report, Run, read_run, write_page
@@ -39,11 +39,9 @@ _SECTIONS = (
     training.curves_section,
     training.sweep_section,
     provenance.data_section,
-    provenance.check_section,
     duel.cost_section,
     provenance.engines_section,
     provenance.making_section,
-    provenance.recompute_section,
 )
 
 
