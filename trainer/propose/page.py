@@ -106,7 +106,7 @@ def _changes(proposal: Proposal) -> Section:
         f"Dataset {proposal.dataset}{made}. The hold-out stays: it only gains messages that were "
         "drawn at random, and corrections by an audit."
     )
-    blocks = [Table(("what", "messages"), rows), small(told)]
+    blocks: list[Block] = [Table(("what", "messages"), rows), small(told)]
     return Section("proposal_changes", "What is new in the data", blocks)
 
 

@@ -122,7 +122,6 @@ def _histogram(
     )
     parts = [svg.axes(frame, x, y)]
     width = (frame.end - frame.left) / len(bins)
-    shown = [(name, *counts[: len(kinds)]) for name, *counts in bins if any(counts)]
     for at, (name, upper, lower) in enumerate(bins):
         left, top, middle = (
             frame.left + at * width + 1,
@@ -146,7 +145,11 @@ def _histogram(
         caption=caption,
         svg=svg.drawing(frame, f"{title}: histogram of {len(bins)} bars", *parts),
         columns=(x.title, *kinds),
-        rows=tuple((name, *map(numbers.count, counts)) for name, *counts in shown),
+        rows=tuple(
+            (name, *map(numbers.count, (upper, lower)[: len(kinds)]))
+            for name, upper, lower in bins
+            if upper + lower
+        ),
         legend=tuple(zip(("fill s1", "fill s2"), kinds, strict=False)) if len(kinds) > 1 else (),
     )
 

@@ -99,7 +99,8 @@ def ladder(duel: DuelRecord) -> list[dict[str, Any]]:
             "value": numbers.percent(candidate.accuracy),
             "about": numbers.interval(candidate.accuracy_interval_95),
             "bar": span(
-                *map(place, candidate.accuracy_interval_95),
+                place(candidate.accuracy_interval_95[0]),
+                place(candidate.accuracy_interval_95[1]),
                 place(candidate.accuracy),
                 "s1" if facts.is_adapter(candidate) else "s5",
             ),

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from trainer import facts, numbers
 from trainer.report.bars import bar, confusion_chart, span
-from trainer.report.records import Drawn, Input, Run, Section, lacking, small
+from trainer.report.records import Block, Drawn, Input, Run, Section, lacking, small
 from trainer.report.texts import readable, show_text
 from trainer.statistics.metrics import ALPHA, binomial_test
 
@@ -70,7 +70,11 @@ def confusion_section(run: Run) -> Section:
         "mistakes": sum(pair.total for pair in pairs),
         "shown_mistakes": sum(pair.total for pair in shown),
     }
-    blocks = [confusion_chart(labels, matrix), Drawn("confusion", reading), small(RULE)]
+    blocks: list[Block] = [
+        confusion_chart(labels, matrix),
+        Drawn("confusion", reading),
+        small(RULE),
+    ]
     return Section("confusion", title, blocks)
 
 
