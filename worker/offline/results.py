@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from worker.contract.records import (
@@ -13,7 +14,9 @@ from worker.contract.records import (
     read_replay,
 )
 from worker.core.labeller import TombstonePolicy
+from worker.offline.input_range import Offsets
 from worker.records.types import Record, TopicPartition
+from worker.stream.kafka_scan import TopicScanner
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +36,18 @@ class ReadResult:
     precision: str | None = None
 
 
+def whole_logs(scanner: TopicScanner, topics: Iterable[str]) -> dict[str, Offsets]:
+    """Return by topic what its partitions hold now."""
+    return {
+        topic: {source: (log.start, log.end) for source, log in scanner.spans(topic).items()}
+        for topic in topics
+    }
+
+
 def is_of_another_cluster(result: ReadResult, cluster: str | None) -> bool:
     """Tell whether a result is of a message in a cluster of another name than ours.
 
-    One without a name is taken for ours: it may be from before there was one.
+    One without a name is taken for ours: its worker had no kafka.source_cluster.
     """
     return result.cluster is not None and result.cluster != cluster
 

@@ -14,6 +14,7 @@ from trainer.report.bars import bar
 from trainer.report.dataset.facts import DatasetFacts, conflicts
 from trainer.report.records import Block, Drawn, Input, Section, Titled
 from trainer.report.texts import Shown, show_text
+from trainer.similarity import SIMILARITY
 
 REMOVED = (
     ("empty", ("empty_dropped",)),
@@ -25,7 +26,6 @@ REMOVED = (
     ("near-copies of hold-out messages", ("holdout_copies_removed", "near")),
     ("near-copies of validation messages", ("near_validation_removed",)),
     ("labelled in an earlier part of the time", ("out_of_time_removed",)),
-    ("near-duplicates in training", ("near_duplicates_dropped",)),
     ("more than asked for of a label", ("surplus",)),
 )
 """Why a row may be left out, and where the dataset's counts hold how often it was."""
@@ -71,7 +71,7 @@ def duplicates_section(facts: DatasetFacts) -> Section:
     sizes = [(int(size), count) for size, count in (near.get("sizes") or {}).items()]
     most = max((count for _, count in sizes), default=1)
     checked = facts.figures(CONFLICTS)
-    similarity = numbers.written((facts.record.get("settings") or {}).get("similarity"))
+    similarity = numbers.written(SIMILARITY)
     told = (
         f"Messages that are nearly the same as another (similarity {similarity} or more): "
         f"{numbers.count(near['messages'])}, in {numbers.counted(near['clusters'], 'cluster')}, "
