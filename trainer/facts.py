@@ -93,7 +93,7 @@ def review(record: EvaluationRecord) -> Facts:
             f"{percent(found.accuracy_at_wanted)} are right"
         ),
     )
-    if found.wanted_by == "lower" and found.coverage_by_point is not None:
+    if found.wanted_by == "lower":
         yield (
             "extra review for the guarantee",
             (
@@ -259,9 +259,7 @@ def pairs(duel: DuelRecord) -> Table:
                 numbers.points_interval(each.interval_95),
                 f"{numbers.count(each.a_only)} : {numbers.count(each.b_only)}",
                 probability(each.p_holm),
-                numbers.NONE
-                if each.worst_difference is None
-                else points(-each.worst_difference).removesuffix(" points"),
+                points(-each.worst_difference).removesuffix(" points"),
                 probability(each.non_inferiority_p),
             )
             for each in duel.pairs

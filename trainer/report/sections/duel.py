@@ -58,15 +58,14 @@ def duel_section(run: Run) -> Section:
         "Holm's adjustment for all pairs. Outside: answers that were none of the labels; the "
         "adapter's is what it would have said without the constraint that it is served with."
     )
-    if duel.margin is not None:
-        margin = _unsigned(duel.margin)
-        told += (
-            f" At worst: the end of a one-sided 95% interval of how the second compares with the "
-            f"first; p (margin): of the second being {margin} or more worse (Tango's test). "
-            f"Validation chose {duel.tested_baseline} to be tested so; "
-            f"{numbers.count(duel.required_messages)} messages pass a baseline that is exactly as "
-            "good four times in five."
-        )
+    margin = _unsigned(duel.margin)
+    told += (
+        f" At worst: the end of a one-sided 95% interval of how the second compares with the "
+        f"first; p (margin): of the second being {margin} or more worse (Tango's test). "
+        f"Validation chose {duel.tested_baseline} to be tested so; "
+        f"{numbers.count(duel.required_messages)} messages pass a baseline that is exactly as "
+        "good four times in five."
+    )
     if duel.minimum_detectable_difference is not None:
         detectable = _unsigned(duel.minimum_detectable_difference)
         told += f" A hold-out of this size detects differences from {detectable}."
