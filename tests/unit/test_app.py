@@ -37,11 +37,11 @@ from worker.policies import kafka_config
 from worker.settings import (
     AdapterSettings,
     HttpSettings,
+    KafkaSettings,
     LoopSettings,
     ModelSettings,
     Settings,
 )
-from worker.settings_kafka import KafkaSettings
 from worker.stream.kafka_range import read_range
 from worker.stream.record_range import RecordRange
 

@@ -9,7 +9,7 @@ from trainer.report import numbers
 from trainer.report.bars import span
 from trainer.report.records import Head, Section, write_page
 from trainer.statistics.metrics import wilson
-from worker.contract.circle import CHANGES, Figure, Proposal
+from worker.contract.exchange import CHANGES, Figure, Proposal
 
 PAGE = "proposal.html"
 _TONES = {"publish": "good", "not_worth_it": "warn", "refused": "bad"}

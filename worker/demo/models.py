@@ -12,7 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from worker.cache import cache_folder
-from worker.contract.manifest_json import read_manifest
+from worker.contract.manifest import read_manifest
 from worker.demo.base_model import ensure_base_model
 from worker.demo.made_once import made_once
 from worker.demo.program import ProgramFailed
