@@ -13,7 +13,7 @@ from trainer.artifacts.evaluation import EVALUATION, EVALUATION_FOLDER
 from trainer.artifacts.training import TRAINING
 from trainer.cost import HOURS_PER_MONTH, CostInputs
 from trainer.errors import BadInput
-from worker.contract.assignments import split_assignment, toml_value
+from worker.common.settings import split_assignment, toml_value
 
 UNITS: Mapping[str, str] = {
     "training_hours": "machine hours",

@@ -13,8 +13,8 @@ from types import FrameType
 import structlog
 
 from worker import __version__
+from worker.common.process import start_up_frozen
 from worker.config_check import Problem, adapter_problems, refuse, settings_problems
-from worker.contract.garbage import start_up_frozen
 from worker.core.adapter_router import AdapterRouter
 from worker.core.batch import TopicRouter
 from worker.core.dead_letter_limit import DeadLetterLimit

@@ -43,6 +43,7 @@ from trainer.model.encoder import EncoderShape, load_encoder
 from trainer.model.encoder_prompt import make_encoder_prompt
 from trainer.model.head_scoring import HeadScorer
 from trainer.model.onnx_export import FILES, export_onnx
+from worker.common.logs import configure_logging
 from worker.contract import (
     BaseModel,
     Calibration,
@@ -59,9 +60,8 @@ from worker.contract.digest import sha256_file
 from worker.demo.broker import LocalBroker
 from worker.demo.samples import read_samples
 from worker.engine.tokenizer import load_encoders
-from worker.logs import configure_logging
 from worker.serving import open_model
-from worker.settings_load import load_settings
+from worker.settings import load_settings
 
 MESSAGES = 3000
 DEMO_MESSAGES = 150

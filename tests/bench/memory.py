@@ -26,6 +26,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 
 from prometheus_client.parser import text_string_to_metric_families
+from worker.common.logs import configure_logging
 
 from tests.chaos.harness import Arena
 from tests.chaos.load import Load, plain_values
@@ -36,7 +37,6 @@ from worker.demo.broker import LocalBroker
 from worker.demo.program import Program
 from worker.engine.fake import FakeEngine
 from worker.engine.open import OpenedEngine
-from worker.logs import configure_logging
 from worker.observe.observer import observing
 from worker.policies import kafka_config, loop_policy
 from worker.records.types import Batch, CommittedOffset, NextOffset, Record, TopicPartition

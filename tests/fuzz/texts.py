@@ -31,7 +31,7 @@ import trainer.dataset.names
 import trainer.dataset.near_duplicates
 import trainer.dataset.text_files
 import trainer.report.texts
-import worker.contract.records.decode_json
+import worker.contract.records.decode
 import worker.contract.redact
 import worker.contract.text
 from tests.support.toy_adapter import encode_plain, toy_manifest, toy_spec
@@ -40,6 +40,7 @@ from trainer.dataset.folder import Row
 from trainer.errors import BadInput
 from worker.contract import REDACTION, Thresholds, build_prompt
 from worker.contract.errors import MessageRejected, RecordRefused
+from worker.contract.prompt import Encode
 from worker.contract.records import (
     InputFormat,
     decode_value,
@@ -49,7 +50,6 @@ from worker.contract.records import (
     without_worker_headers,
 )
 from worker.contract.text import normalize
-from worker.contract.tokens import Encode
 from worker.core.labeller import Labeller
 from worker.engine.tokenizer import load_encoders
 from worker.offline.message_file import MessageFile, read_rows
@@ -239,7 +239,7 @@ ENTRIES: Mapping[str, Entry] = {
     ),
     "decode any JSON": Entry(
         partial(_refusing, lambda text: decode_value(_bytes(text), _LAYOUT)),
-        (worker.contract.records.decode_json,),
+        (worker.contract.records.decode,),
     ),
     "decode text": Entry(
         partial(_refusing, lambda text: decode_value(_bytes(text), InputFormat("text")))

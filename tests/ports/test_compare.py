@@ -30,7 +30,7 @@ from worker.engine.vllm_config import vllm_is_installed
 from worker.errors import SettingsError, StreamFailed
 from worker.offline.input_range import read_range
 from worker.policies import kafka_config
-from worker.settings_kafka import KafkaSettings
+from worker.settings import KafkaSettings
 from worker.stream.kafka_config import KafkaConfig
 from worker.stream.record_range import RecordRange
 

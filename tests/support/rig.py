@@ -21,7 +21,7 @@ from worker.core.loop import Loop
 from worker.core.loop_policy import LoopPolicy
 from worker.core.pipeline import Pipeline
 from worker.policies import admission_policy
-from worker.records.retry import RetryPolicy
+from worker.records.encode import RetryPolicy
 from worker.settings import Settings
 from worker.stream.fake import FakeStream
 

@@ -38,11 +38,11 @@ from worker.policies import kafka_config
 from worker.settings import (
     AdapterSettings,
     HttpSettings,
+    KafkaSettings,
     LoopSettings,
     ModelSettings,
     Settings,
 )
-from worker.settings_kafka import KafkaSettings
 from worker.stream.record_range import RecordRange
 
 pytestmark = pytest.mark.slow

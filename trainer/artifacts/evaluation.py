@@ -17,7 +17,7 @@ from trainer.statistics.figures import (
     ThresholdRule,
 )
 from worker.contract.head import OutOfScopeMethod
-from worker.contract.review import ReviewReason
+from worker.contract.scoring import ReviewReason
 
 EVALUATION_FOLDER = "evaluation"
 """Where ``clerk-trainer evaluate`` writes, beside the adapter."""

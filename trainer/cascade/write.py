@@ -29,7 +29,7 @@ from trainer.evaluation.predictions import predict
 from trainer.evaluation.summary import Predictions, Setup, summarize
 from worker.contract import Decision, Manifest, Probe, Thresholds, review_reasons, write_manifest
 from worker.contract.digest import sha256_json
-from worker.contract.probes import ProbeFile, probes_path, write_probes
+from worker.contract.verify import ProbeFile, probes_path, write_probes
 
 ADAPTER = "adapter"
 

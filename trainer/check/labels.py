@@ -25,7 +25,7 @@ from trainer.check.finding import (
 from trainer.dataset.folder import Example
 from trainer.statistics.lengths import length_bins
 from worker.contract import ContractError, Label, PromptSpec, Taxonomy, build_prompt
-from worker.contract.tokens import Encode
+from worker.contract.prompt import Encode
 
 FLOOR = 200
 """Examples a label below which a label has few. docs/figures.md has the curve: on bank messages

@@ -11,7 +11,7 @@ from rich.console import Console
 from trainer.cli.shared import AsJson, make_console, outcomes, print_text, show
 
 if TYPE_CHECKING:
-    from worker.contract.circle import Advice
+    from worker.contract.exchange import Advice
 
 
 def register(app: typer.Typer) -> None:
@@ -61,7 +61,7 @@ def advise(
     console = make_console(as_json=as_json)
     with outcomes():
         from trainer.advice.gathering import advise_dataset
-        from worker.contract.circle import write_advice
+        from worker.contract.exchange import write_advice
 
         found = advise_dataset(
             dataset, decisions, messages or [], guideline=guideline, embeddings=embeddings,

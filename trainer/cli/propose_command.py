@@ -14,7 +14,7 @@ from trainer.cli.shared import AsJson, OptionalBase, Store, make_console, outcom
 if TYPE_CHECKING:
     from trainer.propose.steps import Request
     from trainer.store.gate_rules import GateRules
-    from worker.contract.circle import Proposal
+    from worker.contract.exchange import Proposal
 
 
 def register(app: typer.Typer) -> None:

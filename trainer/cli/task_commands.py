@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from trainer.dataset.folder import Dataset
     from trainer.tasks.foreign import Form
     from trainer.tasks.make import Asking
-    from worker.contract.circle import Task
+    from worker.contract.exchange import Task
 
 
 class PurposeOption(StrEnum):
@@ -209,8 +209,8 @@ def _learn(
 def _write(out: Path, made: list[Task], form: FormOption, dataset: Dataset) -> None:
     from trainer.artifacts.files import PRIVATE
     from trainer.tasks.foreign import labelling_config, write_foreign
-    from worker.contract.circle import write_tasks
     from worker.contract.digest import write_atomically
+    from worker.contract.exchange import write_tasks
 
     if form is FormOption.DESK:
         write_tasks(out, made)
@@ -251,7 +251,7 @@ def answers(
         from trainer.errors import BadInput
         from trainer.tasks.foreign import read_foreign
         from worker.contract import Taxonomy
-        from worker.contract.circle import read_tasks, save_answers
+        from worker.contract.exchange import read_tasks, save_answers
 
         if out.exists():
             raise BadInput(f"{out}: exists: name another file")

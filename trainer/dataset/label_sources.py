@@ -15,7 +15,7 @@ from typing import Any
 
 from trainer.dataset.folder import SPLITS, Example
 from trainer.errors import BadInput
-from worker.contract.circle import LabelSource
+from worker.contract.exchange import LabelSource
 
 LABEL_SOURCES = "label_sources.jsonl"
 

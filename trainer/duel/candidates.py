@@ -22,8 +22,8 @@ from trainer.model.prompt import BaseTokenizer, make_prompt
 from trainer.model.published import open_scorer
 from trainer.model.scoring import Scores, make_verified_scorer
 from trainer.terminal import make_bar
+from worker.common.settings import split_assignment
 from worker.contract import Kind, Manifest
-from worker.contract.assignments import split_assignment
 
 ADAPTER = "adapter"
 BASE_PROMPTED = "base-prompted"

@@ -23,8 +23,8 @@ from trainer.dataset.text_files import parse_csv, read_edited
 from trainer.errors import BadInput
 from trainer.evaluation.verify import verify_evaluation
 from trainer.statistics.audit import corrected_accuracy, label_error_rate, sample_size
-from worker.contract.circle import read_answers
 from worker.contract.digest import write_atomically
+from worker.contract.exchange import read_answers
 from worker.contract.taxonomy import NO_LABEL, label_name
 from worker.contract.timestamps import rfc3339_now
 
@@ -172,7 +172,7 @@ def _read_sample(
 def _read_answers(
     path: Path, evaluation: EvaluationRecord, ids: Sequence[str]
 ) -> tuple[dict[str, str | None], int]:
-    """Return the same of a file of decisions (``worker.contract.circle``): of its outcomes for the
+    """Return the same of a file of decisions (``worker.contract.exchange``): of its outcomes for the
     purpose ``audit``."""
     found = [
         answer

@@ -53,8 +53,8 @@ from trainer.model.published import read_adapter
 from trainer.model_card import read_training, write_run_card
 from trainer.tracking.session import track_evaluation
 from worker.contract import ENCODER_KINDS, Manifest
-from worker.contract.probes import ProbeFile, write_probes
 from worker.contract.timestamps import rfc3339_now
+from worker.contract.verify import ProbeFile, write_probes
 
 Engine = Literal["transformers", "vllm", "both"]
 

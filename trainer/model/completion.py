@@ -12,9 +12,9 @@ from trainer.errors import BadInput, ProofFailed
 from trainer.model.encoder_files import BASE_CONFIG, TOKENIZER, load_trained_encoder
 from trainer.model.onnx_export import FILES, export_onnx, onnx_versions
 from worker.contract import ENCODER_KINDS, Manifest, load_adapter, read_manifest
-from worker.contract.base import verify_file
 from worker.contract.digest import sha256_file
 from worker.contract.manifest import MANIFEST_NAME
+from worker.contract.verify import verify_file
 
 _OF_THE_BASE = (BASE_CONFIG, TOKENIZER)
 

@@ -55,8 +55,8 @@ from trainer.dataset.write import building
 from trainer.errors import BadInput
 from trainer.propose.messages import Message
 from trainer.similarity import SIMILARITY
-from worker.contract.circle import Answer
 from worker.contract.digest import sha256_bytes, write_atomically
+from worker.contract.exchange import Answer
 from worker.contract.text import message_sha256
 
 RULE = "version/1"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from worker.contract.circle import read_answers, read_tasks
+from worker.contract.exchange import read_answers, read_tasks
 from worker.contract.text import normalize
 
 

@@ -17,7 +17,7 @@ from trainer.dataset.folder import Dataset, Example
 from trainer.errors import BadInput
 from trainer.similarity import SIMILARITY
 from trainer.tasks.choose import Floats, choose_batch, margins, one_of_each
-from worker.contract.circle import LabelSource, Neighbour, Task, task_id
+from worker.contract.exchange import LabelSource, Neighbour, Task, task_id
 from worker.contract.text import message_sha256
 
 SUSPECTED = "models_disagree"

@@ -20,8 +20,7 @@ from trainer.artifacts.training import TRAINING
 from trainer.errors import BadInput
 from trainer.tracking.session import TrackerName
 from trainer.training.recipe_kinds import HEADS, RecipeKind, concerns
-from worker.contract.assignments import split_assignment
-from worker.contract.settings_tree import read_toml
+from worker.common.settings import read_toml, split_assignment
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]

@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from worker.errors import EXIT_SETTINGS
-from worker.settings_load import LoadedSettings, effective
+from worker.settings import LoadedSettings, effective
 
 
 def check(loaded: LoadedSettings) -> int:

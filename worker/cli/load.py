@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from worker.logs import configure_logging
-from worker.settings_load import LoadedSettings, load_settings
+from worker.common.logs import configure_logging
+from worker.settings import LoadedSettings, load_settings
 
 
 def load(config: Path | None, sets: Sequence[str] | None) -> LoadedSettings:

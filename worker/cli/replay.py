@@ -15,7 +15,7 @@ from worker.cli.options import AsJson, Config, Sets, check_digest
 from worker.cli.ranges import InputTopic, Offsets, Since, Until, input_range
 from worker.contract.errors import RejectReason
 from worker.contract.records import Replay
-from worker.contract.records.replay import REPLAY_ID
+from worker.contract.records.identity import REPLAY_ID
 from worker.contract.timestamps import rfc3339
 from worker.errors import SettingsError
 

@@ -10,7 +10,7 @@ from worker.contract.records import Headers, shadow_headers, without_worker_head
 from worker.core.assignment import CompletedRecord, PartitionState
 from worker.core.shadow import ShadowRequest
 from worker.errors import StreamFailed
-from worker.records.retry import RetryPolicy
+from worker.records.encode import RetryPolicy
 from worker.records.types import (
     Batch,
     Classified,

@@ -17,7 +17,7 @@ from worker.core.serving_adapter import ServingAdapter
 from worker.engine.pacing import AdmissionPolicy
 from worker.engine.port import Answer, StageDecisions
 from worker.errors import EngineDied, MessageRejected
-from worker.records.retry import RetryPolicy
+from worker.records.encode import RetryPolicy
 from worker.records.types import Outcome, Rejected, Timing
 
 MAX_ATTEMPTS = 2

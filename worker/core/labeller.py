@@ -7,11 +7,9 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from worker.contract.manifest import Manifest
-from worker.contract.prompt import build_prompt
+from worker.contract.prompt import Encode, build_prompt
 from worker.contract.records import InputFormat, SupportMessage, decode_value
-from worker.contract.review import ReviewReason, Thresholds, review_reasons
-from worker.contract.scoring import Decision
-from worker.contract.tokens import Encode
+from worker.contract.scoring import Decision, ReviewReason, Thresholds, review_reasons
 from worker.engine.answers import decide
 from worker.engine.port import Answer, MessagePrompt, StageDecisions
 from worker.errors import MessageRejected

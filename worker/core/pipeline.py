@@ -12,7 +12,7 @@ from worker.core.shadow import ShadowTraffic
 from worker.core.suspects import PROVEN_DEATHS
 from worker.engine.pacing import AdmissionPolicy
 from worker.errors import StreamFailed
-from worker.records.retry import RetryPolicy
+from worker.records.encode import RetryPolicy
 from worker.records.types import Record, Rejected
 
 ADMISSION_S = 0.1

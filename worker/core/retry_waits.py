@@ -18,7 +18,7 @@ from datetime import datetime
 
 from worker.core.assignment import Assignment
 from worker.core.backpressure import Backpressure
-from worker.records.retry import restore
+from worker.records.encode import restore
 from worker.records.types import Record, TopicPartition
 from worker.stream.port import Stream
 

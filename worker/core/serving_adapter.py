@@ -8,8 +8,7 @@ from datetime import datetime
 from worker.contract.manifest import Manifest
 from worker.core.labeller import Labeller
 from worker.engine.port import Engine
-from worker.records.dead_letter import DeadLetterEncoder
-from worker.records.output import OutputEncoder
+from worker.records.encode import DeadLetterEncoder, OutputEncoder
 
 
 @dataclass(slots=True, eq=False)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from worker.cache import cache_folder, made_once
-from worker.contract.manifest_json import read_manifest
+from worker.contract.manifest import read_manifest
 from worker.demo.base_model import ensure_base_model
 from worker.demo.program import ProgramFailed
 from worker.demo.samples import shipped_dir

@@ -17,7 +17,7 @@ from types import FrameType
 
 from rich.markup import escape
 
-from worker.contract.manifest_json import read_manifest
+from worker.contract.manifest import read_manifest
 from worker.demo.base_model import BaseModelError
 from worker.demo.broker import BrokerError, LocalBroker
 from worker.demo.broker_config import free_port

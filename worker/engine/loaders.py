@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from worker.contract import ENCODER_KINDS, Kind, Manifest, read_manifest, verify_tokens
-from worker.contract.cascade import stage_directory
+from worker.contract.manifest import stage_directory
 from worker.contract.verify import load_stages
 from worker.engine.arguments import EngineSettings, kv_cache_bytes
 from worker.engine.cascade import CascadeEngine, OpenStage

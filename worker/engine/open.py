@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from worker.contract import ENCODER_KINDS, Encoders, Manifest, read_manifest
-from worker.contract.cascade import MOST_STAGES
 from worker.contract.head import Precision
+from worker.contract.manifest import MOST_STAGES
 from worker.contract.verify import prompted_by, verify_files, verify_tokens
 from worker.engine.loaders import (
     KindLoader,

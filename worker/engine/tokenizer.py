@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from worker.contract import AdapterRefused, Encoders, added_token_ids, all_added_tokens_special
-from worker.contract.tokens import Encode
+from worker.contract.prompt import Encode
 from worker.errors import SettingsError
 
 

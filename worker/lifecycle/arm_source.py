@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from worker.contract import Manifest, read_manifest
-from worker.contract.probes import attach_probes
 from worker.contract.store import CanaryPointer, Pointer, find_stored, read_canary, read_pointer
+from worker.contract.verify import attach_probes
 from worker.core.arms import CANARY, MAIN, ArmRole
 
 

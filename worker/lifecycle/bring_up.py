@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from worker.contract.tracebacks import describe_private
+from worker.common.errors import describe_private
 from worker.core.serving_adapter import ServingAdapter
 from worker.lifecycle.refusal import Refusal
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from worker.common.errors import describe_private
 from worker.contract import Encoders, Manifest
-from worker.contract.tracebacks import describe_private
 from worker.core.serving_adapter import ServingAdapter
 from worker.engine.memory import TooLarge
 from worker.engine.model_files import ModelFiles

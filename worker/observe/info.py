@@ -14,8 +14,7 @@ from worker.core.arms import Arm
 from worker.core.serving_adapter import ServingAdapter
 from worker.engine.open import OpenedEngine
 from worker.lifecycle.events import AdapterEvents, Refused, Stopped
-from worker.settings import Settings
-from worker.settings_load import REDACTED, LoadedSettings, effective
+from worker.settings import REDACTED, LoadedSettings, Settings, effective
 
 
 def describe_worker(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from worker.contract.records.retry import RETRY_REASONS
+from worker.contract.records.headers import RETRY_REASONS
 from worker.core.assignment import CompletedRecord
 from worker.core.events import (
     LoopEvent,

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import typing
 
-from worker.contract.cascade import MOST_STAGES
 from worker.contract.errors import RejectReason
-from worker.contract.records.retry import RETRY_REASONS
+from worker.contract.manifest import MOST_STAGES
+from worker.contract.records.headers import RETRY_REASONS
 from worker.core.arms import Role
 from worker.core.events import PressureKind, RebalanceKind, TransactionResult
 from worker.core.shadow import ShadowDrop

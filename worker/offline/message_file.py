@@ -12,7 +12,7 @@ from typing import IO, Any, Literal
 
 from worker.contract.records import InputFormat as Layout
 from worker.contract.records import SupportMessage
-from worker.contract.records.decode_json import extract_message, look_up
+from worker.contract.records.decode import extract_message, look_up
 from worker.errors import MessageRejected, SettingsError
 
 FileFormat = Literal["csv", "jsonl", "text"]

@@ -16,7 +16,7 @@ from functools import partial
 import structlog
 from confluent_kafka import KafkaError, KafkaException, Producer
 
-from worker.contract.token_callback import require_token
+from worker.common.kafka import require_token
 from worker.errors import PublishAborted, StreamFailed
 from worker.stream.bounded import BoundedCaller
 from worker.stream.kafka_config import KafkaConfig

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
-from worker.contract.token_callback import require_token
+from worker.common.kafka import require_token
 from worker.errors import StreamFailed
 from worker.stream.connection_hints import explain, is_refusal
 from worker.stream.kafka_config import KafkaConfig

@@ -14,7 +14,7 @@ from typer.testing import Result
 from tests.support.kafka_world import KafkaWorld
 from tests.support.mock_kafka import MockKafka
 from worker.errors import EXIT_SETTINGS, EXIT_UNEXPECTED, SettingsError
-from worker.records.retry import RetryPolicy
+from worker.records.encode import RetryPolicy
 from worker.records.types import Outgoing, Postponed, Record, Rejected
 
 pytestmark = pytest.mark.slow

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from worker.contract.manifest_json import read_manifest
+from worker.contract.manifest import read_manifest
 from worker.contract.verify import load_adapter
 from worker.demo import models
 from worker.demo.models import ensure_model

@@ -21,7 +21,7 @@ from worker.lifecycle.events import Serving
 from worker.observe.adapters import AdapterMetrics
 from worker.observe.registry import Registry
 from worker.policies import kafka_config
-from worker.settings_kafka import KafkaSettings
+from worker.settings import KafkaSettings
 
 MAIN = replace(toy_manifest(), name="main")
 SHADOW = replace(toy_manifest(), name="shadow")

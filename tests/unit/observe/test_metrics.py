@@ -22,7 +22,7 @@ from worker.errors import MessageRejected
 from worker.observe.metrics import METRICS, REASONS
 from worker.observe.observer import Observer
 from worker.observe.page import SECTIONS, metrics_page
-from worker.records.retry import RetryPolicy
+from worker.records.encode import RetryPolicy
 from worker.serving import make_adapter_router
 from worker.settings import HttpSettings, Settings
 

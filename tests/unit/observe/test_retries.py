@@ -2,11 +2,11 @@
 
 import pytest
 import structlog
+from worker.contract.records.headers import RETRY_REASONS
 
 from tests.support.fakes import Clock
 from tests.support.records import default_adapter
 from tests.unit.observe.conftest import Scrape, finished, label
-from worker.contract.records.retry import RETRY_REASONS
 from worker.core.arms import TrafficSplit
 from worker.core.dead_letter_limit import DeadLetterLimit, LimitPolicy
 from worker.core.events import Published

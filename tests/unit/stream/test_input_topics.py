@@ -6,8 +6,7 @@ import pytest
 
 from worker.errors import SettingsError
 from worker.policies import kafka_config
-from worker.settings_kafka import KafkaSettings
-from worker.settings_load import load_settings
+from worker.settings import KafkaSettings, load_settings
 from worker.stream.topics import Topics
 
 

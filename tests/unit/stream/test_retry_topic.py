@@ -10,9 +10,7 @@ from confluent_kafka.admin import AclOperation  # type: ignore[attr-defined]
 from tests.support.policies import make_kafka_config
 from worker.errors import SettingsError, StreamFailed
 from worker.policies import kafka_config
-from worker.settings import Settings
-from worker.settings_kafka import KafkaSettings
-from worker.settings_load import load_settings
+from worker.settings import KafkaSettings, Settings, load_settings
 from worker.stream.kafka_rights import check_rights
 from worker.stream.topics import Topics
 

@@ -30,8 +30,7 @@ from worker.offline.results import ReadResult, read_result
 from worker.offline.scan_progress import ScanProgress
 from worker.policies import kafka_config
 from worker.records.types import NextOffset, Record, TopicPartition
-from worker.settings import LoopSettings, RecordSettings, Settings
-from worker.settings_kafka import KafkaSettings
+from worker.settings import KafkaSettings, LoopSettings, RecordSettings, Settings
 from worker.stream.kafka_scan import TopicScanner
 from worker.stream.record_range import RecordRange
 

@@ -21,7 +21,7 @@ from trainer.evaluation.audit import read_true_label
 from trainer.evaluation.probes import read_written
 from trainer.propose.messages import read_new_messages
 from worker.contract import Taxonomy
-from worker.contract.circle import parse_answer
+from worker.contract.exchange import parse_answer
 
 COMPOSED = "Réclamation"
 APART = unicodedata.normalize("NFD", COMPOSED)

@@ -26,7 +26,7 @@ from trainer.errors import BadInput
 from trainer.propose.messages import Message, read_outcomes
 from trainer.propose.version import make_version
 from trainer.similarity import SIMILARITY
-from worker.contract.circle import Answer, save_answers
+from worker.contract.exchange import Answer, save_answers
 from worker.contract.redact import REDACTION
 from worker.contract.text import message_sha256
 

@@ -29,8 +29,8 @@ from worker.contract import (
     load_adapter,
     verify_adapter,
 )
-from worker.contract.probes import attach_probes, probes_path
 from worker.contract.scoring import decide_from_logits
+from worker.contract.verify import attach_probes, probes_path
 
 pytestmark = pytest.mark.slow
 

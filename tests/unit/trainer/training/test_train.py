@@ -23,7 +23,7 @@ from trainer.training.inputs import read_code_inputs, verify_rows
 from trainer.training.recipe import Recipe, load_recipe
 from trainer.training.train import train
 from worker.contract import AdapterRefused, Manifest, build_prompt, load_adapter, verify_adapter
-from worker.contract.probes import attach_probes, probes_path
+from worker.contract.verify import attach_probes, probes_path
 
 pytestmark = pytest.mark.slow
 
