@@ -1,16 +1,15 @@
-"""Importing vLLM and what it stands on, seven thousand modules, in two thirds of the time."""
+"""Importing vLLM without libraries that start threads of their own."""
 
 from __future__ import annotations
 
-import gc
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 _OPTIONAL = ("sklearn", "scipy", "pandas")
-"""transformers takes these for helpers of its own: assisted generation and the losses of object
-detection. An image of the worker has none of them; where the trainer is installed they are
-there, a fifth of the time that importing vLLM takes."""
+"""transformers imports these where they are installed, for assisted generation and the losses of
+object detection: not in an image of the worker, but next to the trainer. One of them starts a
+thread, and a process with two threads must not be forked (``fit_to_fork``)."""
 
 
 @contextmanager
@@ -28,20 +27,3 @@ def without_optional_libraries() -> Iterator[None]:
         for name in hidden:
             if sys.modules.get(name, ...) is None:
                 del sys.modules[name]
-
-
-@contextmanager
-def without_collecting() -> Iterator[None]:
-    """Keep the garbage collector from looking through modules that stay anyway, now and later.
-
-    It would do so each time that a quarter more of them is there, an eighth of the time. What is
-    frozen afterwards is not looked through while the engine serves, nor copied in a fork.
-    """
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        if was_enabled:
-            gc.enable()
