@@ -11,9 +11,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from worker.contract import ENCODER_KINDS, Kind, Manifest, read_manifest, verify_tokens
+from worker.contract import ENCODER_KINDS, Kind, Manifest, read_manifest
 from worker.contract.cascade import stage_directory
-from worker.contract.verify import load_stages
+from worker.contract.verify import load_stages, verify_tokens
 from worker.engine.arguments import EngineSettings, kv_cache_bytes
 from worker.engine.cascade import CascadeEngine, OpenStage
 from worker.engine.memory import check_room, free_memory, needed_memory, weight_bytes

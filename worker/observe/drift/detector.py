@@ -6,12 +6,10 @@ import random
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
 from worker.observe.drift.baseline import DriftBaseline
+from worker.observe.drift.metrics import Signal
 from worker.observe.drift.statistics import psi_by_label
-
-Signal = Literal["labels", "off_label"]
 
 _MOST = 0.8
 """Labels are named as moved until they account for this part of the PSI."""

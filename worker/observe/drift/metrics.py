@@ -5,13 +5,14 @@ Absent where the adapter has none, and all but the thresholds until the first wi
 
 from __future__ import annotations
 
-import typing
+from typing import Literal, get_args
 
-from worker.observe.drift.detector import Signal
 from worker.observe.metric import Metric, MetricLabel
 
+Signal = Literal["labels", "off_label"]
+
 WINDOW_RESULTS = ("stable", "drifted")
-_SIGNAL = MetricLabel("signal", typing.get_args(Signal))
+_SIGNAL = MetricLabel("signal", get_args(Signal))
 
 DRIFT_PSI = Metric(
     "clerk_drift_label_psi",
