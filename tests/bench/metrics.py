@@ -26,12 +26,11 @@ from worker.core.events import Listener, send_to_all
 from worker.core.loop import Loop
 from worker.core.pipeline import Pipeline
 from worker.demo.base_model import ensure_base_model
-from worker.demo.samples import adapter_dir
+from worker.demo.models import adapter_dir
 from worker.engine.fake import FakeEngine
 from worker.engine.pacing import AdmissionPolicy
 from worker.logs import configure_logging
-from worker.observe.adapters import AdapterMetrics
-from worker.observe.listener import MetricsListener
+from worker.observe.listener import AdapterMetrics, MetricsListener
 from worker.observe.progress import LogListener
 from worker.observe.registry import Registry
 from worker.serving import open_model

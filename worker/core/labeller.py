@@ -12,8 +12,7 @@ from worker.contract.records import InputFormat, SupportMessage, decode_value
 from worker.contract.review import ReviewReason, Thresholds, review_reasons
 from worker.contract.scoring import Decision
 from worker.contract.tokens import Encode
-from worker.engine.answers import decide
-from worker.engine.port import Answer, MessagePrompt, StageDecisions
+from worker.engine.port import Answer, MessagePrompt, StageDecisions, decide
 from worker.errors import MessageRejected
 from worker.records.types import Classified, Record, Rejected, Timing, Tombstone
 

@@ -9,9 +9,8 @@ import logging
 import os
 from pathlib import Path
 
-from worker.engine.fork_server import MODULES, PARENT
+from worker.engine.fork_server import MODULES, PARENT, without_optional_libraries
 from worker.engine.processes import be_parent_of_forks, die_with
-from worker.engine.quick_imports import without_optional_libraries
 
 _threads = 0
 

@@ -23,8 +23,7 @@ from worker.engine.arguments import (
     ranks,
     runs_eagerly,
 )
-from worker.engine.cpu_environment import computing_environment, engine_environment
-from worker.engine.gpu_environment import check_gpu
+from worker.engine.environment import check_gpu, computing_environment, engine_environment
 from worker.errors import SettingsError
 
 # What vLLM says while it is imported, before it has set its logging up, goes nowhere.

@@ -13,8 +13,7 @@ from worker.core.events import Published
 from worker.core.state import LoopState
 from worker.errors import FeedBroken
 from worker.lifecycle.events import Serving
-from worker.observe.adapters import AdapterMetrics
-from worker.observe.listener import MetricsListener, loop_samples
+from worker.observe.listener import AdapterMetrics, MetricsListener, loop_samples
 from worker.observe.metrics import OUTCOMES
 from worker.observe.progress import LogListener
 from worker.observe.registry import Registry
