@@ -23,9 +23,9 @@ from worker.core.loop import Loop
 from worker.core.loop_policy import LoopPolicy
 from worker.core.pipeline import Pipeline
 from worker.engine.open import OpenedEngine
+from worker.lifecycle.arm_controller import Restart
 from worker.lifecycle.canary_judge import CanaryJudge
 from worker.lifecycle.events import AdapterEvents
-from worker.lifecycle.restart import Restart
 from worker.lifecycle.watcher import close_all
 from worker.observe.observer import Observer, observing
 from worker.observe.progress import LogListener

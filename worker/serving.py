@@ -27,19 +27,17 @@ from worker.core.serving_adapter import ServingAdapter
 from worker.engine.open import OpenedEngine, begin_to_open, open_engine
 from worker.engine.port import Declined, Engine
 from worker.errors import SettingsError
-from worker.lifecycle.arm_controller import ArmController
-from worker.lifecycle.arm_source import (
+from worker.lifecycle.arm_controller import (
+    ArmController,
     ArmSource,
+    Restart,
     adapter_before,
     canary_adapter,
     current_adapter,
     named_adapter,
 )
-from worker.lifecycle.events import AdapterEvent, AdapterEvents
-from worker.lifecycle.factory import AdapterFactory
-from worker.lifecycle.preflight import check_own_probes, compare_on_probes
-from worker.lifecycle.refusal import Refusal
-from worker.lifecycle.restart import Restart
+from worker.lifecycle.events import AdapterEvent, AdapterEvents, Refusal
+from worker.lifecycle.preflight import AdapterFactory, check_own_probes, compare_on_probes
 from worker.lifecycle.watcher import AdapterWatcher
 from worker.policies import admission_policy
 from worker.records.encode import DeadLetterEncoder, OutputEncoder

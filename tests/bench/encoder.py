@@ -58,8 +58,8 @@ from worker.contract import (
 )
 from worker.contract.digest import sha256_file
 from worker.demo.broker import LocalBroker
-from worker.demo.samples import read_samples
-from worker.engine.tokenizer import load_encoders
+from worker.demo.models import read_samples
+from worker.engine.model_files import load_encoders
 from worker.serving import open_model
 from worker.settings import load_settings
 

@@ -26,13 +26,13 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 
 from prometheus_client.parser import text_string_to_metric_families
-from worker.common.logs import configure_logging
 
 from tests.chaos.harness import Arena
 from tests.chaos.load import Load, plain_values
 from tests.chaos.soak import read_usage
 from tests.support.toy_adapter import ENCODERS, scores, small_manifest
 from worker.app import make_loop
+from worker.common.logs import configure_logging
 from worker.demo.broker import LocalBroker
 from worker.demo.program import Program
 from worker.engine.fake import FakeEngine

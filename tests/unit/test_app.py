@@ -33,7 +33,7 @@ from worker.engine.model_files import LoadedBase
 from worker.engine.open import OpenedEngine
 from worker.engine.port import Answer
 from worker.errors import FeedBroken, MessageRejected, RestartNeeded, StreamFailed
-from worker.offline.input_range import read_range
+from worker.offline.records import read_range
 from worker.policies import kafka_config
 from worker.settings import (
     AdapterSettings,

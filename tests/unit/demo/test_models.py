@@ -12,9 +12,8 @@ import pytest
 from worker.contract.manifest import read_manifest
 from worker.contract.verify import load_adapter
 from worker.demo import models
-from worker.demo.models import ensure_model
+from worker.demo.models import ensure_model, shipped_dir
 from worker.demo.program import ProgramFailed
-from worker.demo.samples import shipped_dir
 
 Calls = list[list[str]]
 
