@@ -97,6 +97,7 @@ def rival_run(world: World, sealed: Dataset, tmp_path_factory: pytest.TempPathFa
         *("--dataset", sealed.directory, "--base", world.base, "--out", run),
         *("--set", "lora_rank=4", "--set", "epochs=2", "--set", "learning_rate=0.01"),
         *("--set", "mixed_precision=no", "--set", "name=tiny-rival", "--set", "threads=1"),
+        *("--set", "prefix_block=16"),
     )
     assert code == 0, error
     return run
