@@ -148,7 +148,7 @@ def toy_encoder_manifest(**changes: Any) -> Manifest:
 
 def toy_reference(labels: Sequence[str] = LABELS) -> Reference:
     """A reference that expects each label as often, and hardly ever a mass above 0.9."""
-    return Reference((), {label: 1 / len(labels) for label in labels}, {"0.05": 0.9}, {"0.95": 0.9})
+    return Reference({label: 1 / len(labels) for label in labels}, {"0.05": 0.9}, {"0.95": 0.9})
 
 
 def one_golden(spec: PromptSpec, message: str = "hello") -> tuple[GoldenPrompt, ...]:

@@ -21,7 +21,6 @@ from trainer.errors import BadInput
 from trainer.tracking.session import TrackerName
 from trainer.training.recipe_kinds import HEADS, RecipeKind, concerns
 from worker.contract.assignments import split_assignment
-from worker.contract.renamed import explain_renamed
 from worker.contract.settings_tree import read_toml
 
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -29,21 +28,6 @@ Fraction = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 Name = Annotated[str, Field(min_length=1)]
-
-RENAMED: Mapping[str, str] = {
-    "alpha": "lora_alpha",
-    "attention": "attn_implementation",
-    "base_bits": "load_in_4bit",
-    "canary_per_label": "probes_per_label",
-    "dropout": "lora_dropout",
-    "keep_by": "metric_for_best_model",
-    "lora_layers": "lora_target_modules",
-    "patience": "early_stopping_patience",
-    "precision": "mixed_precision",
-    "rank": "lora_rank",
-    "warmup_share": "warmup_ratio",
-}
-"""Settings that had another name before, old to new."""
 
 _LOCAL = {"base", "dataset", "run"}
 _ENVIRONMENT = "CLERK_TRAINER_"
@@ -140,7 +124,6 @@ class Recipe(BaseSettings):
     @model_validator(mode="after")
     def _fits_kind(self) -> Self:
         strange = sorted(name for name in self.model_fields_set if not self._concerns(name))
-        strange = [name for name in strange if name != "kind"]
         if strange:
             raise ValueError(
                 f"{', '.join(strange)}: no setting of kind {self.kind!r}: leave it out"
@@ -205,7 +188,6 @@ def load_recipe(path: Path, flags: Mapping[str, Any]) -> Recipe:
         in_file = dict(TRAINING.read(path.parent).recipe)
     else:
         in_file = read_toml(path, BadInput)
-    _refuse_renamed(path, in_file, flags)
 
     class FromFile(Recipe):
         """The same settings, with this file as their last source."""
@@ -229,14 +211,6 @@ def load_recipe(path: Path, flags: Mapping[str, Any]) -> Recipe:
             for problem in error.errors()
         )
         raise BadInput(problems) from error
-
-
-def _refuse_renamed(path: Path, in_file: Mapping[str, Any], flags: Mapping[str, Any]) -> None:
-    """Raise BadInput for a setting under an old name, wherever it was given: a variable of that
-    name would go unread."""
-    for old in RENAMED:
-        if old in flags or old in in_file or _variable_of(old):
-            raise BadInput(f"{_place(path, flags, (old,))}: {explain_renamed(old, RENAMED)}")
 
 
 def _place(path: Path, flags: Mapping[str, Any], location: tuple[int | str, ...]) -> str:

@@ -18,7 +18,7 @@ _OF_CODES = """
 instruction list_labels descriptions prefix_block base_dtype load_in_4bit serve_in_4bit
 attn_implementation share_prefix packing
 """
-_OF_HEADS = "kind pooling onnx"
+_OF_HEADS = "pooling onnx"
 _GRADIENT = """
 lora_rank lora_alpha lora_dropout lora_target_modules adapter_dtype mixed_precision
 gradient_checkpointing epochs early_stopping_patience metric_for_best_model batch_size

@@ -46,16 +46,8 @@
 {{- else if not (hasPrefix "/" $model.adapter) }}
 - config.model.adapter is {{ $model.adapter | quote }}: an absolute path in the pod is wanted
 {{- end }}
-{{- range $old, $new := .Files.Get "files/renamed_settings.json" | fromJson }}
-{{- $path := splitList "." $old }}
-{{- if hasKey (get $config (first $path) | default dict) (last $path) }}
-- config.{{ $old }} has been renamed to config.{{ $new }}
-{{- end }}
-{{- end }}
-{{- range list "instance_id" "transactional_id" }}
-{{- if get $kafka . }}
-- config.kafka.{{ . }} would be the same in every pod, and workers of one name fence each other: leave it out; the pod's name becomes the instance_id
-{{- end }}
+{{- if $kafka.instance_id }}
+- config.kafka.instance_id would be the same in every pod, and workers of one name fence each other: leave it out; the pod's name becomes the instance_id
 {{- end }}
 {{- include "filing-clerk.topicProblems" . }}
 {{- include "filing-clerk.propertyProblems" . }}

@@ -139,7 +139,7 @@ def test_everything_of_a_head_is_part_of_the_identity() -> None:
 
 def test_a_reference_has_quantiles_of_what_its_kind_has(tmp_path: Path) -> None:
     """The out-of-scope score of a head; a manifest without one has no key for it."""
-    reference = Reference((), {"billing": 1.0}, {"0.05": 0.5}, {}, {"0.95": -2.5})
+    reference = Reference({"billing": 1.0}, {"0.05": 0.5}, {}, {"0.95": -2.5})
     write_manifest(tmp_path, toy_encoder_manifest(reference=reference))
     assert read_manifest(tmp_path).reference == reference
     plain = replace(reference, out_of_scope={})

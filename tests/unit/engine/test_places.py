@@ -90,7 +90,9 @@ def stored(store: Path, *manifests: Manifest) -> Path:
         (store / manifest.digest).mkdir(parents=True, exist_ok=True)
         write_manifest(store / manifest.digest, manifest)
     first = manifests[0]
-    write_pointer(store, Pointer(first.digest, first.name, SINCE, None, "ann@desk", None))
+    write_pointer(
+        store, Pointer(first.digest, first.name, SINCE, None, "ann@desk", None, "publish")
+    )
     return store
 
 

@@ -18,6 +18,8 @@ from trainer.training.recipe_kinds import RecipeKind
 from worker.contract import load_adapter, write_manifest
 from worker.contract.store import find_adapter
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[4]
 
 

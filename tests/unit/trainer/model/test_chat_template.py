@@ -16,6 +16,8 @@ from trainer.training.recipe import load_recipe
 from trainer.training.train import train
 from worker.contract import read_manifest
 
+pytestmark = pytest.mark.slow
+
 CONFIG = Path(__file__).parents[4] / "config" / "trainer-cpu.toml"
 CHAT = [{"role": "system", "content": "s"}, {"role": "user", "content": "m"}]
 LLAMA_3_2 = (
