@@ -195,19 +195,6 @@ def find_pooling(base: Path, wanted: Literal["auto"] | Pooling) -> Pooling:
     return "cls" if settings.get("pooling_mode_cls_token") else "mean"
 
 
-def most_tokens(base: Path) -> int:
-    """Return how many tokens an encoder takes in a row, special ones included. Raises BadInput."""
-    path = base / "config.json"
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-        positions = int(config["max_position_embeddings"])
-        # RoBERTa and its kin count positions from behind the padding's id.
-        offset = int(config["pad_token_id"]) + 1 if _counts_from_padding(config) else 0
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BadInput(f"{path}: cannot read the encoder's length: {error}") from error
-    return positions - offset
-
-
 def collate_rows(
     rows: Sequence[Sequence[int]], pad_id: int, device: torch.device
 ) -> tuple[Tensor, Tensor]:
@@ -269,10 +256,3 @@ def _make(
     if shape.lora is not None:
         lora = Lora(shape.lora.rank, shape.lora.alpha, targets)
     return EncoderModel(classifier.to(chosen).eval(), lora, chosen, int(pad_id or 0))
-
-
-def _counts_from_padding(config: Mapping[str, Any]) -> bool:
-    return "roberta" in str(config.get("model_type", "")) or config.get("model_type") in {
-        "camembert",
-        "mpnet",
-    }

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer
 
 from trainer.errors import BadInput
-from trainer.model.encoder import most_tokens
 from trainer.model.prompt import MARKER
 from worker.contract import Encoders, PromptSpec
 from worker.contract.text import NORMALIZATION
@@ -47,6 +48,26 @@ def most_message_tokens(base: Path) -> int:
     encoding = _encode_letter(base / "tokenizer.json")
     special: list[int] = encoding.special_tokens_mask
     return most_tokens(base) - sum(special)
+
+
+def most_tokens(base: Path) -> int:
+    """Return how many tokens an encoder takes in a row, special ones included. Raises BadInput."""
+    path = base / "config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        positions = int(config["max_position_embeddings"])
+        # RoBERTa and its kin count positions from behind the padding's id.
+        offset = int(config["pad_token_id"]) + 1 if _counts_from_padding(config) else 0
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BadInput(f"{path}: cannot read the encoder's length: {error}") from error
+    return positions - offset
+
+
+def _counts_from_padding(config: Mapping[str, Any]) -> bool:
+    return "roberta" in str(config.get("model_type", "")) or config.get("model_type") in {
+        "camembert",
+        "mpnet",
+    }
 
 
 def _encode_letter(path: Path) -> Any:
