@@ -19,6 +19,13 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from trainer.errors import BadInput
 from worker.contract.digest import write_atomically
 
+# --- Rights of files, for modules that are to need no third-party package.
+
+
+PRIVATE = 0o640
+"""Rights of a file that holds messages: its owner and its group, nobody else."""
+
+
 _MOST_PROBLEMS = 3
 
 

@@ -14,7 +14,7 @@ import pytest
 from tests.support.trainer_world import World, call, call_help
 from trainer.dataset.folder import Dataset, count_openings
 from trainer.duel.baselines import BASELINES
-from trainer.training.recipe_kinds import RecipeKind
+from trainer.training.recipe import RecipeKind
 from worker.contract import load_adapter, write_manifest
 from worker.contract.store import find_adapter
 
