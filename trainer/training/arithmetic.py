@@ -1,4 +1,4 @@
-"""How a recipe's prompts lie in the forward pass, and which attention computes it."""
+"""What a training computes with on this machine: layout, attention and number format."""
 
 from __future__ import annotations
 
@@ -49,10 +49,6 @@ def attention_of(recipe: Recipe, *, on_gpu: bool) -> str:
 def served_layout(recipe: Recipe) -> Layout:
     """Return the layout for a base as workers hold it, whose attention masks nothing in blocks."""
     return "cached" if recipe.share_prefix else "whole"
-
-
-# --- precision: Whether bfloat16 arithmetic pays on this machine: by trying, not by a list of
-# processors.
 
 
 RowT = TypeVar("RowT", bound=LearnerRow)

@@ -1,5 +1,5 @@
 """The kinds ``encoder`` and ``embedding-linear``: a small encoder with a linear head, fine-tuned,
-or frozen under logistic regression."""
+or frozen under logistic regression; and the adapter that either leaves, ONNX files among it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from trainer.training.learner import Validation, Validator
 from trainer.training.loop import TrainLoop, make_loop
 from trainer.training.memory import MemoryPlan, plan_encoder_memory, read_shape
 from trainer.training.objective import HeadObjective, ask_teacher
-from trainer.training.parts import Result, Training, as_served
+from trainer.training.parts import Result, Training, calibrate_as_served
 from trainer.training.recipe import Recipe
 from trainer.training.run_folder import DRAFT, Save, TrainState
 from worker.contract import (
@@ -86,8 +86,48 @@ class Encoder:
     def write(
         self, training: Training, result: Result, *, created_at: str, outcome: Mapping[str, Any]
     ) -> tuple[Manifest, Result]:
-        """Write weights, tokenizer, ONNX files and the manifest."""
-        return write_encoder(training, result, created_at=created_at, outcome=outcome)
+        """Write the weights, the tokenizer, the ONNX files that the recipe wants, and the manifest.
+        See ``Kind``."""
+        recipe, inputs, model = training.recipe, training.inputs, training.model
+        assert isinstance(model, EncoderModel)
+        draft = recipe.run / DRAFT
+        weights = write_encoder_files(
+            draft,
+            recipe.base,
+            model,
+            result.weights,
+            base_name=recipe.base_name,
+            dtype=recipe.weights_dtype,
+        )
+        verify_read_back(training, result, read_encoder_state)
+        golden = make_golden(inputs.spec, inputs.tokenizer.encoders)
+        logits = HeadScorer(model).logits([prompt.ids for prompt in golden])
+        exported = _make_onnx_files(training, result, golden, logits)
+        head = Head(
+            outputs=tuple(HeadOutput(each.name, each.label) for each in inputs.classes),
+            pooling=model.classifier.pooling,
+            normalize=model.classifier.unit,
+            out_of_scope="energy",
+            vocabulary=int(model.classifier.backbone.get_input_embeddings().weight.shape[0]),
+            pad_id=model.pad_id,
+            weights=weights,
+            golden_logits=tuple(
+                GoldenLogits(at, tuple(map(float, row))) for at, row in enumerate(logits)
+            ),
+            onnx=exported.models,
+        )
+        parts = Parts(
+            files=digests(draft),
+            golden=golden,
+            lora=model.lora,
+            head=head,
+            agreed=exported.agreed,
+            metrics={"onnx": [figures.to_json() for figures in exported.figures]},
+            versions=onnx_versions() if recipe.onnx else {},
+        )
+        served = exported.result
+        made = write_rest(training, served, parts, created_at=created_at, outcome=outcome)
+        return made, served
 
 
 def _load(
@@ -144,10 +184,6 @@ def _training(
         validator=Validator(HeadScorer(model), inputs.validation, inputs.labels, group, label_of),
         loop=loop,
     )
-
-
-# --- linear_fit: Logistic regression over frozen sentence embeddings, fitted in the training
-# loop's place.
 
 
 class LinearFit:
@@ -274,63 +310,6 @@ def _class_indexes(rows: Sequence[HeadRow], classes: Sequence[Class]) -> list[in
     return [index.get((row.label, row.sublabel), first[row.label]) for row in rows]
 
 
-# --- encoder_adapter: The adapter directory that the training of an encoder leaves: weights,
-# tokenizer, ONNX files, and the manifest last.
-
-
-def write_encoder(
-    training: Training, result: Result, *, created_at: str, outcome: Mapping[str, Any]
-) -> tuple[Manifest, Result]:
-    """Write the result's weights, the ONNX files that the recipe wants and a manifest into the run
-    folder, and beside the adapter its probes; check that what is on disk scores the validation set
-    as it was measured. Return the manifest, and the result calibrated on the file that workers take
-    first. Raises ProofFailed, AdapterRefused, BadInput."""
-    recipe, inputs, model = training.recipe, training.inputs, training.model
-    assert isinstance(model, EncoderModel)
-    draft = recipe.run / DRAFT
-    weights = write_encoder_files(
-        draft,
-        recipe.base,
-        model,
-        result.weights,
-        base_name=recipe.base_name,
-        dtype=recipe.weights_dtype,
-    )
-    verify_read_back(training, result, read_encoder_state)
-    golden = make_golden(inputs.spec, inputs.tokenizer.encoders)
-    logits = HeadScorer(model).logits([prompt.ids for prompt in golden])
-    exported = make_onnx_files(training, result, golden, logits)
-    head = Head(
-        outputs=tuple(HeadOutput(each.name, each.label) for each in inputs.classes),
-        pooling=model.classifier.pooling,
-        normalize=model.classifier.unit,
-        out_of_scope="energy",
-        vocabulary=int(model.classifier.backbone.get_input_embeddings().weight.shape[0]),
-        pad_id=model.pad_id,
-        weights=weights,
-        golden_logits=tuple(
-            GoldenLogits(at, tuple(map(float, row))) for at, row in enumerate(logits)
-        ),
-        onnx=exported.models,
-    )
-    parts = Parts(
-        files=digests(draft),
-        golden=golden,
-        lora=model.lora,
-        head=head,
-        agreed=exported.agreed,
-        metrics={"onnx": [figures.to_json() for figures in exported.figures]},
-        versions=onnx_versions() if recipe.onnx else {},
-    )
-    served = exported.result
-    made = write_rest(training, served, parts, created_at=created_at, outcome=outcome)
-    return made, served
-
-
-# --- onnx_files: The ONNX files of an encoder: made, measured as a worker runs them, and put in
-# the order in which workers take them.
-
-
 _TOLERANCES: dict[OnnxPrecision, float] = {"fp32": 0.01, "int8": 0.5}
 """How far a logit may be off at least: another processor adds up in another order, and multiplies
 8-bit integers by other instructions. What was found here counts three times."""
@@ -340,7 +319,7 @@ _MOST_OFF = 0.01
 
 
 @dataclass(frozen=True, slots=True)
-class OnnxFiles:
+class _OnnxFiles:
     """The ONNX files in the order of preference, their figures, which validation messages,
     (messages), all of them give the trainer's own label, and the result as the first one serves
     it."""
@@ -366,19 +345,19 @@ class _Measured:
         return OnnxModel(self.path.name, self.precision, tolerance)
 
 
-def make_onnx_files(
+def _make_onnx_files(
     training: Training,
     result: Result,
     golden: Sequence[GoldenPrompt],
     golden_logits: Floats,
-) -> OnnxFiles:
+) -> _OnnxFiles:
     """Write the files that the recipe wants into the run's draft, and measure each on the golden
     prompts and on validation, a message a run, as a worker runs it. Raises ProofFailed,
     BadInput."""
     recipe, model = training.recipe, training.model
     assert isinstance(model, EncoderModel)
     if not recipe.onnx:
-        return OnnxFiles((), (), np.ones(len(training.inputs.validation), dtype=np.bool_), result)
+        return _OnnxFiles((), (), np.ones(len(training.inputs.validation), dtype=np.bool_), result)
     draft = recipe.run / DRAFT
     export_onnx(model, draft, recipe.onnx)
     files = [
@@ -390,7 +369,7 @@ def make_onnx_files(
     first = ordered[0]
     by_precision = {file.precision: file for file in files}
     ours = _labels(training, result)
-    return OnnxFiles(
+    return _OnnxFiles(
         models=tuple(by_precision[precision].model for precision in ordered),
         figures=tuple(_figures(training, result, file) for file in files),
         agreed=np.all([_labels(training, file.result) == ours for file in files], axis=0),
@@ -421,9 +400,9 @@ def _measure(
     golden: Sequence[GoldenPrompt],
     golden_logits: Floats,
 ) -> _Measured:
-    recipe, inputs, model = training.recipe, training.inputs, training.model
+    model = training.model
     assert isinstance(model, EncoderModel)
-    path = recipe.run / DRAFT / FILES[precision]
+    path = training.recipe.run / DRAFT / FILES[precision]
 
     def score(prompts: Sequence[tuple[int, ...]]) -> Floats:
         return onnx_logits(path, prompts, classes=model.classes, pad_id=model.pad_id, batch_size=1)
@@ -435,10 +414,8 @@ def _measure(
             f"{path}: a logit of the ONNX file is {worst:.3g} off: this encoder cannot be "
             "exported; set onnx to [] to go without"
         )
-    served = score([row.prompt for row in inputs.validation])
-    return _Measured(
-        path, precision, worst, as_served(result, served, recipe, training.validator, inputs)
-    )
+    served = score([row.prompt for row in training.inputs.validation])
+    return _Measured(path, precision, worst, calibrate_as_served(training, result, served))
 
 
 def _figures(training: Training, result: Result, file: _Measured) -> OnnxFigures:

@@ -207,9 +207,6 @@ def _counts(dataset: Dataset, part: str) -> Mapping[str, int]:
     return counts
 
 
-# --- head_inputs: Everything that is known of a training with a head before the model is loaded.
-
-
 def read_head_inputs(recipe: Recipe) -> Inputs[HeadRow]:
     """Read dataset and tokenizer, and build every row. The head has a class for each finer label
     that is learnt, else one for each label. Raises BadInput."""

@@ -1,4 +1,4 @@
-"""What the training loop needs of a model, of its rows and of what it minimizes."""
+"""What the training loop needs: a learner, its rows, what they minimize, and their validation."""
 
 from __future__ import annotations
 
@@ -93,9 +93,6 @@ class Validation:
     calibrated_loss: float
     accuracy: float
     macro_f1: float
-
-
-# --- validation: The validation set, scored again and again as the weights change.
 
 
 _SMALLEST = 1e-300

@@ -19,8 +19,6 @@ from trainer.model.scoring import BATCH_SIZE, BATCH_TOKENS
 from trainer.training.arithmetic import attention_of, layout_of
 from trainer.training.recipe import Recipe
 
-# --- A base's shape, read from its config and the headers of its weight files.
-
 
 @dataclass(frozen=True, slots=True)
 class BaseShape:
@@ -364,10 +362,6 @@ def _parts(found: MemoryParts) -> str:
 
 def _gb(count: int) -> str:
     return f"{count / 1e9:.1f} GB"
-
-
-# --- encoder_memory: Will an encoder's training fit? An estimate of its memory before anything is
-# loaded.
 
 
 def estimate_encoder(

@@ -1,4 +1,4 @@
-"""What training minimizes, and the same over the validation set."""
+"""What training minimizes: the loss of codes, the loss of a head, and a teacher's share of both."""
 
 from __future__ import annotations
 
@@ -126,9 +126,6 @@ class CodeObjective:
             return each.sum()
 
 
-# --- head_objective: What the training of a model with a classification head minimizes.
-
-
 class HeadObjective:
     """The loss of some rows.
 
@@ -218,10 +215,6 @@ class _Nats:
     def __init__(self, plain: Tensor, smoothed: Tensor) -> None:
         self.plain = plain
         self.smoothed = smoothed
-
-
-# --- teacher: Distillation: what another model thinks of a message as part of what is learnt of
-# it.
 
 
 @dataclass(frozen=True, slots=True)

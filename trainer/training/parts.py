@@ -1,4 +1,4 @@
-"""Everything that takes part in one training, whatever the kind of model."""
+"""Everything that takes part in one training, whatever the kind of model, and what it gives."""
 
 from __future__ import annotations
 
@@ -117,10 +117,6 @@ class Kind(Protocol):
         AdapterRefused."""
 
 
-# --- result: The epoch that is kept: its weights as they are published, and what they give on
-# validation.
-
-
 _OFF_LABEL_QUANTILE = 0.995
 _OUT_OF_SCOPE_QUANTILE = 0.99
 """Messages go to review that fit less than these shares of validation, by their off-label mass, or
@@ -184,34 +180,24 @@ class Result:
         )
 
 
-def score_best(
-    best: Mapping[str, Tensor],
-    recipe: Recipe,
-    model: Learner,
-    validator: Validator,
-    inputs: Inputs[Any],
-) -> Result:
-    """Load the best epoch's weights, as the file will hold them, into ``model`` and calibrate
+def score_best(training: Training) -> Result:
+    """Load the best epoch's weights, as the file will hold them, into the model and calibrate
     them. All processes score a share and have the same result."""
-    weights = round_weights(best, recipe.weights_dtype)
-    model.load_state_dict(weights)
-    logprobs = validator.score()
-    figures, calibrated = _judge(logprobs, recipe, validator, inputs)
-    return Result(weights, logprobs, inputs.outputs, figures, calibrated)
+    weights = round_weights(training.loop.state.best, training.recipe.weights_dtype)
+    training.model.load_state_dict(weights)
+    logprobs = training.validator.score()
+    return Result(weights, logprobs, training.inputs.outputs, *_judge(training, logprobs))
 
 
-def as_served(
-    result: Result, served: Floats, recipe: Recipe, validator: Validator, inputs: Inputs[Any]
-) -> Result:
+def calibrate_as_served(training: Training, result: Result, served: Floats) -> Result:
     """Return a result calibrated on ``served``, (validation messages, outputs): raw scores of the
     file that workers take first."""
-    figures, calibrated = _judge(served, recipe, validator, inputs)
+    figures, calibrated = _judge(training, served)
     return replace(result, figures=figures, calibrated=calibrated, served=served)
 
 
-def _judge(
-    scores: Floats, recipe: Recipe, validator: Validator, inputs: Inputs[Any]
-) -> tuple[Figures, Calibrated]:
+def _judge(training: Training, scores: Floats) -> tuple[Figures, Calibrated]:
+    recipe, validator, inputs = training.recipe, training.validator, training.inputs
     calibrated = calibrate(
         scores,
         validator.truth,

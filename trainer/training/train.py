@@ -43,9 +43,6 @@ from trainer.training.run_folder import (
 from worker.contract import Manifest
 from worker.contract.timestamps import rfc3339_now
 
-# --- The registry of the kinds of model that are trained.
-
-
 KINDS: Mapping[RecipeKind, Kind] = {
     "lora-code": LoraCode(),
     "encoder": Encoder(),
@@ -98,8 +95,7 @@ def train(
             tracking.start(recipe.name, recipe.to_record(), training.inputs.tags, epochs_done=done)
             _run_loop(training, console, until, tracking)
             training = kind.as_served(training)
-            best = training.loop.state.best
-            result = score_best(best, recipe, training.model, training.validator, training.inputs)
+            result = score_best(training)
             if joined.is_main:
                 record = _write_run(training, result, started, tracking.run)
                 tracking.finish(record)
