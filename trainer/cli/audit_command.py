@@ -11,7 +11,7 @@ from rich.console import Console
 from trainer.cli.shared import AsJson, make_console, outcomes, print_text, show
 
 if TYPE_CHECKING:
-    from trainer.artifacts.audit import AuditRecord
+    from trainer.artifacts.evaluation import AuditRecord
 
 _MOST_CONFUSIONS = 6
 

@@ -14,7 +14,7 @@ from trainer.cli.shared import AsJson, make_console, outcomes, print_text, show
 from trainer.errors import BadInput, NotGoodEnough
 
 if TYPE_CHECKING:
-    from trainer.artifacts.cascade import CascadeRecord, CascadeRow
+    from trainer.cascade.table import CascadeRecord, CascadeRow
 
 
 def register(app: typer.Typer) -> None:

@@ -38,8 +38,8 @@ def complete(
     Example: clerk-trainer complete worker/demo/encoder --out /tmp/encoder
     """
     with outcomes():
-        from trainer.model.completion import complete_encoder
         from trainer.model.embeddings import find_embedding_model
+        from trainer.model.published import complete_encoder
 
         manifest = complete_encoder(adapter, out, base or find_embedding_model())
         result = {"schema": "completion/1", "adapter": str(out), "digest": manifest.digest}

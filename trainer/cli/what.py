@@ -75,7 +75,7 @@ def _train(
     if TRAINING.read_if_present(target) is not None:
         return
     from trainer.duel.baselines import SUBLABELS_SUFFIX
-    from trainer.model.encoder_prompt import most_message_tokens
+    from trainer.model.prompt import most_message_tokens
     from trainer.training.recipe import Recipe
     from trainer.training.train import train
 

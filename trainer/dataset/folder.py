@@ -15,7 +15,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from trainer.artifacts.rights import PRIVATE
+from trainer.artifacts.files import PRIVATE
 from trainer.dataset.openings import (
     Opening,
     holdout_texts,

@@ -12,8 +12,15 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from trainer.artifacts.audit import AUDIT, AuditRecord, Relabelled
-from trainer.artifacts.evaluation import ANSWERS, Answer, EvaluationRecord, check_unique
+from trainer.artifacts.evaluation import (
+    ANSWERS,
+    AUDIT,
+    Answer,
+    AuditRecord,
+    EvaluationRecord,
+    Relabelled,
+    check_unique,
+)
 from trainer.artifacts.files import PRIVATE
 from trainer.dataset.decisions import guard, write_review_csv
 from trainer.dataset.folder import Dataset, Example, open_holdout

@@ -14,10 +14,10 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from trainer.artifacts import audit, duel, evaluation, training
-from trainer.artifacts.audit import AuditRecord
+from trainer.artifacts import duel, evaluation, training
+from trainer.artifacts import evaluation as audit
 from trainer.artifacts.duel import CostRecord, DuelRecord
-from trainer.artifacts.evaluation import EvaluationRecord, Prediction
+from trainer.artifacts.evaluation import AuditRecord, EvaluationRecord, Prediction
 from trainer.artifacts.files import PRIVATE
 from trainer.artifacts.training import Step, SweepRecord, TrainingRecord
 from trainer.check import finding

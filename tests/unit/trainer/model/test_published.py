@@ -18,7 +18,7 @@ from rich.console import Console
 from tests.support.tiny_encoder import make_tiny_encoder
 from tests.support.trainer_world import call
 from trainer.model.encoder import EncoderShape, load_encoder
-from trainer.model.lora_fold import fold_lora
+from trainer.model.lora_model import fold_lora
 from trainer.training.recipe import load_recipe
 from trainer.training.train import train
 from worker.contract import Lora, load_adapter

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from trainer.errors import BadInput
-from trainer.training import layout
-from trainer.training.layout import attention_of, layout_of, served_layout
+from trainer.training import arithmetic as layout
+from trainer.training.arithmetic import attention_of, layout_of, served_layout
 from trainer.training.recipe import Recipe, load_recipe
 
 CONFIG = Path(__file__).parents[4] / "config"

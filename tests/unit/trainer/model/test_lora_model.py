@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from trainer.model.lora_addmm import add_by_addmm
+from trainer.model.lora_model import add_by_addmm
 
 
 class Net(torch.nn.Module):
