@@ -106,7 +106,7 @@ schema: $(READY) ## the records' JSON Schemas, docs/*.schema.json
 metrics: $(READY) ## docs/metrics.md
 	$(BIN)/python -m worker.observe.page > docs/metrics.md
 
-# The Grafana dashboard, from the code in helm/dashboard.
+# The Grafana dashboard, from the panels in helm/dashboard.toml.
 dashboard: $(READY) ## the Grafana dashboard
 	$(BIN)/python -m helm.dashboard > helm/filing-clerk/files/dashboard.json
 
@@ -268,6 +268,9 @@ encoder-adapter: adapter ## the encoder that ships and the cascade with it, trai
 	cp $(DEMO)/cascade/adapter/manifest.json worker/demo/cascade/
 
 ##@ Measure
+
+house: $(READY) ## how big the code is, and how many files a record crosses: HOUSE="--tree DIR --files"
+	@$(BIN)/python -m tests.house $(HOUSE)
 
 bench: $(READY) ## how fast the worker is, on this machine
 	$(BIN)/python -m tests.bench

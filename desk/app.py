@@ -45,7 +45,7 @@ def open_database(settings: Settings) -> Database:
     given = settings.database
     url = given.url.get_secret_value() if "url" in given.model_fields_set else None
     read = read_secret("database.url", url, given.url_file, SettingsError)
-    return Database(read or given.url.get_secret_value(), pool_size=settings.database.pool_size)
+    return Database(read or given.url.get_secret_value())
 
 
 def read_taxonomy(settings: Settings) -> Taxonomy:
@@ -66,9 +66,7 @@ def open_settings_desk(settings: Settings, database: Database, clock: Clock = no
         audit_double_share=settings.review.audit_double_share,
     )
     taxonomy = read_taxonomy(settings)
-    return open_desk(
-        database, name=settings.project.name, taxonomy=taxonomy, policy=policy, clock=clock
-    )
+    return open_desk(database, taxonomy=taxonomy, policy=policy, clock=clock)
 
 
 def settings_problems(settings: Settings) -> list[str]:
@@ -107,10 +105,7 @@ def kafka_config(settings: Settings, installation: str) -> KafkaConfig:
         client=kafka.client,
         consumer=kafka.consumer,
         producer=kafka.producer,
-        start_timeout_s=kafka.start_timeout_s,
-        publish_timeout_s=kafka.publish_timeout_s,
-        create_partitions=kafka.topic_partitions if kafka.create_topics else 0,
-        create_replicas=kafka.topic_replication_factor,
+        create_partitions=1 if kafka.create_topics else 0,
     )
 
 
@@ -177,11 +172,10 @@ def webhook_work(webhook: WebhookSettings, desk: Desk) -> BackgroundWork:
     """Published decisions to a web address. Raises SettingsError."""
     sender = WebhookSender(
         desk.database,
-        make_post(webhook.url, timeout_s=webhook.timeout_s, ca_file=webhook.ca_file),
+        make_post(webhook.url, ca_file=webhook.ca_file),
         desk.clock,
         name=desk.project.installation,
         key=webhook_key(webhook),
-        give_up_ms=int(webhook.give_up_hours * 3_600_000),
     )
     return BackgroundWork("webhook", sender.run_once, sender.stand_back)
 

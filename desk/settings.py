@@ -46,7 +46,6 @@ class Section(BaseModel):
 class ProjectSettings(Section):
     """What is decided at this desk."""
 
-    name: str = Field("support", description="Name of the project, for people.")
     taxonomy: Path = Field(
         Path("config/taxonomy.toml"), description="File with the labels that people decide among."
     )
@@ -62,7 +61,6 @@ class DatabaseSettings(Section):
     url_file: Path | None = Field(
         None, description="File with the URL, in place of url: a mounted Secret."
     )
-    pool_size: int = Field(8, ge=1, description="Connections kept open to PostgreSQL.")
 
 
 class KafkaSettings(Section):
@@ -83,19 +81,13 @@ class KafkaSettings(Section):
         description="What the desk's consumer group and transactional.id begin with.",
     )
     create_topics: bool = Field(
-        False, description="Create the corrections topic where it is missing."
-    )
-    topic_partitions: int = Field(1, ge=1, description="Partitions of a created topic.")
-    topic_replication_factor: int = Field(
-        -1, ge=-1, description="Replicas of a created topic; -1: the broker's default."
+        False,
+        description="Create the corrections topic if it is missing, with one partition and the "
+        "broker's default replication factor.",
     )
     start_from: Literal["earliest", "latest"] = Field(
         "earliest", description="Where a topic is read from that this database does not know."
     )
-    start_timeout_s: Seconds = Field(
-        30.0, description="Timeout for reaching the cluster at start-up."
-    )
-    publish_timeout_s: Seconds = Field(10.0, description="Timeout for one transaction.")
     security_protocol: Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"] = Field(
         "plaintext", description="Encryption and authentication towards the brokers."
     )
@@ -262,7 +254,6 @@ class OidcSettings(Section):
     ca_file: Path | None = Field(
         None, description="PEM file with the CA certificates to believe instead of the system's."
     )
-    timeout_s: Seconds = Field(5.0, description="Timeout for a request to the provider.")
 
 
 class WebhookSettings(Section):
@@ -276,10 +267,6 @@ class WebhookSettings(Section):
     secret_file: Path | None = Field(None, description="File with it, in place of secret.")
     ca_file: Path | None = Field(
         None, description="PEM file with the CA certificates to believe instead of the system's."
-    )
-    timeout_s: Seconds = Field(10.0, description="Timeout for one request.")
-    give_up_hours: float = Field(
-        72.0, gt=0, description="For how long a decision that is refused is sent again."
     )
 
 

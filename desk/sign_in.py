@@ -79,7 +79,6 @@ def provider_config(settings: Settings) -> ProviderConfig:
         },
         ends_session=oidc.end_session,
         ca_file=oidc.ca_file,
-        timeout_s=oidc.timeout_s,
     )
     return check_provider(config, settings.web.hostnames)
 

@@ -18,7 +18,7 @@ from worker.contract.garbage import start_up_frozen
 from worker.core.adapter_router import AdapterRouter
 from worker.core.batch import TopicRouter
 from worker.core.dead_letter_limit import DeadLetterLimit
-from worker.core.events import Listener, Listeners
+from worker.core.events import Listener, send_to_all
 from worker.core.loop import Loop
 from worker.core.loop_policy import LoopPolicy
 from worker.core.pipeline import Pipeline
@@ -40,7 +40,6 @@ from worker.policies import (
     retry_policy,
     shadow_topic,
 )
-from worker.records.header_policy import HeaderPolicy
 from worker.serving import (
     begin_to_open_model,
     make_adapter_router,
@@ -156,8 +155,7 @@ def make_loop(
     retry = retry_policy(settings)
     pipeline = Pipeline(
         router,
-        admission=admission_policy(settings.loop),
-        max_attempts=settings.loop.max_attempts,
+        admission=admission_policy(settings),
         clock=time.monotonic,
         max_shadows=settings.adapters.shadow_max_in_flight,
         retry=retry,
@@ -167,15 +165,13 @@ def make_loop(
         review_topic=topics.review,
         shadow_topic=topics.shadow,
         propagate_headers=observer.propagate_headers if observer else None,
-        header_policy=HeaderPolicy(settings.records.headers_allow, settings.records.headers_deny),
-        input_timestamps=settings.records.timestamp == "input",
         retry=retry,
     )
     loop = Loop(
         stream,
         pipeline=pipeline,
         topic_router=topic_router,
-        listener=Listeners(*listeners),
+        listener=send_to_all(listeners),
         policy=policy,
         clock=time.monotonic,
         now=lambda: datetime.now(UTC),

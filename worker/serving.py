@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -36,7 +36,7 @@ from worker.lifecycle.arm_source import (
     current_adapter,
     named_adapter,
 )
-from worker.lifecycle.events import AdapterEvents, Counters
+from worker.lifecycle.events import AdapterEvent, AdapterEvents
 from worker.lifecycle.factory import AdapterFactory
 from worker.lifecycle.preflight import check_own_probes, compare_on_probes
 from worker.lifecycle.refusal import Refusal
@@ -54,10 +54,10 @@ _log = structlog.get_logger("worker.adapters")
 
 
 def make_adapter_router(
-    settings: Settings, opened: OpenedEngine, counters: Counters | None = None
+    settings: Settings, opened: OpenedEngine, count: Callable[[AdapterEvent], None]
 ) -> tuple[AdapterRouter, AdapterEvents]:
-    """Have the adapter that was opened serve alone; return also what is told of changes."""
-    adapter_events = AdapterEvents(counters, lambda: datetime.now(UTC))
+    """Have the adapter that was opened serve alone; return also what logs and counts changes."""
+    adapter_events = AdapterEvents(count, lambda: datetime.now(UTC))
     adapter = make_serving_adapter(settings, opened.encoders, opened.manifest, opened.engine)
     router = AdapterRouter(TrafficSplit.all_to(adapter), adapter_events)
     adapter_events.started(router.split)
@@ -136,10 +136,7 @@ def make_serving_adapter(
         engine=engine,
         outputs=OutputEncoder(manifest, __version__, engine.precisions),
         dead_letters=DeadLetterEncoder(
-            settings.kafka.dead_letter_topic,
-            __version__,
-            manifest.digest,
-            settings.records.dead_letter_headers,
+            settings.kafka.dead_letter_topic, __version__, manifest.digest
         ),
     )
 
@@ -243,7 +240,7 @@ def _open(settings: Settings, found: Found, *, metrics: bool, watch: bool) -> Op
         encoder_precision=model.encoder_precision,
         encoder_threads=model.encoder_threads,
         verify_weights=model.verify_weights,
-        policy=admission_policy(settings.loop),
+        policy=admission_policy(settings),
         max_adapters=_max_adapters(sources),
         others=_named_now(sources),
         priorities=any(not source.role.labels for source in sources),

@@ -2,7 +2,7 @@
 
 Defaults, then a TOML file, then environment variables (``CLERK_KAFKA__GROUP_ID``), then flags
 (``--set kafka.group_id=...``); later sources override earlier ones. An unknown key is an error,
-whichever source it comes from; one that was renamed is refused with its new name (``RENAMED``).
+whichever source it comes from.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, Literal
 from pydantic import Field
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from worker.contract.records import FormatName, HeaderStyle
+from worker.contract.records import FormatName
 from worker.contract.records.retry import LONGEST_DELAY_S, MOST_ATTEMPTS
 from worker.settings_kafka import KafkaSettings
 from worker.settings_types import Ratio, Seconds, Section
@@ -31,21 +31,9 @@ class RecordSettings(Section):
         description="Dotted paths of the message's text; several are joined with a line break.",
     )
     id_field: str | None = Field("id", description="Dotted path of the sender's message id.")
-    dead_letter_headers: HeaderStyle = Field(
-        "clerk", description="Header style: clerk.*, or Kafka Connect's __connect.errors.*."
-    )
     tombstones: Literal["dead", "skip", "forward"] = Field(
         "dead",
         description="Records without a value: dead letters, left out, or passed on to the output.",
-    )
-    headers_allow: tuple[str, ...] = Field(
-        ("*",), description="Patterns of the headers that go along with a label."
-    )
-    headers_deny: tuple[str, ...] = Field(
-        (), description="Patterns of the headers that do not, whatever is allowed."
-    )
-    timestamp: Literal["now", "input"] = Field(
-        "now", description="Timestamp of what is written: of its writing, or the input record's."
     )
 
 
@@ -125,22 +113,10 @@ class LoopSettings(Section):
     max_in_flight: int = Field(
         512, ge=1, description="Records fetched and not yet published; one partition takes half."
     )
-    max_in_flight_bytes: int = Field(
-        64 * 1024 * 1024, ge=1, description="Their total size in bytes; likewise."
-    )
-    resume_ratio: Ratio = Field(
-        0.5, description="A partition is fetched again below this fraction of what paused it."
-    )
-    max_in_engine: int = Field(
-        256, ge=1, description="Records in the engine at most; a slow engine is given fewer."
-    )
     deadline_s: Seconds = Field(
         60.0,
         description="Time in the engine after which a message is rejected if later ones have been "
         "answered; an engine that answers nothing for two thirds of it ends the worker.",
-    )
-    max_attempts: int = Field(
-        2, ge=1, description="Attempts in the engine before a message is rejected."
     )
     retry_delay_s: float = Field(
         60.0, ge=1, le=LONGEST_DELAY_S, description="Wait on kafka.retry_topic before an attempt."
@@ -157,31 +133,11 @@ class LoopSettings(Section):
         description="Find a message that crashes the engine, and make it a dead letter; off: the "
         "worker ends and reads it again.",
     )
-    publish_interval_s: Seconds = Field(
-        0.05, description="Longest time that results wait before they are published."
-    )
-    publish_max_records: int = Field(500, ge=1, description="Largest batch, in records.")
-    publish_attempts: int = Field(
-        10, ge=1, description="Consecutive refusals to publish before the worker stops."
-    )
-    max_outage_s: Seconds | None = Field(
-        None,
-        description="Longest wait for a Kafka that cannot be reached; empty: as long as it takes.",
-    )
-    publish_backoff_s: Seconds = Field(
-        0.2, description="Wait after the first failure to publish; doubles with each further one."
-    )
     max_dead_letter_ratio: float | None = Field(
         None,
         gt=0,
-        lt=1,
+        le=0.95,  # above it not even a window of dead letters alone would prove anything
         description="Above this share of dead letters the worker stops; empty: it never does.",
-    )
-    dead_letter_window: int = Field(
-        1000, ge=10, le=1_000_000, description="Records over which that share is taken."
-    )
-    revoke_drain_s: float = Field(
-        2.0, ge=0, description="Time to finish work before partitions are revoked."
     )
     drain_s: Seconds = Field(30.0, description="Time to finish work after SIGTERM.")
 
@@ -287,15 +243,3 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Take what ``settings_load`` has merged, and nothing behind its back."""
         return (init_settings,)
-
-
-RENAMED = {
-    "adapters.canary_errors": "adapters.max_probe_error_rate",
-    "adapters.canary_false_stops": "adapters.canary_false_positive_rate",
-    "adapters.shadow_share": "adapters.shadow_traffic_ratio",
-    "drift.false_alarm_share": "drift.false_alarm_rate",
-    "drift.off_label_share": "drift.off_label_ratio",
-    "kafka.input_topic": "kafka.input_topics",
-    "loop.resume_share": "loop.resume_ratio",
-}
-"""Settings that had another name before, old to new."""

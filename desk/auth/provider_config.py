@@ -33,7 +33,7 @@ class ProviderConfig:
     roles: Mapping[RoleName, Sequence[str]] = field(default_factory=dict)
     ends_session: bool = True
     ca_file: Path | None = None
-    timeout_s: float = 5.0
+    timeout_s: float = 10.0
 
     @property
     def callback_url(self) -> str:

@@ -1,28 +1,12 @@
-"""How far people agree beyond chance: Cohen's kappa and Krippendorff's alpha, nominal.
+"""How far people agree beyond chance: Krippendorff's alpha for nominal data.
 
-Written out because scikit-learn has kappa alone and is large; tested against published values.
+Written out because scikit-learn has no alpha; tested against published values.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
-
-
-def cohens_kappa(pairs: Sequence[tuple[Hashable, Hashable]]) -> float | None:
-    """Return the agreement of two people over the items that both decided.
-
-    J. Cohen, A Coefficient of Agreement for Nominal Scales, 1960. None where it is not defined: no
-    pair, or both always said one and the same.
-    """
-    if not pairs:
-        return None
-    count = len(pairs)
-    observed = sum(first == second for first, second in pairs) / count
-    left = Counter(first for first, _ in pairs)
-    right = Counter(second for _, second in pairs)
-    expected = sum(left[value] * right[value] for value in left) / count**2
-    return None if expected == 1 else (observed - expected) / (1 - expected)
 
 
 def krippendorffs_alpha(units: Iterable[Sequence[Hashable]]) -> float | None:

@@ -17,9 +17,6 @@ label in a dataset is suspected, the hold-out's own labels are audited, or it te
 BLIND_ORIGINS: frozenset[Origin] = frozenset({"audit", "holdout"})
 """Those that are decided without seeing any label."""
 
-INBOX_ORIGINS: frozenset[Origin] = frozenset({"review", "audit"})
-"""Those that come from Kafka; the others come with a file of tasks."""
-
 REASON_BITS: dict[ReviewReason, int] = {
     "low_confidence": 1,
     "off_label_mass": 2,

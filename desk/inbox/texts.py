@@ -14,6 +14,8 @@ from worker.contract.errors import MessageRejected
 from worker.contract.records import InputFormat, decode_value
 from worker.contract.text import message_sha256
 
+_BATCH = 300
+_TIMEOUT_S = 20.0
 _log = structlog.get_logger("desk.inbox")
 
 
@@ -21,21 +23,12 @@ class TextFetcher:
     """Fetches the texts that are wanted; one thread."""
 
     def __init__(
-        self,
-        database: Database,
-        source: TextSource,
-        layout: InputFormat,
-        clock: Clock,
-        *,
-        batch: int = 300,
-        timeout_s: float = 20.0,
+        self, database: Database, source: TextSource, layout: InputFormat, clock: Clock
     ) -> None:
         self._database = database
         self._source = source
         self._layout = layout
         self._clock = clock
-        self._batch = batch
-        self._timeout_s = timeout_s
 
     def run_once(self) -> int:
         """Fetch what is wanted, one batch at most; return how many items have their answer.
@@ -43,12 +36,12 @@ class TextFetcher:
         Raises TryAgain, DeskStopped.
         """
         with self._database.read() as tx:
-            wanted = texts.wanted(tx, self._batch)
+            wanted = texts.wanted(tx, _BATCH)
             known = projects.known_digests(tx)
         if not wanted:
             return 0
         places = {Place(each.topic, each.partition, each.offset): each for each in wanted}
-        found = self._source.fetch(list(places), self._timeout_s)
+        found = self._source.fetch(list(places), _TIMEOUT_S)
         counts = {"here": 0, "expired": 0, "unreadable": 0}
         with self._database.write() as tx:
             for place, record in found.items():

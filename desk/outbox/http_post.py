@@ -21,8 +21,11 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
         """Take the redirect for the answer."""
 
 
+_TIMEOUT_S = 10.0
+
+
 def make_post(
-    url: str, *, timeout_s: float, ca_file: Path | None
+    url: str, *, ca_file: Path | None = None, timeout_s: float = _TIMEOUT_S
 ) -> Callable[[bytes, Mapping[str, str]], None]:
     """Return a function that posts a body with headers to ``url`` and raises TryAgain for anything
     but a success. Neither redirects nor the environment's proxies are followed. Raises

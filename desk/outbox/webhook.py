@@ -21,14 +21,18 @@ from desk.store.database import Database
 Post = Callable[[bytes, Mapping[str, str]], None]
 """Sends one request. Raises TryAgain for anything but a success."""
 
+GIVE_UP_MS = 72 * 3_600_000
+"""For how long after it was published a decision that is refused is sent again: a receiver that
+breaks on a Friday evening still gets everything on Monday."""
+
+_BATCH = 100
 _log = structlog.get_logger("desk.webhook")
 
 
 class WebhookSender:
     """Delivers what the outbox has published; one thread.
 
-    ``name`` is the installation's: ids of deliveries begin with it. ``give_up_ms`` is counted from
-    when the correction was published.
+    ``name`` is the installation's: ids of deliveries begin with it.
     """
 
     def __init__(
@@ -39,16 +43,12 @@ class WebhookSender:
         *,
         name: str,
         key: bytes,
-        give_up_ms: int,
-        batch: int = 100,
     ) -> None:
         self._database = database
         self._post = post
         self._clock = clock
         self._name = name
         self._key = key
-        self._give_up_ms = give_up_ms
-        self._batch = batch
         self._begun = False
 
     def run_once(self) -> int:
@@ -58,7 +58,7 @@ class WebhookSender:
                 deliveries.begin(tx)
             self._begun = True
         with self._database.read() as tx:
-            waiting = deliveries.waiting(tx, self._batch)
+            waiting = deliveries.waiting(tx, _BATCH)
         for row in waiting:
             content = body(row.value)
             sent_s = self._clock() // 1000
@@ -66,7 +66,7 @@ class WebhookSender:
             try:
                 self._post(content, headers(self._key, delivery_id, sent_s, content))
             except TryAgain as error:
-                if self._clock() - row.published_ms < self._give_up_ms:
+                if self._clock() - row.published_ms < GIVE_UP_MS:
                     raise
                 _log.error("webhook.given_up", delivery=delivery_id, reason=str(error))
             with self._database.write() as tx:

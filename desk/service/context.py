@@ -39,7 +39,7 @@ class Desk:
 
 
 def open_desk(
-    database: Database, *, name: str, taxonomy: Taxonomy, policy: Policy, clock: Clock = now_ms
+    database: Database, *, taxonomy: Taxonomy, policy: Policy, clock: Clock = now_ms
 ) -> Desk:
     """Open the desk on a database whose schema is up to date; its project is made where there is
     none. Raises DatabaseAway, DatabaseRefused; SettingsError where decisions were made by another
@@ -49,7 +49,7 @@ def open_desk(
         project = projects.find(tx)
     if project is None:
         with database.write() as tx:
-            project = projects.find(tx) or projects.create(tx, name, taxonomy, clock())
+            project = projects.find(tx) or projects.create(tx, taxonomy, clock())
     if project.taxonomy_digest != taxonomy.digest:
         raise SettingsError(
             f"project.taxonomy is {taxonomy.name} {taxonomy.version} ({taxonomy.digest[:12]}) and "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -132,11 +131,11 @@ def disputes(person_id: int, now_ms: int, limit: int = 20) -> sa.Select[Any]:
     )
 
 
-def double_decided(tx: Tx, *, since_ms: int = 0, blind: bool | None = None) -> list[Sequence[Any]]:
-    """Return, for each item that several people decided, who said what: lists of
-    (person id, label or None where no label fits), adjudicators apart."""
+def double_decided(tx: Tx, since_ms: int) -> list[list[str | None]]:
+    """Return the labels that reviewers gave since a time to each item that several decided; None
+    where no label fits. Adjudicators are left out."""
     query = (
-        sa.select(decisions.c.item_id, decisions.c.person_id, decisions.c.label)
+        sa.select(decisions.c.item_id, decisions.c.label)
         .where(
             decisions.c.kind.in_(("label", "none")),
             decisions.c.undone_ms.is_(None),
@@ -146,11 +145,9 @@ def double_decided(tx: Tx, *, since_ms: int = 0, blind: bool | None = None) -> l
         )
         .order_by(decisions.c.item_id, decisions.c.id)
     )
-    if blind is not None:
-        query = query.where(decisions.c.blind.is_(blind))
-    found: dict[int, list[tuple[int, str | None]]] = {}
+    found: dict[int, list[str | None]] = {}
     for row in tx.execute(query):
-        found.setdefault(row.item_id, []).append((row.person_id, row.label))
+        found.setdefault(row.item_id, []).append(row.label)
     return [said for said in found.values() if len(said) > 1]
 
 

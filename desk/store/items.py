@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -119,12 +119,6 @@ def lock(tx: Tx, item_id: int, *, wait: bool = True) -> Item | None:
     return None if row is None else read(Item, row)
 
 
-def by_result(tx: Tx, result_id: str) -> Item | None:
-    """Return the item of a result."""
-    row = tx.execute(sa.select(*ITEM).where(items.c.result_id == result_id)).first()
-    return None if row is None else read(Item, row)
-
-
 def ids_of(tx: Tx, result_ids: Collection[str]) -> dict[str, int]:
     """Return the items' ids by the results' ids, of those that are here."""
     query = sa.select(items.c.result_id, items.c.id).where(items.c.result_id.in_(list(result_ids)))
@@ -134,12 +128,6 @@ def ids_of(tx: Tx, result_ids: Collection[str]) -> dict[str, int]:
 def text_of(tx: Tx, item_id: int) -> str | None:
     """Return an item's text, None where it is not here."""
     return tx.execute(_TEXT, {"item_id": item_id}).scalar_one_or_none()
-
-
-def texts_of(tx: Tx, item_ids: Iterable[int]) -> dict[int, str]:
-    """Return the texts that are here."""
-    query = sa.select(texts.c.item_id, texts.c.text).where(texts.c.item_id.in_(list(item_ids)))
-    return {row.item_id: row.text for row in tx.execute(query)}
 
 
 def release_held(tx: Tx, taxonomy_digest: str) -> int:

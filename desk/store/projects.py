@@ -12,7 +12,7 @@ from desk.store.tables import projects, taxonomies
 from desk.store.types import Project
 from worker.contract.taxonomy import Taxonomy
 
-_COLUMNS = (projects.c.id, projects.c.installation, projects.c.name, projects.c.taxonomy_digest)
+_COLUMNS = (projects.c.id, projects.c.installation, projects.c.taxonomy_digest)
 
 
 def find(tx: Tx) -> Project | None:
@@ -21,13 +21,12 @@ def find(tx: Tx) -> Project | None:
     return None if row is None else read(Project, row)
 
 
-def create(tx: Tx, name: str, taxonomy: Taxonomy, now_ms: int) -> Project:
+def create(tx: Tx, taxonomy: Taxonomy, now_ms: int) -> Project:
     """Make the project of this database; the installation's name is drawn."""
     remember_taxonomy(tx, taxonomy, now_ms)
     tx.execute(
         projects.insert().values(
             installation=uuid.uuid4().hex[:12],
-            name=name,
             taxonomy_digest=taxonomy.digest,
             created_ms=now_ms,
         )

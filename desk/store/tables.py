@@ -1,4 +1,4 @@
-"""The tables. Times are milliseconds since 1970 (``_ms``); migrations/ holds their history."""
+"""The tables. Times are milliseconds since 1970 (``_ms``). A change here needs a migration too."""
 
 from __future__ import annotations
 
@@ -24,7 +24,6 @@ projects = sa.Table(
     sa.Column("id", Id, primary_key=True),
     # Of this database, for ever: names of the consumer group and the transactional.id end with it.
     sa.Column("installation", sa.Text, nullable=False, unique=True),
-    sa.Column("name", sa.Text, nullable=False),
     sa.Column("taxonomy_digest", sa.Text, sa.ForeignKey("taxonomies.digest"), nullable=False),
     sa.Column("created_ms", Ms, nullable=False),
 )

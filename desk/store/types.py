@@ -20,7 +20,6 @@ class Project:
 
     id: int
     installation: str
-    name: str
     taxonomy_digest: str
 
 

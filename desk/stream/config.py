@@ -10,6 +10,12 @@ from desk.errors import SettingsError
 Property = str | int | float | bool
 Properties = Mapping[str, Property]
 
+ANSWER_S = 30.0
+"""How long the cluster may take to answer a request about topics."""
+
+PUBLISH_S = 10.0
+"""How long one transaction may take. The broker aborts it after 15 s."""
+
 # What the desk's promises rest on.
 _FIXED = {
     "group.id": "it is kafka.name and the database's own name",
@@ -54,10 +60,7 @@ class KafkaConfig:
     corrections_topic: str
     consumer: Properties
     producer: Properties
-    start_timeout_s: float
-    publish_timeout_s: float
     create_partitions: int
-    create_replicas: int
 
     @property
     def bootstrap_servers(self) -> str:
@@ -74,10 +77,7 @@ def build_config(
     client: Properties,
     consumer: Properties,
     producer: Properties,
-    start_timeout_s: float,
-    publish_timeout_s: float,
     create_partitions: int = 0,
-    create_replicas: int = -1,
 ) -> KafkaConfig:
     """Lay a user's properties over the desk's. Raises SettingsError for one that must not be set.
 
@@ -98,8 +98,5 @@ def build_config(
         corrections_topic=corrections_topic,
         consumer={**common, **_READS, "group.id": name, **consumer},
         producer={**_WRITES, **common, **producer, **_EXACTLY_ONCE, "transactional.id": name},
-        start_timeout_s=start_timeout_s,
-        publish_timeout_s=publish_timeout_s,
         create_partitions=create_partitions,
-        create_replicas=create_replicas,
     )

@@ -18,7 +18,7 @@ from confluent_kafka import (
 )
 
 from desk.errors import DeskError, KafkaAway, StreamFailed
-from desk.stream.config import KafkaConfig
+from desk.stream.config import ANSWER_S, PUBLISH_S, KafkaConfig
 from desk.stream.kafka_client import (
     client_log,
     consumer,
@@ -52,7 +52,7 @@ class KafkaResults:
 
     def logs(self, topic: str) -> Mapping[int, Log]:
         """See ``ResultSource``."""
-        return read_logs(self._client, topic, self._config.start_timeout_s)
+        return read_logs(self._client, topic, ANSWER_S)
 
     def assign(self, positions: Mapping[tuple[str, int], int]) -> None:
         """See ``ResultSource``."""
@@ -93,7 +93,7 @@ class KafkaTexts:
         ):
             wanted = list(some)
             try:
-                log = read_logs(self._client, topic, self._config.start_timeout_s).get(partition)
+                log = read_logs(self._client, topic, ANSWER_S).get(partition)
             except StreamFailed:  # the topic is gone, and all that was in it
                 log = None
             if log is None:
@@ -152,7 +152,7 @@ class KafkaCorrections:
         self._forget_producer()
         self._fatal = None
         ensure_topic(self._config)
-        timeout_s = self._config.start_timeout_s
+        timeout_s = ANSWER_S
         with told_as(self._config):
             client = Producer(dict(self._config.producer), error_cb=self._heard, logger=client_log)
             # Ends whatever the last holder of the name left open, and fences it.
@@ -167,7 +167,7 @@ class KafkaCorrections:
 
     def last_written(self, since_ms: int) -> int | None:
         """See ``CorrectionSink``."""
-        topic, timeout_s = self._config.corrections_topic, self._config.start_timeout_s
+        topic, timeout_s = self._config.corrections_topic, ANSWER_S
         client = consumer(self._config, **{"enable.partition.eof": True})
         last = None
         try:
@@ -197,7 +197,7 @@ class KafkaCorrections:
         if client is None:
             raise KafkaAway("the producer has not been started")
         mark = [TopicPartition(topic, 0, records[-1].sequence)]
-        timeout_s = self._config.publish_timeout_s
+        timeout_s = PUBLISH_S
         self._refused = []
         try:
             with told_as(self._config):

@@ -13,7 +13,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
 from desk.errors import DeskError, KafkaAway, StreamFailed, Superseded
-from desk.stream.config import KafkaConfig
+from desk.stream.config import ANSWER_S, KafkaConfig
 from desk.stream.port import Log, Place, Record
 
 _log = structlog.get_logger("desk.stream")
@@ -41,14 +41,14 @@ def ensure_topic(config: KafkaConfig) -> None:
     """Make the corrections topic where it is missing and that is wanted. Raises StreamFailed where
     it is not there, KafkaAway."""
     admin = AdminClient(_common(config), logger=client_log)
-    topic, timeout_s = config.corrections_topic, config.start_timeout_s
+    topic, timeout_s = config.corrections_topic, ANSWER_S
     with told_as(config):
         about = admin.list_topics(topic, timeout=timeout_s).topics[topic]
         if about.error is None:
             return
         if about.error.code() != KafkaError.UNKNOWN_TOPIC_OR_PART or not config.create_partitions:
             raise KafkaException(about.error)
-        new = NewTopic(topic, config.create_partitions, config.create_replicas)
+        new = NewTopic(topic, config.create_partitions)  # replicas: the broker's default
         try:
             admin.create_topics([new])[topic].result(timeout=timeout_s)
         except KafkaException as error:

@@ -231,7 +231,7 @@ def main() -> None:
             began = time.perf_counter()
             fill(database, given.items, now_ms())
             print(f"{given.items:,} items, filled in {time.perf_counter() - began:.0f} s")
-        desk = open_desk(database, name="bench", taxonomy=TAXONOMY, policy=Policy())
+        desk = open_desk(database, taxonomy=TAXONOMY, policy=Policy())
         measure(desk, 50, others_s)  # caches
         measure(desk, given.turns, others_s).show()
 

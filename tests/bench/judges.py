@@ -1,8 +1,8 @@
 """``python -m tests.bench.judges``: how often the trainer's judges are right, by a known truth.
 
 One table: for each judge the worlds with a known truth (independent messages, messages in groups,
-repeated proposals, few messages a label), how often it is wrong and how often right, by the rules
-of before and now, and the nominal rate. With ``--more`` also the duel, the gate and the threshold
+repeated proposals, few messages a label), how often it is wrong and how often right, and the
+nominal rate. With ``--more`` also the duel, the gate and the threshold
 in finer steps, and on resampled real predictions: those of a run folder's evaluation and duel
 (``--run DIR``), else of cheap models on the demo's messages, out of fold. Each share has its
 Monte-Carlo error (two standard errors).
@@ -160,7 +160,7 @@ def _resampled(
 
 
 def _print_duels(draw: Draw, messages: int, worse: float, baselines: int, runs: int) -> None:
-    now, undecided, holm_now, before = 0, 0, 0, 0
+    now, undecided, holm_now = 0, 0, 0
     for _ in range(runs):
         pairs, validated, hits = draw()
         counts = [Discordance(a, b, messages) for a, b in pairs]
@@ -178,17 +178,15 @@ def _print_duels(draw: Draw, messages: int, worse: float, baselines: int, runs: 
         now += name != "adapter"
         undecided += conclusion == "undecided"
         holm_now += min(holm(margins)) < ALPHA
-        better = any(r.p < ALPHA and r.difference < 0 for r in results)
-        before += better or any(p >= ALPHA for p in p_values)
     print(
         f"  {messages:5d} messages, {baselines} truly {100 * worse:g} points worse: shipped "
         f"{told(now, runs)}, too few to tell {undecided / runs:.1%}; if all were tested with "
-        f"Holm's correction {told(holm_now, runs)}; as it was before {told(before, runs)}"
+        f"Holm's correction {told(holm_now, runs)}"
     )
 
 
 def regressions(rng: np.random.Generator, runs: int) -> None:
-    """The gate's row against the current adapter, and McNemar's test as it was before."""
+    """The gate's row against the current adapter."""
     print(
         "\ngate, a new adapter against the current one: passes (margin 2 points), discordance 3 %"
     )
@@ -196,14 +194,13 @@ def regressions(rng: np.random.Generator, runs: int) -> None:
         for worse in (0.04, 0.02, 0.01, 0.0):
             discordance = max(0.03, worse)
             shares = [(discordance - worse) / 2, (discordance + worse) / 2, 1 - discordance]
-            now = before = 0
+            passed = 0
             for new, current, _ in rng.multinomial(messages, shares, size=runs).tolist():
                 unclear = not (new < current and _two_sided(new, current) < ALPHA)
-                now += unclear and _not_worse(new, current, messages, GATE_MARGIN) < ALPHA
-                before += unclear
+                passed += unclear and _not_worse(new, current, messages, GATE_MARGIN) < ALPHA
             print(
                 f"  {messages:5d} messages, truly {100 * worse:g} points worse: "
-                f"{told(now, runs)}; before {told(before, runs)}"
+                f"{told(passed, runs)}"
             )
 
 

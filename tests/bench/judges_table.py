@@ -1,4 +1,4 @@
-"""The table of ``tests.bench.judges``: every judge in every world, before and now."""
+"""The table of ``tests.bench.judges``: every judge in every world."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ from tests.bench.judges_worlds import (
     make_groups,
     promise_of,
     propose_equals,
-    said_yes_before,
     says_yes,
     threshold_of,
     true_precision,
@@ -31,30 +30,26 @@ from trainer.statistics.clusters import design_effect
 from trainer.statistics.metrics import (
     ALPHA,
     count_discordant,
-    highest_share,
     interval_of,
     lowest_share,
     mcnemar_exact,
-    wilson,
 )
 from trainer.statistics.noninferiority import non_inferiority_p
 from trainer.store.criteria import judge_kept_promise
 from trainer.store.gate_rules import GateRules
 
-_LABELS, _FLOOR_BEFORE = 11, 0.75
 _DUEL_MARGIN, _DISCORDANCE = 0.01, 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A judge in a world: how often ``what`` happened of ``runs``, by the rules of before (None: no
-    such rule) and now. ``nominal`` is the most that it may, None where more is better."""
+    """A judge in a world: how often ``what`` happened of ``runs``. ``nominal`` is the most that it
+    may, None where more is better."""
 
     judge: str
     world: str
     what: str
-    before: int | None
-    now: int
+    count: int
     runs: int
     nominal: float | None
 
@@ -65,24 +60,21 @@ class Row:
         if self.nominal is None:
             return False
         error = math.sqrt(self.nominal * (1 - self.nominal) / self.runs)
-        return self.now / self.runs > self.nominal + 3 * error
+        return self.count / self.runs > self.nominal + 3 * error
 
 
 def print_table(runs: int, seed: int) -> None:
     """Run every world and print a row for each."""
-    print(
-        "| judge | world | what happened | before | now | may happen |\n|---|---|---|---|---|---|"
-    )
+    print("| judge | world | what happened | how often | may happen |\n|---|---|---|---|---|")
     failed = 0
     for judge_ in (_gate, _duel, _intervals, _thresholds, _promises, _labels, _proposals, _better):
         for row in judge_(np.random.default_rng(seed), runs):
             failed += row.too_often
-            before = "-" if row.before is None else told(row.before, row.runs)
             nominal = "" if row.nominal is None else f"{row.nominal:.0%}"
             mark = " TOO OFTEN" if row.too_often else ""
             print(
-                f"| {row.judge} | {row.world} | {row.what} | {before} | "
-                f"{told(row.now, row.runs)} | {nominal}{mark} |",
+                f"| {row.judge} | {row.world} | {row.what} | {told(row.count, row.runs)} | "
+                f"{nominal}{mark} |",
                 flush=True,
             )
     print(f"\n{failed} rows above their nominal rate by more than simulation explains")
@@ -106,18 +98,14 @@ def _gate(rng: Generator, runs: int) -> Iterator[Row]:
                 (GATE_MARGIN, "2 points worse, passes", ALPHA),
                 (0.0, "as good, passes", None),
             ):
-                now = before = 0
+                count = 0
                 for _ in range(runs):
                     groups = make_groups(rng, messages) if grouped else None
                     found = count_discordant(*draw_pair(rng, worse, 0.03, messages, groups), groups)
-                    plain = replace(found, effect=1.0)
-                    for each, which in ((found, "now"), (plain, "before")):
-                        ok = non_inferiority_p(each, GATE_MARGIN) < ALPHA and not (
-                            each.difference < 0 and mcnemar_exact(each) < ALPHA
-                        )
-                        now += ok and which == "now"
-                        before += ok and which == "before"
-                yield Row("gate, against the current", f"{world}, {messages}", what, before, now,
+                    count += non_inferiority_p(found, GATE_MARGIN) < ALPHA and not (
+                        found.difference < 0 and mcnemar_exact(found) < ALPHA
+                    )
+                yield Row("gate, against the current", f"{world}, {messages}", what, count,
                           runs, nominal)  # fmt: skip
 
 
@@ -127,44 +115,38 @@ def _duel(rng: Generator, runs: int) -> Iterator[Row]:
             (_DUEL_MARGIN, "baseline 1 point worse, shipped", ALPHA),
             (0.0, "baseline as good, shipped", None),
         ):
-            now = before = 0
+            count = 0
             for _ in range(runs):
                 groups = make_groups(rng, HOLDOUT) if grouped else None
                 found = count_discordant(
                     *draw_pair(rng, worse, _DISCORDANCE, HOLDOUT, groups), groups
                 )
-                now += non_inferiority_p(found, _DUEL_MARGIN) < ALPHA
-                before += non_inferiority_p(replace(found, effect=1.0), _DUEL_MARGIN) < ALPHA
-            yield Row("duel", f"{world}, {HOLDOUT}", what, before, now, runs, nominal)
+                count += non_inferiority_p(found, _DUEL_MARGIN) < ALPHA
+            yield Row("duel", f"{world}, {HOLDOUT}", what, count, runs, nominal)
 
 
 def _intervals(rng: Generator, runs: int) -> Iterator[Row]:
     for world, grouped in _worlds():
         for messages in (330, HOLDOUT):
             for share in (0.9, 0.95):
-                now = before = 0
+                count = 0
                 for _ in range(runs):
                     groups = make_groups(rng, messages) if grouped else None
                     right = draw_right(rng, share, messages, groups)
                     found = interval_of(right, groups)
-                    plain = wilson(int(right.sum()), messages)
-                    now += not found[0] <= share <= found[1]
-                    before += not plain[0] <= share <= plain[1]
+                    count += not found[0] <= share <= found[1]
                 yield Row("95 % interval", f"{world}, {messages}",
-                          f"accuracy {share:.0%} not in it", before, now, runs, ALPHA)  # fmt: skip
+                          f"accuracy {share:.0%} not in it", count, runs, ALPHA)  # fmt: skip
 
 
 def _thresholds(rng: Generator, runs: int) -> Iterator[Row]:
     for world, grouped in _worlds():
-        now = before = 0
+        count = 0
         for _ in range(runs):
             validation = Messages.draw(rng, VALIDATION, grouped=grouped)
-            for aware in (True, False):
-                made = make_adapter(rng, validation, validation, aware=aware)
-                broken = true_precision(made.threshold) < PRECISION
-                now += broken and aware
-                before += broken and not aware
-        yield Row("review threshold", f"{world}, {VALIDATION} rows", "promise broken", before, now,
+            made = make_adapter(rng, validation, validation)
+            count += true_precision(made.threshold) < PRECISION
+        yield Row("review threshold", f"{world}, {VALIDATION} rows", "promise broken", count,
                   runs, ALPHA)  # fmt: skip
 
 
@@ -188,9 +170,9 @@ def _promises(rng: Generator, runs: int) -> Iterator[Row]:
             name, where = "gate, promised precision", f"{world}, {messages}"
             for precision, count in passed.items():
                 what = f"threshold lowered to {precision:.1%}, passes"
-                yield Row(name, where, what, runs, count, runs, ALPHA)
-            yield Row(name, where, "broken promise of a training passes", None, broken, runs, ALPHA)
-            yield Row(name, where, "a training passes", runs, honest, runs, None)
+                yield Row(name, where, what, count, runs, ALPHA)
+            yield Row(name, where, "broken promise of a training passes", broken, runs, ALPHA)
+            yield Row(name, where, "a training passes", honest, runs, None)
 
 
 def _labels(rng: Generator, runs: int) -> Iterator[Row]:
@@ -198,52 +180,42 @@ def _labels(rng: Generator, runs: int) -> Iterator[Row]:
     for world, grouped in _worlds():
         for messages in (8, 19, 30, 136):
             for recall, nominal in ((0.5, ALPHA), (floor, ALPHA), (0.9, None)):
-                now = before = 0
+                count = 0
                 for _ in range(runs):
                     groups = make_groups(rng, messages) if grouped else None
                     right = draw_right(rng, recall, messages, groups)
                     hits, effect = int(right.sum()), design_effect(right, groups)
-                    now += lowest_share(hits / effect, messages / effect, ALPHA) >= floor
-                    before += highest_share(hits, messages, ALPHA / _LABELS) >= _FLOOR_BEFORE
+                    count += lowest_share(hits / effect, messages / effect, ALPHA) >= floor
                 yield Row("gate, recall of a label", f"{world}, {messages}",
-                          f"recall {recall:.0%}, passes", before, now, runs, nominal)  # fmt: skip
+                          f"recall {recall:.0%}, passes", count, runs, nominal)  # fmt: skip
 
 
 def _proposals(rng: Generator, runs: int) -> Iterator[Row]:
     runs = max(1, runs // 5)
     for world, grouped in _worlds():
-        found = {
-            before: [propose_equals(rng, grouped=grouped, before=before) for _ in range(runs)]
-            for before in (True, False)
-        }
+        found = [propose_equals(rng, grouped=grouped) for _ in range(runs)]
         where = f"{world}, {PROPOSALS} proposals, all as good"
-        yes, broken = (
-            [sum(map(is_so, found[before])) for before in (True, False)]
-            for is_so in (lambda each: each.yes > 0, lambda each: not each.kept)
-        )
-        yield Row("propose", where, "any Yes", yes[0], yes[1], runs, ALPHA)
-        yield Row("propose", where, "promise broken at the end", broken[0], broken[1], runs, ALPHA)
+        yes, broken = sum(each.yes > 0 for each in found), sum(not each.kept for each in found)
+        yield Row("propose", where, "any Yes", yes, runs, ALPHA)
+        yield Row("propose", where, "promise broken at the end", broken, runs, ALPHA)
 
 
 def _better(rng: Generator, runs: int) -> Iterator[Row]:
     runs = max(1, runs // 5)
     for world, grouped in _worlds():
-        lowered, before = 0, 0
-        turns = (1, 6, 24)
-        better, better_before = dict.fromkeys(turns, 0), 0
+        lowered, turns = 0, (1, 6, 24)
+        better = dict.fromkeys(turns, 0)
         for _ in range(runs):
             validation = Messages.draw(rng, VALIDATION, grouped=grouped)
             holdout = Messages.draw(rng, HOLDOUT, grouped=grouped)
             current = make_adapter(rng, validation, holdout)
             lower = replace(current, threshold=threshold_of(0.92))
             lowered += says_yes(lower, current, validation, holdout, 1)
-            before += said_yes_before(lower, current)
             new = make_adapter(rng, validation, holdout, better=0.3)
-            better_before += said_yes_before(new, current)
             for turn in turns:
                 better[turn] += says_yes(new, current, validation, holdout, turn)
         what = "same answers, lower threshold: Yes"
-        yield Row("propose", world, what, before, lowered, runs, ALPHA)
+        yield Row("propose", world, what, lowered, runs, ALPHA)
         for turn, count in better.items():
             what = f"3 of 10 mistakes fewer, proposal {turn}: Yes"
-            yield Row("propose", world, what, better_before, count, runs, None)
+            yield Row("propose", world, what, count, runs, None)

@@ -66,7 +66,6 @@ def values(kafka: str, names: Names, topics: dict[str, str]) -> dict[str, Any]:
             "kafka": {
                 "corrections_topic": topics["corrections"],
                 "create_topics": True,
-                "topic_replication_factor": 1,
             },
             "sign_in": {"method": "local"},
             "web": {"secure_cookies": False},  # there is no Ingress with TLS before it

@@ -137,7 +137,7 @@ def folder(tmp_path: Path) -> Path:
 
 def desk_of(site: Site) -> Desk:
     """The functions of the desk on the site's database."""
-    return open_desk(site.database, name="clerk-desk", taxonomy=site.taxonomy, policy=Policy())
+    return open_desk(site.database, taxonomy=site.taxonomy, policy=Policy())
 
 
 def reach(page: Page, element: str) -> None:

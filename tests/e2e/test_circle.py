@@ -33,7 +33,7 @@ class Desk:
 
     def __init__(self, folder: Path, taxonomy: Path) -> None:
         self.url, self.taxonomy = f"sqlite:///{folder}/desk.db", taxonomy
-        given = {"database.url": self.url, "project.taxonomy": taxonomy, "project.name": "tiny"}
+        given = {"database.url": self.url, "project.taxonomy": taxonomy}
         given |= {"review.double_share": "0", "review.audit_double_share": "0"}
         self._flags = [word for key, value in given.items() for word in ("-s", f"{key}={value}")]
 

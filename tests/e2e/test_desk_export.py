@@ -64,7 +64,7 @@ def test_decisions_are_a_dataset_after_two_commands(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/desk.db"
     said = decide_all(url)
     decided, data = tmp_path / "decided", tmp_path / "data"
-    settings = {"database.url": url, "project.taxonomy": TAXONOMY, "project.name": "shop"}
+    settings = {"database.url": url, "project.taxonomy": TAXONOMY}
     flags = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
     told = run("desk", "export", "--out", str(decided), *flags)
     assert told.startswith(f"{len(said)} decisions")

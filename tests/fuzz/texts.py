@@ -34,7 +34,6 @@ import trainer.report.texts
 import worker.contract.records.decode_json
 import worker.contract.redact
 import worker.contract.text
-import worker.records.header_policy
 from tests.support.toy_adapter import encode_plain, toy_manifest, toy_spec
 from trainer.check.out_of_fold import _TOKEN
 from trainer.dataset.folder import Row
@@ -49,7 +48,7 @@ from worker.contract.records import (
     read_retry,
     without_worker_headers,
 )
-from worker.contract.text import FIRST_NORMALIZATION, normalize, normalize_as
+from worker.contract.text import normalize
 from worker.contract.tokens import Encode
 from worker.core.labeller import Labeller
 from worker.engine.tokenizer import load_encoders
@@ -86,16 +85,14 @@ def _record(text: str) -> Record:
 
 
 @cache
-def _labeller(normalization: str) -> Labeller:
-    spec = replace(toy_spec(512), normalization=normalization, redaction=REDACTION)
+def _labeller() -> Labeller:
+    spec = replace(toy_spec(512), redaction=REDACTION)
     return Labeller(toy_manifest(prompt=spec), encode_plain, Thresholds(0.5), InputFormat())
 
 
 # --- the worker ---
 def _headers(text: str) -> None:
-    policy = worker.records.header_policy.HeaderPolicy(("trace*", "*-id", "*a*e*i*"), ("*[0-9]*x",))
     names = [text[:4000], *text.split()]
-    policy.keep(tuple((name, _bytes(name)) for name in names))
     without_worker_headers(tuple((name, None) for name in names))
 
 
@@ -249,13 +246,12 @@ ENTRIES: Mapping[str, Entry] = {
     ),
     "read an output record": Entry(partial(_refusing, lambda text: read_output(_bytes(text)))),
     "read the headers of a retry or a dead letter": Entry(_retry_headers),
-    "headers that go along": Entry(_headers, (worker.records.header_policy,)),
+    "headers that go along": Entry(_headers),
     "normalize": Entry(normalize, (worker.contract.text,)),
-    "normalize by nfc-1": Entry(partial(_refusing, partial(normalize_as, FIRST_NORMALIZATION))),
     "digest of a message": Entry(worker.contract.text.message_sha256),
     "redact": Entry(worker.contract.redact.redact_personal_data, _REDACT, 200),
     "prepare a record": Entry(
-        partial(_refusing, lambda text: _labeller("nfc-2").prepare(_record(text))), _REDACT, 200
+        partial(_refusing, lambda text: _labeller().prepare(_record(text))), _REDACT, 200
     ),
     "tokenize by BPE": Entry(partial(_encode, "bpe"), most=400),
     "tokenize by WordPiece": Entry(partial(_encode, "wordpiece"), most=400),

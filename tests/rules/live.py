@@ -42,12 +42,6 @@ class Prometheus:
         found: list[dict[str, Any]] = data["result"]
         return found
 
-    def range(self, expr: str, start: float, end: float, step_s: float) -> list[dict[str, Any]]:
-        """Return the series that an expression gives over a time."""
-        data = self.ask("query_range", query=expr, start=start, end=end, step=step_s)
-        found: list[dict[str, Any]] = data["result"]
-        return found
-
 
 @contextmanager
 def scraping(

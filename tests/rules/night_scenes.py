@@ -184,7 +184,7 @@ def _cascade() -> tuple[Manifest, ...]:
 
 def worker_scenes(folder: Path) -> Sequence[WorkerScene]:
     """Return what happens to workers. ``folder`` is for what controls their engines."""
-    held = {"loop.deadline_s": "900", "loop.max_in_flight": "64", "loop.max_in_engine": "16"}
+    held = {"loop.deadline_s": "900", "loop.max_in_flight": "64"}
     quick = {"kafka.consumer": "{'session.timeout.ms' = 6000, 'heartbeat.interval.ms' = 200}"}
     return [
         WorkerScene("well", (), well),

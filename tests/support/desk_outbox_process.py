@@ -73,8 +73,6 @@ def config_for(servers: str, topic: str, name: str) -> KafkaConfig:
         client={"log_level": 0},
         consumer={},
         producer={},
-        start_timeout_s=30,
-        publish_timeout_s=10,
         create_partitions=3,
     )
 

@@ -112,7 +112,6 @@ def open_site(servers: str, topics: Mapping[str, str]) -> Iterator[Site]:
             "oidc.reviewers": "support",
             "oidc.adjudicators": "leads",
             "oidc.owners": "managers",
-            "oidc.timeout_s": "30",
             "review.publish_delay_s": "20",
             "review.double_share": "0.1",
             "audit.share": "0.1",

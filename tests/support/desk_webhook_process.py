@@ -16,8 +16,8 @@ from desk.store.database import Database
 def main(database_url: str, receiver_url: str) -> None:
     """Deliver all that waits."""
     database = Database(database_url)
-    post = make_post(receiver_url, timeout_s=5, ca_file=None)
-    sender = WebhookSender(database, post, now_ms, name="desk", key=b"k" * 16, give_up_ms=10**9)
+    post = make_post(receiver_url)
+    sender = WebhookSender(database, post, now_ms, name="desk", key=b"k" * 16)
     while sender.run_once():
         pass
     database.close()

@@ -58,7 +58,7 @@ class DeskWorld:
 
     def __post_init__(self) -> None:
         self.desk: Desk = open_desk(
-            self.database, name="shop", taxonomy=self.taxonomy, policy=self.policy, clock=self.clock
+            self.database, taxonomy=self.taxonomy, policy=self.policy, clock=self.clock
         )
         self._offset = 0
         self._requests = 0
@@ -82,16 +82,16 @@ class DeskWorld:
         added = []
         with self.database.write() as tx:
             items.add(tx, new, self.clock())
+            ids = items.ids_of(tx, [each.result_id for each in new])
             for each, (text, _) in zip(new, messages, strict=True):
-                found = items.by_result(tx, each.result_id)
-                assert found is not None
+                id_ = ids[each.result_id]
                 texts.arrived(
                     tx,
-                    texts.FoundText(found.id, text, None, message_sha256(text), band_keys(text)),
+                    texts.FoundText(id_, text, None, message_sha256(text), band_keys(text)),
                     self.clock(),
                     state="open",
                 )
-                added.append(found.id)
+                added.append(id_)
             return [item for id_ in added if (item := items.get(tx, id_)) is not None]
 
     def new_item(self, **changes: Any) -> NewItem:

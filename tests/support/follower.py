@@ -12,9 +12,9 @@ from tests.support.fake_loader import FakeLoader
 from tests.support.fakes import NOW
 from tests.support.policies import make_bounds, make_loop_policy
 from tests.support.rig import Rig
-from tests.support.swapping import stamps
+from tests.support.swapping import stamps, write_adapter
 from tests.support.toy_adapter import ENCODERS, toy_serving_adapter
-from worker.contract import ENCODER_KINDS, BaseModel, Encoders, Manifest, write_manifest
+from worker.contract import ENCODER_KINDS, BaseModel, Encoders, Manifest
 from worker.contract.store import CanaryPointer, Pointer, write_canary, write_pointer
 from worker.core.adapter_router import AdapterRouter
 from worker.core.arms import CANARY, SHADOW, ArmRole, TrafficSplit
@@ -25,7 +25,14 @@ from worker.engine.pacing import UNBOUNDED
 from worker.engine.port import AdapterLoader, Declined, Engine
 from worker.lifecycle.arm_controller import ArmController
 from worker.lifecycle.arm_source import canary_adapter, current_adapter, named_adapter
-from worker.lifecycle.events import AdapterEvents
+from worker.lifecycle.events import (
+    AdapterEvent,
+    AdapterEvents,
+    Loaded,
+    Refused,
+    Stopped,
+    Swapped,
+)
 from worker.lifecycle.factory import AdapterFactory
 from worker.lifecycle.restart import Restart
 from worker.lifecycle.watcher import AdapterWatcher
@@ -35,29 +42,22 @@ WIDE = make_loop_policy(bounds=make_bounds(max_records=128), publish_max_records
 
 
 class AdapterCounts:
-    """See ``Counters``: keeps what it is told."""
+    """Keeps the events of adapters, in a short form."""
 
     def __init__(self) -> None:
         self.log: list[Any] = []
 
-    def serves(self, split: TrafficSplit) -> None:
-        """Nothing."""
-
-    def swapped(self, result: str) -> None:
+    def __call__(self, event: AdapterEvent) -> None:
         """Keep it."""
-        self.log.append(result)
-
-    def refused(self, reason: str) -> None:
-        """Keep it."""
-        self.log.append(("refused", reason))
-
-    def loaded(self, seconds: float) -> None:
-        """Keep it."""
-        self.log.append("loaded")
-
-    def stopped(self, reason: str) -> None:
-        """Keep it."""
-        self.log.append(("stopped", reason))
+        match event:
+            case Swapped():
+                self.log.append("swapped")
+            case Loaded():
+                self.log.append("loaded")
+            case Refused():
+                self.log.append(("refused", event.reason))
+            case Stopped():
+                self.log.append(("stopped", event.reason))
 
 
 class AdapterStore:
@@ -72,7 +72,7 @@ class AdapterStore:
         target = self.folder / manifest.digest
         if not target.exists():
             target.mkdir(parents=True)
-            write_manifest(target, manifest)
+            write_adapter(target, manifest)
         return target
 
     def publish(self, manifest: Manifest, event: Any = "publish") -> None:

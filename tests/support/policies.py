@@ -45,7 +45,6 @@ def make_kafka_config(**changes: Any) -> KafkaConfig:
         "producer": {},
         "create_topics": settings.create_topics,
         "topic_partitions": settings.topic_partitions,
-        "topic_replication_factor": settings.topic_replication_factor,
         "publish_timeout_s": settings.publish_timeout_s,
         "start_timeout_s": settings.start_timeout_s,
     }

@@ -10,7 +10,7 @@ That orders labels better than it judges one: where a label is two, it is among 
 often than not, but a sound taxonomy has a first one as well. So the first are named for a person
 to look at, and called two only where their halves are as strange to each other as labels are.
 Vectors are sentence embeddings of length 1. There is no p-value; how often it is right and wrong
-was simulated (``tests/bench/circle_split.py``, docs/figures.md).
+was simulated (docs/figures.md).
 """
 
 from __future__ import annotations

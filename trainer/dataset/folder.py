@@ -172,7 +172,7 @@ def _refuse_doubled_ids(rows: Sequence[Row]) -> None:
 
 
 MANIFEST = "dataset.json"
-DATASET_SCHEMA = 2
+DATASET_SCHEMA = 1
 
 
 @dataclass(frozen=True, slots=True)

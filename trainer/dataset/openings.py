@@ -122,7 +122,7 @@ def _read_ledger(path: Path, texts_sha256: str) -> Iterator[Opening]:
 
 def _sound(entries: Any) -> Iterator[Opening]:
     for entry in entries:
-        if isinstance(entry, dict) and isinstance(entry.get("at"), str) and "id" in entry:
+        if isinstance(entry, dict) and all(isinstance(entry.get(key), str) for key in ("id", "at")):
             yield entry
 
 
@@ -130,6 +130,5 @@ def _merge(*groups: Iterable[Opening]) -> tuple[Opening, ...]:
     found: dict[Any, Opening] = {}
     for group in groups:
         for opening in group:
-            without = {key: value for key, value in opening.items() if key != "dataset"}
-            found.setdefault(opening["id"], without)
+            found.setdefault(opening["id"], {k: v for k, v in opening.items() if k != "dataset"})
     return tuple(sorted(found.values(), key=lambda opening: str(opening["at"])))

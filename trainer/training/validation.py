@@ -75,6 +75,6 @@ class Validator:
 
     def _calibrated(self, scores: Floats) -> float:
         """Return the loss under the temperature fitted on the same rows: one number, which hardly
-        flatters them (cross-fitted, epochs as good are kept: ``tests/bench/epochs.py``)."""
+        flatters them (cross-fitted, epochs as good are kept: docs/figures.md)."""
         temperature = fit_temperature(scores, self.truth, self.label_of)
         return nll(temperature_softmax(scores, temperature, self.label_of), self.truth)

@@ -225,7 +225,7 @@ def health(
 def topics(config: Config = None, sets: Sets = None) -> None:
     """Create the topics that are missing; existing ones are left unchanged.
 
-    Each gets kafka.topic_partitions partitions and kafka.topic_replication_factor replicas. For the
+    Each gets kafka.topic_partitions partitions and the broker's default of replicas. For the
     first step of a deployment; a worker creates no topics unless kafka.create_topics is true.
 
     Example: clerk-worker topics -c config/worker.toml -s kafka.topic_partitions=12

@@ -84,7 +84,6 @@ def desk_settings(
     """Return what the demo's desk is told, over the defaults: one person works at it alone."""
     port = _USUAL_PORT if port_is_free(_USUAL_PORT) else free_port()
     return {
-        "project.name": "demo",
         "project.taxonomy": str(labels),
         "database.url": f"sqlite:///{database}",
         "kafka.bootstrap_servers": bootstrap_servers,

@@ -8,7 +8,7 @@ from hashlib import blake2b
 
 from worker.core.adapter_router import AdapterRouter
 from worker.core.assignment import CompletedRecord
-from worker.core.events import NullListener
+from worker.core.events import LoopEvent, Published
 from worker.core.serving_adapter import ServingAdapter
 from worker.lifecycle.events import AdapterEvents, StopReason
 from worker.lifecycle.sequential import Evidence, marked_lowest
@@ -102,8 +102,8 @@ class ArmComparison:
             evidence.add(first, in_first, len(block) - first, sum(marks) - in_first)
 
 
-class CanaryJudge(NullListener):
-    """See ``worker.core.events.Listener``: compares each judged arm's committed records with its
+class CanaryJudge:
+    """A listener of the loop: compares each judged arm's committed records with its
     fallback's, and stops an arm that does worse."""
 
     def __init__(self, router: AdapterRouter, events: AdapterEvents, policy: JudgePolicy) -> None:
@@ -112,9 +112,10 @@ class CanaryJudge(NullListener):
         self._policy = policy
         self._comparisons: dict[tuple[ServingAdapter, ServingAdapter], ArmComparison] = {}
 
-    def published(self, batch: Sequence[CompletedRecord], seconds: float) -> None:
-        """Compare, as long as there is a judged arm."""
-        del seconds
+    def __call__(self, event: LoopEvent) -> None:
+        """Compare what was published, as long as there is a judged arm."""
+        if not isinstance(event, Published):
+            return
         split = self._router.split
         judged = [arm for arm in split.arms if arm.role.judged]
         pairs = [(arm.adapter, split.fallback_of(arm).adapter) for arm in judged]
@@ -124,7 +125,7 @@ class CanaryJudge(NullListener):
         }
         for arm, (canary, main) in zip(judged, pairs, strict=True):
             comparison = self._comparisons[canary, main]
-            _add(comparison, batch, canary, main)
+            _add(comparison, event.batch, canary, main)
             if (why := comparison.worse) is not None:
                 detail = f"after {comparison.messages} messages, evidence {_evidence(comparison)}"
                 self._events.stop(arm, why, detail)

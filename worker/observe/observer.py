@@ -17,6 +17,7 @@ from worker.core.adapter_router import AdapterRouter
 from worker.core.assignment import CompletedRecord
 from worker.core.events import Listener
 from worker.core.loop import Loop
+from worker.core.loop_policy import PUBLISH_MAX_RECORDS
 from worker.engine.open import OpenedEngine
 from worker.lifecycle.events import AdapterEvents
 from worker.observe import metrics as named
@@ -130,7 +131,7 @@ class Observer:
             group=kafka.group_id,
             server=kafka.bootstrap_servers,
             client_id=str(kafka.client.get("client.id", CLIENT_ID)),
-            max_links=self._settings.loop.publish_max_records,
+            max_links=PUBLISH_MAX_RECORDS,
         )
         self.listeners.append(tracing)
         self.propagate_headers = tracing.propagate_headers

@@ -2,18 +2,47 @@
 
 from __future__ import annotations
 
-from markupsafe import Markup
+from datetime import UTC, datetime
+
 from starlette.responses import Response
 
+from desk.accuracy.figures import RECENT_DAYS, Part, Week
 from desk.accuracy.service import accuracy_figures
-from desk.web.accuracy_html import render_accuracy
 from desk.web.visit import Page, Visit
+
+_LONGEST_NAME = 28
 
 
 def show(visit: Visit) -> Response:
     """The figures, the weeks, and what is confused with what."""
-    contents = Markup(render_accuracy(accuracy_figures(visit.desk)))  # noqa: S704 - escaped there
-    return visit.page("accuracy.html", contents=contents)
+    figures = accuracy_figures(visit.desk)
+    measured, names = figures.measured, figures.adapter_names
+    return visit.page(
+        "accuracy.html",
+        figures=figures,
+        measured=measured,
+        days=RECENT_DAYS,
+        weeks=[_week(week) for week in measured.weeks],
+        labels=[
+            _named(part.name, part)
+            for part in sorted(measured.labels, key=lambda part: -part.results)
+        ],
+        adapters=[
+            _named(f"{names.get(part.name, '')} {part.name[:12]}".strip(), part)
+            for part in measured.adapters
+        ],
+    )
+
+
+def _week(week: Week) -> tuple[str, str, Part]:
+    begin = datetime.fromtimestamp(week.begin_ms / 1000, UTC)
+    return f"{begin.day} {begin:%b}", begin.strftime("%Y-%m-%d"), week.part
+
+
+def _named(name: str, part: Part) -> tuple[str, str, Part]:
+    """Return a name as it fits a drawing, the name, and the part of the traffic."""
+    short = name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
+    return short, name, part
 
 
 PAGES = (Page("/accuracy", show, "adjudicator", link="nav.accuracy", order=75),)

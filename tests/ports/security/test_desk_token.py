@@ -36,8 +36,6 @@ def test_the_desk_reads_and_writes_by_token(kafka: SecureBroker) -> None:
         client=given.client,
         consumer=given.consumer,
         producer=given.producer,
-        start_timeout_s=30,
-        publish_timeout_s=30,
     )
     results, sink = KafkaResults(config), KafkaCorrections(config)
     try:

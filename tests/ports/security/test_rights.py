@@ -17,7 +17,7 @@ MISSING = {
     "review": ("write the topic '{review}' (kafka.review_topic)", True),
     "dead": ("write the topic '{dead}' (kafka.dead_letter_topic)", False),
     "group": ("read as the consumer group '{group}' (kafka.group_id)", False),
-    "transactions": ("(kafka.transactional_id)", False),
+    "transactions": ("(kafka.group_id begins it)", False),
 }
 
 

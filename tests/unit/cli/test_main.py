@@ -13,6 +13,8 @@ import pytest
 from tests.support.tiny_onnx import write_tiny_encoder
 from worker import __version__
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[3]
 
 
@@ -104,7 +106,7 @@ def test_every_commented_default_in_the_shipped_configuration_is_true(tmp_path: 
     text = (ROOT / "config/worker.toml").read_text(encoding="utf-8")
     examples = ("base =", "adapter =", "cache_dir", "instance_id", "ssl_ca", "sasl_", "gpu_mem",
                 "max_num_seqs", "hf_overrides", "confidence =", "off_label_mass =", "label_psi =",
-                "off_label_ratio =", "max_dead_letter_ratio =", "max_outage_s =",
+                "off_label_ratio =", "max_dead_letter_ratio =",
                 "encoder_precision =", "encoder_threads =", "out_of_scope =", "disagreement =",
                 "shadow =", "shadow_topic =", "retry_topic =")  # fmt: skip
     lines = [

@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from typer.testing import Result
 
 from tests.support.kafka_world import KafkaWorld
@@ -16,6 +17,8 @@ from tests.support.mock_kafka import MockKafka
 from worker.contract.store import CURRENT_NAME
 from worker.errors import EXIT_SETTINGS, EXIT_STREAM, EXIT_UNEXPECTED, SettingsError, StreamFailed
 from worker.records.types import Outgoing, Record
+
+pytestmark = pytest.mark.slow
 
 COUNT = 20
 

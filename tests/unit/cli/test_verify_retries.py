@@ -17,6 +17,8 @@ from worker.errors import EXIT_SETTINGS, EXIT_UNEXPECTED, SettingsError
 from worker.records.retry import RetryPolicy
 from worker.records.types import Outgoing, Postponed, Record, Rejected
 
+pytestmark = pytest.mark.slow
+
 Verify = Callable[..., Result]
 
 COUNT = 12

@@ -16,6 +16,8 @@ from worker.contract.redact import (
     redact_tail,
 )
 
+pytestmark = pytest.mark.slow
+
 REDACTED = [
     ("write to jo.o'brien+shop@mail.example.co.uk.", "write to [mail].", "mail"),
     ("<a_b%c@ex-ample.org>", "<[mail]>", "mail"),

@@ -6,6 +6,8 @@ import pytest
 
 from tests.support.deaths import Death, Supervisor, at_random, filled, of_poison
 
+pytestmark = pytest.mark.slow
+
 COUNT = 400
 EACH_DEATH = pytest.mark.parametrize("death", ["engine", "process"])
 

@@ -15,6 +15,8 @@ from worker.core.adapter_router import AdapterRouter
 from worker.core.arms import TrafficSplit
 from worker.errors import EngineDied
 
+pytestmark = pytest.mark.slow
+
 STEP_S = 0.2
 
 

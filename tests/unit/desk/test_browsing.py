@@ -137,7 +137,7 @@ def test_guidelines_have_versions(world: DeskWorld) -> None:
 
 
 def test_figures_say_how_things_stand(world: DeskWorld) -> None:
-    """States, age, agreement by pair, work by person, the audit's outcomes."""
+    """States, age, disputes, agreement."""
     world.add_all([(f"message {n}", {"opinions_wanted": 2}) for n in range(4)])
     world.add("audited", origin="audit", sample_share=0.02)
     world.clock.move(120)
@@ -155,12 +155,8 @@ def test_figures_say_how_things_stand(world: DeskWorld) -> None:
     found = figures.agreement(world.desk)
     assert (found.items, found.agreed) == (4, 2)
     assert found.alpha is not None
-    assert list(found.kappas.values()) == [(0.0, 4)]
     assert figures.overview(world.desk).items == {"decided": 3, "dispute": 2}
     assert figures.overview(world.desk).disputes == 2
-    assert sorted(figures.work_by_person(world.desk, 0).values()) == [(4, 12.0), (5, 15.0)]
-    (outcome,) = figures.audit_outcomes(world.desk, 0)
-    assert (outcome.label, outcome.outcome_label) == ("delivery", "refund")
 
 
 def test_what_people_saw_and_did_is_logged(world: DeskWorld) -> None:

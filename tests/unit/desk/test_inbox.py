@@ -13,7 +13,7 @@ from desk.inbox.reader import InboxReader
 from desk.inbox.results import Sampling
 from desk.inbox.texts import TextFetcher
 from desk.service import figures, reviewing
-from desk.store import items, offsets, stats
+from desk.store import audits, items, offsets
 from desk.stream.fake import FakeResults, FakeTexts, FakeTopics
 from tests.support.desk_results import result
 from tests.support.desk_world import DeskWorld
@@ -109,8 +109,8 @@ def test_a_process_that_was_overtaken_adds_nothing(inbox: Inbox, world: DeskWorl
     assert count(world) == 1
     assert slow.run_once() == 0
     with world.database.read() as tx:
-        (traffic,) = stats.traffic_since(tx, 0).values()
-    assert traffic == 1
+        (traffic,) = audits.traffic_by_day(tx, 0)
+    assert traffic.results == 1
 
 
 def test_the_audit_sample_is_drawn_from_all_by_the_id_alone(world: DeskWorld) -> None:
@@ -121,14 +121,15 @@ def test_the_audit_sample_is_drawn_from_all_by_the_id_alone(world: DeskWorld) ->
     drawn = {id_ for id_ in ids if is_drawn("audit", "seed", id_, 0.3)}
     assert 35 < len(drawn) < 85
     with world.database.read() as tx:
-        found = {id_: item for id_ in ids if (item := items.by_result(tx, id_)) is not None}
-        traffic = stats.traffic_since(tx, 0)
+        here = items.ids_of(tx, ids)
+        traffic = audits.traffic_by_day(tx, 0)
+    found = {result_id: world.item(item_id) for result_id, item_id in here.items()}
     audit = {id_ for id_, item in found.items() if item.origin == "audit"}
     assert audit == drawn
     assert all(item.blind == (id_ in drawn) for id_, item in found.items())
     assert {found[id_].sample_share for id_ in drawn} == {0.3}
     assert set(found) == drawn | {id_ for n, id_ in enumerate(ids) if n % 3 == 0}
-    assert sorted(traffic.values()) == [67, 133]
+    assert sorted(each.results for each in traffic) == [67, 133]
 
 
 def test_a_model_with_a_head_tells_how_far_off_a_message_is(inbox: Inbox, world: DeskWorld) -> None:

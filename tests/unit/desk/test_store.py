@@ -2,27 +2,42 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 import time
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from desk import __version__
 from desk.errors import DatabaseRefused, SettingsError
 from desk.service.context import open_desk
-from desk.store import offsets
+from desk.store import migrate as schema
+from desk.store import offsets, people
 from desk.store.database import Database
 from desk.store.migrate import check_version, migrate, newest_version
 from desk.store.tables import metadata
 from tests.support.desk_databases import NewDatabase
 from tests.support.desk_world import TAXONOMY, DeskWorld
 
+_LATER = """
+import sqlalchemy as sa
+from alembic import op
+
+revision = "9999"
+down_revision = "{head}"
+
+def upgrade():
+    op.add_column("people", sa.Column("shift", sa.Text))
+    {then}
+"""
+
 
 def test_the_migrations_make_the_tables(database: Database) -> None:
-    """What the code asks for is what they have made; a second time they do nothing."""
+    """From an empty database to the tables that the code uses; a second time they do nothing."""
     assert migrate(database) == newest_version()
     with database.read() as tx:
         context = MigrationContext.configure(tx, opts={"compare_type": True})
@@ -30,6 +45,38 @@ def test_the_migrations_make_the_tables(database: Database) -> None:
     # The index of texts is the database's own.
     differences = [each for each in found if "search" not in str(each)]
     assert differences == []
+
+
+def test_a_database_of_the_version_before_is_upgraded(
+    new_database: NewDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is refused until `clerk-desk migrate` has run, and everything in it stays. A migration
+    that fails leaves the version and the tables of before."""
+    database = Database(new_database())
+    with database.write() as tx:
+        people.add(tx, "ada", "Ada", "owner", 0)
+    later = shutil.copytree(schema._FOLDER, tmp_path / "migrations")
+    step = later / "versions" / "m9999_later.py"
+    monkeypatch.setattr(schema, "_FOLDER", later)
+    head = newest_version()
+    newest_version.cache_clear()
+    try:
+        step.write_text(_LATER.format(head=head, then="raise RuntimeError"))
+        with pytest.raises(DatabaseRefused, match="clerk-desk migrate"):
+            check_version(database)
+        with pytest.raises(RuntimeError):
+            migrate(database)
+        with database.read() as tx:
+            assert "shift" not in {each["name"] for each in sa.inspect(tx).get_columns("people")}
+        step.write_text(_LATER.format(head=head, then="pass"))
+        assert migrate(database) == "9999"
+        check_version(database)
+        with database.read() as tx:
+            rows = tx.exec_driver_sql("SELECT subject, role, shift FROM people").all()
+    finally:
+        newest_version.cache_clear()
+        database.close()
+    assert [tuple(row) for row in rows] == [("ada", "owner", None)]
 
 
 def test_a_migration_takes_the_time_it_takes(
@@ -96,8 +143,8 @@ def test_the_project_is_made_once_and_knows_its_taxonomy(world: DeskWorld) -> No
 
     other = replace(TAXONOMY, version="2")
     with pytest.raises(SettingsError, match="clerk-desk taxonomy"):
-        open_desk(world.database, name="shop", taxonomy=other, policy=world.policy)
-    again = open_desk(world.database, name="shop", taxonomy=TAXONOMY, policy=world.policy)
+        open_desk(world.database, taxonomy=other, policy=world.policy)
+    again = open_desk(world.database, taxonomy=TAXONOMY, policy=world.policy)
     assert again.project == world.desk.project
 
 

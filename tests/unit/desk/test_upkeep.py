@@ -139,9 +139,7 @@ def test_a_new_taxonomy_maps_or_reopens(world: DeskWorld) -> None:
         upkeep.change_taxonomy(world.database, new, {"payment": "nothing"}, world.clock)
     counts = upkeep.change_taxonomy(world.database, new, {"payment": "billing"}, world.clock)
     assert counts == {"carried": 2, "reopened": 2, "left": 0, "opened": 1}
-    desk = open_desk(
-        world.database, name="shop", taxonomy=new, policy=world.policy, clock=world.clock
-    )
+    desk = open_desk(world.database, taxonomy=new, policy=world.policy, clock=world.clock)
     assert [world.item(n).outcome_label for n in (1, 2, 3, 4)] == ["refund", "billing", None, None]
     assert [world.item(n).state for n in (3, 4, 5)] == ["open", "open", "open"]
     again = reviewing.next_item(desk, ann, Queue())

@@ -18,15 +18,16 @@ from desk.core.webhook import headers, read_key
 from desk.errors import SettingsError, TryAgain
 from desk.outbox.http_post import make_post
 from desk.outbox.publisher import OutboxPublisher
-from desk.outbox.webhook import WebhookSender
+from desk.outbox.webhook import GIVE_UP_MS, WebhookSender
 from desk.service import figures, reviewing
 from desk.stream.fake import FakeCorrections
 from tests.support.desk_world import DeskWorld
 from tests.support.webhook_receiver import Receiver, receiver
 from worker.contract.records import read_correction
 
+pytestmark = pytest.mark.slow
+
 KEY = b"0123456789abcdef"
-HOUR_MS = 3_600_000
 
 
 @pytest.fixture
@@ -36,10 +37,8 @@ def away() -> Iterator[Receiver]:
 
 
 def sender(world: DeskWorld, to: Receiver, timeout_s: float = 5.0) -> WebhookSender:
-    post = make_post(to.url, timeout_s=timeout_s, ca_file=None)
-    return WebhookSender(
-        world.database, post, world.clock, name="desk", key=KEY, give_up_ms=HOUR_MS
-    )
+    post = make_post(to.url, timeout_s=timeout_s)
+    return WebhookSender(world.database, post, world.clock, name="desk", key=KEY)
 
 
 def publish(world: DeskWorld, *labels: str) -> None:
@@ -114,7 +113,7 @@ def test_what_is_refused_for_too_long_is_given_up(world: DeskWorld, away: Receiv
     away.answers.append(410)
     with pytest.raises(TryAgain):
         sending.run_once()
-    world.clock.move(HOUR_MS / 1000)
+    world.clock.move(GIVE_UP_MS / 1000)
     away.answers.append(410)
     assert sending.run_once() == 2
     assert away.labels() == ["payment"]
@@ -160,4 +159,4 @@ def test_the_signature_is_that_of_the_standard() -> None:
 def test_an_address_that_is_none_is_refused(url: str) -> None:
     """Before anything is sent."""
     with pytest.raises(SettingsError, match=r"webhook\.url"):
-        make_post(url, timeout_s=1, ca_file=None)
+        make_post(url)

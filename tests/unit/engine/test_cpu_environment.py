@@ -15,6 +15,8 @@ from worker.engine.cpu_environment import (
     engine_environment,
 )
 
+pytestmark = pytest.mark.slow
+
 BIND = "VLLM_CPU_OMP_THREADS_BIND"
 GOMP = {"GOMP_CPU_AFFINITY": "0 1", "GOMP_SPINCOUNT": "20000"}
 

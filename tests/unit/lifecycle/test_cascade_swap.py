@@ -18,6 +18,8 @@ from tests.support.tiny_onnx import write_tiny_encoder
 from worker.contract import Manifest, read_manifest
 from worker.engine.onnx_engine import OnnxLoader
 
+pytestmark = pytest.mark.slow
+
 LARGE = make_manifest("cascade")
 
 

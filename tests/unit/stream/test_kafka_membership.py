@@ -15,6 +15,8 @@ from worker.records.types import Batch, NextOffset, Outgoing, Record
 from worker.stream.kafka import KafkaStream
 from worker.stream.kafka_config import KafkaConfig
 
+pytestmark = pytest.mark.slow
+
 Configured = Callable[..., KafkaConfig]
 Publish = Callable[..., None]
 

@@ -16,6 +16,8 @@ from worker.stream import kafka_reach
 from worker.stream.kafka_config import KafkaConfig
 from worker.stream.kafka_reach import reach
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_cluster_that_is_there_tells_its_topics(
     broker: MockKafka, configured: Callable[..., KafkaConfig]

@@ -10,6 +10,8 @@ from confluent_kafka import KafkaError, Message, Producer
 from tests.support.murmur2 import java_partition, murmur2
 from tests.support.policies import make_kafka_config
 
+pytestmark = pytest.mark.slow
+
 PARTITIONS = 4  # of a topic that librdkafka's mock cluster makes by itself
 
 # From the tests of Kafka's own ``Utils.murmur2`` (UtilsTest.testMurmur2).

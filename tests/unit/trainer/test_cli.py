@@ -10,6 +10,8 @@ import pytest
 from trainer.cli import main
 from trainer.cli.shared import make_console
 
+pytestmark = pytest.mark.slow
+
 SHIPPED = str(Path(__file__).parents[3] / "config" / "trainer-cpu.toml")
 
 

@@ -17,6 +17,8 @@ from worker.contract import decide_from_codes, load_adapter, verify_adapter
 from worker.contract.store import find_adapter
 from worker.engine.tokenizer import load_encoders
 
+pytestmark = pytest.mark.slow
+
 CONFIG = Path(__file__).parents[3] / "config" / "trainer-cpu.toml"
 ENCODER = CONFIG.with_name("trainer-encoder.toml")
 ROOM = 150

@@ -10,8 +10,7 @@ from typing import Any
 import structlog
 
 from worker.contract import Manifest
-from worker.core.assignment import CompletedRecord
-from worker.core.events import NullListener
+from worker.core.events import LoopEvent, Published
 from worker.observe.drift import metrics as named
 from worker.observe.drift.baseline import DriftBaseline, DriftPolicy, make_baseline
 from worker.observe.drift.detector import DriftDetector, LabelShift, Signal, WindowReport
@@ -23,8 +22,8 @@ _log = structlog.get_logger("worker.drift")
 _DIGITS = 4
 
 
-class DriftListener(NullListener):
-    """See ``worker.core.events.Listener``. Watches the answers of the adapter ``main`` returns.
+class DriftListener:
+    """A listener of the loop that watches the answers of the adapter ``main`` returns.
 
     A canary's answers are left out, and another main adapter begins a new window, as soon as its
     baseline is worked out: that takes the better part of a second, and the loop does not wait for
@@ -79,7 +78,7 @@ class DriftListener(NullListener):
                 "drift.off",
                 adapter=manifest.name,
                 adapter_digest=manifest.digest[:12],
-                why="the adapter's manifest has no reference: it was trained before there was one",
+                why="the adapter's manifest has no reference",
             )
             return
         draw = random.Random(baseline.digest)  # noqa: S311 - a sample, no secret
@@ -89,14 +88,15 @@ class DriftListener(NullListener):
             for result in named.WINDOW_RESULTS:
                 self._windows.setdefault((signal, result), 0)
 
-    def published(self, batch: Sequence[CompletedRecord], seconds: float) -> None:
-        """Count the labels; judge a window when it is full."""
-        del seconds
+    def __call__(self, event: LoopEvent) -> None:
+        """Count the labels that were published; judge a window when it is full."""
+        if not isinstance(event, Published):
+            return
         self._follow()
         detector = self._detector
         if detector is None:
             return
-        for completed in batch:
+        for completed in event.batch:
             outcome = completed.outcome
             if isinstance(outcome, Classified) and completed.adapter.digest == self._digest:
                 decision = outcome.decision

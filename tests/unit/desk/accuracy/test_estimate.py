@@ -12,6 +12,8 @@ from desk.accuracy.weighting import Counts, Share, Stratum, weighted_share
 from tests.bench.desk_accuracy import coverage, years
 from tests.support.audit_weeks import World
 
+pytestmark = pytest.mark.slow
+
 DOUBTED = Stratum("refund", "a", doubtful=True)
 SURE = Stratum("refund", "a", doubtful=False)
 

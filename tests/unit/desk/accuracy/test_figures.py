@@ -1,9 +1,8 @@
-"""All figures of the page from a database, its metrics, and its HTML."""
+"""All figures of the page from a database, and its metrics."""
 
 from __future__ import annotations
 
 import re
-from xml.etree import ElementTree as ET
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
@@ -16,8 +15,9 @@ from desk.service import adjudicating, reviewing
 from desk.store import items
 from desk.store.audits import Audited, DayTraffic
 from desk.store.types import Person
-from desk.web.accuracy_html import render_accuracy
 from tests.support.desk_world import START_MS, DeskWorld
+
+pytestmark = pytest.mark.slow
 
 DAY = START_MS // 86_400_000
 
@@ -205,51 +205,3 @@ def test_no_metrics_while_the_database_is_away(world: DeskWorld) -> None:
     registry = CollectorRegistry(auto_describe=False)
     registry.register(AccuracyMetrics(away, world.clock))
     assert generate_latest(registry) == b""
-
-
-def test_the_page_tells_it_in_words(figures: AccuracyFigures) -> None:
-    """Well-formed, without a style or a script, each drawing with a name."""
-    html = render_accuracy(figures)
-    tree = ET.fromstring(f"<main>{html}</main>")
-    assert [title.text for title in tree.iter("h2")] == [
-        "Accuracy",
-        "Week by week",
-        "By label",
-        "By adapter",
-        "What is taken for what",
-        "People",
-        "What waits",
-    ]
-    assert "of all labels were right in the last 28 days" in html
-    assert "13 messages that people decided" in html
-    assert all(drawing.get("aria-label") for drawing in tree.iter("svg"))
-    assert not [element for element in tree.iter() if "style" in element.attrib]
-    assert "<script" not in html
-
-
-def test_the_page_escapes_what_others_named(world: DeskWorld) -> None:
-    """Labels and adapters come from records."""
-    ann = world.person("ann")
-    decide(world, ann, audit(world, label="<img src=x>", adapter_name="<b>"), "delivery")
-    count(world, "<img src=x>", 10)
-    html = render_accuracy(accuracy_figures(world.desk))
-    assert "<img" not in html
-    assert "<b>" not in html
-    assert "&lt;img src=x&gt;" in html
-
-
-def test_what_is_not_decided_yet_has_a_sentence_and_no_axis(world: DeskWorld) -> None:
-    """An axis without a point looks like a page that is broken."""
-    audit(world)
-    count(world, "delivery", 10)
-    html = render_accuracy(accuracy_figures(world.desk))
-    assert "<h2>By label</h2>" in html
-    assert "Nothing of it has been decided yet" in html
-    assert "<svg" not in html
-
-
-def test_an_empty_desk_has_a_page(world: DeskWorld) -> None:
-    """It says what is not there yet."""
-    html = render_accuracy(accuracy_figures(world.desk))
-    assert "has been decided yet" in html
-    assert "Nothing waits." in html

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from desk.core.agreement import cohens_kappa, krippendorffs_alpha
+from desk.core.agreement import krippendorffs_alpha
 
 # K. Krippendorff, Computing Krippendorff's Alpha-Reliability (2011), section C: four observers,
 # twelve units, 0 for a value that is missing; nominal alpha is 0.743.
@@ -27,25 +27,16 @@ def test_alpha_is_that_of_the_paper() -> None:
     assert krippendorffs_alpha(list(zip(*_BINARY, strict=True))) == pytest.approx(0.095, abs=5e-4)
 
 
-def test_kappa_is_the_textbooks() -> None:
-    """Fifty proposals, read by two: 20 both yes, 15 both no, 5 and 10 apart; kappa is 0.4."""
-    pairs = [("y", "y")] * 20 + [("y", "n")] * 5 + [("n", "y")] * 10 + [("n", "n")] * 15
-    assert cohens_kappa(pairs) == pytest.approx(0.4)
-
-
-def test_both_are_one_for_agreement_and_zero_by_chance() -> None:
+def test_it_is_one_for_agreement_and_zero_by_chance() -> None:
     """Perfect, and drawn at random."""
     same = [(label, label) for label in "abcab"]
-    assert cohens_kappa(same) == krippendorffs_alpha(same) == pytest.approx(1)
+    assert krippendorffs_alpha(same) == pytest.approx(1)
     draw = random.Random(1)
     chance = [(draw.choice("abc"), draw.choice("abc")) for _ in range(20_000)]
-    assert cohens_kappa(chance) == pytest.approx(0, abs=0.02)
     assert krippendorffs_alpha(chance) == pytest.approx(0, abs=0.02)
 
 
 def test_what_is_not_defined_is_none() -> None:
     """Nothing was said twice; one and the same was said always."""
-    assert cohens_kappa([]) is None
-    assert cohens_kappa([("a", "a")] * 3) is None
     assert krippendorffs_alpha([["a"], []]) is None
     assert krippendorffs_alpha([["a", "a"]]) is None

@@ -26,6 +26,8 @@ from tests.support.desk_browser import ADDRESS, Browser, visit
 from tests.support.desk_world import DeskWorld
 from tests.support.openid_provider import CLIENT_ID, SECRET, OpenIdProvider, open_provider
 
+pytestmark = pytest.mark.slow
+
 OPTIONS = WebOptions(method="oidc", owners=("u-owner",))
 
 

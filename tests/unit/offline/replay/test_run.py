@@ -35,6 +35,8 @@ from worker.settings_kafka import KafkaSettings
 from worker.stream.kafka_scan import TopicScanner
 from worker.stream.record_range import RecordRange
 
+pytestmark = pytest.mark.slow
+
 COUNT = 28
 BUG = Replay("bug-17", "2026-03-02T08:00:00Z", "a bug")
 DEAD = Criteria(dead_letters=True)
@@ -80,7 +82,7 @@ def settings(world: tuple[KafkaWorld, list[Record]]) -> Settings:
             dead_letter_topic=made.topics["dead"],
             start_timeout_s=5,
         ),
-        loop=LoopSettings(publish_max_records=3, deadline_s=5),
+        loop=LoopSettings(max_in_flight=3, deadline_s=5),
         records=RecordSettings(format="text"),
     )
 

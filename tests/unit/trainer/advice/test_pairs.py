@@ -12,6 +12,8 @@ from trainer.advice.opinions import NONE, DecidedMessage, gather
 from trainer.advice.pairs import find_contradictory, find_pairs
 from worker.contract.circle import Answer
 
+pytestmark = pytest.mark.slow
+
 LABELS = tuple(f"label {at}" for at in range(11))
 MISTAKES = 0.05
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 from trainer.advice.shape import find_missing
+
+pytestmark = pytest.mark.slow
 
 LABELS = tuple("abcdefghijk")
 Vectors = NDArray[np.float32]

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 from trainer.advice.split import LEAST_LABEL, find_split
+
+pytestmark = pytest.mark.slow
 
 LABELS = tuple("abcdefgh")
 WIDTH = 48

@@ -31,6 +31,8 @@ from worker.contract.probes import attach_probes
 from worker.contract.store import read_canary, read_pointer
 from worker.contract.verify import verify_files
 
+pytestmark = pytest.mark.slow
+
 COUNT = 1200
 
 

@@ -7,12 +7,15 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 import typer
 from typer.testing import CliRunner, Result
 
 from tests.unit.trainer.check.shop import make_examples
 from trainer.cli.train_commands import register
 from trainer.dataset.folder import Dataset, count_openings, open_dataset
+
+pytestmark = pytest.mark.slow
 
 Planted = tuple[Dataset, frozenset[str]]
 

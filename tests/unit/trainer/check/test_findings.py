@@ -21,6 +21,8 @@ from trainer.dataset.folder import Dataset, Example, count_openings
 from trainer.dataset.near_duplicates import jaccard, near_pairs, shingles
 from worker.contract import Label, Taxonomy
 
+pytestmark = pytest.mark.slow
+
 
 def test_few_examples_warn_and_very_few_fail(taxonomy: Taxonomy) -> None:
     """A label with 19 examples cannot be learnt; one below the floor is named."""

@@ -18,6 +18,8 @@ from trainer.check.suspects import find_suspects
 from trainer.dataset.folder import Dataset, Example
 from trainer.similarity import SIMILARITY
 
+pytestmark = pytest.mark.slow
+
 COPIES, WRONG = 4, 6
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 

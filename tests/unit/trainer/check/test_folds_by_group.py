@@ -24,6 +24,8 @@ from trainer.dataset.groups import GROUPS, read_groups
 from trainer.errors import BadInput
 from trainer.similarity import SIMILARITY
 
+pytestmark = pytest.mark.slow
+
 MESSAGES, WRONG = 4, 6
 NAMES = sorted(THINGS)
 

@@ -24,6 +24,8 @@ from trainer.check.run import CheckSettings, check_dataset
 from trainer.check.suspects import assign_sublabel_folds, check_sublabels, find_suspects
 from trainer.dataset.folder import Dataset, Example
 
+pytestmark = pytest.mark.slow
+
 Planted = tuple[Dataset, frozenset[str]]
 
 

@@ -14,6 +14,8 @@ from trainer.errors import BadInput
 from worker.contract import Label, Taxonomy
 from worker.contract.redact import REDACTION
 
+pytestmark = pytest.mark.slow
+
 SHORT = [Example(f"s{n}", "where is my parcel", "a") for n in range(99)]
 LONG = Example("long", "where is my parcel " * 40, "a")
 

@@ -125,3 +125,12 @@ def test_a_folder_without_a_manifest_is_no_dataset(tmp_path: Path) -> None:
     """It was not finished, or it is something else."""
     with pytest.raises(BadInput, match="not a finished dataset"):
         open_dataset(tmp_path)
+
+
+def test_a_dataset_of_another_version_is_refused(dataset: Dataset) -> None:
+    """It says what to do."""
+    path = dataset.directory / "dataset.json"
+    record = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(record | {"schema_version": 2}), encoding="utf-8")
+    with pytest.raises(BadInput, match="not a dataset of version 1: prepare it again"):
+        open_dataset(dataset.directory)

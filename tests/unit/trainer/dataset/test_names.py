@@ -46,11 +46,11 @@ recognizer_registry:
       patterns: [{name: title, regex: "(?<=Frau )[A-ZÄÖÜ]\\\\w+ [A-ZÄÖÜ]\\\\w+", score: 0.9}]
 """
 
-pytestmark = pytest.mark.filterwarnings(
+pytestmark = [
+    pytest.mark.slow,
     # Of spaCy's and Presidio's own imports.
-    "ignore::DeprecationWarning",
-    "ignore::FutureWarning",
-)
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning"),
+]
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,8 @@ from trainer.dataset.near_duplicates import (
     shingles,
 )
 
+pytestmark = pytest.mark.slow
+
 
 def search(keys: list[str], similarity: float) -> set[frozenset[str]]:
     groups = near_clusters(keys, similarity=similarity)

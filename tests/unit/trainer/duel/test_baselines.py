@@ -23,6 +23,8 @@ from trainer.duel.baselines import (
 )
 from trainer.duel.linear import Baseline, EmbeddedSplit
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[4]
 LABELS = ("order_tracking", "refund", "payment")
 

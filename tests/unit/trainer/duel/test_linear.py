@@ -10,6 +10,8 @@ import pytest
 from trainer.dataset.folder import Example
 from trainer.duel.linear import EmbeddedSplit, train_linear
 
+pytestmark = pytest.mark.slow
+
 LABELS = ("order_tracking", "refund", "payment")
 
 

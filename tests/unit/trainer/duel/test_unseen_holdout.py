@@ -8,10 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.support.trainer_world import World, call
 from tests.unit.trainer.evaluation.test_unseen_holdout import another, fresh, read
 from trainer.artifacts.duel import DUEL
 from trainer.dataset.folder import Dataset, count_openings
+
+pytestmark = pytest.mark.slow
 
 
 def duel(world: World, dataset: Dataset, out: Path, *more: object) -> tuple[int, Any, str]:

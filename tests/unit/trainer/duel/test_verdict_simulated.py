@@ -10,6 +10,8 @@ from trainer.duel.candidates import Candidate
 from trainer.duel.verdict import decide, pair_all
 from trainer.statistics.noninferiority import required_messages
 
+pytestmark = pytest.mark.slow
+
 RUNS = 120
 ACCURACY = 0.95
 DISCORDANCE = 0.05

@@ -28,6 +28,8 @@ from trainer.evaluation.predictions import predict
 from trainer.evaluation.summary import Predictions, Setup, summarize
 from worker.contract import Label, Taxonomy, Thresholds
 
+pytestmark = pytest.mark.slow
+
 LABELS = ("refund", "payment")
 TAXONOMY = Taxonomy("t", "1", "", tuple(Label(name, "") for name in LABELS))
 HELD = 200

@@ -23,6 +23,8 @@ from trainer.statistics.calibration import energy
 from worker.contract import Manifest, build_prompt, load_adapter
 from worker.contract.scoring import out_of_scope_score
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def evaluated(

@@ -25,6 +25,8 @@ from trainer.terminal import show_evaluation
 from trainer.tracking.port import Tracker
 from worker.contract import AdapterRefused, Taxonomy, decide_from_codes
 
+pytestmark = pytest.mark.slow
+
 
 def test_the_record_on_disk_is_what_was_printed_and_what_the_predictions_give(
     evaluated: tuple[Path, dict[str, Any]],

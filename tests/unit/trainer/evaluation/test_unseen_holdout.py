@@ -14,6 +14,8 @@ from trainer.dataset.folder import Dataset, Example, count_openings, write_datas
 from trainer.evaluation.verify import verify_evaluation
 from trainer.store.unseen import judge_unseen
 
+pytestmark = pytest.mark.slow
+
 
 def read(world: World, part: str) -> list[Example]:
     lines = map(json.loads, world.lines(f"{part}.jsonl"))

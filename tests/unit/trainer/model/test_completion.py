@@ -23,6 +23,8 @@ from trainer.training.recipe import load_recipe
 from trainer.training.train import train
 from worker.contract import Lora, load_adapter
 
+pytestmark = pytest.mark.slow
+
 RECIPE = Path(__file__).parents[4] / "config" / "trainer-encoder.toml"
 LEFT_OUT = ("config.json", "tokenizer.json", "model.onnx", "model.int8.onnx")
 # What the libraries choose their arithmetic by: another processor, in this one's words.

@@ -28,6 +28,8 @@ from trainer.model.onnx_export import FILES, export_onnx, onnx_logits
 from trainer.model.prompt import load_tokenizer
 from worker.contract import Lora, build_prompt, make_golden
 
+pytestmark = pytest.mark.slow
+
 TEXT = ["where is my parcel please", "money back for the refund", "the card was declined today"] * 9
 SHAPE = EncoderShape(classes=5, pooling="mean", unit=False, lora=None)
 

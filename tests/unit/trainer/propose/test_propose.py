@@ -15,6 +15,8 @@ from trainer.propose import steps
 from worker.contract.circle import ProposalDecision, read_proposal, write_decision
 from worker.contract.store import read_canary
 
+pytestmark = pytest.mark.slow
+
 
 def test_better_is_proposed_published_and_told(place: Place, tmp_path: Path) -> None:
     """Decisions that mend the labels make a better adapter; a person's yes makes it a canary, and

@@ -35,6 +35,8 @@ from trainer.store.gate_rules import GateRules, load_rules
 from trainer.training.recipe import load_recipe
 from trainer.training.sweep import parse_grid
 
+pytestmark = pytest.mark.slow
+
 SITES = (dataset_steps, mends, next_steps)
 MAKERS = ("command", "prepare_again", "check_command", "fresh_holdout", "larger_share")
 """The functions that make command lines, and the modules that call them."""
@@ -42,7 +44,6 @@ MAKERS = ("command", "prepare_again", "check_command", "fresh_holdout", "larger_
 ROOT = Path(__file__).parents[4]
 RECIPES = {
     "lora-code": "trainer-cpu.toml",
-    "lora-head": "trainer-head.toml",
     "encoder": "trainer-encoder.toml",
     "embedding-linear": "trainer-encoder.toml",
 }

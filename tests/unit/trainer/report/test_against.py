@@ -21,6 +21,8 @@ from trainer.report.records import Report
 from trainer.statistics.metrics import Discordance, mcnemar_exact
 from trainer.statistics.paired import paired_interval
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def two(tmp_path: Path) -> tuple[Made, Made]:

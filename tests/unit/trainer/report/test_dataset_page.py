@@ -26,6 +26,8 @@ from trainer.report.records import Report
 from trainer.report.steps import prepare_again
 from worker.contract import Label, Taxonomy
 
+pytestmark = pytest.mark.slow
+
 TAXONOMY = 'name = "shop"\nversion = "1"\n' + "".join(
     f'[[labels]]\nname = "{name}"\ndescription = "all about {name}"\n' for name in THINGS
 )

@@ -20,6 +20,8 @@ from trainer.report.sections.mends import mend_criteria
 from trainer.report.steps import BAD
 from trainer.store.gate_rules import GateRules
 
+pytestmark = pytest.mark.slow
+
 PASSED = GateRules(accuracy=0.85)
 """Rules that the run meets: by the usual ones its 240 messages are too few."""
 

@@ -24,6 +24,8 @@ from trainer.report.build import write_report
 from trainer.report.records import Report
 from trainer.report.texts import MOST_CHARACTERS
 
+pytestmark = pytest.mark.slow
+
 HOSTILE = (
     "<script>alert('stolen')</script><img src=x onerror=alert(1)>",
     '"></p></li><iframe src="https://example.org/"></iframe>',

@@ -10,6 +10,8 @@ import pytest
 from trainer.statistics.audit import corrected_accuracy, label_error_rate, sample_size
 from trainer.statistics.metrics import wilson
 
+pytestmark = pytest.mark.slow
+
 RUNS = 2000
 
 

@@ -8,6 +8,8 @@ import pytest
 from tests.support.wrong_labels import Desk, draw_answers, judge_answers, judge_desk
 from trainer.statistics.label_noise import wrong_share
 
+pytestmark = pytest.mark.slow
+
 RUNS = 20
 
 

@@ -8,6 +8,8 @@ import pytest
 from trainer.statistics.metrics import ALPHA, Discordance, mcnemar_exact
 from trainer.statistics.paired import paired_interval, unpaired_interval
 
+pytestmark = pytest.mark.slow
+
 RUNS = 2000
 
 

@@ -8,6 +8,8 @@ import pytest
 from trainer.statistics.metrics import wilson
 from trainer.statistics.traffic import weighted_accuracy
 
+pytestmark = pytest.mark.slow
+
 
 def test_without_copies_it_is_the_accuracy() -> None:
     """To the interval."""

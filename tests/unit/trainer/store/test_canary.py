@@ -13,6 +13,8 @@ from trainer.store import moves
 from trainer.store.history import read_history
 from worker.contract.store import find_adapter, read_canary, read_pointer
 
+pytestmark = pytest.mark.slow
+
 
 def digests(store: Path) -> tuple[str | None, str | None]:
     current, canary = read_pointer(store), read_canary(store)

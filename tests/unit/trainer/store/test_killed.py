@@ -25,6 +25,8 @@ from trainer.store.publish import publish_adapter
 from worker.contract import load_adapter
 from worker.contract.store import find_adapter, load_stored
 
+pytestmark = pytest.mark.slow
+
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"}
 LINES = 37  # with 1 every line is tried, which takes minutes
 

@@ -16,6 +16,8 @@ from worker.contract import write_manifest
 from worker.contract.digest import sha256_bytes
 from worker.contract.store import HISTORY_NAME, find_adapter, read_pointer
 
+pytestmark = pytest.mark.slow
+
 HOLDOUT_2 = {"dataset": {"holdout_sha256": "b2" * 32}}
 
 

@@ -15,6 +15,8 @@ from trainer.dataset.folder import Dataset, open_holdout
 from worker.contract.circle import Answer, read_answers, read_tasks, save_answers
 from worker.contract.text import message_sha256
 
+pytestmark = pytest.mark.slow
+
 Make = Callable[[int, int], list[tuple[str, str]]]
 
 

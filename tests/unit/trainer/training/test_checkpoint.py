@@ -32,6 +32,8 @@ from trainer.training.run_folder import (
 from trainer.training.train import train
 from worker.contract.digest import write_atomically
 
+pytestmark = pytest.mark.slow
+
 CONFIG = Path(__file__).parents[4] / "config" / "trainer-cpu.toml"
 WEIGHTS = "adapter_model.safetensors"
 SETTINGS = {

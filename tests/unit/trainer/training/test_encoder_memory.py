@@ -17,6 +17,8 @@ from trainer.training.memory import OVERHEAD
 from trainer.training.recipe import Recipe, load_recipe
 from trainer.training.shape import BaseShape
 
+pytestmark = pytest.mark.slow
+
 HIDDEN, LAYERS = 384, 6
 ROWS, CLASSES = 32, 77
 SHIPPED = Path(__file__).parents[4] / "config" / "trainer-encoder.toml"

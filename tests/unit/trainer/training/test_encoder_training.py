@@ -32,6 +32,8 @@ from worker.contract import (
 from worker.contract.probes import attach_probes, probes_path
 from worker.contract.scoring import decide_from_logits
 
+pytestmark = pytest.mark.slow
+
 SHIPPED = Path(__file__).parents[4] / "config" / "trainer-encoder.toml"
 SETTINGS = {
     "max_message_tokens": 100,

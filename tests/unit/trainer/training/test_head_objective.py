@@ -17,6 +17,8 @@ from trainer.model.head_scoring import Class
 from trainer.training.head_objective import HeadObjective
 from trainer.training.teacher import Teacher
 
+pytestmark = pytest.mark.slow
+
 LABELS = ["a", "b"]
 CLASSES = [Class("a1", "a", "a1"), Class("a2", "a", "a2"), Class("b", "b")]
 ROWS = [

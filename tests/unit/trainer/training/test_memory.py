@@ -20,6 +20,8 @@ from trainer.training.memory import estimate, plan_memory
 from trainer.training.recipe import Recipe, load_recipe
 from trainer.training.shape import BaseShape, read_shape
 
+pytestmark = pytest.mark.slow
+
 CONFIG = Path(__file__).parents[4] / "config"
 PLACES = {"base": Path("base"), "dataset": Path("data"), "run": Path("run")}
 SEVEN_B = BaseShape(7_615_616_512, 6_525_288_448, 2_523_136, 28, 3584, 18944, 28, 3584, 512, 152064)

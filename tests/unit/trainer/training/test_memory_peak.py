@@ -21,6 +21,8 @@ from trainer.training.objective import CodeObjective
 from trainer.training.recipe import Recipe, load_recipe
 from trainer.training.shape import BaseShape
 
+pytestmark = pytest.mark.slow
+
 CONFIG = Path(__file__).parents[4] / "config" / "trainer.toml"
 PLACES = {"base": Path("base"), "dataset": Path("data"), "run": Path("run")}
 CPU = torch.device("cpu")

@@ -17,6 +17,8 @@ from trainer.training.recipe import load_recipe
 from trainer.training.train import train
 from worker.contract import load_adapter
 
+pytestmark = pytest.mark.slow
+
 SHIPPED = Path(__file__).parents[4] / "config" / "trainer-encoder.toml"
 
 

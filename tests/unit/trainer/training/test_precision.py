@@ -17,6 +17,8 @@ from trainer.training.precision import is_bf16_faster
 from trainer.training.shape import read_shape
 from trainer.training.train import train
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 
 

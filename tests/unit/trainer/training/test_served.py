@@ -27,6 +27,8 @@ from trainer.training.recipe import load_recipe
 from trainer.training.train import train
 from worker.contract import Lora
 
+pytestmark = pytest.mark.slow
+
 CONFIG = Path(__file__).parents[4] / "config" / "trainer-cpu.toml"
 
 

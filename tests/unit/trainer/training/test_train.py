@@ -25,6 +25,8 @@ from trainer.training.train import train
 from worker.contract import AdapterRefused, Manifest, build_prompt, load_adapter, verify_adapter
 from worker.contract.probes import attach_probes, probes_path
 
+pytestmark = pytest.mark.slow
+
 SHIPPED = Path(__file__).parents[4] / "config" / "trainer-cpu.toml"
 
 
