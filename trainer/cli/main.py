@@ -11,21 +11,21 @@ import sys
 
 import typer
 
+from trainer.cli import circle_commands as advise_command
+from trainer.cli import circle_commands as propose_command
+from trainer.cli import circle_commands as task_commands
 from trainer.cli import (
-    advise_command,
-    audit_command,
-    cascade_command,
-    complete_command,
-    cost_command,
     evaluate_commands,
     prepare_command,
-    propose_command,
-    publish_command,
     report_commands,
     store_commands,
-    task_commands,
     train_commands,
 )
+from trainer.cli import evaluate_commands as audit_command
+from trainer.cli import evaluate_commands as cascade_command
+from trainer.cli import report_commands as cost_command
+from trainer.cli import store_commands as publish_command
+from trainer.cli import train_commands as complete_command
 from worker.contract.tracebacks import print_private, show_private
 
 app = typer.Typer(

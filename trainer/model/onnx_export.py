@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from trainer.extras import require
+from trainer.errors import require
 from trainer.model.encoder import Classifier, EncoderModel, collate_rows
 from trainer.model.forward import PromptIds
 from trainer.model.head_scoring import Floats

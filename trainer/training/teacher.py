@@ -19,7 +19,7 @@ from trainer.check.out_of_fold import (
     predict_out_of_fold,
     sum_per_label,
 )
-from trainer.dataset.groups import read_groups
+from trainer.dataset.extra_files import read_groups
 from trainer.errors import BadInput
 from trainer.model.device import ProcessGroup
 from trainer.model.embeddings import find_embedding_model

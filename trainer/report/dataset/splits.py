@@ -7,7 +7,7 @@ from typing import Any
 
 from trainer.check.finding import LEAKAGE
 from trainer.dataset.folder import SPLITS
-from trainer.dataset.split_record import tell_split
+from trainer.dataset.report import tell_split
 from trainer.report import numbers
 from trainer.report.dataset.facts import DatasetFacts
 from trainer.report.records import Section

@@ -8,7 +8,7 @@ import numpy as np
 
 from trainer.artifacts.duel import DuelRecord
 from trainer.artifacts.evaluation import EvaluationRecord
-from trainer.dataset.copies import TRAFFIC
+from trainer.dataset.extra_files import TRAFFIC
 from trainer.report import numbers
 from trainer.report.points import BAD, GOOD, MANY_OPENINGS, UNKNOWN, WARN, Point, tell_openings
 from trainer.report.records import Input, Run, Section, lacking
