@@ -1,4 +1,5 @@
-"""``clerk-trainer tasks`` and ``answers``: what people are asked, and what they said elsewhere."""
+"""``clerk-trainer tasks``, ``answers``, ``advise`` and ``propose``: questions for reviewers, their
+answers, and the next adapter that is made of them."""
 
 from __future__ import annotations
 
@@ -41,6 +42,8 @@ def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
     app.command("tasks")(tasks)
     app.command("answers")(answers)
+    app.command("advise")(advise)
+    app.command("propose")(propose)
 
 
 def tasks(
@@ -282,15 +285,6 @@ def _model(directory: Path | None) -> Path | None:
     return find_embedding_model()
 
 
-# --- advise_command: ``clerk-trainer advise``: what the decisions say about the labels
-# themselves.
-
-
-def register_advise(app: typer.Typer) -> None:
-    """Add the command to the command line."""
-    app.command("advise")(advise)
-
-
 def advise(
     dataset: Annotated[Path, typer.Argument(help="A dataset folder.")],
     *,
@@ -358,15 +352,6 @@ def _tell_advice(console: Console, found: Advice, out: Path) -> None:
     for each in found.findings:
         print_text(console, f"- {each.title} {each.evidence} {each.advice} Cost: {each.cost}")
     print_text(console, f"{out}: the messages of each")
-
-
-# --- propose_command: ``clerk-trainer propose``: the next adapter, and whether it is worth a
-# trial.
-
-
-def register_propose(app: typer.Typer) -> None:
-    """Add the command to the command line."""
-    app.command("propose")(propose)
 
 
 def propose(

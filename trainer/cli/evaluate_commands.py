@@ -1,4 +1,5 @@
-"""``clerk-trainer evaluate`` and ``duel``: an adapter on the hold-out, alone and against others."""
+"""``clerk-trainer evaluate``, ``duel``, ``audit-sample``, ``audit`` and ``cascade``: how good an
+adapter is, alone, against others, by audited labels, and in front of a larger one."""
 
 from __future__ import annotations
 
@@ -47,135 +48,80 @@ TrainedOn = Annotated[
     ),
 ]
 
-# Of evaluate alone.
-EvaluationOut = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="DIR", help="Folder for the results [default: evaluation beside ADAPTER]."
-    ),
-]
-Engine = Annotated[
-    EngineChoice,
-    typer.Option(help="Which engine answers; 'both' also proves that the two agree."),
-]
-WrittenProbes = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="FILE",
-        help="Messages that somebody wrote or approved, with their labels (.jsonl or .csv with "
-        "'message', 'label'): those the adapter gets right are what workers try it on, if "
-        "published with them.",
-    ),
-]
-OutOfScope = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="FILE",
-        help="Messages that no label fits (.jsonl or .csv with 'message', 'id'): measures how "
-        "well they are told apart, and how many would go to review.",
-    ),
-]
-WantedPrecision = Annotated[
-    float | None,
-    typer.Option(
-        min=0.0,
-        max=1.0,
-        help="Find the confidence from which labels are right this often: validation proves it by "
-        "a lower bound, and what that sends to review beyond the point value is told [default: "
-        "what the adapter promises].",
-    ),
-]
-Tolerance = Annotated[
-    float,
-    typer.Option(
-        min=0.0,
-        max=1.0,
-        help="Largest difference of a probability between the two engines. Merged bfloat16 "
-        "weights and logits, 1/8 of a nat apart, move an even decision by up to a tenth.",
-    ),
-]
-Limit = Annotated[
-    int | None,
-    typer.Option(min=1, help="Use only this many messages of each set; the result says so."),
-]
-WorkerSets = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="KEY=VALUE",
-        help="A setting of the worker for the vllm engine, such as "
-        "model.engine_args.gpu_memory_utilization=0.5. Repeatable.",
-    ),
-]
-
-# Of duel alone.
-DuelOut = Annotated[
-    Path | None,
-    typer.Option(metavar="DIR", help="Folder for the results [default: duel beside ADAPTER]."),
-]
-Evaluation = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="DIR", help="Reuse the predictions of this evaluation instead of scoring again."
-    ),
-]
-Candidates = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="NAME=FILE",
-        help="Recorded answers of another model, such as a hosted one: a .csv or .jsonl with "
-        "id, label[, seconds, cost] for every held-out message. Repeatable.",
-    ),
-]
-Embeddings = Annotated[
-    str,
-    typer.Option(
-        metavar="DIR|auto|none",
-        help="A sentence embedding model's directory; auto: the installed one, if any.",
-    ),
-]
-Margin = Annotated[
-    float,
-    typer.Option(
-        metavar="POINTS",
-        min=0.01,
-        max=50.0,
-        help="By less than so many points of accuracy a baseline may be worse than the adapter "
-        "and still be shipped; the hold-out has to show it.",
-    ),
-]
-Against = Annotated[
-    list[Path] | None,
-    typer.Option(
-        metavar="RUN",
-        help="An adapter of any kind (a fine-tuned encoder...) that was trained on "
-        "the same dataset: its run folder or its adapter's directory. Repeatable.",
-    ),
-]
-BasePrompted = Annotated[
-    bool, typer.Option(help="Also prompt the base, without an adapter, with the taxonomy.")
-]
-
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
     app.command("evaluate")(evaluate)
     app.command("duel")(duel)
+    app.command("audit-sample")(audit_sample)
+    app.command("audit")(audit)
+    app.command("cascade")(cascade)
 
 
 def evaluate(  # noqa: PLR0917 - the arguments of a command are its flags
     adapter: Adapter,
     dataset: DatasetFolder,
     base: OptionalBase = None,
-    out: EvaluationOut = None,
-    engine: Engine = EngineChoice.TRANSFORMERS,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Folder for the results [default: evaluation beside ADAPTER]."
+        ),
+    ] = None,
+    engine: Annotated[
+        EngineChoice,
+        typer.Option(help="Which engine answers; 'both' also proves that the two agree."),
+    ] = EngineChoice.TRANSFORMERS,
     trained_on: TrainedOn = None,
-    out_of_scope: OutOfScope = None,
-    probes: WrittenProbes = None,
-    wanted_precision: WantedPrecision = None,
-    tolerance: Tolerance = 0.1,
-    limit: Limit = None,
+    out_of_scope: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Messages that no label fits (.jsonl or .csv with 'message', 'id'): measures how "
+            "well they are told apart, and how many would go to review.",
+        ),
+    ] = None,
+    probes: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Messages that somebody wrote or approved, with their labels (.jsonl or .csv with "
+            "'message', 'label'): those the adapter gets right are what workers try it on, if "
+            "published with them.",
+        ),
+    ] = None,
+    wanted_precision: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0,
+            max=1.0,
+            help="Find the confidence from which labels are right this often: validation proves "
+            "it by a lower bound, and what that sends to review beyond the point value is told "
+            "[default: what the adapter promises].",
+        ),
+    ] = None,
+    tolerance: Annotated[
+        float,
+        typer.Option(
+            min=0.0,
+            max=1.0,
+            help="Largest difference of a probability between the two engines. Merged bfloat16 "
+            "weights and logits, 1/8 of a nat apart, move an even decision by up to a tenth.",
+        ),
+    ] = 0.1,
+    limit: Annotated[
+        int | None,
+        typer.Option(min=1, help="Use only this many messages of each set; the result says so."),
+    ] = None,
     device: Device = "auto",
-    worker_set: WorkerSets = None,
+    worker_set: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE",
+            help="A setting of the worker for the vllm engine, such as "
+            "model.engine_args.gpu_memory_utilization=0.5. Repeatable.",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure an adapter of any kind on the sealed hold-out, through the worker's own contract.
@@ -226,14 +172,53 @@ def duel(  # noqa: PLR0917 - the arguments of a command are its flags
     adapter: Adapter,
     dataset: DatasetFolder,
     base: OptionalBase = None,
-    out: DuelOut = None,
-    evaluation: Evaluation = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder for the results [default: duel beside ADAPTER]."),
+    ] = None,
+    evaluation: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Reuse the predictions of this evaluation instead of scoring again."
+        ),
+    ] = None,
     trained_on: TrainedOn = None,
-    candidate: Candidates = None,
-    against: Against = None,
-    embeddings: Embeddings = "auto",
-    margin: Margin = 1.0,
-    base_prompted: BasePrompted = True,
+    candidate: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=FILE",
+            help="Recorded answers of another model, such as a hosted one: a .csv or .jsonl with "
+            "id, label[, seconds, cost] for every held-out message. Repeatable.",
+        ),
+    ] = None,
+    against: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="RUN",
+            help="An adapter of any kind (a fine-tuned encoder...) that was trained on "
+            "the same dataset: its run folder or its adapter's directory. Repeatable.",
+        ),
+    ] = None,
+    embeddings: Annotated[
+        str,
+        typer.Option(
+            metavar="DIR|auto|none",
+            help="A sentence embedding model's directory; auto: the installed one, if any.",
+        ),
+    ] = "auto",
+    margin: Annotated[
+        float,
+        typer.Option(
+            metavar="POINTS",
+            min=0.01,
+            max=50.0,
+            help="By less than so many points of accuracy a baseline may be worse than the adapter "
+            "and still be shipped; the hold-out has to show it.",
+        ),
+    ] = 1.0,
+    base_prompted: Annotated[
+        bool, typer.Option(help="Also prompt the base, without an adapter, with the taxonomy.")
+    ] = True,
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
@@ -303,17 +288,7 @@ def _embedding_model(given: str, console: Console) -> Path | None:
     return model
 
 
-# --- audit_command: ``clerk-trainer audit-sample`` and ``audit``: how right the hold-out's own
-# labels are.
-
-
 _MOST_CONFUSIONS = 6
-
-
-def register_audit(app: typer.Typer) -> None:
-    """Add the commands to the command line."""
-    app.command("audit-sample")(audit_sample)
-    app.command("audit")(audit)
 
 
 def audit_sample(
@@ -428,14 +403,6 @@ def _tell_audit(console: Console, record: AuditRecord) -> None:
     )
     for change in record.relabelled[:_MOST_CONFUSIONS]:
         print_text(console, f"  {change.messages} x {change.given}, truly {change.true or 'none'}")
-
-
-# --- cascade_command: ``clerk-trainer cascade``: two evaluated adapters, bound into one.
-
-
-def register_cascade(app: typer.Typer) -> None:
-    """Add the command to the command line."""
-    app.command("cascade")(cascade)
 
 
 def cascade(

@@ -11,21 +11,14 @@ import sys
 
 import typer
 
-from trainer.cli import circle_commands as advise_command
-from trainer.cli import circle_commands as propose_command
-from trainer.cli import circle_commands as task_commands
 from trainer.cli import (
+    circle_commands,
     evaluate_commands,
     prepare_command,
     report_commands,
     store_commands,
     train_commands,
 )
-from trainer.cli import evaluate_commands as audit_command
-from trainer.cli import evaluate_commands as cascade_command
-from trainer.cli import report_commands as cost_command
-from trainer.cli import store_commands as publish_command
-from trainer.cli import train_commands as complete_command
 from worker.contract.tracebacks import print_private, show_private
 
 app = typer.Typer(
@@ -46,15 +39,8 @@ for group in (
     prepare_command,
     train_commands,
     evaluate_commands,
-    audit_command,
-    cascade_command,
-    complete_command,
-    task_commands,
-    advise_command,
-    cost_command,
+    circle_commands,
     report_commands,
-    publish_command,
-    propose_command,
     store_commands,
 ):
     group.register(app)

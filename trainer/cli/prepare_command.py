@@ -114,9 +114,6 @@ def _progress(console: Console) -> Iterator[Callable[[str, int], Callable[[int],
         yield on_progress
 
 
-# --- prepare_output: What ``clerk-trainer prepare`` tells people when it is done.
-
-
 def tell_prepared(result: Mapping[str, Any], console: Console) -> None:
     """Print the result of ``prepare`` for people."""
     from trainer.dataset.report import tell_names, tell_split

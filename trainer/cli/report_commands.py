@@ -1,4 +1,4 @@
-"""``clerk-trainer report``: the page about a run, about two of them, or about a dataset."""
+"""``clerk-trainer report`` and ``cost``: a page about a run or a dataset, and an adapter's cost."""
 
 from __future__ import annotations
 
@@ -19,72 +19,63 @@ if TYPE_CHECKING:
     from trainer.report.records import Report
 
 
-ReportFolder = Annotated[
-    Path,
-    typer.Argument(
-        metavar="FOLDER",
-        help="A run folder that clerk-trainer train made, or a dataset folder of prepare.",
-    ),
-]
-Against = Annotated[
-    Path | None,
-    typer.Option(metavar="RUN", help="Another run folder: put the two side by side."),
-]
-ReportOut = Annotated[
-    Path | None,
-    typer.Option(
-        help="Page to write [default: report.html in the folder; with --against "
-        "report-against-RUN.html]."
-    ),
-]
-Dataset = Annotated[
-    Path | None,
-    typer.Option(help="A run's dataset folder [default: the one that the training names]."),
-]
-Texts = Annotated[
-    bool,
-    typer.Option(
-        "--texts/--no-texts",
-        help="Show messages, which makes the page private. Of a run: those answered wrongly, which "
-        "opens the sealed hold-out and is counted. Of a dataset: doubted ones of training and "
-        "validation, and none of the hold-out.",
-    ),
-]
-GateStore = Annotated[
-    Path | None,
-    typer.Option(
-        "--store",
-        metavar="DIR",
-        help="Have the gate compare with the adapter that is current in this store.",
-    ),
-]
-GateFile = Annotated[
-    Path | None,
-    typer.Option("--gate", metavar="FILE", help="The gate's rules, such as config/gate.toml."),
-]
-GateSets = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set", metavar="KEY=VALUE", help="A rule of the gate, over the file's. Repeatable."
-    ),
-]
-
-
 def register(app: typer.Typer) -> None:
-    """Add the command to the command line."""
+    """Add the commands to the command line."""
     app.command("report")(report)
+    app.command("cost")(cost)
 
 
 def report(
-    folder: ReportFolder,
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FOLDER",
+            help="A run folder that clerk-trainer train made, or a dataset folder of prepare.",
+        ),
+    ],
     *,
-    against: Against = None,
-    out: ReportOut = None,
-    dataset: Dataset = None,
-    texts: Texts = False,
-    store: GateStore = None,
-    gate: GateFile = None,
-    sets: GateSets = None,
+    against: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN", help="Another run folder: put the two side by side."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Page to write [default: report.html in the folder; with --against "
+            "report-against-RUN.html]."
+        ),
+    ] = None,
+    dataset: Annotated[
+        Path | None,
+        typer.Option(help="A run's dataset folder [default: the one that the training names]."),
+    ] = None,
+    texts: Annotated[
+        bool,
+        typer.Option(
+            "--texts/--no-texts",
+            help="Show messages, which makes the page private. Of a run: those answered wrongly, "
+            "which opens the sealed hold-out and is counted. Of a dataset: doubted ones of "
+            "training and validation, and none of the hold-out.",
+        ),
+    ] = False,
+    store: Annotated[
+        Path | None,
+        typer.Option(
+            "--store",
+            metavar="DIR",
+            help="Have the gate compare with the adapter that is current in this store.",
+        ),
+    ] = None,
+    gate: Annotated[
+        Path | None,
+        typer.Option("--gate", metavar="FILE", help="The gate's rules, such as config/gate.toml."),
+    ] = None,
+    sets: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="A rule of the gate, over the file's. Repeatable."
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Draw a run, two runs side by side, or a dataset as one HTML page.
@@ -182,15 +173,6 @@ def _tell(done: Report, console: Console) -> None:
     missing = [key.replace("_", " ") for key, there in done.sections.items() if not there]
     if missing:
         print_text(console, f"nothing yet to show of: {', '.join(missing)}")
-
-
-# --- cost_command: ``clerk-trainer cost``: what an adapter costs, and when it has paid for
-# itself.
-
-
-def register_cost(app: typer.Typer) -> None:
-    """Add the command to the command line."""
-    app.command("cost")(cost)
 
 
 def cost(

@@ -1,4 +1,4 @@
-"""``clerk-trainer promote``, ``rollback`` and ``list``: a store's pointers and its adapters."""
+"""``clerk-trainer publish``, ``promote``, ``rollback`` and ``list``: adapters in a store."""
 
 from __future__ import annotations
 
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
     from worker.contract.store import CanaryPointer, Pointer
 
 
-# --- ``clerk-trainer publish``: an adapter into a store, past the gate.
-
-
 class ProbeOption(StrEnum):
     """Whose messages workers try an adapter on."""
 
@@ -37,9 +34,12 @@ class ProbeOption(StrEnum):
     OFF = "off"
 
 
-def register_publish(app: typer.Typer) -> None:
-    """Add the command to the command line."""
+def register(app: typer.Typer) -> None:
+    """Add the commands to the command line."""
     app.command("publish")(publish)
+    app.command("promote")(promote)
+    app.command("rollback")(rollback)
+    app.command("list")(list_adapters)
 
 
 def publish(
@@ -290,10 +290,6 @@ def _sentence(plan: Plan, outcome: str, pointer: Pointer | None) -> str:
     }[outcome]
 
 
-# --- what: What ``publish --what`` publishes: the adapter of a run, or another candidate of its
-# duel that a worker can serve.
-
-
 ADAPTER = "adapter"
 
 _MOST_TOKENS = 192
@@ -389,13 +385,6 @@ def _name_of(base: Path) -> tuple[str, str]:
         return "all-MiniLM-L6-v2", f"{_WHEEL}-{version(_WHEEL)}"
     except PackageNotFoundError:
         return "all-MiniLM-L6-v2", _WHEEL
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands to the command line."""
-    app.command("promote")(promote)
-    app.command("rollback")(rollback)
-    app.command("list")(list_adapters)
 
 
 def promote(

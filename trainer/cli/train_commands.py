@@ -1,4 +1,4 @@
-"""``clerk-trainer check``, ``train`` and ``sweep``: from a dataset to a run."""
+"""``clerk-trainer check``, ``train``, ``sweep`` and ``complete``: from a dataset to a run."""
 
 from __future__ import annotations
 
@@ -51,6 +51,7 @@ def register(app: typer.Typer) -> None:
     app.command("check")(check)
     app.command("train")(train)
     app.command("sweep")(sweep)
+    app.command("complete")(complete)
 
 
 def check(
@@ -263,15 +264,6 @@ def sweep(
 
 def _given(**options: Path | None) -> dict[str, Path]:
     return {name: value for name, value in options.items() if value is not None}
-
-
-# --- complete_command: ``clerk-trainer complete``: an encoder's directory with what was left out
-# made again.
-
-
-def register_complete(app: typer.Typer) -> None:
-    """Add the command to the command line."""
-    app.command("complete")(complete)
 
 
 def complete(

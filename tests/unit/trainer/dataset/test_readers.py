@@ -10,7 +10,8 @@ import pytest
 
 from trainer.dataset.folder import Row, complete_ids
 from trainer.dataset.labels import map_labels, read_label_map
-from trainer.dataset.readers import ColumnNames, Source, choose_columns, read_source
+from trainer.dataset.readers import Source, choose_columns, read_source
+from trainer.dataset.settings import ColumnNames
 from trainer.errors import BadInput
 
 TEXT = 'Hello, "you";\tthere|\nsecond line, naïve'
