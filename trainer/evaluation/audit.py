@@ -22,9 +22,8 @@ from trainer.artifacts.evaluation import (
     check_unique,
 )
 from trainer.artifacts.files import PRIVATE
-from trainer.dataset.decisions import guard, write_review_csv
 from trainer.dataset.folder import Dataset, Example, open_holdout
-from trainer.dataset.labels import suggest_label
+from trainer.dataset.labels import guard, suggest_label, write_review_csv
 from trainer.dataset.split import shuffle_key
 from trainer.dataset.text_files import parse_csv, read_edited
 from trainer.errors import BadInput

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from trainer import numbers
-from trainer.dataset.copies import read_copies
+from trainer.dataset.extra_files import read_copies
 from trainer.dataset.folder import list_openings, open_dataset, open_holdout
 from trainer.errors import BadInput
 from trainer.evaluation.verify import verify_evaluation

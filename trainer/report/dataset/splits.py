@@ -8,7 +8,7 @@ from typing import Any
 from trainer import numbers
 from trainer.check.finding import LEAKAGE
 from trainer.dataset.folder import SPLITS
-from trainer.dataset.split_record import tell_split
+from trainer.dataset.report import tell_split
 from trainer.facts import Table
 from trainer.report.dataset.facts import DatasetFacts
 from trainer.report.records import Block, Section, Titled, small

@@ -20,7 +20,7 @@ from trainer.check.finding import (
     Finding,
 )
 from trainer.dataset.folder import HOLDOUT, TRAIN
-from trainer.dataset.split_record import missing_languages
+from trainer.dataset.report import missing_languages
 from trainer.report.dataset.facts import DatasetFacts
 from trainer.report.points import MANY_OPENINGS
 from trainer.report.records import Section

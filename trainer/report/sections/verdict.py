@@ -9,7 +9,7 @@ import numpy as np
 from trainer import numbers
 from trainer.artifacts.duel import DuelRecord
 from trainer.artifacts.evaluation import EvaluationRecord
-from trainer.dataset.copies import TRAFFIC
+from trainer.dataset.extra_files import TRAFFIC
 from trainer.report.points import BAD, GOOD, MANY_OPENINGS, UNKNOWN, WARN, Point, tell_openings
 from trainer.report.records import Drawn, Input, Run, Section, lacking, small
 from trainer.report.sections.duel import RivalComparison, compare_with_rival, ladder

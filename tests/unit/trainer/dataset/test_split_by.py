@@ -21,15 +21,13 @@ from tests.unit.trainer.dataset.conftest import (
     WriteCsv,
     unlike_messages,
 )
-from trainer.dataset.balance import assign_balanced
-from trainer.dataset.build import Prepared, build
-from trainer.dataset.cells import read_language, read_time
 from trainer.dataset.folder import SPLITS, open_dataset
 from trainer.dataset.near_duplicates import jaccard, shingles
-from trainer.dataset.readers import read_source
+from trainer.dataset.prepare import Prepared, build, write_prepared
+from trainer.dataset.readers import read_language, read_source, read_time
+from trainer.dataset.report import missing_languages, tell_split
 from trainer.dataset.settings import ColumnNames, ConflictPolicy, PrepareSettings, SplitBy
-from trainer.dataset.split_record import missing_languages, tell_split
-from trainer.dataset.write import write_prepared
+from trainer.dataset.split import assign_balanced
 from trainer.errors import BadInput
 from trainer.similarity import SIMILARITY
 
