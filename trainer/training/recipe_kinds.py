@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Literal
 
 RecipeKind = Literal["lora-code", "encoder", "embedding-linear"]
-"""What is trained (``worker.contract.manifest``): LoRA layers on an instruct model that answers with a
-label's code; a small encoder with a linear head; logistic regression over frozen sentence
+"""What is trained (``worker.contract.manifest``): LoRA layers on an instruct model that answers with
+a label's code; a small encoder with a linear head; logistic regression over frozen sentence
 embeddings."""
 
 _CODE: frozenset[RecipeKind] = frozenset({"lora-code"})

@@ -8,13 +8,14 @@ from datetime import datetime
 from typing import Any
 
 from worker import __version__
+from worker.common.settings import REDACTED
 from worker.contract.timestamps import rfc3339
 from worker.core.adapter_router import AdapterRouter
 from worker.core.arms import Arm
 from worker.core.serving_adapter import ServingAdapter
 from worker.engine.open import OpenedEngine
 from worker.lifecycle.events import AdapterEvents, Refused, Stopped
-from worker.settings import REDACTED, LoadedSettings, Settings, effective
+from worker.settings import LoadedSettings, Settings, effective
 
 
 def describe_worker(

@@ -240,7 +240,9 @@ def _bounded_number(
 ) -> int:
     text = texts[field]
     if not _NUMBER.fullmatch(text) or not least <= int(text) <= most:
-        raise _retry_refused(f"the header {_RETRY_NAMES[field]} is no whole number within its bounds")
+        raise _retry_refused(
+            f"the header {_RETRY_NAMES[field]} is no whole number within its bounds"
+        )
     return int(text)
 
 
