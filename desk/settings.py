@@ -7,56 +7,26 @@ error, whichever source it comes from.
 
 from __future__ import annotations
 
-import json
-import os
-import types
-import typing
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import BeforeValidator, Field, SecretStr
 
 from desk.errors import SettingsError
 from worker.common.settings import (
-    PROPERTIES,
-    REDACTED,
-    TOO_DEEP,
-    SettingsTree,
-    flatten,
-    read_toml,
-    redact,
-    split_assignment,
-    toml_value,
+    Loaded,
+    Names,
+    Properties,
+    Ratio,
+    Seconds,
+    Section,
+    SettingsLoader,
+    as_list,
 )
 from worker.contract.records import FormatName
 
-Property = str | int | float | bool
-Seconds = Annotated[float, Field(gt=0)]
-Ratio = Annotated[float, Field(ge=0, le=1)]
-
-
-def _as_list(value: Any) -> Any:
-    """Take a single name for a list of one; in the environment a list is JSON."""
-    if not isinstance(value, str):
-        return value
-    return json.loads(value) if value.startswith("[") else [value]
-
-
-Properties = Annotated[dict[str, Property], BeforeValidator(flatten)]
-Names = Annotated[tuple[str, ...], BeforeValidator(_as_list)]
-Roles = Annotated[
-    tuple[Literal["reviewer", "adjudicator", "owner"], ...], BeforeValidator(_as_list)
-]
-Paths = Annotated[tuple[str, ...], Field(min_length=1), BeforeValidator(_as_list)]
-
-
-class Section(BaseModel):
-    """A frozen section of the settings in which unknown keys are errors."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+Roles = Annotated[tuple[Literal["reviewer", "adjudicator", "owner"], ...], BeforeValidator(as_list)]
+Paths = Annotated[tuple[str, ...], Field(min_length=1), BeforeValidator(as_list)]
 
 
 class ProjectSettings(Section):
@@ -293,12 +263,8 @@ class LogSettings(Section):
     level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level.")
 
 
-class Settings(BaseSettings):
+class Settings(Section):
     """All settings, by section."""
-
-    model_config = SettingsConfigDict(
-        env_prefix="CLERK_DESK_", env_nested_delimiter="__", extra="forbid", frozen=True
-    )
 
     project: ProjectSettings = ProjectSettings()
     database: DatabaseSettings = DatabaseSettings()
@@ -313,105 +279,9 @@ class Settings(BaseSettings):
     webhook: WebhookSettings = WebhookSettings()
     log: LogSettings = LogSettings()
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Take what ``settings_load`` has merged, and nothing behind its back."""
-        return (init_settings,)
 
+LoadedSettings = Loaded[Settings]
 
-# --- settings_load: Reading the settings: each source on its own, so that each value's origin is
-# known.
-
-
-ENV_PREFIX = "CLERK_DESK_"
-CONFIG_ENV = "CLERK_DESK_CONFIG"
-_TREE = SettingsTree(Settings, SettingsError)
-
-
-@dataclass(frozen=True, slots=True)
-class LoadedSettings:
-    """The effective settings, and for each key that was set, where."""
-
-    settings: Settings
-    origins: Mapping[str, str]
-
-
-def load_settings(config: Path | None = None, flags: Sequence[str] = ()) -> LoadedSettings:
-    """Read and merge all sources. Raises SettingsError: which key, from where, what is wrong.
-
-    ``config`` defaults to the file that CLERK_DESK_CONFIG names; ``flags`` are
-    ``path.to.key=value``.
-    """
-    named = config or (Path(os.environ[CONFIG_ENV]) if os.environ.get(CONFIG_ENV) else None)
-    try:
-        return _load(named, flags)
-    except RecursionError:
-        raise SettingsError(f"settings: {TOO_DEEP}") from None
-
-
-def _load(named: Path | None, flags: Sequence[str]) -> LoadedSettings:
-    sources: list[tuple[str, dict[str, Any]]] = []
-    if named is not None:
-        sources.append((f"file {named}", read_toml(named, SettingsError)))
-    sources += [("environment", _read_environment()), ("flag", _read_flags(flags))]
-    merged, origins = _TREE.merge(sources)
-    try:
-        return LoadedSettings(Settings(**merged), origins)
-    except ValidationError as error:
-        problems = error.errors(include_url=False, include_input=False)
-        raise SettingsError(_TREE.explain(problems, origins)) from None
-
-
-def effective(loaded: LoadedSettings) -> Iterator[tuple[str, str, str]]:
-    """Yield each setting as (path, value as JSON, origin), with secrets redacted."""
-    sections = {
-        name: {key: getattr(section, key) for key in type(section).model_fields}
-        for name in Settings.model_fields
-        if (section := getattr(loaded.settings, name)) is not None
-    }
-    for path, value in _TREE.leaves(sections):
-        name = ".".join(path)
-        safe = redact(name, value)
-        shown = safe if safe == REDACTED else json.dumps(safe, default=str)
-        yield name, shown, loaded.origins.get(name, "default")
-
-
-def _read_environment() -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    for name, text in os.environ.items():
-        if not name.startswith(ENV_PREFIX) or name == CONFIG_ENV:
-            continue
-        path = name[len(ENV_PREFIX) :].lower().split("__")
-        kind = _TREE.kind_at(path)
-        if kind is None:
-            raise SettingsError(f"environment variable {name}: {_TREE.unknown('.'.join(path))}")
-        if kind == PROPERTIES:  # properties are JSON here
-            try:
-                _TREE.put(values, path, json.loads(text))
-            except ValueError as error:
-                raise SettingsError(f"environment variable {name}: is not JSON: {error}") from None
-        else:
-            _TREE.put(values, path, text)
-    return values
-
-
-def _read_flags(flags: Sequence[str]) -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    for flag in flags:
-        name, text = split_assignment(flag, "--set", form="path.to.key=value", error=SettingsError)
-        path = name.split(".")
-        if len(path) > 3:  # a property's own dots: kafka.consumer.fetch.min.bytes
-            path = [*path[:2], ".".join(path[2:])]
-        kind = _TREE.kind_at(path)
-        kinds = set(typing.get_args(kind)) if isinstance(kind, types.UnionType) else {kind}
-        # Where the setting takes text, a password of ``1e5`` is no number.
-        plain = kinds & {str, SecretStr, Path} and Property != kind
-        _TREE.put(values, path, text if plain else toml_value(text))
-    return values
+_LOADER = SettingsLoader(Settings, SettingsError, prefix="CLERK_DESK_")
+load_settings = _LOADER.load
+effective = _LOADER.effective

@@ -178,8 +178,8 @@ def _read_sample(
 def _read_answers(
     path: Path, evaluation: EvaluationRecord, ids: Sequence[str]
 ) -> tuple[dict[str, str | None], int]:
-    """Return the same of a file of decisions (``worker.contract.exchange``): of its outcomes for the
-    purpose ``audit``."""
+    """Return the same of a file of decisions (``worker.contract.exchange``): of its outcomes for
+    the purpose ``audit``."""
     found = [
         answer
         for answer in read_answers(path)

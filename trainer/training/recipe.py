@@ -22,8 +22,8 @@ from trainer.tracking.session import TrackerName
 from worker.common.settings import read_toml, split_assignment
 
 RecipeKind = Literal["lora-code", "encoder", "embedding-linear"]
-"""What is trained (``worker.contract.manifest``): LoRA layers on an instruct model that answers with a
-label's code; a small encoder with a linear head; logistic regression over frozen sentence
+"""What is trained (``worker.contract.manifest``): LoRA layers on an instruct model that answers with
+a label's code; a small encoder with a linear head; logistic regression over frozen sentence
 embeddings."""
 
 

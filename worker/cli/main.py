@@ -88,8 +88,8 @@ def _fail(message: str, code: int) -> NoReturn:
 
 
 def _log_failure(problem: str, code: int, unexpected: BaseException | None = None) -> bool:
-    """See ``worker.common.logs.log_failure``, which is not imported where nothing was logged: `health`
-    runs every few seconds."""
+    """See ``worker.common.logs.log_failure``, which is not imported where nothing was logged:
+    `health` runs every few seconds."""
     if "worker.common.logs" not in sys.modules:
         return False
     from worker.common.logs import log_failure
