@@ -33,9 +33,8 @@ from worker.policies import (
 from worker.serving import arm_sources, require_adapter
 from worker.settings import ModelSettings, Settings
 from worker.settings_kafka import KafkaSettings
-from worker.stream.kafka_check import check_clients
-from worker.stream.kafka_config import check_bounds
-from worker.stream.kafka_promises import check_promises
+from worker.stream.kafka_config import check_bounds, check_promises
+from worker.stream.kafka_reach import check_clients
 
 Problem = SettingsError | AdapterRefused
 

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from worker.errors import SettingsError
-from worker.stream.record_range import RecordRange
+from worker.stream.topics import RecordRange
 
 InputTopic = Annotated[
     str | None, typer.Option("--topic", help="Topic to read; default: the input topic.")

@@ -3,22 +3,122 @@
 from __future__ import annotations
 
 import queue
+import threading
 from collections import deque
 from collections.abc import Callable, Collection
 from concurrent.futures import CancelledError, Future
 from functools import partial
 from typing import NamedTuple
 
-from worker.core.adapter_router import AdapterRouter
+from worker.core.arms import AdapterRouter
 from worker.core.assignment import CompletedRecord, InFlightRecord, PartitionState
-from worker.core.busy_timer import BusyTimer
-from worker.core.engine_monitor import EngineMonitor
-from worker.core.serving_adapter import ServingAdapter
-from worker.engine.pacing import AdmissionPolicy
-from worker.engine.port import Answer, StageDecisions
+from worker.core.labeller import ServingAdapter
+from worker.engine.pacing import AdmissionPolicy, Lane
+from worker.engine.port import Answer, SelfPaced, StageDecisions
 from worker.errors import EngineDied, MessageRejected
 from worker.records.retry import RetryPolicy
 from worker.records.types import Outcome, Rejected, Timing
+
+# --- How many messages are in the engine, and for how long there were any.
+
+
+class BusyTimer:
+    """Counts messages in and out, from any thread.
+
+    ``busy_s`` is the wall time with at least one message inside: over the time that passed it is
+    the share in which the engine had work.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._count = 0
+        self._since = 0.0
+        self._total_s = 0.0
+
+    def __len__(self) -> int:
+        """Messages inside now."""
+        return self._count
+
+    @property
+    def busy_s(self) -> float:
+        """Seconds with at least one message inside, up to now."""
+        with self._lock:
+            return self._total_s + (self._clock() - self._since if self._count else 0.0)
+
+    def enter(self) -> None:
+        """One message more."""
+        with self._lock:
+            if not self._count:
+                self._since = self._clock()
+            self._count += 1
+
+    def leave(self) -> None:
+        """One message less."""
+        with self._lock:
+            self._count -= 1
+            if not self._count:
+                self._total_s += self._clock() - self._since
+
+
+# --- engine_monitor: One adapter's engine as the loop sees it: has it room, does it answer, is
+# anything overdue.
+
+
+class EngineMonitor:
+    """The records that one adapter's engine has, oldest first, and what its answers tell of it.
+
+    A ``SelfPaced`` engine (a cascade) has a lane for each of its stages: it is asked for room, and
+    gives up overdue records and reports silence by itself.
+    """
+
+    def __init__(self, adapter: ServingAdapter, policy: AdmissionPolicy, now: float) -> None:
+        self.adapter = adapter
+        self.lane: Lane[InFlightRecord] = Lane(self._ask, policy, now)
+        engine = adapter.engine
+        self._stages = engine if isinstance(engine, SelfPaced) else None
+        self._orphaned_at: float | None = None
+        """Since when the engine has had only requests that nobody waits for any more."""
+
+    @property
+    def window(self) -> int:
+        """How many records the engine may be given now; of a cascade, its first stage."""
+        return self._stages.window if self._stages else self.lane.window.limit
+
+    def has_room(self) -> bool:
+        """Tell whether another record may be given to the engine now."""
+        if self._stages is not None:
+            return self._stages.has_room()
+        return self.lane.window.has_room(self.adapter.in_engine)
+
+    def overdue(self, now: float) -> list[InFlightRecord]:
+        """Return the records that have passed their deadline and were overtaken."""
+        return [] if self._stages else self.lane.overdue(now)
+
+    def find_death(self, now: float) -> EngineDied | None:
+        """Say that the engine hangs or has died, if so; ask it something if that is not clear.
+
+        Requests of partitions that have gone count too: suspects wait until they are done.
+        """
+        if self._stages is not None:
+            return None  # check_health says so
+        held = max(len(self.lane), self.adapter.in_engine)
+        return self.lane.find_death(now, self._find_oldest(now), held)
+
+    def _ask(self) -> Future[Answer]:
+        return self.adapter.engine.submit(self.adapter.manifest.golden[0].ids)
+
+    def _find_oldest(self, now: float) -> float | None:
+        """Return since when the engine has had something, as far as that is known here."""
+        if (oldest := self.lane.oldest_at) is not None:
+            self._orphaned_at = None
+            return oldest
+        if not self.adapter.in_engine:
+            self._orphaned_at = None
+        elif self._orphaned_at is None:
+            self._orphaned_at = now
+        return self._orphaned_at
+
 
 MAX_ATTEMPTS = 2
 """How often the engine is asked before a message is rejected: an answer that is no label may be an

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from worker.core.adapter_router import AdapterRouter
-from worker.core.assignment import CompletedRecord, InFlightRecord, PartitionState, WaitingRecord
+from worker.core.arms import AdapterRouter, ShadowTraffic
+from worker.core.assignment import (
+    PROVEN_DEATHS,
+    CompletedRecord,
+    InFlightRecord,
+    PartitionState,
+    WaitingRecord,
+)
 from worker.core.engine_requests import MAX_ATTEMPTS, EngineRequests
-from worker.core.shadow import ShadowTraffic
-from worker.core.suspects import PROVEN_DEATHS
 from worker.engine.pacing import AdmissionPolicy
 from worker.errors import StreamFailed
 from worker.records.retry import RetryPolicy

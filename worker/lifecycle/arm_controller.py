@@ -9,9 +9,8 @@ from functools import partial
 
 import structlog
 
-from worker.core.adapter_router import AdapterRouter
-from worker.core.arms import Arm, ArmRole, Role, TrafficSplit
-from worker.core.serving_adapter import ServingAdapter
+from worker.core.arms import AdapterRouter, Arm, ArmRole, Role, TrafficSplit
+from worker.core.labeller import ServingAdapter
 from worker.engine.port import Declined
 from worker.errors import EngineDied
 from worker.lifecycle.arm_source import ArmTarget

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 
 from worker.contract.tracebacks import describe_private
-from worker.core.serving_adapter import ServingAdapter
+from worker.core.labeller import ServingAdapter
 from worker.lifecycle.refusal import Refusal
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from worker.contract import Encoders, Manifest
 from worker.contract.tracebacks import describe_private
-from worker.core.serving_adapter import ServingAdapter
+from worker.core.labeller import ServingAdapter
 from worker.engine.memory import TooLarge
 from worker.engine.model_files import ModelFiles
 from worker.engine.port import AdapterLoader, Engine

@@ -13,7 +13,7 @@ import structlog
 
 from worker.contract import AdapterRefused
 from worker.contract.tracebacks import describe_private
-from worker.core.adapter_router import AdapterRouter
+from worker.core.arms import AdapterRouter
 from worker.lifecycle.arm_controller import ArmController
 from worker.lifecycle.arm_source import ArmSource, ArmTarget
 from worker.lifecycle.events import AdapterEvents

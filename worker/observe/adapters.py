@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from worker.core.adapter_router import AdapterRouter
-from worker.core.arms import MAIN, TrafficSplit
+from worker.core.arms import MAIN, AdapterRouter, ShadowRequest, TrafficSplit
 from worker.core.assignment import CompletedRecord
-from worker.core.serving_adapter import ServingAdapter
-from worker.core.shadow import ShadowRequest
+from worker.core.labeller import ServingAdapter
 from worker.lifecycle.events import (
     AdapterEvent,
     AdapterEvents,

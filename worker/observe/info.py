@@ -9,9 +9,8 @@ from typing import Any
 
 from worker import __version__
 from worker.contract.timestamps import rfc3339
-from worker.core.adapter_router import AdapterRouter
-from worker.core.arms import Arm
-from worker.core.serving_adapter import ServingAdapter
+from worker.core.arms import AdapterRouter, Arm
+from worker.core.labeller import ServingAdapter
 from worker.engine.open import OpenedEngine
 from worker.lifecycle.events import AdapterEvents, Refused, Stopped
 from worker.settings import Settings

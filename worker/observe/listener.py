@@ -14,7 +14,7 @@ from worker.core.events import (
     Rebalanced,
     TransactionEnded,
 )
-from worker.core.state import LoopState
+from worker.core.loop import LoopState
 from worker.observe import metrics as named
 from worker.observe.adapters import AdapterMetrics
 from worker.observe.registry import MetricSample, Registry

@@ -15,9 +15,8 @@ import typing
 from worker.contract.cascade import MOST_STAGES
 from worker.contract.errors import RejectReason
 from worker.contract.records.retry import RETRY_REASONS
-from worker.core.arms import Role
+from worker.core.arms import Role, ShadowDrop
 from worker.core.events import PressureKind, RebalanceKind, TransactionResult
-from worker.core.shadow import ShadowDrop
 from worker.lifecycle.events import StopReason
 from worker.lifecycle.refusal import RefusalReason
 from worker.observe import buckets

@@ -13,11 +13,11 @@ import structlog
 
 from worker import __version__
 from worker.contract.records import Headers
-from worker.core.adapter_router import AdapterRouter
+from worker.core.arms import AdapterRouter
 from worker.core.assignment import CompletedRecord
 from worker.core.events import Listener
 from worker.core.loop import Loop
-from worker.core.loop_policy import PUBLISH_MAX_RECORDS
+from worker.core.publisher import PUBLISH_MAX_RECORDS
 from worker.engine.open import OpenedEngine
 from worker.lifecycle.events import AdapterEvents
 from worker.observe import metrics as named

@@ -10,8 +10,7 @@ from datetime import UTC, datetime
 
 from worker.contract.errors import RejectReason
 from worker.contract.records import Replay, without_worker_headers
-from worker.core.labeller import Prepared
-from worker.core.serving_adapter import ServingAdapter
+from worker.core.labeller import Prepared, ServingAdapter
 from worker.engine.port import Answer
 from worker.errors import MessageRejected, StreamFailed
 from worker.offline.answers import wait_for_answers, why_cancelled

@@ -14,8 +14,7 @@ from worker.offline.results import is_of_another_cluster, read_result, whole_log
 from worker.offline.scan_progress import ScanProgress
 from worker.records.types import Record, TopicPartition
 from worker.stream.kafka_scan import LogSpan, TopicScanner
-from worker.stream.record_range import RecordRange
-from worker.stream.topics import Topics
+from worker.stream.topics import RecordRange, Topics
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,8 @@ from itertools import islice
 from worker.contract import read_manifest
 from worker.contract.records import Replay
 from worker.core.engine_requests import MAX_ATTEMPTS
-from worker.core.loop_policy import PUBLISH_MAX_RECORDS
-from worker.core.serving_adapter import ServingAdapter
+from worker.core.labeller import ServingAdapter
+from worker.core.publisher import PUBLISH_MAX_RECORDS
 from worker.engine.open import OpenedEngine
 from worker.errors import OutputRefused, SettingsError
 from worker.offline.compare.adapters import CURRENT, resolve_adapter
@@ -35,8 +35,7 @@ from worker.stream.kafka_config import KafkaConfig
 from worker.stream.kafka_publish import KafkaPublisher
 from worker.stream.kafka_scan import TopicScanner
 from worker.stream.kafka_topics import prepare_topics
-from worker.stream.record_range import RecordRange
-from worker.stream.topics import Topics
+from worker.stream.topics import RecordRange, Topics
 
 Opener = Callable[[Settings], OpenedEngine]
 Place = tuple[TopicPartition, int]

@@ -33,7 +33,7 @@ from worker.records.types import NextOffset, Record, TopicPartition
 from worker.settings import LoopSettings, RecordSettings, Settings
 from worker.settings_kafka import KafkaSettings
 from worker.stream.kafka_scan import TopicScanner
-from worker.stream.record_range import RecordRange
+from worker.stream.topics import RecordRange
 
 pytestmark = pytest.mark.slow
 
