@@ -15,8 +15,8 @@ from itertools import islice
 
 from worker.contract import read_manifest
 from worker.contract.records import Replay
-from worker.core.engine_requests import MAX_ATTEMPTS
 from worker.core.labeller import ServingAdapter
+from worker.core.pipeline import MAX_ATTEMPTS
 from worker.core.publisher import PUBLISH_MAX_RECORDS
 from worker.engine.open import OpenedEngine
 from worker.errors import OutputRefused, SettingsError
