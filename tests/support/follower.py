@@ -16,9 +16,8 @@ from tests.support.swapping import stamps, write_adapter
 from tests.support.toy_adapter import ENCODERS, toy_serving_adapter
 from worker.contract import ENCODER_KINDS, BaseModel, Encoders, Manifest
 from worker.contract.store import CanaryPointer, Pointer, write_canary, write_pointer
-from worker.core.adapter_router import AdapterRouter
-from worker.core.arms import CANARY, SHADOW, ArmRole, TrafficSplit
-from worker.core.serving_adapter import ServingAdapter
+from worker.core.arms import CANARY, SHADOW, AdapterRouter, ArmRole, TrafficSplit
+from worker.core.labeller import ServingAdapter
 from worker.engine.model_files import Bases, LoadedBase, ModelFiles
 from worker.engine.open import load_cascade
 from worker.engine.pacing import UNBOUNDED

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from worker.core.backpressure import Bounds
-from worker.core.loop_policy import LoopPolicy
+from worker.core.assignment import Bounds
+from worker.core.publisher import LoopPolicy
 from worker.lifecycle.canary_judge import JudgePolicy
 from worker.policies import loop_policy
 from worker.settings import KafkaSettings, LoopSettings

@@ -43,7 +43,7 @@ from worker.settings import (
     ModelSettings,
     Settings,
 )
-from worker.stream.record_range import RecordRange
+from worker.stream.topics import RecordRange
 
 pytestmark = pytest.mark.slow
 

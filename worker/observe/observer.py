@@ -16,13 +16,12 @@ import structlog
 from worker import __version__
 from worker.contract.records import Headers
 from worker.contract.timestamps import rfc3339
-from worker.core.adapter_router import AdapterRouter
-from worker.core.arms import Arm
+from worker.core.arms import AdapterRouter, Arm
 from worker.core.assignment import CompletedRecord
 from worker.core.events import Listener
+from worker.core.labeller import ServingAdapter
 from worker.core.loop import Loop
-from worker.core.loop_policy import PUBLISH_MAX_RECORDS
-from worker.core.serving_adapter import ServingAdapter
+from worker.core.publisher import PUBLISH_MAX_RECORDS
 from worker.engine.open import OpenedEngine
 from worker.lifecycle.events import AdapterEvents, Refused, Stopped
 from worker.observe import metrics as named

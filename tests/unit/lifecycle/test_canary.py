@@ -23,8 +23,8 @@ from tests.support.swapping import ONE, THREE, TWO, answer_with, labels_of, stam
 from tests.support.toy_adapter import toy_manifest
 from worker.contract import Manifest
 from worker.contract.store import CanaryPointer, remove_canary, write_canary
+from worker.core.arms import place_of
 from worker.core.events import Published
-from worker.core.share import place_of
 from worker.errors import MessageRejected
 from worker.lifecycle.canary_judge import BLOCK, ArmComparison, CanaryJudge, Evidence, marked_lowest
 

@@ -23,7 +23,7 @@ from worker.core.events import (
     Rebalanced,
     TransactionEnded,
 )
-from worker.core.state import LoopState
+from worker.core.loop import LoopState
 from worker.errors import PublishAborted
 from worker.lifecycle.events import Serving
 from worker.observe.listener import AdapterMetrics, MetricsListener, loop_samples

@@ -10,7 +10,7 @@ from worker.contract.records.headers import RETRY_REASONS
 from worker.core.arms import TrafficSplit
 from worker.core.dead_letter_limit import DeadLetterLimit, LimitPolicy
 from worker.core.events import Published
-from worker.core.state import LoopState
+from worker.core.loop import LoopState
 from worker.errors import FeedBroken
 from worker.lifecycle.events import Serving
 from worker.observe.listener import AdapterMetrics, MetricsListener, loop_samples

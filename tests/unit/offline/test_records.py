@@ -15,7 +15,7 @@ from worker.errors import SettingsError, StreamFailed
 from worker.offline.records import Offsets, ScanProgress, read_range, wanted_offsets
 from worker.records.types import Record, TopicPartition
 from worker.stream.kafka_scan import LogSpan, TopicScanner
-from worker.stream.record_range import RecordRange
+from worker.stream.topics import RecordRange
 
 ONE, TWO = TopicPartition("in", 0), TopicPartition("in", 1)
 LOGS = {ONE: LogSpan(100, 200), TWO: LogSpan(0, 50)}

@@ -61,8 +61,7 @@ from worker.records.types import (
 )
 from worker.settings import KafkaSettings, LoopSettings, RecordSettings, Settings
 from worker.stream.kafka_scan import TopicScanner
-from worker.stream.record_range import RecordRange
-from worker.stream.topics import Topics
+from worker.stream.topics import RecordRange, Topics
 
 pytestmark = pytest.mark.slow
 

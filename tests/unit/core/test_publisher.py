@@ -1,13 +1,24 @@
-"""Publishing that fails: tried again with the same results, or given up in the open."""
+"""From finished records to a batch."""
+
+from __future__ import annotations
 
 import itertools
 
 import pytest
 
+from tests.support.fakes import NOW
 from tests.support.policies import make_loop_policy
-from tests.support.records import Published, read_output
+from tests.support.records import Published, read_output, toy_completed, toy_record
 from tests.support.rig import Rig, started
-from worker.core.publish_failures import MAX_BACKOFF_S, backoff_s
+from worker.core.assignment import PartitionState
+from worker.core.publisher import (
+    MAX_BACKOFF_S,
+    TopicRouter,
+    backoff_s,
+    build_batch,
+    replace_refused,
+    take_ready,
+)
 from worker.errors import (
     OutcomeUnknown,
     OutputRefused,
@@ -15,8 +26,73 @@ from worker.errors import (
     RecordTooLarge,
     StreamFailed,
 )
-from worker.records.types import Batch
+from worker.records.types import Batch, NextOffset, Rejected, TopicPartition
 from worker.stream.fake import FakeStream
+
+TOO_LARGE = Rejected("output_too_large", "encode", "")
+ROUTER = TopicRouter("out", None)
+
+
+def state(partition: int, finished: int, unfinished: int = 0, first: int = 0) -> PartitionState:
+    source = TopicPartition("in", partition)
+    made = PartitionState(source)
+    rejected = Rejected("tombstone", "decode", "")
+    for offset in range(first, first + finished + unfinished):
+        made.watermark.add(offset)
+        if offset < first + finished:
+            record = toy_record(source=source, offset=offset)
+            made.watermark.finish(offset, toy_completed(record, rejected))
+    return made
+
+
+def counts(partitions: list[PartitionState], limit: int) -> dict[int, int]:
+    batches = take_ready(partitions, limit)
+    return {batch.partition.source.partition: len(batch.completed) for batch in batches}
+
+
+def test_each_partition_gets_its_share_of_a_batch() -> None:
+    """A busy partition does not keep a quiet one waiting, and no room is left unused."""
+    assert counts([state(0, 100), state(1, 2), state(2, 100)], 10) == {0: 4, 1: 2, 2: 4}
+    assert counts([state(0, 100), state(1, 100), state(2, 2)], 10) == {0: 4, 1: 4, 2: 2}
+    assert counts([state(0, 100), state(1, 0)], 10) == {0: 10}
+    assert sum(counts([state(n, 5) for n in range(7)], 3).values()) == 3
+
+
+def test_a_batch_carries_the_offset_after_each_partitions_last_record() -> None:
+    """The committed offset accounts for just what the batch holds, gaps and all."""
+    batch = build_batch(take_ready([state(0, 3, 2, first=7), state(1, 1)], 10), ROUTER, NOW)
+    assert len(batch.outputs) == 4
+    assert sorted(batch.next_offsets, key=lambda following: following.source.partition) == [
+        NextOffset(TopicPartition("in", 0), 10),
+        NextOffset(TopicPartition("in", 1), 1),
+    ]
+
+
+def test_indexes_of_records_too_large_find_their_partition() -> None:
+    """The broker's complaint is about a place in the batch; the right record is made smaller."""
+    partitions = [state(0, 2), state(1, 2)]
+    batches = take_ready(partitions, 10)
+    replace_refused(batches, [3], TOO_LARGE)
+    smaller = {
+        (partition.source.partition, offset)
+        for partition in partitions
+        for offset, completed in partition.watermark.peek(9)
+        if completed.without_payload
+    }
+    last = batches[-1].partition.source.partition
+    assert smaller == {(last, 1)}
+
+
+def test_a_dead_letter_too_large_even_without_its_payload_stops_the_worker() -> None:
+    """There is nowhere left to put the record: going on would lose it."""
+    partition = state(0, 1)
+    replace_refused(take_ready([partition], 1), [0], TOO_LARGE)
+    with pytest.raises(StreamFailed, match=r"dead letter of in-0-0 .* dead-letter topic"):
+        replace_refused(take_ready([partition], 1), [0], TOO_LARGE)
+
+
+# --- test_loop_publish: Publishing that fails: tried again with the same results, or given up in
+# the open.
 
 
 def test_a_failed_publish_is_tried_again_with_the_same_results() -> None:
@@ -244,3 +320,59 @@ def test_a_dead_letter_topic_that_refuses_too_stops_the_worker() -> None:
     with pytest.raises(StreamFailed, match=r"in-0-1 .*no key.* do not compact it"):
         rig.iterate(12)
     assert rig.ids == ["in-0-0"]
+
+
+# --- test_outage: A Kafka that cannot be reached while results wait.
+
+
+AWAY = PublishAborted("nobody answers", unreachable=True)
+REFUSED = PublishAborted("no")
+
+
+def test_an_unreachable_kafka_is_waited_for_and_told_once() -> None:
+    """However many attempts that takes: a new worker would not reach it either."""
+    rig = started("m0")
+    rig.stream.failures.extend([AWAY] * 100)
+    rig.answer("m0")
+    rig.iterate(100)
+    assert rig.ids == ["in-0-0"]
+    assert [event[:2] for event in rig.events.kinds("outage")] == [
+        ("outage", "began"),
+        ("outage", "ended"),
+    ]
+    assert rig.events.kinds("publish_failed") == []
+    assert max(rig.waits) <= 5.0
+
+
+def test_the_state_says_since_when() -> None:
+    """From the first failure to the first success."""
+    rig = started("m0")
+    rig.stream.failures.extend([AWAY, AWAY])
+    rig.engine.answer("m0")
+    rig.iterate()
+    since = rig.loop.state.outage_since
+    assert since is not None
+    rig.iterate()
+    assert rig.loop.state.outage_since == since
+    rig.iterate()
+    assert rig.loop.state.outage_since is None
+
+
+def test_refusals_are_still_counted() -> None:
+    """A Kafka that answers and refuses will refuse again."""
+    rig = started("m0", policy=make_loop_policy(publish_attempts=3))
+    rig.stream.failures.extend([REFUSED, AWAY, REFUSED, AWAY, REFUSED])
+    rig.engine.answer("m0")
+    with pytest.raises(StreamFailed, match="3 attempts"):
+        rig.iterate(5)
+
+
+def test_an_unanswered_commit_is_waited_for_too() -> None:
+    """What became of it is found out when Kafka is back, and nothing is published twice."""
+    rig = started("m0")
+    rig.stream.commits_before_failure = True
+    rig.stream.failures.append(OutcomeUnknown("no answer", unreachable=True))
+    rig.engine.answer("m0")
+    rig.iterate(3)
+    assert rig.ids == ["in-0-0"]
+    assert rig.loop.state.outage_since is None
