@@ -11,8 +11,8 @@ from trainer.dataset.folder import list_openings, open_dataset, open_holdout
 from trainer.errors import BadInput
 from trainer.evaluation.verify import verify_evaluation
 from trainer.report.dataset.facts import read_check_of
-from trainer.report.judged import GateChoice, judge_run
-from trainer.report.records import Head, Input, Report, Run, read_run, write_page
+from trainer.report.judged import GateChoice, Input, Run, judge_run, read_run
+from trainer.report.records import Head, Report, write_page
 from trainer.report.sections import (
     confidence,
     duel,

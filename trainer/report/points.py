@@ -27,3 +27,7 @@ def tell_openings(openings: int) -> str:
     if not openings:
         return "The hold-out has never been opened"
     return f"The hold-out has been opened {numbers.times(openings)}"
+
+
+TONES = {"ok": GOOD, "warn": WARN, "fail": BAD, "skipped": UNKNOWN}
+"""The tone of each verdict of the check."""

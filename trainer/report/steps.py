@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trainer.report.points import BAD, GOOD, WARN
 from trainer.report.records import Drawn, Section
-
-GOOD, WARN, BAD = "good", "warn", "bad"
 
 _PLACEHOLDERS = frozenset({"BASE", "FILE", "NEW", "STORE", "RECIPE"})
 

@@ -14,20 +14,9 @@ from trainer.report.dataset.power import power_section
 from trainer.report.dataset.rows import duplicates_section, rows_section
 from trainer.report.dataset.splits import splits_section
 from trainer.report.dataset.steps import steps_section
-from trainer.report.points import BAD, GOOD, UNKNOWN, WARN, Point
-from trainer.report.records import (
-    Block,
-    Drawn,
-    Head,
-    Input,
-    Report,
-    Section,
-    Titled,
-    lacking,
-    write_page,
-)
-
-_TONES = {"ok": GOOD, "warn": WARN, "fail": BAD}
+from trainer.report.judged import Input, lacking
+from trainer.report.points import TONES, UNKNOWN, Point
+from trainer.report.records import Block, Drawn, Head, Report, Section, Titled, write_page
 
 _SECTIONS = (
     overview_section,
@@ -78,7 +67,7 @@ def _check_section(facts: DatasetFacts) -> Section:
     if facts.check is None:
         return lacking("check", title, Input.CHECK, "the dataset folder")
     points = [
-        Point(_TONES.get(found.verdict, UNKNOWN), found.name, found.found, found.advice)
+        Point(TONES.get(found.verdict, UNKNOWN), found.name, found.found, found.advice)
         for found in facts.check.findings
     ]
     figures = [

@@ -11,7 +11,8 @@ from trainer.check.finding import SUBLABELS, SUSPECTS
 from trainer.facts import Table
 from trainer.report.bars import bar
 from trainer.report.dataset.facts import DatasetFacts, suspects
-from trainer.report.records import Block, Drawn, Input, Section, Titled, lacking, small
+from trainer.report.judged import Input, lacking
+from trainer.report.records import Block, Drawn, Section, Titled, small
 from trainer.report.texts import readable, show_text
 
 MOST_MOVES = 12

@@ -11,12 +11,10 @@ from trainer.check.finding import LENGTHS
 from trainer.facts import Table
 from trainer.report.bars import length_chart
 from trainer.report.dataset.facts import DatasetFacts
-from trainer.report.points import BAD, GOOD, UNKNOWN, WARN, Point
+from trainer.report.points import GOOD, TONES, UNKNOWN, WARN, Point
 from trainer.report.records import Block, Section, Titled
 from trainer.report.svg import Chart
 from trainer.statistics.lengths import LengthBin, length_bins
-
-_TONES = {"ok": GOOD, "warn": WARN, "fail": BAD}
 
 
 def lengths_section(facts: DatasetFacts) -> Section:
@@ -79,7 +77,7 @@ def tell_lengths(facts: DatasetFacts) -> Point:
     if not figures["shortened"]:
         return Point(GOOD, f"Every message fits into {budget} tokens", detail)
     share = numbers.percent(figures["share_shortened"])
-    return Point(_TONES.get(found.verdict, WARN), f"{share} are cut to {budget} tokens", detail)
+    return Point(TONES.get(found.verdict, WARN), f"{share} are cut to {budget} tokens", detail)
 
 
 def _tokens_chart(bins: Sequence[LengthBin], budget: int) -> Chart:

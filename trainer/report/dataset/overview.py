@@ -12,10 +12,17 @@ from trainer.report.bars import STYLE_OF_SPLIT, bar
 from trainer.report.dataset.facts import DatasetFacts
 from trainer.report.dataset.lengths import tell_lengths
 from trainer.report.dataset.power import tell_holdout
-from trainer.report.points import BAD, GOOD, MANY_OPENINGS, UNKNOWN, WARN, Point, tell_openings
+from trainer.report.points import (
+    BAD,
+    GOOD,
+    MANY_OPENINGS,
+    TONES,
+    UNKNOWN,
+    WARN,
+    Point,
+    tell_openings,
+)
 from trainer.report.records import Drawn, Section
-
-_TONES = {"ok": GOOD, "warn": WARN, "fail": BAD, "skipped": UNKNOWN}
 
 
 def overview_section(facts: DatasetFacts) -> Section:
@@ -109,7 +116,7 @@ def _wrong(facts: DatasetFacts) -> Iterator[Point]:
     expected = found.figures.get("expected_wrong")
     detail = f"{found.found}, and wait in the review queue."
     if expected is None:
-        yield Point(_TONES[found.verdict], "Some labels are doubted", detail)
+        yield Point(TONES[found.verdict], "Some labels are doubted", detail)
         return
     slips, most = numbers.percent(expected["slips"]), numbers.percent(expected["at_most"])
     waiting = numbers.counted(found.figures["suspects"], "label")
@@ -118,7 +125,7 @@ def _wrong(facts: DatasetFacts) -> Iterator[Point]:
         "review queue."
     )
     claim = f"{slips} of the labels are probably slips; at most {most} are wrong"
-    yield Point(_TONES[found.verdict], claim, detail)
+    yield Point(TONES[found.verdict], claim, detail)
 
 
 def _apart(facts: DatasetFacts) -> Iterator[Point]:
@@ -128,7 +135,7 @@ def _apart(facts: DatasetFacts) -> Iterator[Point]:
     if found.verdict == "ok":
         yield Point(GOOD, "No message is, or is nearly, in two parts", f"{found.found}.")
     else:
-        yield Point(_TONES[found.verdict], "Some messages are in two parts", f"{found.found}.")
+        yield Point(TONES[found.verdict], "Some messages are in two parts", f"{found.found}.")
 
 
 def _opened(facts: DatasetFacts) -> Point:

@@ -12,7 +12,8 @@ from trainer.facts import Table
 from trainer.numbers import flatten
 from trainer.report.bars import bar
 from trainer.report.dataset.facts import DatasetFacts, conflicts
-from trainer.report.records import Block, Drawn, Input, Section, Titled
+from trainer.report.judged import Input
+from trainer.report.records import Block, Drawn, Section, Titled
 from trainer.report.texts import Shown, show_text
 from trainer.similarity import SIMILARITY
 

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from trainer import facts, numbers
 from trainer.artifacts.evaluation import EvaluationRecord
 from trainer.report.bars import confidence_chart
+from trainer.report.judged import Input, Run, lacking
 from trainer.report.lines import Line, line_chart
-from trainer.report.records import Input, Run, Section, lacking, small
+from trainer.report.records import Section, small
 from trainer.report.svg import Chart
 from trainer.statistics.figures import CoveragePoint
 from trainer.statistics.metrics import share_interval

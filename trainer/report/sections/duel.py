@@ -13,8 +13,9 @@ from trainer.artifacts.duel import CostRecord, DuelRecord
 from trainer.cost import describe_margin
 from trainer.facts import Table
 from trainer.report.bars import span
+from trainer.report.judged import Input, Run, lacking
 from trainer.report.lines import Line, Mark, line_chart
-from trainer.report.records import Input, Run, Section, Titled, lacking, small
+from trainer.report.records import Section, Titled, small
 from trainer.report.svg import Chart
 from trainer.statistics.metrics import ALPHA
 

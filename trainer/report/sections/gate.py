@@ -10,8 +10,8 @@ from markupsafe import Markup
 from trainer import facts, numbers
 from trainer.artifacts.evaluation import EvaluationRecord
 from trainer.report.bars import span
-from trainer.report.judged import ADAPTER_FOLDER, Judged
-from trainer.report.records import Block, Drawn, Input, Run, Section, Titled, lacking, small
+from trainer.report.judged import ADAPTER_FOLDER, Input, Judged, Run, lacking
+from trainer.report.records import Block, Drawn, Section, Titled, small
 from trainer.store.verdict import Criterion
 
 _AT_ONCE = 4

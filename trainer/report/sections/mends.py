@@ -9,8 +9,7 @@ from pathlib import Path
 from trainer import numbers
 from trainer.artifacts.evaluation import EvaluationRecord
 from trainer.artifacts.training import TRAINING
-from trainer.report.judged import Judged
-from trainer.report.records import Run
+from trainer.report.judged import Judged, Run
 from trainer.report.steps import (
     BAD,
     NextStep,

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 from trainer import facts, numbers
 from trainer.report.bars import bar, confusion_chart, span
-from trainer.report.records import Block, Drawn, Input, Run, Section, lacking, small
+from trainer.report.judged import Input, Run, lacking
+from trainer.report.records import Block, Drawn, Section, small
 from trainer.report.texts import readable, show_text
 from trainer.statistics.metrics import ALPHA, binomial_test
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from trainer import facts, numbers
 from trainer.artifacts.duel import DuelRecord
+from trainer.report.judged import Run
 from trainer.report.points import MANY_OPENINGS
-from trainer.report.records import Run, Section
+from trainer.report.records import Section
 from trainer.report.sections.mends import base_of, mend_criteria, recipe_words
 from trainer.report.sections.mistakes import ONE_WAY, TWO_WAY, confused_pairs
 from trainer.report.sections.verdict import LARGEST_ECE, promise_is_broken, promised

@@ -8,7 +8,8 @@ from typing import Any
 from trainer import facts, numbers
 from trainer.facts import Table
 from trainer.numbers import flatten
-from trainer.report.records import Input, Run, Section, Titled, lacking
+from trainer.report.judged import Input, Run, lacking
+from trainer.report.records import Section, Titled
 from trainer.report.steps import command
 
 

@@ -7,8 +7,9 @@ from dataclasses import replace
 
 from trainer import facts, numbers
 from trainer.artifacts.training import Epoch, Step
+from trainer.report.judged import Input, Run, lacking
 from trainer.report.lines import STYLES, Line, Mark, averaged, line_chart, smoothed
-from trainer.report.records import Input, Run, Section, lacking, small
+from trainer.report.records import Section, small
 from trainer.report.svg import Chart
 
 

@@ -10,8 +10,9 @@ from trainer import numbers
 from trainer.artifacts.duel import DuelRecord
 from trainer.artifacts.evaluation import EvaluationRecord
 from trainer.dataset.copies import TRAFFIC
+from trainer.report.judged import Input, Run, lacking
 from trainer.report.points import BAD, GOOD, MANY_OPENINGS, UNKNOWN, WARN, Point, tell_openings
-from trainer.report.records import Drawn, Input, Run, Section, lacking, small
+from trainer.report.records import Drawn, Section, small
 from trainer.report.sections.duel import RivalComparison, compare_with_rival, ladder
 from trainer.statistics.metrics import wilson
 from trainer.statistics.traffic import weighted_accuracy

@@ -14,8 +14,8 @@ from tests.support.trainer_world import call
 from tests.unit.trainer.report.conftest import Made
 from tests.unit.trainer.report.page import Page, refuse_unknown_options
 from trainer.report.build import write_report
-from trainer.report.judged import GateChoice, judge_run
-from trainer.report.records import Report, read_run
+from trainer.report.judged import GateChoice, judge_run, read_run
+from trainer.report.records import Report
 from trainer.report.sections.mends import mend_criteria
 from trainer.report.steps import BAD
 from trainer.store.gate_rules import GateRules
