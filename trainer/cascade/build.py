@@ -16,7 +16,7 @@ from trainer.artifacts.training import AdapterName, DatasetName
 from trainer.cascade.stages import StageRun, check_together, read_stage
 from trainer.cascade.table import Rule, describe_alone, make_row, may_answer, verdict_of
 from trainer.cascade.write import ADAPTER, Bound, write_adapter, write_evaluation
-from trainer.evaluation.outputs import PRECISION
+from trainer.evaluation.predictions import PRECISION
 from trainer.statistics.calibration import ece, nll
 from trainer.statistics.cascade import messages_needed
 from trainer.statistics.metrics import interval_of

@@ -19,10 +19,9 @@ from trainer.artifacts.evaluation import (
     Prediction,
 )
 from trainer.errors import BadInput
-from trainer.evaluation.outputs import outputs_of
-from trainer.evaluation.predictions import logprobs_of
+from trainer.evaluation.predictions import logprobs_of, outputs_of
 from trainer.statistics.calibration import Bools, Floats
-from trainer.statistics.clusters import Groups, as_groups
+from trainer.statistics.metrics import Groups, as_groups
 from worker.contract import Decision, Manifest, load_adapter
 
 _ADAPTER = "adapter"

@@ -24,8 +24,7 @@ from trainer.cascade.stages import Answers, StageRun
 from trainer.cascade.table import Rule
 from trainer.dataset.folder import Example, open_dataset
 from trainer.dataset.split import first_of_each
-from trainer.evaluation.outputs import Outputs, promised_by
-from trainer.evaluation.predictions import predict
+from trainer.evaluation.predictions import Outputs, predict, promised_by
 from trainer.evaluation.summary import Predictions, Setup, summarize
 from worker.contract import Decision, Manifest, Probe, Thresholds, review_reasons, write_manifest
 from worker.contract.digest import sha256_json

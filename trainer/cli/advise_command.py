@@ -60,7 +60,7 @@ def advise(
     """
     console = make_console(as_json=as_json)
     with outcomes():
-        from trainer.advice.gathering import advise_dataset
+        from trainer.advice.run import advise_dataset
         from worker.contract.circle import write_advice
 
         found = advise_dataset(

@@ -16,7 +16,7 @@ from trainer.cli.shared import AsJson, Store, make_console, named, outcomes, pri
 from trainer.errors import BadInput
 
 if TYPE_CHECKING:
-    from trainer.store.plan import Plan
+    from trainer.store.publish import Plan
     from worker.contract.store import Pointer
 
 
@@ -168,8 +168,8 @@ def publish(
     """
     with outcomes():
         from trainer.cli.what import choose_what
-        from trainer.store.gate_rules import load_rules
-        from trainer.store.plan import plan_publication
+        from trainer.store.publish import plan_publication
+        from trainer.store.rules import load_rules
 
         if force and not (reason and reason.strip()):
             raise BadInput("--force needs --reason TEXT: it is recorded with the adapter")
@@ -206,8 +206,8 @@ def _carry_out(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    from trainer.store.probes import describe
     from trainer.store.publish import publish_adapter
+    from trainer.store.record import describe
 
     console = make_console(as_json=as_json)
     nothing_to_do = plan.is_current and (not force or canary is not None)

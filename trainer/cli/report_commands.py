@@ -12,7 +12,7 @@ from trainer.cli.shared import AsJson, make_console, outcomes, print_text, show
 from trainer.errors import BadInput
 
 if TYPE_CHECKING:
-    from trainer.report.records import Report
+    from trainer.report.page import Report
 
 
 ReportFolder = Annotated[
@@ -99,17 +99,17 @@ def report(
     """
     console = make_console(as_json=as_json)
     with outcomes():
-        from trainer.report.judged import GateChoice
-        from trainer.store.gate_rules import load_rules
+        from trainer.report.run import GateChoice
+        from trainer.store.rules import load_rules
 
         given = {"--dataset": dataset, "--store": store, "--gate": gate, "--set": sets}
         kind = _kind_of(folder, [name for name, value in given.items() if value])
         if kind == "dataset":
-            from trainer.report.dataset.build import write_dataset_report
+            from trainer.report.dataset_page import write_dataset_report
 
             done = write_dataset_report(folder, out or folder / REPORT, texts=texts)
         else:
-            from trainer.report.build import write_report
+            from trainer.report.run_page import write_report
 
             choice = GateChoice(store, load_rules(gate, sets or []))
             done = write_report(

@@ -10,8 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.check.duplicates import Fingerprint, fingerprint
-from trainer.check.out_of_fold import embedding_features, fit_predict, text_features, unit_rows
-from trainer.check.suspects import Suspect, nearest_trusted
+from trainer.check.suspects import (
+    Suspect,
+    embedding_features,
+    fit_predict,
+    nearest_trusted,
+    text_features,
+    unit_rows,
+)
 from trainer.dataset.clean import cleaner_of
 from trainer.dataset.folder import Dataset, Example
 from trainer.errors import BadInput

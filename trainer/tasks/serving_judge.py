@@ -8,7 +8,7 @@ import numpy as np
 
 from trainer.dataset.folder import Dataset
 from trainer.errors import BadInput
-from trainer.evaluation.outputs import outputs_of
+from trainer.evaluation.predictions import outputs_of
 from trainer.model.lora_model import encode_prompts
 from trainer.model.published import open_scorer, read_adapter
 from trainer.model.scoring import BATCH_SIZE

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from trainer.artifacts.training import Distillation
 from trainer.check.duplicates import number_clusters
-from trainer.check.out_of_fold import (
+from trainer.check.suspects import (
     LEAST_EXAMPLES,
     Sublabel,
     predict_out_of_fold,

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from tests.support.trainer_world import call
 from trainer.artifacts.training import TRAINING
-from trainer.check import out_of_fold
+from trainer.check import suspects as out_of_fold
 from trainer.dataset.folder import Example, open_dataset, write_dataset
 from trainer.errors import BadInput
 from trainer.model.device import ProcessGroup
