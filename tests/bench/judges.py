@@ -31,7 +31,7 @@ from trainer.statistics.metrics import (
     holm,
     mcnemar_exact,
 )
-from trainer.statistics.noninferiority import non_inferiority_p, power, required_messages
+from trainer.statistics.paired import non_inferiority_p, power, required_messages
 from trainer.statistics.thresholds import review_threshold
 
 ADAPTER, DISCORDANCE, MARGIN, GATE_MARGIN = 0.95, 0.05, 0.01, 0.02

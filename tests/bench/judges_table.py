@@ -26,17 +26,17 @@ from tests.bench.judges_worlds import (
     threshold_of,
     true_precision,
 )
-from trainer.statistics.clusters import design_effect
 from trainer.statistics.metrics import (
     ALPHA,
     count_discordant,
+    design_effect,
     interval_of,
     lowest_share,
     mcnemar_exact,
 )
-from trainer.statistics.noninferiority import non_inferiority_p
-from trainer.store.criteria import judge_kept_promise
-from trainer.store.gate_rules import GateRules
+from trainer.statistics.paired import non_inferiority_p
+from trainer.store.gate import judge_kept_promise
+from trainer.store.rules import GateRules
 
 _DUEL_MARGIN, _DISCORDANCE = 0.01, 0.05
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from tests.support.wrong_labels import DESKS, judge_answers, judge_desk
-from trainer.statistics.label_noise import WrongShare
+from trainer.statistics.label_errors import WrongShare
 
 DRAWN = ((0.0, 1.0), (0.02, 1.0), (0.05, 1.6), (0.15, 0.7))
 
