@@ -10,17 +10,14 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from trainer.dataset.folder import Dataset, Example, Row
+from trainer.dataset.names import NameRedaction, load_names
 from trainer.dataset.settings import OnBad, PrepareSettings
 from trainer.errors import BadInput
 from worker.contract.redact import REDACTION, redact_personal_data
 from worker.contract.text import normalize
-
-if TYPE_CHECKING:
-    from trainer.dataset.names import NameRedaction
-
 
 MAX_MESSAGE_BYTES = 1 << 20
 """Of UTF-8: more is an attachment or a broken export, not what somebody wrote."""
@@ -83,7 +80,7 @@ def make_cleaner(settings: PrepareSettings) -> Cleaner:
         quotes=settings.strip_quotes,
         signatures=settings.strip_signatures,
         redaction=REDACTION if settings.redact else None,
-        names=_load_names(settings.redact_names) if settings.redact_names else None,
+        names=load_names(settings.redact_names) if settings.redact_names else None,
     )
 
 
@@ -101,7 +98,7 @@ def cleaner_of(dataset: Dataset, *, names: str | None = None) -> Cleaner:
             f"{where}: was redacted by {dataset.redaction!r}, and this version knows "
             f"{REDACTION!r}: prepare the dataset again"
         )
-    model = _load_names(names) if names is not None else None
+    model = load_names(names) if names is not None else None
     if model is not None and model.facts != done["redact names"]:
         there = done["redact names"]
         raise BadInput(
@@ -167,12 +164,6 @@ def canonical(message: str) -> str:
     return text.casefold()
 
 
-def _load_names(model: str) -> NameRedaction:
-    from trainer.dataset.names import load_names
-
-    return load_names(model)
-
-
 @dataclass(frozen=True, slots=True)
 class Cleaned:
     """The rows with clean messages. ``changed`` counts the messages that each step changed,
@@ -235,13 +226,12 @@ def refuse_bad(
     return usable, {"empty_dropped": empty, "too_long_dropped": too_long}
 
 
-# --- mails: Mails: what a program quoted below, or between, what the customer wrote, and
+# --- Mails: what a program quoted below, or between, what the customer wrote, and
 # signatures.
 #
 # A rule is strict about what it takes for either, since what is cut from a message is lost: a
 # date or an address stands in the line that introduces a quotation, and few, short lines follow
 # closing words. The phrases are English, German, French and Spanish.
-
 
 # --- quotations ---
 # From such a line on everything is the earlier message.

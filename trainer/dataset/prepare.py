@@ -309,9 +309,8 @@ def _describe_file(path: Path) -> dict[str, str]:
     return {"name": path.name, "sha256": sha256_file(path)}
 
 
-# --- dedupe: Copies and near-duplicates: which row of several is kept, and which of them
+# --- Copies and near-duplicates: which row of several is kept, and which of them
 # disagree.
-
 
 _GROUPS, _MEMBERS = 5, 6
 
@@ -455,8 +454,7 @@ def _cluster_of(clusters: Sequence[Sequence[int]]) -> dict[int, int]:
     return {key: number for number, cluster in enumerate(clusters) for key in cluster}
 
 
-# --- write: Write a prepared dataset so that its folder is never seen half-done.
-
+# --- Write a prepared dataset so that its folder is never seen half-done.
 
 SURPLUS, CONFLICTS, REPORT = "surplus.jsonl", "conflicts.csv", "report.md"
 

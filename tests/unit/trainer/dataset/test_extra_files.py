@@ -101,7 +101,7 @@ def test_decisions_are_persons_labels_by_their_guideline(export: Path) -> None:
     )  # fmt: skip
     plain = prepare(export, "plain")
     folder = prepare(export, "decided", "--decisions", export.parent / "d.csv")
-    assert read_label_sources(folder) == {
+    assert read_label_sources(open_dataset(folder)) == {
         rows[0]["id"]: LabelOrigin("person", "4"),
         rows[1]["id"]: LabelOrigin("person"),
     }
@@ -122,7 +122,9 @@ def test_decisions_are_persons_labels_by_their_guideline(export: Path) -> None:
 def test_a_teachers_export_says_so(export: Path) -> None:
     """Labels that another model gave are no person's, on the page too."""
     folder = prepare(export, "taught", "--label-source", "teacher")
-    assert {origin.source for origin in read_label_sources(folder).values()} == {"teacher"}
+    assert {origin.source for origin in read_label_sources(open_dataset(folder)).values()} == {
+        "teacher"
+    }
     code, _, error = call("report", folder, "--out", folder.parent / "page.html")
     assert code == 0, error
     page = (folder.parent / "page.html").read_text()
