@@ -7,20 +7,16 @@ from a dataset's manifest, so that a later message gets the form that it would h
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from trainer.dataset.folder import Dataset, Example, Row
+from trainer.dataset.folder import Dataset, Example
 from trainer.dataset.names import NameRedaction, load_names
-from trainer.dataset.settings import OnBad, PrepareSettings
+from trainer.dataset.settings import PrepareSettings
 from trainer.errors import BadInput
 from worker.contract.redact import REDACTION, redact_personal_data
 from worker.contract.text import normalize
-
-MAX_MESSAGE_BYTES = 1 << 20
-"""Of UTF-8: more is an attachment or a broken export, not what somebody wrote."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,68 +158,6 @@ def canonical(message: str) -> str:
     while (shorter := _WHOLE.clean(text).text) != text:
         text = shorter
     return text.casefold()
-
-
-@dataclass(frozen=True, slots=True)
-class Cleaned:
-    """The rows with clean messages. ``changed`` counts the messages that each step changed,
-    ``redacted`` the pieces of personal data by kind, ``left_whole`` the messages that stripping
-    would have emptied, which stay as they were."""
-
-    rows: tuple[Row, ...]
-    changed: dict[str, int]
-    redacted: dict[str, int]
-    left_whole: int
-
-
-def clean(
-    rows: Sequence[Row], cleaner: Cleaner, *, tick: Callable[[int], None] = lambda _: None
-) -> Cleaned:
-    """Clean the message of every row."""
-    changed: Counter[str] = Counter(normalized=0)
-    if cleaner.redaction or cleaner.names:
-        changed["redacted"] = 0
-    redacted: Counter[str] = Counter()
-    left_whole = 0
-    after = []
-    for row in rows:
-        done = cleaner.clean(row.message)
-        changed.update(done.changed)
-        redacted.update(done.redacted)
-        left_whole += done.left_whole
-        # Most messages are clean: a second copy of an export is not made.
-        after.append(row if done.text == row.message else replace(row, message=done.text))
-        tick(1)
-    return Cleaned(tuple(after), dict(changed), dict(redacted), left_whole)
-
-
-def refuse_bad(
-    cleaned: Sequence[Row], raw: Sequence[Row], settings: PrepareSettings
-) -> tuple[list[Row], dict[str, int]]:
-    """Drop the rows whose message is empty when clean, or over ``MAX_MESSAGE_BYTES`` as it came.
-    Return the rest and the counts; raise BadInput with the first row where the settings say that
-    such a row is an error."""
-    usable = []
-    empty = too_long = 0
-    for row, before in zip(cleaned, raw, strict=True):
-        size = len(before.message.encode("utf-8", "surrogatepass"))
-        if size > MAX_MESSAGE_BYTES:
-            if settings.unusable is OnBad.ERROR:
-                raise BadInput(
-                    f"{row.where}: the message of {row.id!r} has {size} bytes, more than "
-                    f"{MAX_MESSAGE_BYTES}: shorten it or choose --unusable drop"
-                )
-            too_long += 1
-        elif not row.message:
-            if settings.unusable is OnBad.ERROR:
-                raise BadInput(
-                    f"{row.where}: the message of {row.id!r} is empty: fill it in or choose "
-                    "--unusable drop"
-                )
-            empty += 1
-        else:
-            usable.append(row)
-    return usable, {"empty_dropped": empty, "too_long_dropped": too_long}
 
 
 # --- Mails: what a program quoted below, or between, what the customer wrote, and

@@ -510,9 +510,9 @@ def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
 def verify_disjoint(
     trained_on: Dataset, evaluated_on: Dataset, holdout: Sequence[Example]
 ) -> DisjointProof:
-    """Prove that a hold-out is unseen: compare ``holdout``, of ``evaluated_on``, with all that an
-    adapter has seen of its own dataset: the training messages, and validation, by which its epoch, temperature and thresholds
-    were chosen.
+    """Prove that ``holdout``, of ``evaluated_on``, is unseen: compare it with all that an adapter
+    has seen of its own dataset: the training messages, and validation, by which its epoch,
+    temperature and thresholds were chosen.
 
     A copy has the same text or the same canonical text. Near-copies are those of ``prepare`` by
     default (``SIMILARITY``); where one of the datasets was redacted, both are compared as redacted.

@@ -1,4 +1,4 @@
-"""Every message is cleaned as serving does it, and as was asked."""
+"""Every message is cleaned as serving does it, and as was asked: what is cut, and what is not."""
 
 from __future__ import annotations
 
@@ -9,20 +9,14 @@ import pytest
 
 from tests.fuzz.slow import cpu_s
 from tests.unit.trainer.dataset.mails import NEITHER, NOT_QUOTED, NOT_SIGNED, QUOTED, SIGNED
-from trainer.dataset.clean import Cleaner, clean, strip_quotes, strip_signature
-from trainer.dataset.folder import Row
+from trainer.dataset.clean import Cleaner, strip_quotes, strip_signature
 
 
 def test_a_message_that_is_all_quotation_stays_whole() -> None:
     """Emptied, it would be lost; serving would see it whole. It is counted."""
-    row = Row("a", "> Hello\r\n> there", "refund", None, "x:1")
-    done = clean([row], Cleaner(quotes=True))
-    assert done.rows[0].message == "> Hello\n> there"
-    assert done.left_whole == 1
-    assert done.changed == {"normalized": 1}
-
-
-# --- test_mails: What is cut from a mail, and above all what is not.
+    done = Cleaner(quotes=True).clean("> Hello\r\n> there")
+    assert done.text == "> Hello\n> there"
+    assert (done.left_whole, done.changed) == (1, ("normalized",))
 
 
 @pytest.mark.parametrize(("text", "left"), QUOTED)
