@@ -64,8 +64,8 @@ def number_clusters(
 ) -> NDArray[np.int64]:
     """Number the clusters of copies and near-duplicates, (examples,), as ``prepare`` forms them.
 
-    ``groups`` (message id -> number; see ``trainer.dataset.extra_files``) unites those that a thread or
-    customer links.
+    ``groups`` (message id -> number; see ``trainer.dataset.extra_files``) unites those that a
+    thread or customer links.
     """
     keys = sorted({example.key for example in examples})
     near = near_clusters(keys, similarity=similarity)

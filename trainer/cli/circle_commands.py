@@ -157,7 +157,7 @@ def _check(asking: Asking, embeddings: Path | None) -> list[Task]:
     from trainer.tasks.make import check_tasks
 
     settings = CheckSettings(embeddings=_model(embeddings))
-    found = read_label_sources(asking.dataset.directory)
+    found = read_label_sources(asking.dataset)
     sources = {id_: origin.source for id_, origin in found.items()}
     return check_tasks(asking, check_dataset(asking.dataset, settings).suspects, sources)
 

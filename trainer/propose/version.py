@@ -194,7 +194,7 @@ def make_version(
     parts = {TRAIN: base.train, VALIDATION: base.validation, HOLDOUT: held}
     draft = _Draft(
         {name: {each.id: each for each in rows} for name, rows in parts.items()},
-        _vouched(base) | read_label_sources(base.directory),
+        _vouched(base) | read_label_sources(base),
     )
     new = _apply(draft, base, outcomes, {
         sha256: replace(message, text=cleaner.clean(message.text).text)

@@ -203,7 +203,7 @@ def learn_tasks(
     return tasks
 
 
-# --- choose: Which unlabelled messages to ask about: uncertain ones, no two alike.
+# --- Which unlabelled messages to ask about: uncertain ones, no two alike.
 #
 # Batch active learning by gradient embeddings (BADGE; Ash et al. 2020, arXiv 1906.03671): what
 # the loss's gradient at the last layer would be if the model's own answer were the label. Its
@@ -211,7 +211,6 @@ def learn_tasks(
 # k-means++ does (Arthur & Vassilvitskii 2007) draws messages whose gradients are long and far
 # apart. Only the messages of the smallest margins are looked at (Scheffer et al. 2001), which a
 # plain margin is hard to beat by (Bahri et al. 2022, arXiv 2210.03822).
-
 
 Floats = NDArray[np.float64]
 
@@ -295,7 +294,7 @@ def one_of_each(
     return sorted(min(first[fresh[place]] for place in cluster) for cluster in clusters)
 
 
-# --- serving_judge: The adapter in service as the judge of unlabelled messages, whatever kind of
+# --- The adapter in service as the judge of unlabelled messages, whatever kind of
 # model it is.
 
 
@@ -333,7 +332,7 @@ def judge_by_adapter(
     )
 
 
-# --- earlier: What people were asked before, so that nobody is asked again.
+# --- What people were asked before, so that nobody is asked again.
 
 
 def read_earlier(paths: Sequence[Path]) -> tuple[frozenset[str], frozenset[str]]:

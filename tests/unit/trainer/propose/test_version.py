@@ -77,7 +77,7 @@ def test_decisions_hold_in_training_and_the_holdout_stays(tmp_path: Path, sealed
     before, after = held(sealed), held(new)
     assert before.keys() == after.keys()
     assert after == before | {out[1].id: other}
-    assert read_label_sources(new.directory)[rows[1].id].words == "person, guideline 4"
+    assert read_label_sources(new)[rows[1].id].words == "person, guideline 4"
     changes = new.record["version"]["changes"]
     assert changes["train_dropped"] == changes["holdout_decisions_left"] == 1
     assert new.record["version"]["of"] == sealed.digest
