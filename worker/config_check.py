@@ -17,9 +17,9 @@ from worker.contract.store import find_adapter
 from worker.contract.verify import verify_files
 from worker.core.arms import MAIN
 from worker.engine.arguments import check_own_arguments
-from worker.engine.loaders import KindLoader, require_vllm
 from worker.engine.model_files import Bases
 from worker.engine.onnx_engine import OnnxLoader
+from worker.engine.open import KindLoader, require_vllm
 from worker.errors import SettingsError
 from worker.policies import (
     kafka_config,

@@ -20,9 +20,8 @@ from worker.core.pipeline import ADMISSION_S, SLOWEST_MESSAGE_S
 from worker.core.publish_failures import MAX_BACKOFF_S
 from worker.engine.pacing import AdmissionPolicy
 from worker.errors import SettingsError
-from worker.lifecycle.canary_judge import JudgePolicy
 from worker.records.encode import RetryPolicy
-from worker.settings import AdapterSettings, KafkaSettings, LoopSettings, Settings
+from worker.settings import KafkaSettings, LoopSettings, Settings
 from worker.stream.kafka_config import KafkaConfig, build_config
 from worker.stream.kafka_promises import Property
 from worker.stream.topics import Topics
@@ -62,14 +61,6 @@ def isolation_policy(settings: Settings) -> IsolationPolicy | None:
         process=uuid.uuid4().hex[:8],
         reach=settings.loop.max_in_flight,
         witness=FileWitness(cache_folder() / "trials", settings.kafka.group_id),
-    )
-
-
-def judge_policy(adapters: AdapterSettings) -> JudgePolicy:
-    """Return when a canary is stopped, as the settings have it."""
-    return JudgePolicy(
-        min_messages=adapters.canary_min_messages,
-        false_positive_rate=adapters.canary_false_positive_rate,
     )
 
 

@@ -134,10 +134,6 @@ class ModelSettings(Section):
         "auto",
         description="Adapter loaded beside the base, or merged into a copy; auto: merged on a CPU.",
     )
-    verify_weights: bool = Field(
-        True, description="Compare the digest of the base's weights at start-up (1 s per GB)."
-    )
-    cache_dir: Path | None = Field(None, description="Where merged models are kept.")
     engine_args: dict[str, Any] = Field({}, description="vLLM engine arguments, by name.")
     encoder_precision: Literal["fp32", "bf16", "fp16", "int8"] | None = Field(
         None,
@@ -152,27 +148,10 @@ class AdapterSettings(Section):
     """How a running worker follows its store: swap, canary and shadow."""
 
     watch: bool = Field(True, description="Swap to a new current adapter without a restart.")
-    poll_interval_s: Seconds = Field(5.0, description="Interval at which the store is polled.")
-    load_timeout_s: Seconds = Field(
-        600.0, description="Longest time to load and try an adapter beside the one that serves."
-    )
     when_too_large: Literal["refuse", "restart"] = Field(
         "refuse",
         description="For a new adapter whose engine has no room in memory next to the one that "
         "serves: refuse it, or drain, end with code 7 and start again with it.",
-    )
-    max_probe_error_rate: Ratio = Field(
-        0.1,
-        description="Largest share of the serving adapter's probes that a new one may misclassify.",
-    )
-    canary_min_messages: int = Field(
-        200, ge=1, description="Messages that a canary labels before its answers are judged."
-    )
-    canary_false_positive_rate: float = Field(
-        0.01,
-        ge=0,
-        lt=1,
-        description="Chance that a canary as good as main is stopped; 0: none is ever stopped.",
     )
     shadow: str | None = Field(
         None, description="Directory of a shadow adapter, or first digits of a stored one's digest."
@@ -182,9 +161,6 @@ class AdapterSettings(Section):
     )
     shadow_topic: str = Field(
         "support.labels.shadow", description="Where the shadow's labels are written."
-    )
-    shadow_max_in_flight: int = Field(
-        32, ge=1, description="Records in flight for the shadow; more are left out, and counted."
     )
 
 
@@ -247,22 +223,6 @@ class DriftSettings(Section):
     enabled: bool = Field(
         True, description="Detect drift; without effect where the adapter has no reference."
     )
-    window: int = Field(1000, ge=100, le=100_000, description="Messages judged together.")
-    false_alarm_rate: float = Field(
-        0.01, gt=0, le=0.5, description="Share of the windows without drift that may be reported."
-    )
-    label_psi: float | None = Field(
-        None, gt=0, description="Drift above this PSI; empty: derived from the two above."
-    )
-    off_label_ratio: float | None = Field(
-        None,
-        gt=0,
-        le=1,
-        description="Drift from this ratio of off-label messages; empty: derived likewise.",
-    )
-    sample_ids: int = Field(
-        5, ge=0, le=100, description="Record ids reported with a drifted window; 0: none."
-    )
 
 
 class LogSettings(Section):
@@ -274,13 +234,11 @@ class LogSettings(Section):
     level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="The least severe events that are logged."
     )
-    progress_interval_s: Seconds = Field(10.0, description="Interval of the progress line.")
 
 
 class HttpSettings(Section):
     """The server of health checks and metrics: /livez /readyz /startupz /metrics /info."""
 
-    enabled: bool = Field(True, description="Run the server.")
     host: str = Field(
         "127.0.0.1", description="Address to listen on; 0.0.0.0: reachable from other machines."
     )

@@ -23,7 +23,7 @@ from worker.common.logs import configure_logging
 from worker.contract import build_prompt
 from worker.demo.base_model import ensure_base_model
 from worker.demo.broker import LocalBroker
-from worker.demo.samples import adapter_dir, read_samples
+from worker.demo.models import adapter_dir, read_samples
 from worker.engine.open import OpenedEngine
 from worker.policies import MAX_IN_ENGINE, kafka_config, loop_policy
 from worker.serving import make_adapter_router, make_labeller, open_model

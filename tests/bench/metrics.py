@@ -27,11 +27,10 @@ from worker.core.events import Listener, send_to_all
 from worker.core.loop import Loop
 from worker.core.pipeline import Pipeline
 from worker.demo.base_model import ensure_base_model
-from worker.demo.samples import adapter_dir
+from worker.demo.models import adapter_dir
 from worker.engine.fake import FakeEngine
 from worker.engine.pacing import AdmissionPolicy
-from worker.observe.adapters import AdapterMetrics
-from worker.observe.listener import MetricsListener
+from worker.observe.listener import AdapterMetrics, MetricsListener
 from worker.observe.progress import LogListener
 from worker.observe.registry import Registry
 from worker.serving import open_model
@@ -84,7 +83,7 @@ def seconds(listeners: list[Listener]) -> float:
             clock=time.monotonic,
         ),
         topic_router=TopicRouter("out", "review"),
-        listener=send_to_all([LogListener(1e9, time.monotonic), *listeners]),
+        listener=send_to_all([LogListener(lambda: 0.0), *listeners]),
         policy=make_loop_policy(result_wait_s=0.0),
         clock=time.monotonic,
         now=lambda: datetime.now(UTC),

@@ -18,8 +18,8 @@ from worker.common.logs import configure_logging
 from worker.contract.records import Replay
 from worker.contract.timestamps import rfc3339_now
 from worker.errors import WorkerStopped
-from worker.offline.replay.run import ReplayRequest, run_replay
-from worker.offline.replay.select import Criteria
+from worker.offline.replay import ReplayRequest, run_replay
+from worker.offline.replay_plan import Criteria
 from worker.settings import load_settings
 
 

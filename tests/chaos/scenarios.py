@@ -18,7 +18,7 @@ from tests.chaos.harness import (
 )
 from worker.demo.base_model import ensure_base_model
 from worker.demo.broker import LocalBroker
-from worker.demo.samples import adapter_dir, read_samples
+from worker.demo.models import adapter_dir, read_samples
 
 COUNT = 2000
 HOSTILE = 10_000

@@ -30,7 +30,7 @@ from tests.support.follower import AdapterStore
 from tests.support.swapping import make_manifest
 from worker.demo.base_model import ensure_base_model
 from worker.demo.broker import LocalBroker
-from worker.demo.samples import adapter_dir
+from worker.demo.models import adapter_dir
 
 Delivery = Literal["exactly_once", "at_least_once"]
 Protocol = Literal["cooperative", "range", "consumer"]
@@ -204,7 +204,7 @@ class Site:
                 "model.base": f"'{ensure_base_model()}'",
                 "model.adapter": f"'{adapter_dir()}'",
             }
-        store = {"model.adapter": f"'{self.store.folder}'", "adapters.poll_interval_s": "0.2"}
+        store = {"model.adapter": f"'{self.store.folder}'"}
         # A hang is told after two thirds of it: ten seconds.
         return {"loop.deadline_s": "15"} | (store if self.options.swaps else {})
 

@@ -21,9 +21,9 @@ from worker.app import run_worker
 from worker.common.logs import configure_logging
 from worker.contract import verify_adapter
 from worker.engine.fake import FakeEngine
+from worker.engine.model_files import load_encoders
 from worker.engine.open import OpenedEngine
 from worker.engine.port import Answer, CodeScores
-from worker.engine.tokenizer import load_encoders
 from worker.errors import WorkerStopped
 from worker.settings import Settings, load_settings
 

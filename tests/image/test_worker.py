@@ -15,8 +15,8 @@ from testcontainers.core.network import Network
 
 from tests.image.contained import Contained
 from worker.demo.client import Publisher, Seen, Watcher
+from worker.demo.models import adapter_dir, demo_samples
 from worker.demo.run import DEAD, INPUT, OUTPUT, REVIEW
-from worker.demo.samples import adapter_dir, demo_samples
 
 pytestmark = pytest.mark.timeout(900)
 

@@ -20,7 +20,7 @@ from tests.support.cascades import cascade_of
 from tests.support.swapping import make_manifest
 from tests.support.toy_adapter import one_golden, toy_manifest, toy_spec
 from worker.contract import Manifest
-from worker.demo.broker_config import free_port
+from worker.demo.kafka_files import free_port
 
 STRANGE_FROM_S = 120.0
 """Four hours of the night are enough to know what is usual."""
@@ -133,7 +133,7 @@ def strange(scene: WorkerScene, at_s: float) -> None:
 
 
 def one_label(scene: WorkerScene, _: float) -> None:
-    scene.publish(texts(1) * 20)
+    scene.publish(texts(1) * 200)
 
 
 def passes_on(scene: WorkerScene, _: float) -> None:
@@ -143,7 +143,7 @@ def passes_on(scene: WorkerScene, _: float) -> None:
 def trial(scene: WorkerScene, at_s: float) -> None:
     if at_s > 5 and scene.once("canary"):
         scene.store.canary(_toy(f"{UNSURE}-canary"), 0.5)
-    scene.publish(texts(10))
+    scene.publish(texts(30))
 
 
 def another_adapter(scene: WorkerScene, at_s: float) -> None:
@@ -211,10 +211,9 @@ def worker_scenes(folder: Path) -> Sequence[WorkerScene]:
         WorkerScene("outage", ("ClerkKafkaUnreachable",), outage, own_broker=True),
         WorkerScene("strange", ("ClerkReviewShareJumped", "ClerkConfidenceDropped",
                                 "ClerkOffLabelMassRose"), strange),
-        WorkerScene("drift", ("ClerkDrift",), one_label, settings={"drift.window": "100"}),
+        WorkerScene("drift", ("ClerkDrift",), one_label),
         WorkerScene("cascade", ("ClerkCascadePassesOn",), passes_on, adapters=_cascade()),
-        WorkerScene("trial", ("ClerkCanaryStopped",), trial, adapters=(_toy("main"),),
-                    settings={"adapters.canary_min_messages": "50"}),
+        WorkerScene("trial", ("ClerkCanaryStopped",), trial, adapters=(_toy("main"),)),
         WorkerScene("two", ("ClerkTwoAdapters",), another_adapter, workers=2,
                     adapters=(make_manifest("ant"),), later={"adapters.watch": "false"}),
         WorkerScene("refused", ("ClerkAdapterRefused",), damaged_adapter,

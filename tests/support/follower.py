@@ -19,12 +19,17 @@ from worker.contract.store import CanaryPointer, Pointer, write_canary, write_po
 from worker.core.adapter_router import AdapterRouter
 from worker.core.arms import CANARY, SHADOW, ArmRole, TrafficSplit
 from worker.core.serving_adapter import ServingAdapter
-from worker.engine.loaders import load_cascade
 from worker.engine.model_files import Bases, LoadedBase, ModelFiles
+from worker.engine.open import load_cascade
 from worker.engine.pacing import UNBOUNDED
 from worker.engine.port import AdapterLoader, Declined, Engine
-from worker.lifecycle.arm_controller import ArmController
-from worker.lifecycle.arm_source import canary_adapter, current_adapter, named_adapter
+from worker.lifecycle.arm_controller import (
+    ArmController,
+    Restart,
+    canary_adapter,
+    current_adapter,
+    named_adapter,
+)
 from worker.lifecycle.events import (
     AdapterEvent,
     AdapterEvents,
@@ -33,8 +38,7 @@ from worker.lifecycle.events import (
     Stopped,
     Swapped,
 )
-from worker.lifecycle.factory import AdapterFactory
-from worker.lifecycle.restart import Restart
+from worker.lifecycle.preflight import AdapterFactory
 from worker.lifecycle.watcher import AdapterWatcher
 
 WIDE = make_loop_policy(bounds=make_bounds(max_records=128), publish_max_records=50)
@@ -142,7 +146,6 @@ class Follower:
         onnx: AdapterLoader | None = None,
         shadow: str | None = None,
         shadow_share: float = 0.0,
-        max_probe_error_rate: float = 0.1,
         poll_interval_s: float = 5.0,
         patience_s: float = 0.0,
         load_timeout_s: float = 60.0,
@@ -168,7 +171,6 @@ class Follower:
             lambda encoders, manifest, engine: toy_serving_adapter(
                 engine, manifest, encoders=encoders
             ),
-            max_probe_error_rate,
             answer_s=5.0,
         )
         sources = [current_adapter(store.folder), canary_adapter(store.folder)]

@@ -8,8 +8,8 @@ from typing import Any
 from worker.core.backpressure import Bounds
 from worker.core.loop_policy import LoopPolicy
 from worker.lifecycle.canary_judge import JudgePolicy
-from worker.policies import judge_policy, loop_policy
-from worker.settings import AdapterSettings, KafkaSettings, LoopSettings
+from worker.policies import loop_policy
+from worker.settings import KafkaSettings, LoopSettings
 from worker.stream.kafka_config import KafkaConfig, build_config
 from worker.stream.topics import Topics
 
@@ -26,7 +26,7 @@ def make_loop_policy(**changes: Any) -> LoopPolicy:
 
 def make_judge_policy(**changes: Any) -> JudgePolicy:
     """When a canary is stopped; ``changes`` replace fields."""
-    return replace(judge_policy(AdapterSettings()), **changes)
+    return replace(JudgePolicy(), **changes)
 
 
 def make_kafka_config(**changes: Any) -> KafkaConfig:

@@ -33,6 +33,7 @@ from worker.engine.model_files import LoadedBase
 from worker.engine.open import OpenedEngine
 from worker.engine.port import Answer
 from worker.errors import FeedBroken, MessageRejected, RestartNeeded, StreamFailed
+from worker.offline.records import read_range
 from worker.policies import kafka_config
 from worker.settings import (
     AdapterSettings,
@@ -42,7 +43,6 @@ from worker.settings import (
     ModelSettings,
     Settings,
 )
-from worker.stream.kafka_range import read_range
 from worker.stream.record_range import RecordRange
 
 pytestmark = pytest.mark.slow
@@ -66,7 +66,7 @@ def settings(broker: MockKafka) -> Settings:
             start_timeout_s=5,
             consumer={"fetch.wait.max.ms": 10},
         ),
-        http=HttpSettings(enabled=False),
+        http=HttpSettings(port=0),
     )
 
 
@@ -184,7 +184,7 @@ class Followed:
         self.settings = settings.model_copy(
             update={
                 "model": ModelSettings(adapter=folder),
-                "adapters": AdapterSettings(poll_interval_s=0.02, when_too_large="restart"),
+                "adapters": AdapterSettings(when_too_large="restart"),
             }
         )
         monkeypatch.setattr(serving, "open_engine", self._open)

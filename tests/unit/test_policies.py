@@ -12,7 +12,6 @@ from worker.core.pipeline import ADMISSION_S, SLOWEST_MESSAGE_S
 from worker.errors import SettingsError
 from worker.policies import (
     admission_policy,
-    judge_policy,
     kafka_config,
     loop_policy,
     max_iteration_s,
@@ -37,12 +36,6 @@ def test_an_engine_that_works_on_more_at_once_is_given_more() -> None:
         ).max_in_engine
 
     assert (most(), most(max_num_seqs=16), most(max_num_seqs=1024)) == (256, 256, 1024)
-
-
-def test_a_canary_is_judged_as_the_settings_say() -> None:
-    """No default of its own."""
-    policy = judge_policy(AdapterSettings(canary_min_messages=7, canary_false_positive_rate=0.125))
-    assert (policy.min_messages, policy.false_positive_rate) == (7, 0.125)
 
 
 def test_an_iteration_may_prepare_publish_three_times_and_be_revoked() -> None:

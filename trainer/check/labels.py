@@ -158,8 +158,7 @@ def check_base(
     if base is None:
         advice = "Give --base DIR to check against the tokenizer that you will train with."
         return [Finding(name, "skipped", "no base given", advice) for name in (LENGTHS, CODES)]
-    from trainer.model.chat_template import load_renderer
-    from trainer.model.prompt import load_tokenizer, make_prompt
+    from trainer.model.prompt import load_renderer, load_tokenizer, make_prompt
 
     tokenizer = load_tokenizer(base)
     try:

@@ -12,18 +12,11 @@ import sys
 import typer
 
 from trainer.cli import (
-    advise_command,
-    audit_command,
-    cascade_command,
-    complete_command,
-    cost_command,
+    circle_commands,
     evaluate_commands,
     prepare_command,
-    propose_command,
-    publish_command,
     report_commands,
     store_commands,
-    task_commands,
     train_commands,
 )
 from worker.common.errors import print_private, show_private
@@ -46,15 +39,8 @@ for group in (
     prepare_command,
     train_commands,
     evaluate_commands,
-    audit_command,
-    cascade_command,
-    complete_command,
-    task_commands,
-    advise_command,
-    cost_command,
+    circle_commands,
     report_commands,
-    publish_command,
-    propose_command,
     store_commands,
 ):
     group.register(app)

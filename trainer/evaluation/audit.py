@@ -12,12 +12,18 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from trainer.artifacts.audit import AUDIT, AuditRecord, Relabelled
-from trainer.artifacts.evaluation import ANSWERS, Answer, EvaluationRecord, check_unique
+from trainer.artifacts.evaluation import (
+    ANSWERS,
+    AUDIT,
+    Answer,
+    AuditRecord,
+    EvaluationRecord,
+    Relabelled,
+    check_unique,
+)
 from trainer.artifacts.files import PRIVATE
-from trainer.dataset.decisions import guard, write_review_csv
 from trainer.dataset.folder import Dataset, Example, open_holdout
-from trainer.dataset.labels import suggest_label
+from trainer.dataset.labels import guard, suggest_label, write_review_csv
 from trainer.dataset.split import shuffle_key
 from trainer.dataset.text_files import parse_csv, read_edited
 from trainer.errors import BadInput

@@ -27,8 +27,7 @@ from trainer.statistics.calibration import (
     off_label_mass,
     temperature_softmax,
 )
-from trainer.training.parts import Training
-from trainer.training.result import Result
+from trainer.training.parts import Result, Training
 from trainer.training.run_folder import ADAPTER, DRAFT
 from worker.contract import (
     Calibration,

@@ -10,8 +10,7 @@ from worker.contract.manifest import Manifest
 from worker.contract.prompt import Encode, build_prompt
 from worker.contract.records import InputFormat, SupportMessage, decode_value
 from worker.contract.scoring import Decision, ReviewReason, Thresholds, review_reasons
-from worker.engine.answers import decide
-from worker.engine.port import Answer, MessagePrompt, StageDecisions
+from worker.engine.port import Answer, MessagePrompt, StageDecisions, decide
 from worker.errors import MessageRejected
 from worker.records.types import Classified, Record, Rejected, Timing, Tombstone
 

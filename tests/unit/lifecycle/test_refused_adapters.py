@@ -18,6 +18,7 @@ from worker.contract.digest import sha256_bytes
 from worker.contract.store import CURRENT_NAME
 from worker.contract.verify import ProbeFile, probes_path, write_probes
 from worker.errors import EngineDied
+from worker.lifecycle import preflight
 
 
 def refuse(follower: Follower, manifest: Any, event: str = "publish") -> tuple[str, str]:
@@ -191,12 +192,13 @@ def test_a_worse_adapter_is_refused_and_forced_or_rolled_back_to_it_serves(tmp_p
         assert follower.main.digest == good.digest
 
 
-def test_so_many_errors_are_allowed(tmp_path: Path) -> None:
+def test_so_many_errors_are_allowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two adapters as good as each other do not agree on every message."""
+    monkeypatch.setattr(preflight, "MAX_ERROR_RATE", 1.0)
     good, other = probes_of("good", "billing"), probes_of("other", "other")
     loader = FakeLoader()
     loader.respond[other.digest] = lambda _: answer_with(other, "other")
-    follower = Follower(AdapterStore(tmp_path), good, loader=loader, max_probe_error_rate=1.0)
+    follower = Follower(AdapterStore(tmp_path), good, loader=loader)
     follower.store.publish(other)
     follower.follow()
     assert follower.main.digest == other.digest

@@ -18,7 +18,7 @@ from worker.core.batch import TopicRouter
 from worker.core.shadow import ShadowTraffic
 from worker.errors import OutcomeUnknown, PublishAborted, RecordTooLarge, SettingsError
 from worker.lifecycle.events import Serving
-from worker.observe.adapters import AdapterMetrics
+from worker.observe.listener import AdapterMetrics
 from worker.observe.registry import Registry
 from worker.policies import kafka_config
 from worker.settings import KafkaSettings

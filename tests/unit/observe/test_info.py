@@ -9,7 +9,7 @@ from pydantic import SecretStr
 from tests.support.toy_adapter import ENCODERS, small_manifest
 from worker.engine.fake import FakeEngine
 from worker.engine.open import OpenedEngine
-from worker.observe.info import describe_worker
+from worker.observe.observer import describe_worker
 from worker.serving import make_adapter_router
 from worker.settings import KafkaSettings, ModelSettings, Settings
 

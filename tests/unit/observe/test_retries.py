@@ -13,8 +13,7 @@ from worker.core.events import Published
 from worker.core.state import LoopState
 from worker.errors import FeedBroken
 from worker.lifecycle.events import Serving
-from worker.observe.adapters import AdapterMetrics
-from worker.observe.listener import MetricsListener, loop_samples
+from worker.observe.listener import AdapterMetrics, MetricsListener, loop_samples
 from worker.observe.metrics import OUTCOMES
 from worker.observe.progress import LogListener
 from worker.observe.registry import Registry
@@ -80,7 +79,7 @@ def test_without_a_retry_topic_there_is_nothing_to_see(registry: Registry) -> No
 def test_each_is_logged_by_its_id_and_without_its_text() -> None:
     """Which message, why, and which attempt comes next."""
     with structlog.testing.capture_logs() as logs:
-        LogListener(10.0, Clock())(Published(finished(POSTPONED, value=b"my own words"), 0.1))
+        LogListener(Clock())(Published(finished(POSTPONED, value=b"my own words"), 0.1))
     (line,) = [log for log in logs if log["event"] == "record.postponed"]
     assert (line["id"], line["reason"], line["attempt"]) == ("in-3-0", "deadline_exceeded", 2)
     assert "my own words" not in str(logs)

@@ -87,15 +87,6 @@ def test_no_topic_at_all_is_refused(text: str, monkeypatch: pytest.MonkeyPatch) 
         load_settings()
 
 
-def test_the_old_name_is_refused_with_the_new_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whichever source it is in."""
-    with pytest.raises(SettingsError, match=r"renamed to 'kafka\.input_topics'"):
-        load_settings(None, ["kafka.input_topic=in"])
-    monkeypatch.setenv("CLERK_KAFKA__INPUT_TOPIC", "in")
-    with pytest.raises(SettingsError, match=r"renamed to 'kafka\.input_topics'"):
-        load_settings()
-
-
 def test_of_several_topics_one_has_to_be_chosen() -> None:
     """For the commands that look at one: `compare`, `verify`."""
     assert topics("a").one_input(None) == "a"

@@ -24,7 +24,7 @@ from tests.support.desk_world import START_MS, TAXONOMY
 from worker.contract.exchange import ANSWER_COLUMNS, write_answers
 from worker.contract.scoring import ReviewReason
 from worker.contract.taxonomy import Label
-from worker.demo.samples import read_samples
+from worker.demo.models import read_samples
 
 ANN = Opinion(1, "label", "refund")
 BOB = Opinion(2, "label", "refund")
