@@ -107,10 +107,11 @@ class SettingsLoader(Generic[S]):
         """
         in_environment = os.environ.get(f"{self._prefix}CONFIG")
         named = config or (Path(in_environment) if in_environment else None)
-        return self.combine({} if named is None else read_toml(named, self._error), named, flags)
+        in_file = {} if named is None else read_toml(named, self._error)
+        return self.combine(in_file, named, self._read_flags(flags))
 
     def combine(
-        self, in_file: Mapping[str, Any], file: Path | None, flags: Sequence[str] = ()
+        self, in_file: Mapping[str, Any], file: Path | None, flags: Mapping[str, Any]
     ) -> Loaded[S]:
         """Lay the environment and ``flags`` over what was read from ``file``. Raises ``error``."""
         merged: dict[str, Any] = {}
@@ -119,7 +120,7 @@ class SettingsLoader(Generic[S]):
             for origin, values in (
                 (f"file {file}", in_file),
                 ("environment", self._read_environment()),
-                ("flag", self._read_flags(flags)),
+                ("flag", flags),
             ):
                 for path, value in _leaves(values, self._model, ()):
                     self._put(merged, path, value)
@@ -217,7 +218,7 @@ class SettingsLoader(Generic[S]):
             name = ".".join(str(step) for step in problem["loc"])
             origin = next((o for key, o in origins.items() if f"{name}.".startswith(f"{key}.")), "")
             unknown = problem["type"] == "extra_forbidden"
-            what = self._unknown(name) if unknown else f"{name}: {problem['msg']}"
+            what = self._unknown(name) if unknown else f"{name}: {problem['msg']}".lstrip(": ")
             lines.append(f"{what} ({origin})" if origin else what)
         return "; ".join(dict.fromkeys(lines))
 

@@ -14,6 +14,7 @@ from typing import Any
 import structlog
 
 from worker import __version__
+from worker.common.settings import REDACTED
 from worker.contract.records import Headers
 from worker.contract.timestamps import rfc3339
 from worker.core.arms import AdapterRouter, Arm
@@ -30,7 +31,7 @@ from worker.observe.health import Health, HealthVerdict
 from worker.observe.listener import AdapterMetrics, MetricsListener, adapter_samples, loop_samples
 from worker.observe.registry import CONTENT_TYPE, MetricSample, Registry
 from worker.observe.server import HttpServer, Page
-from worker.settings import REDACTED, LoadedSettings, Settings, effective
+from worker.settings import LoadedSettings, Settings, effective
 from worker.stream.kafka_config import CLIENT_ID
 from worker.stream.port import Stream
 
