@@ -60,8 +60,6 @@ from worker.contract.digest import sha256_bytes, write_atomically
 from worker.contract.taxonomy import label_name
 from worker.contract.text import message_sha256
 
-# --- What decisions are about: the texts of messages that no dataset holds yet.
-
 
 @dataclass(frozen=True, slots=True)
 class Message:
