@@ -1,9 +1,10 @@
-"""What decisions say about the labels themselves: labels that people confuse, one that is missing, and
-one that looks like two. Vectors are sentence embeddings of length 1.
+"""What decisions say about the labels themselves: labels that people confuse, one that is
+missing, and one that looks like two. Vectors are sentence embeddings of length 1.
 
-Every claim about confused labels is a binomial test against a rate that a sound taxonomy has too, at
-5 % over all labels or pairs together (Bonferroni): of sound taxonomies at most one in twenty hears a
-wrong word of each kind."""
+Every claim about confused labels is a binomial test against a rate that a sound taxonomy has
+too, at 5 % over all labels or pairs together (Bonferroni): of sound taxonomies at most one in
+twenty hears a wrong word of each kind.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""What checks found, in figures and in words for the owner of the data, the file of it, and the checks
-of labels: enough examples, names that differ, lengths, codes."""
+"""What checks found, in figures and in words for the owner of the data, the file of it, and the
+checks of labels: enough examples, names that differ, lengths, codes."""
 
 from __future__ import annotations
 

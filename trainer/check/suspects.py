@@ -1,6 +1,8 @@
 """Rows whose label is probably wrong, by models that did not learn them, by finer labels too.
 
-A linear model on TF-IDF and sentence embeddings is cheap, and there to judge labels, not to serve."""
+A linear model on TF-IDF and sentence embeddings is cheap, and there to judge labels, not to
+serve.
+"""
 
 from __future__ import annotations
 

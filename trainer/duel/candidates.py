@@ -1,5 +1,5 @@
-"""The candidates that are asked rather than trained: the adapter, its base, models whose answers were
-recorded elsewhere, and models that were trained before."""
+"""The candidates that are asked rather than trained: the adapter, its base, models whose answers
+were recorded elsewhere, and models that were trained before."""
 
 from __future__ import annotations
 

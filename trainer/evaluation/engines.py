@@ -1,5 +1,6 @@
-"""The two engines of an evaluation: the trainer's model, and a worker process that is given the same
-messages. The trainer never imports vLLM: it starts ``python -m worker classify`` and reads JSON lines."""
+"""The two engines of an evaluation: the trainer's model, and a worker process that is given the
+same messages. The trainer never imports vLLM: it starts ``python -m worker classify`` and reads
+JSON lines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""From a model's raw scores to predictions, by the worker's own rules, and whether two engines agree."""
+"""From a model's raw scores to predictions, by the worker's own rules, and whether two engines
+agree."""
 
 from __future__ import annotations
 

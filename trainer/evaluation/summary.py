@@ -1,5 +1,6 @@
-"""From predictions to every figure of ``evaluation.json``, and the proof that a record's figures are
-those. Pure: the same predictions give the same figures, which is how anyone can recompute them."""
+"""From predictions to every figure of ``evaluation.json``, and the proof that a record's figures
+are those. Pure: the same predictions give the same figures, which is how anyone can recompute
+them."""
 
 from __future__ import annotations
 

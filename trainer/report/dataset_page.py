@@ -1,5 +1,5 @@
-"""The page about a dataset: its sections in order, the short answer, lengths, and what a hold-out of
-its size can tell."""
+"""The page about a dataset: its sections in order, the short answer, lengths, and what a hold-
+out of its size can tell."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""A dataset's rows: where they came from, labels, parts, copies, and labels that are probably wrong."""
+"""A dataset's rows: where they came from, labels, parts, copies, and labels that are probably
+wrong."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""The parts of a page, and how they become one HTML file: sections of paragraphs, tables and charts,
-points of a short answer, messages' texts, and steps to take next."""
+"""The parts of a page, and how they become one HTML file: sections of paragraphs, tables and
+charts, points of a short answer, messages' texts, and steps to take next."""
 
 from __future__ import annotations
 

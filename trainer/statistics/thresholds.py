@@ -1,9 +1,10 @@
-"""Which confidence goes without review, what a threshold accepts (selective classification, El-Yaniv &
-Wiener 2010), and whether a promise of precision is within a validation set's reach.
+"""Which confidence goes without review, what a threshold accepts (selective classification, El-
+Yaniv & Wiener 2010), and whether a promise of precision is within a validation set's reach.
 
-A threshold by the lower bound keeps its promise and may send nearly everything to review: where few
-rows are at hand they prove little. Then a person wants to know what would help, more rows or a
-promise of less, and how much of it."""
+A threshold by the lower bound keeps its promise and may send nearly everything to review: where
+few rows are at hand they prove little. Then a person wants to know what would help, more rows or
+a promise of less, and how much of it.
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
-"""Publishing: what is to be published, what the gate says of it, and then an adapter with all that a
-store keeps of it.
+"""Publishing: what is to be published, what the gate says of it, and then an adapter with all
+that a store keeps of it.
 
-Planning writes nothing. Publishing puts everything else in its place before the pointer: adapter,
-predictions, record, card, history, pointer."""
+Planning writes nothing. Publishing puts everything else in its place before the pointer:
+adapter, predictions, record, card, history, pointer.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""What ``gate.toml`` may ask of an adapter before it is published, and the form of the gate's answer."""
+"""What ``gate.toml`` may ask of an adapter before it is published, and the form of the gate's
+answer."""
 
 from __future__ import annotations
 
