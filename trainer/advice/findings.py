@@ -1,4 +1,10 @@
-"""What people said of each message, gathered from files of decisions."""
+"""What decisions say about the labels themselves: labels that people confuse, one that is
+missing, and one that looks like two. Vectors are sentence embeddings of length 1.
+
+Every claim about confused labels is a binomial test against a rate that a sound taxonomy has
+too, at 5 % over all labels or pairs together (Bonferroni): of sound taxonomies at most one in
+twenty hears a wrong word of each kind.
+"""
 
 from __future__ import annotations
 
@@ -63,14 +69,6 @@ def _label(answer: Answer, labels: Mapping[str, str]) -> str | None:
     if answer.decision == "drop":
         return NONE
     return answer.new_label or labels.get(answer.message_sha256)
-
-
-# --- pairs: Labels that people confuse, by messages that two of them decided on without each
-# other.
-#
-# Every claim is a binomial test against a rate that a sound taxonomy has too, at 5 % over all
-# labels or pairs together (Bonferroni): of sound taxonomies at most one in twenty hears a wrong
-# word of each kind.
 
 
 TOLERATED_PAIR = 0.05
@@ -151,11 +149,6 @@ def find_contradictory(
     return sorted(found, key=lambda each: each.p_value)
 
 
-# --- shape: A label that is missing, by the shape of the messages that fit none.
-#
-# Vectors are sentence embeddings of length 1.
-
-
 Vectors = NDArray[np.float32]
 
 LEAST = 8
@@ -227,7 +220,7 @@ def _linked(near: NDArray[np.int64], core: NDArray[np.bool_]) -> list[NDArray[np
     return clusters
 
 
-# --- split: The labels that look most like two, in their order.
+# Labels that look like two.
 #
 # A label is nearly always made of several requests, so that a test for one heap or two would name
 # all of them, and how far its halves lie apart says little: a broad label's do. What makes a
@@ -238,8 +231,7 @@ def _linked(near: NDArray[np.int64], core: NDArray[np.bool_]) -> list[NDArray[np
 # That orders labels better than it judges one: where a label is two, it is among the first two
 # more often than not, but a sound taxonomy has a first one as well. So the first are named for a
 # person to look at, and called two only where their halves are as strange to each other as labels
-# are. Vectors are sentence embeddings of length 1. There is no p-value; how often it is right and
-# wrong was simulated (docs/figures.md).
+# are. There is no p-value; how often it is right and wrong was simulated (docs/figures.md).
 
 
 Rows = NDArray[np.float64]

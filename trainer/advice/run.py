@@ -321,10 +321,6 @@ def _cost(decisions: int) -> str:
     return f"{decisions:,} decisions, about {time} of one person"
 
 
-# --- gathering: Advice from files: a dataset's folder, decisions, and the texts that they are
-# about.
-
-
 def advise_dataset(
     dataset: Path,
     decisions: Sequence[Path],

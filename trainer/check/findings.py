@@ -1,4 +1,5 @@
-"""What checks found, in figures and in words for the owner of the data, and the file of it."""
+"""What checks found, in figures and in words for the owner of the data, the file of it, and the
+checks of labels: enough examples, names that differ, lengths, codes."""
 
 from __future__ import annotations
 
@@ -83,10 +84,6 @@ def worst(findings: Sequence[Finding]) -> Verdict:
 def grade(value: float, *, warn: float, fail: float) -> Verdict:
     """Return the verdict on a value of which less is better."""
     return "fail" if value > fail else "warn" if value > warn else "ok"
-
-
-# --- labels: Labels before anything is trained: enough examples, names that differ, lengths,
-# label codes.
 
 
 FLOOR = 200

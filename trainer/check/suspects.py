@@ -1,4 +1,8 @@
-"""Rows whose label is probably wrong, by models that did not learn them, by finer labels too."""
+"""Rows whose label is probably wrong, by models that did not learn them, by finer labels too.
+
+A linear model on TF-IDF and sentence embeddings is cheap, and there to judge labels, not to
+serve.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +21,6 @@ from trainer.check.findings import SUBLABELS, SUSPECTS, Finding, grade
 from trainer.dataset.folder import Example
 from trainer.statistics.label_errors import WrongShare, wrong_share
 from worker.contract.text import normalize
-
-# --- What models say of labels that they did not learn: a second opinion on every one of them.
-#
-# A linear model on TF-IDF and sentence embeddings is cheap, and there to judge labels, not to serve;
-# ``suspects`` compares what it says of a message with the message's label. The only file of ``check``
-# that imports ``sklearn``.
-
 
 Matrix = NDArray[np.float32]
 Tick = Callable[[int], None]

@@ -30,9 +30,6 @@ from trainer.statistics.calibration import Floats
 from worker.contract.manifest import Kind
 from worker.contract.text import normalize
 
-# --- The type of a cheap baseline, and linear models over features, the cheapest of them.
-
-
 Features = Literal["tfidf", "embeddings", "combined"]
 
 WEIGHTS = (1.0, 2.0)

@@ -1,5 +1,5 @@
-"""The candidates that are asked rather than trained: the adapter, its base, and models whose
-answers were recorded elsewhere."""
+"""The candidates that are asked rather than trained: the adapter, its base, models whose answers
+were recorded elsewhere, and models that were trained before."""
 
 from __future__ import annotations
 
@@ -209,9 +209,6 @@ def _add(sum_so_far: float | None, value: Any, where: str) -> float | None:
         return sum_so_far + float(value)
     except ValueError as error:
         raise BadInput(f"{where} is not a number: {value!r}") from error
-
-
-# --- trained: Candidates that were trained before: adapters of any kind that a worker serves.
 
 
 _ADAPTER = "adapter"

@@ -46,8 +46,6 @@ from trainer.terminal import make_bar
 from worker.contract import Manifest
 from worker.contract.timestamps import rfc3339_now
 
-# --- A duel is fought on messages that the adapter has not learnt, as the gate wants it of figures.
-
 
 def refuse_unproven(manifest: Manifest, dataset: Dataset, trained_on: Dataset | None) -> None:
     """Raise BadInput where nothing shows that the hold-out is unseen: an adapter that has learnt

@@ -1,4 +1,6 @@
-"""The hold-out's messages, and what the trainer's model and the worker's engine answer."""
+"""The two engines of an evaluation: the trainer's model, and a worker process that is given the
+same messages. The trainer never imports vLLM: it starts ``python -m worker classify`` and reads
+JSON lines."""
 
 from __future__ import annotations
 
@@ -33,11 +35,6 @@ from trainer.model.published import open_scorer
 from trainer.model.scoring import BATCH_SIZE, PromptScorer, Scores
 from trainer.terminal import make_bar
 from worker.contract import Manifest
-
-# --- The worker's own command line as a second engine: the same messages through vLLM.
-#
-# The trainer never imports vLLM. It starts ``python -m worker classify`` and reads JSON lines.
-
 
 _START_S = 1800.0
 _ANSWER_S = 300.0

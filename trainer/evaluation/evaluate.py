@@ -63,9 +63,6 @@ from worker.contract.taxonomy import label_name
 from worker.contract.timestamps import rfc3339_now
 from worker.contract.verify import ProbeFile, write_probes
 
-# --- Probes that people wrote: messages with labels, of which those that an adapter gets right, and
-# is sure of, are what workers try it on.
-
 
 def read_written(path: Path, labels: Sequence[str]) -> tuple[Example, ...]:
     """Read messages with their labels from JSON Lines or CSV with the fields ``message`` and

@@ -1,4 +1,5 @@
-"""From raw scores to predictions, by the worker's own rules, and whether two engines agree."""
+"""From a model's raw scores to predictions, by the worker's own rules, and whether two engines
+agree."""
 
 from __future__ import annotations
 
@@ -24,9 +25,6 @@ from worker.contract import (
     decide_from_logits,
     review_reasons,
 )
-
-# --- What a model's raw scores are of, and how the contract decides by them.
-
 
 PRECISION = 0.95
 """What an adapter promises whose manifest does not say it."""

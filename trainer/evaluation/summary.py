@@ -1,5 +1,6 @@
-"""From predictions to every figure of ``evaluation.json``. Pure: the same predictions, the same
-figures, which is how anyone can recompute them."""
+"""From predictions to every figure of ``evaluation.json``, and the proof that a record's figures
+are those. Pure: the same predictions give the same figures, which is how anyone can recompute
+them."""
 
 from __future__ import annotations
 
@@ -379,9 +380,6 @@ def _out_of_scope(setup: Setup, predictions: Predictions, confidence: Floats) ->
         auroc_out_of_scope=found if setup.outputs.head else None,
         review_share=sum(prediction.review for prediction in outside) / len(outside),
     )
-
-
-# --- verify: Every figure of an evaluation again, from its prediction files alone.
 
 
 _TOLERANCE = 1e-8

@@ -296,7 +296,7 @@ def _describe(
     )
 
 
-# --- decide: What a person decided about a proposal, carried out once.
+# What a person decided about a proposal, carried out once.
 
 
 DECISION = "decision.json"

@@ -59,8 +59,6 @@ from worker.contract.exchange import Answer, read_answers, read_tasks
 from worker.contract.taxonomy import label_name
 from worker.contract.text import message_sha256
 
-# --- What decisions are about: the texts of messages that no dataset holds yet.
-
 
 @dataclass(frozen=True, slots=True)
 class Message:

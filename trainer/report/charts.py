@@ -1,4 +1,9 @@
-"""SVG as text: elements with every attribute and text escaped, scales, ticks and axes."""
+"""Charts as SVG text: lines, histograms, a confusion matrix, and bars for table cells.
+
+Every attribute and text is escaped. Colours are classes of the page's style sheet, so that a chart
+follows the reader's light or dark theme, and each has its numbers as a table too. A library was
+tried: its drawings were several times as large, without tooltips, and measured their text in
+another font than the page's."""
 
 from __future__ import annotations
 
@@ -198,9 +203,6 @@ def _number(value: float) -> str:
     return "0" if text in {"-0", ""} else text
 
 
-# --- lines: Lines over an axis as SVG.
-
-
 STYLES = ("s1", "s2", "s3", "s4", "s5", "s6")
 """Colours that stay apart for colour-blind eyes (Okabe & Ito 2008), each with its own dash."""
 
@@ -371,9 +373,6 @@ def _describe(line: Line, write_y: Callable[[float], str]) -> str:
         return f"{line.name}: {write_y(last)}"
     trend = "falls" if last < first else "rises" if last > first else "stays"
     return f"{line.name} {trend} from {write_y(first)} to {write_y(last)}"
-
-
-# --- bars: Bars, and a confusion matrix as a heat map, as SVG.
 
 
 STYLE_OF_SPLIT = ("s1", "s3", "s5")

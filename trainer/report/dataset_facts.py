@@ -1,4 +1,4 @@
-"""What the page about a dataset is made of: its manifest, its check, and, if wanted, some texts."""
+"""A dataset as its page reads it: its manifest, its check, and, if asked for, some texts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""From a dataset folder to the page about it."""
+"""The page about a dataset: its sections in order, the short answer, lengths, and what a hold-
+out of its size can tell."""
 
 from __future__ import annotations
 
@@ -51,71 +52,7 @@ from trainer.statistics.paired import power, required_messages, smallest_margin
 from trainer.statistics.thresholds import fewest_rows
 from trainer.store.rules import GateRules
 
-_SECTIONS = (
-    overview_section,
-    steps_section,
-    rows_section,
-    labels_section,
-    lengths_section,
-    duplicates_section,
-    doubtful_section,
-    splits_section,
-    power_section,
-)
-
-
-def write_dataset_report(directory: Path, out: Path, *, texts: bool = False) -> Report:
-    """Write the page about a dataset folder that ``prepare`` made.
-
-    With ``texts``, doubted and conflicting messages of training and validation are shown; of the
-    hold-out nothing is, nor what says the same. The hold-out stays sealed.
-
-    Raises BadInput where a file is missing, altered, or of another dataset; nothing is written
-    then.
-    """
-    facts = read_facts(directory, texts=texts)
-    sections = [*(make(facts) for make in _SECTIONS), _check_section(facts)]
-    return write_page(out, _head(facts), sections)
-
-
-def _head(facts: DatasetFacts) -> Head:
-    record = facts.record
-    checked = "checked" if facts.check else "not checked yet"
-    return Head(
-        kind="dataset report",
-        name=facts.dataset.name,
-        facts=(
-            ("dataset", "", numbers.short(facts.dataset.digest)),
-            ("prepared", numbers.moment(record.get("created_at")), ""),
-            (checked, "", ""),
-        ),
-        private="It shows messages of training and validation, none of the hold-out."
-        if facts.texts is not None
-        else "",
-    )
-
-
-def _check_section(facts: DatasetFacts) -> Section:
-    title = "Everything the check found"
-    if facts.check is None:
-        return lacking("check", title, Input.CHECK, "the dataset folder")
-    points = [
-        Point(TONES.get(found.verdict, UNKNOWN), found.name, found.found, found.advice)
-        for found in facts.check.findings
-    ]
-    figures = [
-        row
-        for name, value in facts.check.to_json().items()
-        if name not in {"findings", "verdict", "verdicts", "schema"}
-        for row in numbers.flatten(value, name)
-    ]
-    blocks: list[Block] = [Drawn("points", {"points": points})]
-    blocks.append(Titled("the check's settings and figures", figures, folded=True))
-    return Section("check", title, blocks)
-
-
-# --- overview: The short answer about a dataset: what is in it, and what to know before it is
-# trained on.
+# The short answer: what is in it, and what to know before it is trained on.
 
 
 def overview_section(facts: DatasetFacts) -> Section:
@@ -250,7 +187,7 @@ def _redacted(facts: DatasetFacts) -> Point:
     return Point(GOOD, f"Personal data is redacted by {rules}", f"{listed or 'None found'}.")
 
 
-# --- lengths: How long the messages are, and what a token budget will cut of them.
+# How long the messages are, and what a token budget cuts.
 
 
 def lengths_section(facts: DatasetFacts) -> Section:
@@ -350,8 +287,7 @@ def _per_label(facts: DatasetFacts) -> list[tuple[str, str]]:
     return [(label, numbers.count(number)) for label, number in ranked]
 
 
-# --- power: What the hold-out will be able to tell: how exact an accuracy, how small a
-# difference.
+# What the hold-out can tell: how exact an accuracy, how small a difference.
 
 
 DUEL_MARGIN = 0.01
@@ -509,3 +445,66 @@ def _power_by_label(
             )
         )
     return rows
+
+
+_SECTIONS = (
+    overview_section,
+    steps_section,
+    rows_section,
+    labels_section,
+    lengths_section,
+    duplicates_section,
+    doubtful_section,
+    splits_section,
+    power_section,
+)
+
+
+def write_dataset_report(directory: Path, out: Path, *, texts: bool = False) -> Report:
+    """Write the page about a dataset folder that ``prepare`` made.
+
+    With ``texts``, doubted and conflicting messages of training and validation are shown; of the
+    hold-out nothing is, nor what says the same. The hold-out stays sealed.
+
+    Raises BadInput where a file is missing, altered, or of another dataset; nothing is written
+    then.
+    """
+    facts = read_facts(directory, texts=texts)
+    sections = [*(make(facts) for make in _SECTIONS), _check_section(facts)]
+    return write_page(out, _head(facts), sections)
+
+
+def _head(facts: DatasetFacts) -> Head:
+    record = facts.record
+    checked = "checked" if facts.check else "not checked yet"
+    return Head(
+        kind="dataset report",
+        name=facts.dataset.name,
+        facts=(
+            ("dataset", "", numbers.short(facts.dataset.digest)),
+            ("prepared", numbers.moment(record.get("created_at")), ""),
+            (checked, "", ""),
+        ),
+        private="It shows messages of training and validation, none of the hold-out."
+        if facts.texts is not None
+        else "",
+    )
+
+
+def _check_section(facts: DatasetFacts) -> Section:
+    title = "Everything the check found"
+    if facts.check is None:
+        return lacking("check", title, Input.CHECK, "the dataset folder")
+    points = [
+        Point(TONES.get(found.verdict, UNKNOWN), found.name, found.found, found.advice)
+        for found in facts.check.findings
+    ]
+    figures = [
+        row
+        for name, value in facts.check.to_json().items()
+        if name not in {"findings", "verdict", "verdicts", "schema"}
+        for row in numbers.flatten(value, name)
+    ]
+    blocks: list[Block] = [Drawn("points", {"points": points})]
+    blocks.append(Titled("the check's settings and figures", figures, folded=True))
+    return Section("check", title, blocks)

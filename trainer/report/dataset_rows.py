@@ -1,4 +1,5 @@
-"""Where the rows came from and where they went; what was cleaned; copies and disagreement."""
+"""A dataset's rows: where they came from, labels, parts, copies, and labels that are probably
+wrong."""
 
 from __future__ import annotations
 
@@ -185,7 +186,7 @@ def _pair(facts: DatasetFacts, pair: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-# --- labels: The labels with their messages in each part, and how unlike their sizes are.
+# The labels, and how unlike their sizes are.
 
 
 def labels_section(facts: DatasetFacts) -> Section:
@@ -239,7 +240,7 @@ def _sentences(facts: DatasetFacts, learnt: dict[str, int]) -> Iterator[str]:
         yield f"There are {numbers.count(len(sublabels))} finer labels."
 
 
-# --- splits: How the dataset was split, and whether anything is in two parts.
+# How the dataset was split, and whether anything is in two parts.
 
 
 _SIDES = (
@@ -333,7 +334,7 @@ def _with_counts(record: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**record, "counts": nothing | dict(record.get("counts") or {})}
 
 
-# --- doubtful: Labels that are probably wrong: how many, of which labels, taken for what.
+# Labels that are probably wrong: how many, of which labels, taken for what.
 
 
 MOST_MOVES = 12

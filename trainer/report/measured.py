@@ -1,10 +1,9 @@
-"""Where the adapter errs: the confusion matrix, the labels, the surest mistakes.
+"""What was measured of a run: mistakes and labels, what its confidence is worth, how it learned.
 
 Two labels are mixed up in one direction or in both, which asks for different work. One way:
 messages of one label keep being answered with the other, hardly ever the reverse; the model lacks
 examples of the first where it borders the second. Two way: each is taken for the other; the labels
-overlap, and a clearer taxonomy helps before any data does.
-"""
+overlap, and a clearer taxonomy helps before any data does."""
 
 from __future__ import annotations
 
@@ -189,8 +188,7 @@ def _judge(
     return Confusion(labels[i], labels[j], forth, back, p, kind)
 
 
-# --- confidence: What the confidence is worth: reliability, coverage, and messages that fit no
-# label.
+# What the confidence is worth: reliability, coverage, and messages that fit no label.
 
 
 def calibration_section(run: Run) -> Section:
@@ -313,8 +311,7 @@ def _coverage_chart(curve: Sequence[CoveragePoint], record: EvaluationRecord) ->
     )
 
 
-# --- training: How the adapter learned: loss by step, scores by epoch, and what more data would
-# bring.
+# How the adapter learned: loss by step, scores by epoch, and what more data would bring.
 
 
 def curves_section(run: Run) -> Section:

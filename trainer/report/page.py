@@ -1,4 +1,5 @@
-"""Points of a page's short answer: a tone, what is so, and the figures behind it."""
+"""The parts of a page, and how they become one HTML file: sections of paragraphs, tables and
+charts, points of a short answer, messages' texts, and steps to take next."""
 
 from __future__ import annotations
 
@@ -48,8 +49,7 @@ TONES = {"ok": GOOD, "warn": WARN, "fail": BAD, "skipped": UNKNOWN}
 """The tone of each verdict of the check."""
 
 
-# --- texts: Messages' texts on a page: every character seen and none obeyed, long ones cut and
-# folded.
+# A message on a page: every character is shown and none obeyed; long ones are cut and folded.
 
 
 MOST_CHARACTERS = 2_000
@@ -102,8 +102,7 @@ def readable(text: str) -> str:
     return "".join(kept)
 
 
-# --- records: What the page is made of: a run folder's records, None where a command has not run;
-# its parts.
+# Sections and what they hold.
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +210,7 @@ def _templates() -> Environment:
     )
 
 
-# --- steps: What to do next: steps in order, each with why and the commands that do it.
+# What to do next.
 
 
 _PLACEHOLDERS = frozenset({"BASE", "FILE", "NEW", "STORE", "RECIPE"})

@@ -1,4 +1,4 @@
-"""What the gate says of a run: the rows that ``publish --dry-run`` prints, and nothing written."""
+"""A run folder as the report reads it: its records, and what the gate says of it."""
 
 from __future__ import annotations
 

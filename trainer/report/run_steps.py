@@ -1,4 +1,5 @@
-"""What to do next with a run, by what the gate, the duel, the evaluation and its curves say."""
+"""What to do next with a run: first what the gate refuses, then what would make it better or better
+known, and the way to service last."""
 
 from __future__ import annotations
 
@@ -276,7 +277,7 @@ def _check(run: Run) -> str:
     return check_command(Path(_dataset(run)), base_of(run))
 
 
-# --- mends: What to do about each criterion of the gate that is not met.
+# What to do about each criterion of the gate that is not met.
 
 
 _MOST_MESSAGES = 100_000

@@ -1,4 +1,4 @@
-"""The short answer on top: how good, against what, and what to know before it is deployed."""
+"""How good a run is: the short answer on top, the gate's rows, simpler methods, and the cost."""
 
 from __future__ import annotations
 
@@ -307,8 +307,7 @@ def _p(p: float) -> str:
     return written if written.startswith("<") else f"= {written}"
 
 
-# --- gate: The gate's rows: what an adapter must show before it is published, and what this one
-# shows.
+# The gate's rows: what an adapter must show before it is published, and what this one shows.
 
 
 _AT_ONCE = 4
@@ -404,7 +403,7 @@ def _rules(judged: Judged) -> list[tuple[str, str]]:
     ]
 
 
-# --- duel: What else could do the job, and what each way costs.
+# What else could do the job, and what each way costs.
 
 
 @dataclass(frozen=True, slots=True)

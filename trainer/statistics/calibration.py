@@ -215,9 +215,6 @@ def _smoothed_nll(
     return float(-((1 - doubt) * true + doubt * others).mean())
 
 
-# --- reliability: What a calibration error of so many messages can say.
-
-
 _RESAMPLES = 4000
 
 

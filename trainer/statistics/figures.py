@@ -81,9 +81,6 @@ class CoveragePoint:
     accuracy: float | None
 
 
-# --- lengths: Lengths counted into bins that double, for a distribution with a long tail.
-
-
 @dataclass(frozen=True, slots=True)
 class LengthBin:
     """Messages longer than ``above`` and at most ``upto`` long; ``cut`` of them are shortened."""

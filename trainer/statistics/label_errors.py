@@ -105,8 +105,7 @@ def _profile(labels: Ints, probabilities: Floats) -> Callable[[float], float]:
     return profile
 
 
-# --- audit: What a hold-out's own labels are worth, from a random sample that a person labelled
-# blind.
+# What a hold-out's own labels are worth, from a random sample that a person labelled blind.
 
 
 _Z = NormalDist().inv_cdf(0.975)

@@ -1,4 +1,9 @@
-"""Accuracy, F1 and AUROC; and whether two models differ on the same messages."""
+"""Accuracy, F1 and AUROC, their intervals, and whether two models differ on the same messages.
+
+Messages of one thread, or near-copies of each other, are right or wrong together. A hundred of them
+prove less than a hundred independent ones: a test that counts them all passes what it should not.
+The design effect says how many of them count as one (Kish 1965); a test is then given counts
+divided by it, and keeps its own form (Rao and Scott 1992, Biometrics 48:577)."""
 
 from __future__ import annotations
 
@@ -12,14 +17,6 @@ import scipy  # loads its parts at their first use
 from numpy.typing import NDArray
 
 from trainer.statistics.figures import Figures, LabelFigures
-
-# --- What messages that belong together are worth: the design effect.
-#
-# Messages of one thread, or near-copies of each other, are right or wrong together. A hundred of them
-# prove less than a hundred independent ones: a test that counts them all passes what it should not.
-# The design effect says how many of them count as one (Kish 1965); a test is then given counts
-# divided by it, and keeps its own form (Rao and Scott 1992, Biometrics 48:577).
-
 
 _DOUBT = 0.5
 """Weight of the group that is added to those found. Chosen by simulation (``python -m
@@ -244,9 +241,6 @@ def minimum_detectable_difference(
         middle = (low + high) / 2
         low, high = (low, middle) if is_found(middle) else (middle, high)
     return high
-
-
-# --- traffic: Accuracy by traffic: each distinct message counts as often as it came.
 
 
 def weighted_accuracy(

@@ -1,7 +1,12 @@
-"""How far apart two accuracies on the same messages are.
+"""Two labellings of the same messages: how far apart their accuracies are, and whether one is not
+worse than the other by a margin or more.
 
-Differences are shares (0.01 is one point): the first labelling's accuracy less the second's.
-"""
+A lack of a significant difference is no evidence that two are equal: with few messages anything
+passes. Here the burden is turned round. The null hypothesis is that the first labelling is worse by
+the margin or more, and only messages can refute it; too few of them never do.
+
+Accuracies, differences and margins are shares (0.01 is one point). A difference is the first
+labelling's accuracy less the second's."""
 
 from __future__ import annotations
 
@@ -20,17 +25,6 @@ def paired_interval(found: Discordance, *, level: float = 0.95) -> tuple[float, 
     length where the two differ on few messages or none."""
     alpha = (1 - level) / 2
     return lowest_difference(found, alpha), -lowest_difference(found.turned, alpha)
-
-
-# --- noninferiority: Whether one labelling is not worse than another by a margin or more, on the
-# same messages.
-#
-# A lack of a significant difference is no evidence that two are equal: with few messages anything
-# passes. Here the burden is turned round. The null hypothesis is that the first labelling is
-# worse by the margin or more, and only messages can refute it; too few of them never do.
-#
-# Accuracies, differences and margins are shares (0.01 is one point). A difference is the first
-# labelling's accuracy less the second's: ``Discordance.difference``.
 
 
 _LARGEST_MARGIN = 0.999
@@ -135,9 +129,6 @@ def _deviations(discordance: float, margin: float, difference: float) -> tuple[f
     a, b = (discordance + difference) / 2, (discordance - difference) / 2
     null = 2 * _restricted(a, b, margin) - margin * (1 + margin)
     return math.sqrt(null), math.sqrt(max(0.0, discordance - difference * difference))
-
-
-# --- spending: How much error a test may spend that is repeated on the same messages.
 
 
 def alpha_of(turn: int, alpha: float = ALPHA) -> float:

@@ -1,5 +1,10 @@
-"""Which confidence goes without review, and what a threshold accepts (selective classification,
-El-Yaniv & Wiener 2010)."""
+"""Which confidence goes without review, what a threshold accepts (selective classification, El-
+Yaniv & Wiener 2010), and whether a promise of precision is within a validation set's reach.
+
+A threshold by the lower bound keeps its promise and may send nearly everything to review: where
+few rows are at hand they prove little. Then a person wants to know what would help, more rows or
+a promise of less, and how much of it.
+"""
 
 from __future__ import annotations
 
@@ -153,14 +158,6 @@ def proof(correct: Bools, groups: Groups | None, precision: float) -> float:
 def _sizes(rows: int, ends: NDArray[np.int64]) -> NDArray[np.int64]:
     wanted = np.ceil(rows * np.arange(1, _STEPS + 1) / _STEPS)
     return ends[np.unique(np.searchsorted(ends, wanted))]
-
-
-# --- promise: Whether a promise of precision is within a validation set's reach, and what would
-# be.
-#
-# A threshold by the lower bound keeps its promise and may send nearly everything to review: where
-# few rows are at hand they prove little. Then a person wants to know what would help, more rows
-# or a promise of less, and how much of it.
 
 
 WITHIN = 0.1

@@ -1,4 +1,8 @@
-"""The gate: whether a run has what its rules ask for before it is published."""
+"""The gate: whether a run has what its rules ask for before it is published.
+
+Each criterion that messages decide (a label's recall, the precision of labels that nobody reviews,
+being no worse than the current adapter) has to be shown, by a test: too few messages show nothing,
+and the row says how many would. Messages that belong together (``group``) count as fewer."""
 
 from __future__ import annotations
 
@@ -175,13 +179,6 @@ def _disagreement(evidence: Evidence) -> str | None:
     return None
 
 
-# --- criteria: The gate's criteria that messages decide: each label's recall, the precision of
-# labels that nobody reviews, and the current adapter.
-#
-# Each has to be shown, by a test: too few messages show nothing, and the row says how many would.
-# Messages that belong together (``group``) count as fewer.
-
-
 PROMISE = "precision of labels without review"
 
 _SHOWN, _AGAINST = 0.06, 0.2
@@ -337,9 +334,6 @@ def _signed(difference: float) -> str:
     return f"{100 * difference:+.1f} points"
 
 
-# --- unseen: The gate's rule about the hold-out: it is one that the adapter has not learnt from.
-
-
 def judge_unseen(manifest: Manifest, evaluation: EvaluationRecord) -> Criterion:
     """Return the row of whether the adapter was measured on messages that it has not seen.
 
@@ -393,9 +387,6 @@ def _problem(proof: DisjointProof, own: str, evaluation: EvaluationRecord) -> st
     if proof.similarity > SIMILARITY:
         return f"copies nearer than {proof.similarity:g} only, where {SIMILARITY:g} is wanted"
     return None
-
-
-# --- comparison: Two adapters' evaluations, compared message by message.
 
 
 def compare_evidence(new: Evidence, current: Evidence) -> Comparison | str:

@@ -1,10 +1,9 @@
-"""Every move of a store's pointers but publishing: promote the canary, end it, roll back.
+"""A store on disk, and the moves of its pointers: promote the canary, end it, roll back.
 
-Each is made under the store's lock, with its line in the history written before the pointer moves.
-The pointer alone makes an adapter current, so that a kill before it leaves the old one serving, and
-the same command again completes. Nothing here needs more than the worker's own packages: a small
-image can do it.
-"""
+Each move is made under the store's lock, with its line in the history written before the pointer
+moves. The pointer alone makes an adapter current, so that a kill before it leaves the old one
+serving, and the same command again completes. Nothing here needs more than the worker's own
+packages: a small image can do it."""
 
 from __future__ import annotations
 
@@ -43,7 +42,7 @@ from worker.contract.store import (
 )
 from worker.contract.timestamps import rfc3339_now
 
-# --- The store on disk: its lock, its adapters, each written whole, and what dead processes left.
+# The folder: its lock, its adapters, each written whole, and what dead processes left.
 
 
 LOCK_NAME = ".lock"
@@ -200,8 +199,7 @@ def _dead_owner(name: str) -> bool:
     return False
 
 
-# --- history: The history of a store: one line for every move of its pointers, and the way back
-# in it.
+# The history: one line for every move of the pointers, and the way back in it.
 
 
 Event = Literal[Move, "canary", "end_canary"]

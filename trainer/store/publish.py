@@ -1,6 +1,8 @@
-"""Publishing: an adapter and all that a store keeps of it, and then the pointer.
+"""Publishing: what is to be published, what the gate says of it, and then an adapter with all
+that a store keeps of it.
 
-Everything else is put in its place first: adapter, predictions, record, card, history, pointer.
+Planning writes nothing. Publishing puts everything else in its place before the pointer:
+adapter, predictions, record, card, history, pointer.
 """
 
 from __future__ import annotations
@@ -48,8 +50,6 @@ from worker.contract.store import (
     write_canary,
 )
 from worker.contract.verify import load_stages
-
-# --- Judging a publication: what is to be published, what the gate says of it, and nothing written.
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,5 @@
-"""What a store keeps of its adapters beside them: how each was judged, by whom it came and why."""
+"""What a store keeps of its adapters beside them: how each was judged, by whom it came and why, and
+the probes that workers try it on."""
 
 from __future__ import annotations
 
@@ -28,8 +29,6 @@ from worker.contract import AdapterRefused, Manifest, read_manifest
 from worker.contract.digest import sha256_bytes, sha256_file, write_atomically
 from worker.contract.store import Pointer, read_pointer
 from worker.contract.verify import ProbeFile, probes_path, read_probes, write_probes
-
-# --- What an evaluation says of an adapter.
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +62,6 @@ def read_answers(directory: Path, file: LinesFile[Answer]) -> tuple[Answer, ...]
     answers = file.read(directory)
     check_unique(answers, directory / file.name)
     return answers
-
-
-# --- probes: Which messages go into a store with an adapter, for workers to try it on: somebody's
-# choice.
 
 
 ProbeChoice = Literal["written", "validation", "off"]

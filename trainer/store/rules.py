@@ -1,4 +1,5 @@
-"""What ``gate.toml`` may ask of an adapter before it is published."""
+"""What ``gate.toml`` may ask of an adapter before it is published, and the form of the gate's
+answer."""
 
 from __future__ import annotations
 
@@ -104,10 +105,6 @@ def _checked(key: str, value: Any, origin: str) -> Any:
         raise BadInput(f"{origin}: {key} is {value!r}; it must be a number")
     assert kind is float or isinstance(kind, types.UnionType)
     return float(value)
-
-
-# --- verdict: What the gate says, as it is written down: its rows, and the comparison of one of
-# them.
 
 
 class Criterion(Record):

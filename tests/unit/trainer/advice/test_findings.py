@@ -104,7 +104,7 @@ def test_who_sees_a_label_is_no_second_opinion() -> None:
     assert (found[sha[2]].outcome, found[sha[2]].guideline) == (NONE, "3")
 
 
-# --- test_shape: A label that is missing is found in simulated embeddings, and not invented.
+# A label that is missing is found in simulated embeddings, and not invented.
 
 
 SOME_LABELS = tuple("abcdefghijk")
@@ -144,7 +144,7 @@ def test_mistakes_about_a_known_label_are_no_missing_one() -> None:
     assert find_missing(rows[:10], rows[10:]) == []
 
 
-# --- test_split: A label that is two is found in simulated embeddings, and a broad one is not
+# A label that is two is found in simulated embeddings, and a broad one is not
 # called two.
 
 

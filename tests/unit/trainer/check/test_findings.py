@@ -205,7 +205,7 @@ def test_the_worst_verdict_is_the_dataset_s() -> None:
     assert worst([warn, Finding("c", "fail", "")]) == "fail"
 
 
-# --- test_tokenization: The dataset under a base's own tokenizer.
+# The dataset under a base's own tokenizer.
 
 
 SHORT = [Example(f"s{n}", "where is my parcel", "a") for n in range(99)]
@@ -268,7 +268,7 @@ def test_without_a_base_nothing_is_claimed(taxonomy: Taxonomy, tmp_path: Path) -
         verdicts(SHORT, taxonomy, tmp_path)
 
 
-# --- test_check_command: ``clerk-trainer check`` as its users meet it.
+# ``clerk-trainer check`` as its users meet it.
 
 
 Planted = tuple[Dataset, frozenset[str]]

@@ -155,7 +155,7 @@ def test_a_label_of_nothing_but_copies_of_each_other_is_not_doubted() -> None:
     assert not [found for found in doubted if found.example.label == "newsletter"]
 
 
-# --- test_folds_by_group: No message is judged by a model that learnt another of the same thread
+# No message is judged by a model that learnt another of the same thread
 # or customer.
 
 

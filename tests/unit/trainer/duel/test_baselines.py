@@ -25,7 +25,7 @@ from trainer.duel.baselines import (
     train_linear,
 )
 
-# --- The linear baselines learn from the training split alone and choose on validation alone.
+# The linear baselines learn from the training split alone and choose on validation alone.
 
 
 pytestmark = pytest.mark.slow

@@ -172,7 +172,7 @@ def test_a_name_that_the_table_of_answers_needs_is_refused(
     assert "the name is taken" in errors
 
 
-# --- test_unseen_holdout: A duel on another dataset than the adapter's own has to show that its
+# A duel on another dataset than the adapter's own has to show that its
 # hold-out is unseen.
 
 

@@ -40,7 +40,7 @@ def test_a_bad_file_is_named_with_its_line(
         read_messages(write(tmp_path / name, text))
 
 
-# --- test_worker_process: A worker process is asked through pipes: answers are matched and timed,
+# A worker process is asked through pipes: answers are matched and timed,
 # deaths told.
 
 

@@ -66,7 +66,7 @@ def test_what_a_person_vouched_for_counts_as_right() -> None:
     assert wrong_share(labels, found, vouched=np.ones(400, dtype=np.bool_)).most == 0
 
 
-# --- test_audit: The accuracy that an audit corrects: its interval holds the truth as often as it
+# The accuracy that an audit corrects: its interval holds the truth as often as it
 # says.
 
 

@@ -87,7 +87,7 @@ def test_auroc_of_separate_and_of_equal_values() -> None:
     assert auroc(np.array([0.5, 0.5]), np.array([0.5])) == 0.5
 
 
-# --- test_clusters: What messages that belong together are worth.
+# What messages that belong together are worth.
 
 
 RUNS = 400
@@ -157,7 +157,7 @@ def test_what_is_spent_over_a_sequence_adds_up() -> None:
     assert sum(alpha_of(turn) for turn in range(1, 10_000)) < 0.05
 
 
-# --- test_lengths: Lengths are counted into bins that double, none lost.
+# Lengths are counted into bins that double, none lost.
 
 
 def test_every_length_is_in_one_bin() -> None:

@@ -102,7 +102,7 @@ def test_equal_confidences_are_accepted_together_or_not_at_all() -> None:
     assert review_threshold(np.full(220, 0.9), correct, 0.85, floor=0.0) == 0.0
 
 
-# --- test_promise: Where a promise of precision is out of reach, what is told would help does.
+# Where a promise of precision is out of reach, what is told would help does.
 
 
 PRECISION, FLOOR = 0.95, 0.5

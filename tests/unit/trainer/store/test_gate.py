@@ -376,7 +376,7 @@ def test_a_wrong_rule_is_told_with_its_origin(
         load_rules(tmp_path / "nowhere.toml")
 
 
-# --- test_unseen: No adapter is published on the evaluation of messages that it was trained on.
+# No adapter is published on the evaluation of messages that it was trained on.
 
 
 OTHER = "d2" * 32
