@@ -305,7 +305,7 @@ def create_topics(settings: Settings) -> None:
     Raises SettingsError or StreamFailed, which say what to do.
     """
     from worker.policies import kafka_config, shadow_topic
-    from worker.stream.kafka_check import check_clients
+    from worker.stream.kafka_reach import check_clients
     from worker.stream.kafka_topics import prepare_topics
 
     kafka = settings.kafka.model_copy(update={"create_topics": True})
