@@ -16,7 +16,16 @@ from rich.table import Table
 from trainer.artifacts.duel import BASELINES_FOLDER, DUEL, DUEL_FOLDER, CandidateFigures, DuelRecord
 from trainer.artifacts.evaluation import EVALUATION_FOLDER
 from trainer.artifacts.training import TRAINING
-from trainer.cli.shared import AsJson, Store, make_console, named, outcomes, print_text, show
+from trainer.cli.shared import (
+    AsJson,
+    Store,
+    make_console,
+    named,
+    outcomes,
+    print_text,
+    show,
+    show_text,
+)
 from trainer.errors import BadInput
 from worker.contract.codec import encode
 
@@ -412,7 +421,7 @@ def promote(
             "current": encode(after),
         }
         text = f"{named(after)} is current; it was {named(before)}"
-        _show(result, text, as_json=as_json)
+        show_text(result, text, as_json=as_json)
 
 
 def rollback(
@@ -442,7 +451,7 @@ def rollback(
             canary = moves.end_canary(store, reason=reason)
             result = {"schema": "canary-end/1", "store": str(store), "ended": encode(canary)}
             text = f"{named(canary)} is no longer the canary; what is current serves every key"
-            _show(result, text, as_json=as_json)
+            show_text(result, text, as_json=as_json)
             return
         before, after = moves.roll_back(store, to=to, reason=reason)
         result = {
@@ -455,7 +464,7 @@ def rollback(
         text = f"{named(after)} is current; it was {named(before)}"
         if before == after:
             text = f"{named(after)} is current already: nothing was changed"
-        _show(result, text, as_json=as_json)
+        show_text(result, text, as_json=as_json)
 
 
 def list_adapters(store: Store, as_json: AsJson = False) -> None:
@@ -485,11 +494,6 @@ def list_adapters(store: Store, as_json: AsJson = False) -> None:
             lambda console: _print_list(store, pointer, canary, adapters, console),
             as_json=as_json,
         )
-
-
-def _show(result: dict[str, Any], text: str, *, as_json: bool) -> None:
-    console = make_console(as_json=as_json)
-    show(result, console, lambda console: print_text(console, text), as_json=as_json)
 
 
 def _print_list(

@@ -2,6 +2,10 @@
 
 There is one ``Cleaner``. ``prepare`` makes it from its options; ``propose`` and ``tasks`` make it
 from a dataset's manifest, so that a later message gets the form that it would have in the dataset.
+
+A quotation or a signature is cut by strict rules, since what is cut from a message is lost: a date
+or an address stands in the line that introduces a quotation, and few, short lines follow closing
+words. The phrases are English, German, French and Spanish.
 """
 
 from __future__ import annotations
@@ -160,14 +164,6 @@ def canonical(message: str) -> str:
     return text.casefold()
 
 
-# --- Mails: what a program quoted below, or between, what the customer wrote, and
-# signatures.
-#
-# A rule is strict about what it takes for either, since what is cut from a message is lost: a
-# date or an address stands in the line that introduces a quotation, and few, short lines follow
-# closing words. The phrases are English, German, French and Spanish.
-
-# --- quotations ---
 # From such a line on everything is the earlier message.
 _BEGINS = re.compile(
     r"-{2,} ?(?:original message|forwarded message|original-nachricht|message d'origine) ?-{2,}"
@@ -184,7 +180,6 @@ _INTRODUCTION_CHARS = 300
 _FROM = re.compile(r"\*?(?:From|Von|De):\*? ")
 _HEADER = re.compile(r"\*?(?:Sent|Date|To|Cc|Subject|Gesendet|An|Betreff):")
 
-# --- signatures ---
 # RFC 3676 section 4.3: two dashes and a blank alone on a line; mail programs often drop the blank.
 _DELIMITER = "--"
 _DELIMITED_CHARS = 600

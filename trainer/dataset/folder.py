@@ -1,4 +1,15 @@
-"""A row, and the dataset folder with its sealed hold-out."""
+"""A row, and the dataset folder with its sealed hold-out.
+
+An opening of the hold-out is recorded twice: in the dataset's manifest, and in a ledger,
+``holdout-openings.jsonl``, in the parent folder. The same hold-out prepared again is the same
+hold-out, so its openings count on: ``prepare`` looks for them in that ledger, in the manifests of
+the datasets next to the new one, and in those that it is given (--earlier). The same hold-out has
+the same texts, under whatever ids and labels: a corrected one, or one from an export in another
+order, has been seen as often.
+
+What the ledger cannot see: datasets that are neither there nor named, copies on other machines, and
+a hold-out with one message more or less. It holds no text.
+"""
 
 from __future__ import annotations
 
@@ -433,20 +444,6 @@ def _digest(record: Mapping[str, Any]) -> str:
         held["decisions"] = decisions["made"]
     return sha256_json(held)
 
-
-# --- Who has looked at a hold-out: a ledger beside the dataset folders, by the digest
-# of its texts.
-#
-# Each opening is written down twice: in the dataset's own manifest and in ``holdout-
-# openings.jsonl`` in the folder that the dataset's folder is in. The same hold-out prepared again
-# is the same hold-out, so its openings count on: ``prepare`` looks for them in that ledger, in
-# the manifests of the datasets beside the new one, and in those that it is told of.
-#
-# The same hold-out has the same texts, under whatever ids and labels: one that was corrected, or
-# whose export came in another order, has been seen as often.
-#
-# What it cannot see: datasets that are neither there nor named, copies on other machines, and a
-# hold-out that has one message more or less. It holds no text.
 
 LEDGER = "holdout-openings.jsonl"
 

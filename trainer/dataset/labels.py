@@ -1,4 +1,8 @@
-"""Raw labels of an export, the taxonomy's names, and whether every label has enough examples."""
+"""The labels of an export's rows: mapped to the taxonomy, decided on by reviewers, and counted.
+
+``check`` writes its review queue and ``prepare`` its conflicts as files of decisions: CSV with the
+columns of ``IDENTITY`` and ``BY_HAND`` next to their own. ``prepare --decisions`` reads either.
+"""
 
 from __future__ import annotations
 
@@ -142,12 +146,6 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
     ".csv": _csv_table,
 }
 
-
-# --- A person's decisions about labels: the CSV files they are made in, read and
-# applied to the rows.
-#
-# Two commands write such files: ``check`` the review queue, ``prepare`` the conflicts it found.
-# Both have the columns named here beside their own, and ``prepare --decisions`` reads either.
 
 IDENTITY = ("id", "message_sha256")
 """What names a row: a decision holds for this text alone."""

@@ -1,4 +1,6 @@
-"""The dataset for people: what is in it, what was done and why it matters. No message texts."""
+"""The dataset for people: what is in it, what was done and why it matters. It holds no message
+and no group's name.
+"""
 
 from __future__ import annotations
 
@@ -238,9 +240,6 @@ def _decisions(record: Mapping[str, Any]) -> Iterator[str]:
         )
         yield ""
 
-
-# --- How a dataset was split, for its manifest and in words. No group is named, and
-# no text.
 
 _MOST_LANGUAGES = 60
 

@@ -1,4 +1,12 @@
-"""Tasks of the three purposes, made of what the trainer knows."""
+"""Tasks of three purposes: check doubted labels, audit a sample, learn from unlabelled messages.
+
+Messages to learn from are chosen by gradient embeddings (BADGE; Ash et al. 2020, arXiv 1906.03671):
+the loss's gradient at the last layer if the model's own answer were the label.
+Its length is the model's uncertainty, its direction what the message would teach. Seeding as
+k-means++ does (Arthur & Vassilvitskii 2007) draws messages whose gradients are long and far apart.
+Only the messages of the smallest margins are looked at (Scheffer et al. 2001): a plain margin is
+hard to beat (Bahri et al. 2022, arXiv 2210.03822).
+"""
 
 from __future__ import annotations
 
@@ -203,15 +211,6 @@ def learn_tasks(
     return tasks
 
 
-# --- Which unlabelled messages to ask about: uncertain ones, no two alike.
-#
-# Batch active learning by gradient embeddings (BADGE; Ash et al. 2020, arXiv 1906.03671): what
-# the loss's gradient at the last layer would be if the model's own answer were the label. Its
-# length is the model's uncertainty, its direction what the message would teach. Seeding as
-# k-means++ does (Arthur & Vassilvitskii 2007) draws messages whose gradients are long and far
-# apart. Only the messages of the smallest margins are looked at (Scheffer et al. 2001), which a
-# plain margin is hard to beat by (Bahri et al. 2022, arXiv 2210.03822).
-
 Floats = NDArray[np.float64]
 
 WIDTH = 10
@@ -294,10 +293,6 @@ def one_of_each(
     return sorted(min(first[fresh[place]] for place in cluster) for cluster in clusters)
 
 
-# --- The adapter in service as the judge of unlabelled messages, whatever kind of
-# model it is.
-
-
 def judge_by_adapter(
     dataset: Dataset,
     pool: Pool,
@@ -330,9 +325,6 @@ def judge_by_adapter(
     return PoolScores(
         np.asarray(found[:, order]), features[cut:], features[:cut], f"adapter {manifest.name}"
     )
-
-
-# --- What people were asked before, so that nobody is asked again.
 
 
 def read_earlier(paths: Sequence[Path]) -> tuple[frozenset[str], frozenset[str]]:
