@@ -36,17 +36,17 @@ Id = Annotated[str, typer.Argument(metavar="ID", help="The proposal's id, or its
 
 def _load(
     what: str,
-    load: Callable[[Desk, str, str], tuple[object, bool]],
+    load_proposal: Callable[[Desk, str, str], tuple[object, bool]],
     file: Path,
     config: Path | None,
     sets: list[str] | None,
 ) -> None:
     """Bring a file to the desk and say under which number it is there."""
-    from desk.cli.load import opened
+    from desk.cli.options import opened
 
     text = _text_of(file)
     with opened(config, sets) as (_, desk):
-        number, is_new = load(desk, text, file.name)
+        number, is_new = load_proposal(desk, text, file.name)
     print(f"{what} {number} is {'loaded' if is_new else 'here already'}")
 
 
@@ -56,12 +56,12 @@ def load_tasks(file: File, config: Config = None, sets: Sets = None) -> None:
 
     Example: clerk-desk tasks load tasks.jsonl -c config/desk.toml
     """
-    from desk.cli.load import opened
-    from desk.service.batches import load
+    from desk.cli.options import opened
+    from desk.service.circle import load_proposal
 
     text = _text_of(file)
     with opened(config, sets) as (_, desk):
-        done = load(desk, text, file.name)
+        done = load_proposal(desk, text, file.name)
     numbers = ", ".join(str(each) for each in done.batches)
     print(f"{done.new} tasks loaded, {done.known} were here already; batch {numbers}")
 
@@ -69,8 +69,8 @@ def load_tasks(file: File, config: Config = None, sets: Sets = None) -> None:
 @tasks_app.command("list")
 def list_tasks(config: Config = None, sets: Sets = None) -> None:
     """Show all batches, newest first: number, purpose, name, dataset, tasks, decided, waiting."""
-    from desk.cli.load import opened
-    from desk.service.batches import all_progress
+    from desk.cli.options import opened
+    from desk.service.circle import all_progress
 
     with opened(config, sets) as (_, desk):
         found = all_progress(desk)
@@ -89,8 +89,8 @@ def show_status(
     sets: Sets = None,
 ) -> None:
     """Show how far a batch is, and what people made of its labels."""
-    from desk.cli.load import opened
-    from desk.service.batches import all_progress
+    from desk.cli.options import opened
+    from desk.service.circle import all_progress
 
     with opened(config, sets) as (_, desk):
         found = next((each for each in all_progress(desk) if each.batch.id == number), None)
@@ -116,19 +116,19 @@ def show_status(
 @advice_app.command("load")
 def load_advice(file: File, config: Config = None, sets: Sets = None) -> None:
     """Bring advice to the desk, for its page."""
-    from desk.service.advising import load
+    from desk.service.circle import load_proposal
 
-    _load("advice", load, file, config, sets)
+    _load("advice", load_proposal, file, config, sets)
 
 
 @advice_app.command("list")
 def list_advice(config: Config = None, sets: Sets = None) -> None:
     """Show the advice that was loaded, newest first, with its findings as NUMBER.FINDING."""
-    from desk.cli.load import opened
-    from desk.service.advising import everything
+    from desk.cli.options import opened
+    from desk.service.circle import all_proposals
 
     with opened(config, sets) as (_, desk):
-        found = everything(desk)
+        found = all_proposals(desk)
     for given in found:
         print(f"{given.id}\t{_line(given.advice.created_at)}\t{_line(given.advice.dataset_name)}")
         for place, finding in enumerate(given.advice.findings, start=1):
@@ -144,8 +144,8 @@ def ask(
     sets: Sets = None,
 ) -> None:
     """Ask people about the messages of a finding: they become a batch of tasks."""
-    from desk.cli.load import opened
-    from desk.service.advising import ask as ask_people
+    from desk.cli.options import opened
+    from desk.service.circle import ask as ask_people
 
     number, _, place = finding.partition(".")
     if not (number.isdecimal() and place.isdecimal()):
@@ -158,19 +158,19 @@ def ask(
 @proposal_app.command("load")
 def load_proposal(file: File, config: Config = None, sets: Sets = None) -> None:
     """Bring a proposal to the desk, for its page."""
-    from desk.service.proposing import load
+    from desk.service.circle import load_proposal
 
-    _load("proposal", load, file, config, sets)
+    _load("proposal", load_proposal, file, config, sets)
 
 
 @proposal_app.command("list")
 def list_proposals(config: Config = None, sets: Sets = None) -> None:
     """Show all proposals, newest first: id, verdict, what was decided, the trainer's sentence."""
-    from desk.cli.load import opened
-    from desk.service.proposing import everything
+    from desk.cli.options import opened
+    from desk.service.circle import all_proposals
 
     with opened(config, sets) as (_, desk):
-        found = everything(desk)
+        found = all_proposals(desk)
     for each in found:
         decided = "waiting" if each.decision is None else "yes" if each.decision.publish else "no"
         proposal = each.proposal
@@ -191,18 +191,18 @@ def decide(
 
     Example: clerk-desk proposal decide 3f0a91c2 yes --note "few messages, but clear"
     """
-    from desk.cli.load import opened
-    from desk.service import proposing
+    from desk.cli.options import opened
+    from desk.service import circle as proposing
 
     if answer not in {"yes", "no"}:
         raise SettingsError("the answer is yes or no")
     with opened(config, sets) as (_, desk):
-        ids = [each.proposal.id for each in proposing.everything(desk)]
+        ids = [each.proposal.id for each in proposing.all_proposals(desk)]
         found = [each for each in ids if each.startswith(id_)]
         if len(found) != 1:
             problem = "no proposal's id begins" if not found else f"{len(found)} ids begin"
             raise SettingsError(f"{problem} with {id_}: see clerk-desk proposal list")
-        proposing.decide(desk, found[0], publish=answer == "yes", reason=note)
+        proposing.decide_proposal(desk, found[0], publish=answer == "yes", reason=note)
     print(f"decided: {answer}. Write it for clerk-trainer propose --decided: clerk-desk export")
 
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, NoReturn, cast
 
 import typer
 
 from desk import __version__
 from desk.cli.circle import advice_app, proposal_app, tasks_app
 from desk.cli.options import Config, Sets
-from desk.cli.people import people_app
 from desk.errors import (
     EXIT_INTERRUPTED,
     EXIT_SETTINGS,
@@ -22,7 +21,98 @@ from desk.errors import (
     TryAgain,
 )
 from desk.logs import log_failure, log_unhandled
+from desk.store.types import Role
 from worker.contract.tracebacks import describe_private, print_private, show_private
+
+# --- ``clerk-desk people``: who may work here, for whoever runs the desk.
+
+
+people_app = typer.Typer(
+    help="People who sign in: add one with a password, change a password or a role, list all.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The name they sign in by.")]
+RoleFlag = Annotated[str, typer.Option("--role", help="reviewer, adjudicator or owner.")]
+
+
+@people_app.command()
+def add(name: Name, role: RoleFlag = "reviewer", config: Config = None, sets: Sets = None) -> None:
+    """Add somebody with a password (sign_in.method = local), asked for, or read from a pipe.
+
+    Example: clerk-desk people add ada --role owner -c config/desk.toml
+    """
+    from desk.cli.options import opened
+    from desk.service.people import add_local
+
+    checked = _role(role)
+    if not 0 < len(name) <= 200 or name != name.strip():
+        raise SettingsError("NAME has 1 to 200 characters, and no blanks around it")
+    with opened(config, sets) as (_, desk):
+        person = add_local(desk, name, name, checked, _hashed())
+    print(f"{name} may sign in as {role}; corrections name them {person.pseudonym}")
+
+
+@people_app.command()
+def password(name: Name, config: Config = None, sets: Sets = None) -> None:
+    """Give somebody another password, and sign them out everywhere."""
+    from desk.cli.options import opened
+    from desk.service.people import give_password
+
+    with opened(config, sets) as (_, desk):
+        give_password(desk, name, _hashed())
+    print(f"{name} has another password")
+
+
+@people_app.command()
+def role(
+    name: Name,
+    new: Annotated[str, typer.Argument(metavar="ROLE", help="reviewer, adjudicator or owner.")],
+    config: Config = None,
+    sets: Sets = None,
+) -> None:
+    """Give somebody another role: how a first owner is made, however people sign in."""
+    from desk.cli.options import opened
+    from desk.service.people import give_role
+
+    checked = _role(new)
+    with opened(config, sets) as (_, desk):
+        give_role(desk, name, checked)
+    print(f"{name} is {new}")
+
+
+@people_app.command("list")
+def list_all(config: Config = None, sets: Sets = None) -> None:
+    """Show everybody: name, role, the pseudonym that records have, whether the account is open."""
+    from desk.cli.options import opened
+    from desk.service.people import all_people
+
+    with opened(config, sets) as (_, desk):
+        for person in all_people(desk):
+            state = "" if person.active else "\tclosed"
+            print(f"{person.subject}\t{person.role}\t{person.pseudonym}{state}")
+
+
+def _role(given: str) -> Role:
+    if given not in {"reviewer", "adjudicator", "owner"}:
+        raise SettingsError(f"{given} is no role: reviewer, adjudicator or owner")
+    return cast("Role", given)
+
+
+def _hashed() -> str:
+    from desk.auth.passwords import hash_password
+
+    if sys.stdin.isatty():
+        given = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
+    else:
+        given = sys.stdin.readline().rstrip("\n")
+    try:
+        return hash_password(given)
+    except ValueError as error:
+        raise SettingsError(str(error)) from None
+
 
 _EPILOG = """
 Settings come from defaults, a TOML file, CLERK_DESK_* environment variables and flags; later ones
@@ -104,7 +194,7 @@ def run(config: Config = None, sets: Sets = None) -> None:
     Example: clerk-desk run -c config/desk.toml
     """
     from desk.app import run_desk
-    from desk.cli.load import load
+    from desk.cli.options import load
 
     run_desk(load(config, sets).settings)
 
@@ -113,7 +203,7 @@ def run(config: Config = None, sets: Sets = None) -> None:
 def migrate(config: Config = None, sets: Sets = None) -> None:
     """Bring the database's schema up to date: before the first start, and after an upgrade."""
     from desk.app import open_database
-    from desk.cli.load import load
+    from desk.cli.options import load
     from desk.store.migrate import migrate as bring_up_to_date
 
     database = open_database(load(config, sets).settings)
@@ -198,8 +288,8 @@ def export(
     Example: clerk-desk export --out decided, then clerk-trainer prepare --input
     decided/messages.jsonl --decisions decided/decisions.csv ...
     """
-    from desk.cli.load import opened
-    from desk.service.exporting import export as write
+    from desk.cli.options import opened
+    from desk.service.upkeep import export as write
 
     if ids not in {"message", "result"}:
         raise SettingsError(f"--ids {ids}: it is message or result")
@@ -223,8 +313,8 @@ def backup(
     Example: clerk-desk backup --out desk-2026-03-02.db
     """
     from desk.app import open_database
-    from desk.cli.load import load
-    from desk.store.backup import back_up
+    from desk.cli.options import load
+    from desk.store.database import back_up
 
     database = open_database(load(config, sets).settings)
     try:
@@ -251,7 +341,7 @@ def purge(
 
     What lies in Kafka and in exports or backups is deleted there (docs/desk.md).
     """
-    from desk.cli.load import opened
+    from desk.cli.options import opened
     from desk.service.upkeep import purge_person
 
     if not message_ids and not keys:
@@ -284,7 +374,7 @@ def taxonomy(
     over; the others are opened again, where their messages are still here.
     """
     from desk.app import open_database, read_taxonomy
-    from desk.cli.load import load
+    from desk.cli.options import load
     from desk.clock import now_ms
     from desk.service.upkeep import change_taxonomy
     from worker.contract.assignments import split_assignment

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from desk.app import open_database, open_settings_desk
+from desk.logs import configure_logging
+from desk.service.context import Desk
+from desk.settings import Settings
+from desk.settings_load import LoadedSettings, load_settings
 
 Config = Annotated[
     Path | None,
@@ -25,3 +33,27 @@ Sets = Annotated[
         help="Override one setting, by its path: kafka.output_topic=labels. Repeatable.",
     ),
 ]
+
+
+# --- load: Loading the settings for a command, and opening what they describe.
+
+
+def load(config: Path | None, sets: Sequence[str] | None) -> LoadedSettings:
+    """Load the settings and configure logging. Raises SettingsError."""
+    configure_logging()  # for settings that cannot be read
+    loaded = load_settings(config, sets or ())
+    configure_logging(loaded.settings.log.format, loaded.settings.log.level)
+    return loaded
+
+
+@contextmanager
+def opened(config: Path | None, sets: Sequence[str] | None) -> Iterator[tuple[Settings, Desk]]:
+    """The desk that the settings describe, open, for a command that a person types: its errors are
+    lines of text wherever they end. Raises DeskStopped, DatabaseAway."""
+    settings = load_settings(config, sets or ()).settings
+    configure_logging("console", settings.log.level)
+    database = open_database(settings)
+    try:
+        yield settings, open_settings_desk(settings, database)
+    finally:
+        database.close()

@@ -2,14 +2,49 @@
 
 from __future__ import annotations
 
-from desk.core.guideline import section_for
+import re
+
 from desk.errors import Refused
 from desk.service.context import Desk, require
-from desk.store import guidelines, people
-from desk.store.guidelines import Guideline
+from desk.store import people
+from desk.store import projects as guidelines
+from desk.store.projects import Guideline
 from desk.store.types import Person
 
 __all__ = ["Guideline", "current", "for_label", "save", "versions"]
+
+
+# --- The part of a guideline that is about one label: pages show it beside the message.
+
+
+_HEADING = re.compile(r"^#{1,6}\s+(\S.*)$")
+
+
+def heading_of(line: str) -> str | None:
+    """Return what a line says where it is a heading of Markdown, None where it is none."""
+    found = _HEADING.match(line)
+    return found[1].rstrip().rstrip("#").rstrip() if found else None
+
+
+def section_for(body: str, label: str) -> str:
+    """Return the text under the heading that is the label's name, "" where there is none.
+
+    ``body`` is Markdown; blanks, case and underscores of a heading do not matter.
+    """
+    found: list[str] = []
+    inside = False
+    for line in body.splitlines():
+        heading = heading_of(line)
+        if heading is not None:
+            inside = _plain(heading) == _plain(label)
+        elif inside:
+            found.append(line)
+    return "\n".join(found).strip()
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\s_-]+", " ", name).strip().casefold()
+
 
 MAX_CHARS = 200_000
 
@@ -17,7 +52,7 @@ MAX_CHARS = 200_000
 def current(desk: Desk) -> Guideline | None:
     """Return the newest version, None where there is none."""
     with desk.database.read() as tx:
-        return guidelines.current(tx)
+        return guidelines.current_guideline(tx)
 
 
 def for_label(guideline: Guideline | None, label: str) -> str:
@@ -28,7 +63,7 @@ def for_label(guideline: Guideline | None, label: str) -> str:
 def versions(desk: Desk) -> list[Guideline]:
     """Return all versions, newest first."""
     with desk.database.read() as tx:
-        return guidelines.versions(tx)
+        return guidelines.guideline_versions(tx)
 
 
 def save(desk: Desk, person: Person, body: str, note: str, *, based_on: int | None) -> Guideline:
@@ -41,9 +76,9 @@ def save(desk: Desk, person: Person, body: str, note: str, *, based_on: int | No
         raise Refused(f"a guideline has {MAX_CHARS} characters at most")
     now_ms = desk.clock()
     with desk.database.write() as tx:
-        newest = guidelines.current(tx)
+        newest = guidelines.current_guideline(tx)
         if (newest.version if newest is not None else None) != based_on:
             raise Refused("somebody has saved another version meanwhile: look at theirs first")
-        saved = guidelines.save(tx, body, note, person.id, now_ms)
+        saved = guidelines.save_guideline(tx, body, note, person.id, now_ms)
         people.log(tx, now_ms, person.id, "guideline.saved", detail={"version": saved.version})
     return saved

@@ -6,14 +6,20 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from desk.core.queue import REASON_BITS
+from desk.accuracy.estimate import krippendorffs_alpha
+from desk.core.items import REASON_BITS
 from desk.service.context import Desk, require
 from desk.service.viewing import seen_how, text_for
-from desk.store import counts, items, people
+from desk.store import counts, decisions, items, offsets, outbox, people
+from desk.store import counts as stats
+from desk.store import outbox as deliveries
 from desk.store.counts import Made
+from desk.store.offsets import Progress
+from desk.store.outbox import Backlog
 from desk.store.types import Person
 
 __all__ = ["AGES_S", "Day", "Made", "Waiting", "examples", "my_day", "waiting"]
+
 
 AGES_S = (3_600, 86_400, 604_800)
 """Ages that are counted: an hour, a day, a week; in seconds."""
@@ -101,4 +107,63 @@ def my_day(desk: Desk, person: Person, since_ms: int) -> Day:
         undone=sum(undone for _, undone, _ in made.values()),
         seconds=sum(seconds for *_, seconds in made.values()),
         newest=tuple(newest),
+    )
+
+
+# --- figures: What is going on, in numbers: for pages and metrics.
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """How things stand. Ages are in seconds, None where there is nothing to be old.
+
+    ``undelivered`` are decisions that wait for the webhook's receiver; None where there is none.
+    """
+
+    items: Mapping[str, int]
+    disputes: int
+    oldest_waiting_s: float | None
+    reading: tuple[Progress, ...]
+    lag: int
+    backlog: Backlog
+    undelivered: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """How far people agree beyond chance on what several decided.
+
+    ``alpha`` is Krippendorff's over all, None where it is not defined.
+    """
+
+    items: int
+    agreed: int
+    alpha: float | None
+
+
+def overview(desk: Desk) -> Overview:
+    """Return how things stand now."""
+    now_ms = desk.clock()
+    with desk.database.read() as tx:
+        oldest_ms = stats.oldest_waiting_ms(tx)
+        reading = tuple(offsets.progress(tx))
+        return Overview(
+            items=stats.by_state(tx),
+            disputes=stats.open_disputes(tx),
+            oldest_waiting_s=None if oldest_ms is None else (now_ms - oldest_ms) / 1000,
+            reading=reading,
+            lag=sum(each.lag for each in reading),
+            backlog=outbox.backlog(tx),
+            undelivered=deliveries.backlog(tx),
+        )
+
+
+def agreement(desk: Desk, *, since_ms: int = 0) -> Agreement:
+    """Return how far people agree, over opinions given since a time (Unix, ms)."""
+    with desk.database.read() as tx:
+        units = decisions.double_decided(tx, since_ms)
+    return Agreement(
+        items=len(units),
+        agreed=sum(len(set(unit)) == 1 for unit in units),
+        alpha=krippendorffs_alpha(units),
     )

@@ -12,7 +12,8 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 
 from desk.auth.rules import is_trusted
-from desk.service import people, signing_in
+from desk.service import people
+from desk.service import people as signing_in
 from desk.store.types import Person, Role
 from desk.web.visit import Visit, Web
 

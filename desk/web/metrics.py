@@ -10,10 +10,10 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from desk.accuracy.figures import AccuracyFigures, accuracy_figures
 from desk.accuracy.metrics import AccuracyMetrics
-from desk.accuracy.service import AccuracyFigures, accuracy_figures
 from desk.errors import DeskError, TryAgain
-from desk.service import figures
+from desk.service import queues as figures
 from desk.service.context import Desk
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"

@@ -35,14 +35,15 @@ from starlette.applications import Starlette
 from starlette.types import Message, Scope
 
 from desk.clock import now_ms
-from desk.core.queue import Order, Queue
-from desk.service import people, reviewing, signing_in
+from desk.core.items import Order, Queue
+from desk.service import people, reviewing
+from desk.service import people as signing_in
 from desk.service.context import Desk, Policy, open_desk
 from desk.store.database import Database
 from desk.store.migrate import migrate
 from desk.store.types import Person
 from desk.web.application import build_application
-from desk.web.options import WebOptions
+from desk.web.visit import WebOptions
 from tests.bench.desk_items import ADAPTERS, LABELS, TAXONOMY, fill
 from worker.contract.garbage import start_up_frozen
 

@@ -19,7 +19,9 @@ from typing import Any
 import pytest
 from playwright.sync_api import FileChooser, Page
 
-from desk.service import advising, batches, proposing
+from desk.service import circle as advising
+from desk.service import circle as batches
+from desk.service import circle as proposing
 from desk.service.context import Desk, Policy, open_desk
 from tests.support.desk_day import MODES, picture, violations
 from tests.support.desk_files import make_advice, make_proposal, make_task, task_file

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 
 import httpx2
 
-from desk.service import signing_in
+from desk.service import people as signing_in
 from desk.store.database import Database
-from desk.web.options import WebOptions
-from desk.web.server import serve
+from desk.web.application import serve
+from desk.web.visit import WebOptions
 from tests.support.desk_world import DeskWorld
 from tests.support.processes import PATIENCE_S
 

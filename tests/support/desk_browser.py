@@ -13,10 +13,10 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
-from desk.service import signing_in
+from desk.service import people as signing_in
 from desk.store.types import Person, Role
 from desk.web.application import build_application
-from desk.web.options import WebOptions
+from desk.web.visit import WebOptions
 from tests.support.desk_world import DeskWorld
 
 ADDRESS = "http://127.0.0.1:8090"

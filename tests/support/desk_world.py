@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from desk.core.near import band_keys
+from desk.core.texts import band_keys
 from desk.service import people
 from desk.service.context import Desk, Policy, open_desk
-from desk.store import items, texts
+from desk.store import items
+from desk.store import items as texts
 from desk.store.database import Database
 from desk.store.items import NewItem
 from desk.store.types import Item, Person, Role

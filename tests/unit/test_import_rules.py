@@ -118,7 +118,7 @@ TRAINER_OWNERS = {
 
 DESK_OWNERS = {
     # Kafka is the ports' clients and what they share; the database and the web are one folder each.
-    "confluent_kafka": ("desk/stream/kafka.py", "desk/stream/kafka_client.py"),
+    "confluent_kafka": ("desk/stream/kafka.py", "desk/stream/kafka.py"),
     "sqlalchemy": ("desk/store/",),
     "alembic": ("desk/store/",),
     "pg8000": ("desk/store/postgresql.py",),
@@ -127,9 +127,9 @@ DESK_OWNERS = {
     "jinja2": ("desk/web/",),
     "prometheus_client": ("desk/accuracy/metrics.py", "desk/web/metrics.py"),
     "argon2": ("desk/auth/passwords.py",),
-    "authlib": ("desk/auth/id_token.py", "desk/auth/provider_client.py"),
-    "httpx2": ("desk/auth/provider_client.py",),
-    "joserfc": ("desk/auth/id_token.py",),
+    "authlib": ("desk/auth/provider.py", "desk/auth/provider.py"),
+    "httpx2": ("desk/auth/provider.py",),
+    "joserfc": ("desk/auth/provider.py",),
     "typer": ("desk/cli/",),
     "pydantic": ("desk/settings.py", "desk/settings_load.py", "desk/app.py"),
     "pydantic_settings": ("desk/settings.py",),

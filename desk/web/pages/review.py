@@ -12,16 +12,64 @@ from typing import Any
 
 from starlette.responses import Response
 
+from desk.core.items import REASON_BITS, Queue
 from desk.errors import Refused
 from desk.service import browsing, guidelines, reviewing
-from desk.service.tasks import Task
-from desk.web.queue_choice import (
-    keyed_labels,
-    queue_fields,
-    read_queue,
-)
+from desk.service import reviewing as adjudicating
+from desk.service.viewing import Task
 from desk.web.strings import t
 from desk.web.visit import Page, Visit, redirect
+from worker.contract.taxonomy import Label, Taxonomy
+
+# --- A queue as it stands in an address, and the keys of the labels.
+
+
+FIELDS = ("batch", "reason", "label", "adapter", "origin", "age", "order")
+
+# Not among them: u undo, s skip, f flag, n none, m note, g guidelines.
+_KEYS = "1234567890abcdehijklopqrtvwxyz"
+
+
+def read_queue(query: Mapping[str, str], taxonomy: Taxonomy) -> Queue:
+    """Return the queue that an address names; what is not known restricts nothing."""
+    age = query.get("age", "")
+    min_age_s = float(age) if age.isascii() and age.isdecimal() and len(age) < 10 else None
+    order = query.get("order", "oldest")
+    has_age = min_age_s is not None
+    if order not in {"oldest", "newest", "doubtful"} or (order == "doubtful" and has_age):
+        order = "oldest"
+    return Queue(
+        reason=_one_of(query.get("reason"), tuple(REASON_BITS)),  # type: ignore[arg-type]
+        label=_one_of(query.get("label"), taxonomy.names),
+        adapter_digest=query.get("adapter") or None,
+        origin=_one_of(query.get("origin"), ("review", "audit")),  # type: ignore[arg-type]
+        min_age_s=min_age_s,
+        order=order,  # type: ignore[arg-type]
+        batch_id=_number(query.get("batch", "")),
+    )
+
+
+def queue_fields(values: Mapping[str, str]) -> Mapping[str, str]:
+    """Return what of an address or a form names a queue."""
+    return {name: values[name][:200] for name in FIELDS if values.get(name)}
+
+
+def keyed_labels(taxonomy: Taxonomy) -> Sequence[tuple[str, Label]]:
+    """Return the labels with the key of each, "" where there are more labels than keys."""
+    keys = [*_KEYS, *[""] * max(0, len(taxonomy.labels) - len(_KEYS))]
+    return list(zip(keys, taxonomy.labels, strict=False))
+
+
+def _number(text: str) -> int | None:
+    """Return a batch's number; what is none names no batch that there is."""
+    if not text:
+        return None
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 18 else -1
+
+
+def _one_of(value: str | None, known: Sequence[str]) -> str | None:
+    return value if value in known else None
+
 
 _NEIGHBOURS = 4
 
@@ -111,7 +159,51 @@ def _beside(text: str) -> Collection[int]:
     return {int(part) for part in parts if len(part) < 18}
 
 
-PAGES = (
+REVIEW = (
     Page("/review", show, "reviewer", link="nav.review", order=20),
     Page("/review", act, "reviewer", "POST"),
+)
+
+
+# --- adjudicate: Disputes: what people said, and the last word.
+
+
+def show_dispute(visit: Visit) -> Response:
+    """The oldest dispute."""
+    dispute = adjudicating.next_dispute(visit.desk, visit.who)
+    if dispute is None:
+        return visit.page("nothing.html", what="adjudicate", fields={})
+    return visit.page(
+        "adjudicate.html",
+        dispute=dispute,
+        task=dispute.task,
+        keyed=keyed_labels(visit.desk.taxonomy),
+        guideline=guidelines.current(visit.desk),
+        guideline_label="",
+        guideline_part="",
+        near=(),
+        fields={},
+    )
+
+
+def settle_dispute(visit: Visit) -> Response:
+    """End the dispute on screen."""
+    kind, _, label = visit.form.get("action", "").partition(":")
+    if kind not in {"label", "none"}:
+        raise Refused(t("error.action"))
+    adjudicating.adjudicate(
+        visit.desk,
+        visit.who,
+        visit.number("item"),
+        label if kind == "label" else None,
+        request_id=visit.form.get("request", ""),
+        note=visit.form.get("note", "").strip(),
+        seconds=visit.seconds(),
+    )
+    return redirect("/adjudicate")
+
+
+ADJUDICATE = (
+    Page("/adjudicate", show_dispute, "adjudicator", link="nav.adjudicate", order=30),
+    Page("/adjudicate", settle_dispute, "adjudicator", "POST"),
 )

@@ -11,10 +11,8 @@ from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
 from desk.errors import StreamFailed
-from desk.inbox.reader import InboxReader
-from desk.inbox.results import Sampling
-from desk.inbox.texts import TextFetcher
-from desk.service import figures
+from desk.inbox import InboxReader, Sampling, TextFetcher
+from desk.service import queues as figures
 from desk.stream.kafka import KafkaResults, KafkaTexts
 from desk.stream.port import Place
 from tests.support.desk_outbox_process import config_for

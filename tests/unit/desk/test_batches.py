@@ -11,9 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from desk.core.queue import Queue
+from desk.core.items import Queue
 from desk.errors import NotAllowed, Refused
-from desk.service import adjudicating, batches, browsing, exporting, queues, reviewing, upkeep
+from desk.service import browsing, queues, reviewing, upkeep
+from desk.service import circle as batches
+from desk.service import reviewing as adjudicating
+from desk.service import upkeep as exporting
 from desk.service.context import Desk, Policy
 from desk.store import outbox
 from desk.store.types import Person

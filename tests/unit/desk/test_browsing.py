@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from desk.core.queue import Queue
+from desk.core.items import Queue
 from desk.errors import ClaimLost, NotAllowed, Refused
-from desk.service import browsing, figures, guidelines, people, reviewing
+from desk.service import browsing, guidelines, people, reviewing
+from desk.service import queues as figures
 from desk.store.types import Person
 from tests.support.desk_world import DeskWorld
 

@@ -6,14 +6,13 @@ from typing import Any
 
 import pytest
 
-from desk.core.queue import Queue
-from desk.core.sampling import is_drawn
+from desk.core.items import Queue, is_drawn
 from desk.errors import Superseded
-from desk.inbox.reader import InboxReader
-from desk.inbox.results import Sampling
-from desk.inbox.texts import TextFetcher
-from desk.service import figures, reviewing
-from desk.store import audits, items, offsets
+from desk.inbox import InboxReader, Sampling, TextFetcher
+from desk.service import queues as figures
+from desk.service import reviewing
+from desk.store import counts as audits
+from desk.store import items, offsets
 from desk.stream.fake import FakeResults, FakeTexts, FakeTopics
 from tests.support.desk_results import result
 from tests.support.desk_world import DeskWorld

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from desk.core.queue import Queue
+from desk.core.items import Queue
 from desk.errors import ClaimLost, NotAllowed, NothingToUndo, Refused
-from desk.service import adjudicating, people, reviewing
+from desk.service import people, reviewing
+from desk.service import reviewing as adjudicating
 from desk.store import outbox
 from desk.store.types import Person
 from tests.support.desk_world import DeskWorld

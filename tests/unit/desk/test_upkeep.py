@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from desk.core.queue import Queue
+from desk.core.items import Queue
 from desk.errors import SettingsError
-from desk.service import browsing, exporting, reviewing, upkeep
+from desk.service import browsing, reviewing, upkeep
+from desk.service import upkeep as exporting
 from desk.service.context import open_desk
 from desk.store import items, outbox
 from desk.store.types import Person

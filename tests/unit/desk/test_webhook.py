@@ -13,13 +13,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from desk.core.queue import Queue
-from desk.core.webhook import headers, read_key
+from desk.core.items import Queue
 from desk.errors import SettingsError, TryAgain
-from desk.outbox.http_post import make_post
-from desk.outbox.publisher import OutboxPublisher
-from desk.outbox.webhook import GIVE_UP_MS, WebhookSender
-from desk.service import figures, reviewing
+from desk.outbox import GIVE_UP_MS, OutboxPublisher, WebhookSender, headers, make_post, read_key
+from desk.service import queues as figures
+from desk.service import reviewing
 from desk.stream.fake import FakeCorrections
 from tests.support.desk_world import DeskWorld
 from tests.support.webhook_receiver import Receiver, receiver

@@ -7,13 +7,13 @@ import re
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from desk.accuracy.figures import measure
+from desk.accuracy.figures import AccuracyFigures, accuracy_figures, measure
 from desk.accuracy.metrics import NAMES, AccuracyMetrics, families
-from desk.accuracy.service import AccuracyFigures, accuracy_figures
 from desk.errors import DatabaseAway
-from desk.service import adjudicating, reviewing
+from desk.service import reviewing
+from desk.service import reviewing as adjudicating
 from desk.store import items
-from desk.store.audits import Audited, DayTraffic
+from desk.store.counts import Audited, DayTraffic
 from desk.store.types import Person
 from tests.support.desk_world import START_MS, DeskWorld
 

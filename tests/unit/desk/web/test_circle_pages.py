@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
-from desk.service import advising, batches, proposing
-from desk.web import forms
+from desk.service import circle as advising
+from desk.service import circle as batches
+from desk.service import circle as proposing
+from desk.web import visit as forms
 from tests.support.desk_browser import Browser, NewBrowser, field
 from tests.support.desk_files import make_advice, make_proposal, make_task, task_file
 from tests.support.desk_world import DeskWorld

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from desk.service import reviewing
-from desk.web import shown
+from desk.web import templates as shown
 from tests.support.desk_browser import NewBrowser
 from tests.support.desk_world import DeskWorld
 

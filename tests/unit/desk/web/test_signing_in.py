@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import pytest
 
-from desk.auth.attempts import Attempts
-from desk.auth.passwords import hash_password, is_password
+from desk.auth.passwords import Attempts, hash_password, is_password
 from desk.auth.rules import check_sign_in, is_trusted
 from desk.errors import Refused, SettingsError
-from desk.service import people, signing_in
+from desk.service import people
+from desk.service import people as signing_in
 from desk.store import people as store
-from desk.web.options import WebOptions
+from desk.web.visit import WebOptions
 from tests.support.desk_browser import LOCAL, Browser, NewBrowser, field
 from tests.support.desk_world import DeskWorld, FakeClock
 
