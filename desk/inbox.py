@@ -13,7 +13,6 @@ from desk.clock import Clock
 from desk.core.items import is_drawn
 from desk.core.texts import band_keys, storable
 from desk.store import items, offsets, projects
-from desk.store import items as texts
 from desk.store.database import Database, Tx
 from desk.store.items import NewItem
 from desk.stream.port import Place, Record, ResultSource, TextSource
@@ -283,7 +282,7 @@ class TextFetcher:
         Raises TryAgain, DeskStopped.
         """
         with self._database.read() as tx:
-            wanted = texts.wanted(tx, _BATCH)
+            wanted = items.texts_wanted(tx, _BATCH)
             known = projects.known_digests(tx)
         if not wanted:
             return 0
@@ -294,17 +293,17 @@ class TextFetcher:
             for place, record in found.items():
                 each = places[place]
                 read = self._read(each.item_id, record)
-                if isinstance(read, texts.FoundText):
+                if isinstance(read, items.FoundText):
                     state = "open" if each.taxonomy_digest in known else "held"
-                    texts.arrived(tx, read, self._clock(), state=state)  # type: ignore[arg-type]
+                    items.text_arrived(tx, read, self._clock(), state=state)  # type: ignore[arg-type]
                     counts["here"] += 1
                 else:
-                    texts.missing(tx, each.item_id, read)
+                    items.text_missing(tx, each.item_id, read)
                     counts[read] += 1
         _log.info("inbox.texts", **counts, left=len(wanted) - len(found))
         return len(found)
 
-    def _read(self, item_id: int, record: Record | None) -> texts.FoundText | texts.Missing:
+    def _read(self, item_id: int, record: Record | None) -> items.FoundText | items.Missing:
         if record is None:
             return "expired"
         try:
@@ -313,7 +312,7 @@ class TextFetcher:
             _log.warning("inbox.unreadable", item=item_id, reason=error.reason)
             return "unreadable"
         text = storable(message.text)
-        return texts.FoundText(
+        return items.FoundText(
             item_id=item_id,
             text=text,
             message_id=message.message_id,

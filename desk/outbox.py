@@ -26,7 +26,6 @@ import structlog
 from desk.clock import Clock
 from desk.errors import SettingsError, TryAgain
 from desk.store import outbox
-from desk.store import outbox as deliveries
 from desk.store.database import Database
 from desk.stream.port import CorrectionSink, Outgoing
 
@@ -221,10 +220,10 @@ class WebhookSender:
         """Deliver what waits, one batch at most; return how many. Raises TryAgain."""
         if not self._begun:
             with self._database.write() as tx:
-                deliveries.begin(tx)
+                outbox.begin_delivering(tx)
             self._begun = True
         with self._database.read() as tx:
-            waiting = deliveries.waiting(tx, _BATCH)
+            waiting = outbox.to_deliver(tx, _BATCH)
         for row in waiting:
             content = body(row.value)
             sent_s = self._clock() // 1000
@@ -236,7 +235,7 @@ class WebhookSender:
                     raise
                 _webhook_log.error("webhook.given_up", delivery=delivery_id, reason=str(error))
             with self._database.write() as tx:
-                deliveries.delivered(tx, row.sequence)
+                outbox.delivered(tx, row.sequence)
         return len(waiting)
 
     def stand_back(self) -> None:

@@ -23,7 +23,7 @@ from desk.accuracy.estimate import (
 )
 from desk.service.context import Desk
 from desk.service.queues import Agreement, agreement
-from desk.store import counts as audits
+from desk.store import counts
 from desk.store.counts import Audited, DayTraffic, Waiting
 
 DAY_MS = 86_400_000
@@ -271,11 +271,11 @@ def accuracy_figures(desk: Desk) -> AccuracyFigures:
     since_ms = (now_ms // DAY_MS - HISTORY_DAYS) * DAY_MS
     recent_ms = now_ms - RECENT_DAYS * DAY_MS
     with desk.database.read() as tx:
-        sample = audits.audited(tx, since_ms)
-        traffic = audits.traffic_by_day(tx, since_ms // DAY_MS)
-        waiting = tuple(audits.waiting_by_origin(tx, now_ms))
-        spent = audits.time_spent(tx, recent_ms)
-        names = audits.adapter_names(tx, since_ms)
+        sample = counts.audited(tx, since_ms)
+        traffic = counts.traffic_by_day(tx, since_ms // DAY_MS)
+        waiting = tuple(counts.waiting_by_origin(tx, now_ms))
+        spent = counts.time_spent(tx, recent_ms)
+        names = counts.adapter_names(tx, since_ms)
     return AccuracyFigures(
         at_ms=now_ms,
         measured=measure(sample, traffic, now_ms),

@@ -1,19 +1,22 @@
-"""The flags that every command has."""
+"""The flags that every command has, and what they open.
+
+Commands are described without loading what they need: settings, database and service are imported
+when a command runs.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from desk.app import open_database, open_settings_desk
-from desk.logs import configure_logging
-from desk.service.context import Desk
-from desk.settings import Settings
-from desk.settings_load import LoadedSettings, load_settings
+if TYPE_CHECKING:
+    from desk.service.context import Desk
+    from desk.settings import Settings
+    from desk.store.database import Database
 
 Config = Annotated[
     Path | None,
@@ -35,25 +38,49 @@ Sets = Annotated[
 ]
 
 
-# --- load: Loading the settings for a command, and opening what they describe.
+def command_group(words: str) -> typer.Typer:
+    """Return a group of commands with this help."""
+    return typer.Typer(
+        help=words,
+        no_args_is_help=True,
+        rich_markup_mode="rich",
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
 
 
-def load(config: Path | None, sets: Sequence[str] | None) -> LoadedSettings:
+def load(config: Path | None, sets: Sequence[str] | None) -> Settings:
     """Load the settings and configure logging. Raises SettingsError."""
+    from desk.logs import configure_logging
+    from desk.settings_load import load_settings
+
     configure_logging()  # for settings that cannot be read
-    loaded = load_settings(config, sets or ())
-    configure_logging(loaded.settings.log.format, loaded.settings.log.level)
-    return loaded
+    settings = load_settings(config, sets or ()).settings
+    configure_logging(settings.log.format, settings.log.level)
+    return settings
 
 
 @contextmanager
-def opened(config: Path | None, sets: Sequence[str] | None) -> Iterator[tuple[Settings, Desk]]:
-    """The desk that the settings describe, open, for a command that a person types: its errors are
-    lines of text wherever they end. Raises DeskStopped, DatabaseAway."""
-    settings = load_settings(config, sets or ()).settings
-    configure_logging("console", settings.log.level)
+def opened_database(settings: Settings) -> Iterator[Database]:
+    """The database that the settings name; its schema may be of any version. Raises
+    SettingsError."""
+    from desk.app import open_database
+
     database = open_database(settings)
     try:
-        yield settings, open_settings_desk(settings, database)
+        yield database
     finally:
         database.close()
+
+
+@contextmanager
+def opened(config: Path | None, sets: Sequence[str] | None) -> Iterator[Desk]:
+    """The desk that the settings describe, for a command that a user types: errors are lines of
+    text even if standard error is not a terminal. Raises DeskStopped, DatabaseAway."""
+    from desk.app import open_settings_desk
+    from desk.logs import configure_logging
+    from desk.settings_load import load_settings
+
+    settings = load_settings(config, sets or ()).settings
+    configure_logging("console", settings.log.level)
+    with opened_database(settings) as database:
+        yield open_settings_desk(settings, database)

@@ -13,7 +13,6 @@ from desk.service.context import Desk, require
 from desk.service.reviewing import MAX_NOTE_CHARS
 from desk.service.viewing import seen_how, text_for
 from desk.store import batches, people, proposals
-from desk.store import proposals as advising
 from desk.store.batches import Batch, Like, NewTask, Progress
 from desk.store.items import NewItem
 from desk.store.proposals import Shown, StoredAdvice, StoredProposal
@@ -253,7 +252,7 @@ def load_advice(desk: Desk, text: str, name: str, person: Person | None = None) 
     now_ms = desk.clock()
     by = person.id if person is not None else None
     with desk.database.write() as tx:
-        id_, is_new = advising.add_advice(
+        id_, is_new = proposals.add_advice(
             tx, sha256_json(encode(advice)), body, found, person_id=by, now_ms=now_ms
         )
         if is_new:
@@ -264,7 +263,7 @@ def load_advice(desk: Desk, text: str, name: str, person: Person | None = None) 
 def all_advice(desk: Desk) -> list[Given]:
     """Return the advice that was loaded last, newest first."""
     with desk.database.read() as tx:
-        return [_given(kept) for kept in advising.newest_advice(tx)]
+        return [_given(kept) for kept in proposals.newest_advice(tx)]
 
 
 def messages(
@@ -274,8 +273,8 @@ def messages(
     Refused where there is none, NotAllowed."""
     require(person, "owner")
     with desk.database.write() as tx:
-        given, finding = _finding(advising.get_advice(tx, advice_id), number)
-        shown = advising.messages(tx, advice_id, number)
+        given, finding = _finding(proposals.get_advice(tx, advice_id), number)
+        shown = proposals.messages(tx, advice_id, number)
         detail = {"advice": advice_id, "finding": number, "messages": len(shown)}
         how = seen_how(desk, person)
         people.log(tx, desk.clock(), person.id, "advice.seen", detail={**detail, **how})
@@ -289,8 +288,8 @@ def ask(desk: Desk, person: Person | None, advice_id: int, number: int) -> Loade
     if person is not None:
         require(person, "owner")
     with desk.database.read() as tx:
-        given, _ = _finding(advising.get_advice(tx, advice_id), number)
-        shown = advising.messages(tx, advice_id, number)
+        given, _ = _finding(proposals.get_advice(tx, advice_id), number)
+        shown = proposals.messages(tx, advice_id, number)
     asked: dict[str, Task] = {}
     for each in shown:
         with suppress(ValueError):  # a message whose text is empty, or was purged

@@ -6,8 +6,7 @@ import re
 
 from desk.errors import Refused
 from desk.service.context import Desk, require
-from desk.store import people
-from desk.store import projects as guidelines
+from desk.store import people, projects
 from desk.store.projects import Guideline
 from desk.store.types import Person
 
@@ -52,7 +51,7 @@ MAX_CHARS = 200_000
 def current(desk: Desk) -> Guideline | None:
     """Return the newest version, None where there is none."""
     with desk.database.read() as tx:
-        return guidelines.current_guideline(tx)
+        return projects.current_guideline(tx)
 
 
 def for_label(guideline: Guideline | None, label: str) -> str:
@@ -63,7 +62,7 @@ def for_label(guideline: Guideline | None, label: str) -> str:
 def versions(desk: Desk) -> list[Guideline]:
     """Return all versions, newest first."""
     with desk.database.read() as tx:
-        return guidelines.guideline_versions(tx)
+        return projects.guideline_versions(tx)
 
 
 def save(desk: Desk, person: Person, body: str, note: str, *, based_on: int | None) -> Guideline:
@@ -76,9 +75,9 @@ def save(desk: Desk, person: Person, body: str, note: str, *, based_on: int | No
         raise Refused(f"a guideline has {MAX_CHARS} characters at most")
     now_ms = desk.clock()
     with desk.database.write() as tx:
-        newest = guidelines.current_guideline(tx)
+        newest = projects.current_guideline(tx)
         if (newest.version if newest is not None else None) != based_on:
             raise Refused("somebody has saved another version meanwhile: look at theirs first")
-        saved = guidelines.save_guideline(tx, body, note, person.id, now_ms)
+        saved = projects.save_guideline(tx, body, note, person.id, now_ms)
         people.log(tx, now_ms, person.id, "guideline.saved", detail={"version": saved.version})
     return saved

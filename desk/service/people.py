@@ -9,7 +9,6 @@ from typing import Any
 from desk.errors import NotAllowed, Refused
 from desk.service.context import Desk, require
 from desk.store import claims, people
-from desk.store import people as sessions
 from desk.store.types import Person, Role
 
 
@@ -102,8 +101,8 @@ def begin_session(desk: Desk, person: Person, *, longest_ms: int, idle_ms: int) 
     token = secrets.token_urlsafe(32)
     now_ms = desk.clock()
     with desk.database.write() as tx:
-        sessions.end_old(tx, now_ms - longest_ms, now_ms - idle_ms)
-        sessions.add(tx, _digest(token), person.id, now_ms)
+        people.end_old_sessions(tx, now_ms - longest_ms, now_ms - idle_ms)
+        people.begin_session(tx, _digest(token), person.id, now_ms)
     return token
 
 
@@ -113,7 +112,7 @@ def whose(desk: Desk, token: str, *, longest_ms: int, idle_ms: int) -> Person | 
     now_ms = desk.clock()
     digest = _digest(token)
     with desk.database.read() as tx:
-        found = sessions.find(tx, digest)
+        found = people.find_session(tx, digest)
         person = people.get(tx, found.person_id) if found is not None else None
     if found is None or person is None or not person.active:
         return None
@@ -121,20 +120,20 @@ def whose(desk: Desk, token: str, *, longest_ms: int, idle_ms: int) -> Person | 
         return None
     if now_ms - found.seen_ms >= min(_TOUCH_MS, idle_ms // 2):
         with desk.database.write() as tx:
-            sessions.touch(tx, digest, now_ms)
+            people.touch_session(tx, digest, now_ms)
     return person
 
 
 def end_session(desk: Desk, token: str) -> None:
     """End a session."""
     with desk.database.write() as tx:
-        sessions.end(tx, _digest(token))
+        people.end_session(tx, _digest(token))
 
 
 def password_hash(desk: Desk, subject: str) -> str | None:
     """Return the hash of a local user's password, None where there is none."""
     with desk.database.read() as tx:
-        return sessions.password_of(tx, subject)
+        return people.password_of(tx, subject)
 
 
 def note_failure(desk: Desk, method: str, reason: str = "") -> None:
@@ -151,7 +150,7 @@ def add_local(desk: Desk, subject: str, name: str, role: Role, hashed: str) -> P
         if people.find(tx, subject) is not None:
             raise Refused(f"{subject} is there already: give a password with `people password`")
         person = people.add(tx, subject, name, role, now_ms)
-        sessions.set_password(tx, person.id, hashed, now_ms)
+        people.set_password(tx, person.id, hashed, now_ms)
         people.log(tx, now_ms, None, "person.added", detail={"person": person.pseudonym})
     return person
 
@@ -163,8 +162,8 @@ def give_password(desk: Desk, subject: str, hashed: str) -> None:
         person = people.find(tx, subject)
         if person is None:
             raise Refused(f"there is nobody by the name {subject}: `people list` shows all")
-        sessions.set_password(tx, person.id, hashed, now_ms)
-        sessions.end_all_of(tx, person.id)
+        people.set_password(tx, person.id, hashed, now_ms)
+        people.end_sessions_of(tx, person.id)
         people.log(tx, now_ms, None, "password.changed", detail={"person": person.pseudonym})
 
 

@@ -11,8 +11,6 @@ from desk.core.items import REASON_BITS
 from desk.service.context import Desk, require
 from desk.service.viewing import seen_how, text_for
 from desk.store import counts, decisions, items, offsets, outbox, people
-from desk.store import counts as stats
-from desk.store import outbox as deliveries
 from desk.store.counts import Made
 from desk.store.offsets import Progress
 from desk.store.outbox import Backlog
@@ -145,16 +143,16 @@ def overview(desk: Desk) -> Overview:
     """Return how things stand now."""
     now_ms = desk.clock()
     with desk.database.read() as tx:
-        oldest_ms = stats.oldest_waiting_ms(tx)
+        oldest_ms = counts.oldest_waiting_ms(tx)
         reading = tuple(offsets.progress(tx))
         return Overview(
-            items=stats.by_state(tx),
-            disputes=stats.open_disputes(tx),
+            items=counts.by_state(tx),
+            disputes=counts.open_disputes(tx),
             oldest_waiting_s=None if oldest_ms is None else (now_ms - oldest_ms) / 1000,
             reading=reading,
             lag=sum(each.lag for each in reading),
             backlog=outbox.backlog(tx),
-            undelivered=deliveries.backlog(tx),
+            undelivered=outbox.undelivered(tx),
         )
 
 

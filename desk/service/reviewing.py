@@ -10,8 +10,7 @@ from desk.core.items import DecisionKind, Queue, State
 from desk.errors import ClaimLost, NothingToUndo, Refused
 from desk.service.context import Desk, require
 from desk.service.viewing import Task, seen_how, task_for, text_for, to_task
-from desk.store import claims, decisions, items, outbox, people
-from desk.store import projects as guidelines
+from desk.store import claims, decisions, items, outbox, people, projects
 from desk.store.database import Tx
 from desk.store.types import Decided, Item, Person
 from worker.contract.records import Correction, MachineLabel, to_json
@@ -83,7 +82,7 @@ def conclude_in(
         raise ClaimLost("this item has been decided meanwhile")
     if not claims.holds(tx, item_id, person.id, now_ms):
         raise ClaimLost("this item is not yours any more: the time ran out")
-    guideline = guidelines.current(tx)
+    guideline = projects.current_guideline(tx)
     made = decisions.add(
         tx,
         item,

@@ -10,10 +10,9 @@ from desk.clock import Clock
 from desk.core.export import answers, messages_jsonl
 from desk.core.items import plan_change
 from desk.errors import DatabaseRefused, Refused, SettingsError
-from desk.service import circle as proposing
+from desk.service import circle
 from desk.service.context import Desk
 from desk.store import batches, exports, items, outbox, people, projects
-from desk.store import items as texts
 from desk.store.database import Database, Tx
 from worker.contract.circle import write_answers, write_decision
 from worker.contract.digest import write_atomically
@@ -41,7 +40,7 @@ def apply_retention(desk: Desk, text_days: float) -> int:
     purged = 0
     while True:
         with desk.database.write() as tx:
-            some = texts.purge_old(tx, purge_before_ms(now_ms, text_days), _PURGED_AT_ONCE)
+            some = items.purge_old(tx, purge_before_ms(now_ms, text_days), _PURGED_AT_ONCE)
             if some:
                 people.log(tx, now_ms, None, "texts.purged", detail={"items": some})
         purged += some
@@ -59,7 +58,7 @@ def purge_person(
     many items were theirs. What the machine and people said of them stays, without a name."""
     now_ms = desk.clock()
     with desk.database.write() as tx:
-        count = texts.purge_person(tx, message_ids=message_ids, record_keys=record_keys)
+        count = items.purge_person(tx, message_ids=message_ids, record_keys=record_keys)
         people.log(tx, now_ms, None, "person.purged", detail={"items": count})
     return count
 
@@ -142,7 +141,7 @@ def export(desk: Desk, folder: Path, *, project: str = INBOX, by_message_id: boo
 
 def _write_proposals(desk: Desk, folder: Path) -> tuple[Path, ...]:
     written = []
-    for standing in proposing.everything(desk):
+    for standing in circle.all_proposals(desk):
         if standing.decision is not None:
             folder.mkdir(exist_ok=True)
             written.append(folder / f"{standing.proposal.id}.json")

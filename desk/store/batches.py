@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from desk.store import items as items_store
-from desk.store import items as texts_store
 from desk.store.database import Tx
 from desk.store.items import FoundText, NewItem, insert_ignore
 from desk.store.tables import batches, decisions, items, people, similar, tasks
@@ -161,7 +160,7 @@ def add(tx: Tx, batch_id: int, new: Sequence[NewTask], now_ms: int) -> int:
     for each in missing:
         id_ = ids[each.item.result_id]
         found = FoundText(id_, each.text, None, each.message_sha256, each.band_keys)
-        texts_store.text_arrived(tx, found, now_ms, state="open")
+        items_store.text_arrived(tx, found, now_ms, state="open")
     if missing:
         tx.execute(tasks.insert(), [_row(batch_id, ids, each) for each in missing])
     likes = [

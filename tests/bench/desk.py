@@ -37,7 +37,6 @@ from starlette.types import Message, Scope
 from desk.clock import now_ms
 from desk.core.items import Order, Queue
 from desk.service import people, reviewing
-from desk.service import people as signing_in
 from desk.service.context import Desk, Policy, open_desk
 from desk.store.database import Database
 from desk.store.migrate import migrate
@@ -123,7 +122,7 @@ class Browser:
     def __init__(self, app: Starlette, desk: Desk, person: Person, clocks: Clocks) -> None:
         self._app = app
         self._clocks = clocks
-        token = signing_in.begin(desk, person, longest_ms=DAY_MS, idle_ms=DAY_MS)
+        token = people.begin_session(desk, person, longest_ms=DAY_MS, idle_ms=DAY_MS)
         self._cookie = f"{OPTIONS.session_cookie}={token}"
         self._draw = random.Random(person.id)
 

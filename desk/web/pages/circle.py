@@ -7,9 +7,7 @@ import json
 from starlette.responses import Response
 
 from desk.errors import Refused
-from desk.service import circle as advising
-from desk.service import circle as batches
-from desk.service import circle as proposing
+from desk.service import circle
 from desk.web.strings import t
 from desk.web.visit import Page, Visit, number, redirect
 from worker.contract.circle import CHANGES
@@ -32,12 +30,12 @@ def load_file(visit: Visit) -> Response:
         raise Refused(t("load.not_utf8", name=name, place=error.start)) from None
     kind = _kind(text)
     if kind == "advice":
-        loaded, _ = advising.load(visit.desk, text, name, visit.who)
+        loaded, _ = circle.load_advice(visit.desk, text, name, visit.who)
         return redirect("/advice", advice=str(loaded))
     if kind == "proposal":
-        id_, _ = proposing.load(visit.desk, text, name, visit.who)
+        id_, _ = circle.load_proposal(visit.desk, text, name, visit.who)
         return redirect("/proposals", proposal=id_)
-    batches.load(visit.desk, text, name, visit.who)
+    circle.load_task_file(visit.desk, text, name, visit.who)
     return redirect("/")
 
 
@@ -63,7 +61,7 @@ LOAD = (
 
 def show_advice(visit: Visit) -> Response:
     """The findings of the newest advice, or of the one that is asked for."""
-    everything = advising.everything(visit.desk)
+    everything = circle.all_advice(visit.desk)
     wanted = number(visit.query.get("advice", ""))
     chosen = next((each for each in everything if each.id == wanted), None)
     given = chosen or (everything[0] if everything else None)
@@ -74,7 +72,7 @@ def show_advice(visit: Visit) -> Response:
 def show_messages(visit: Visit) -> Response:
     """The messages that a finding rests on."""
     advice_id, place = (number(visit.query.get(name, "")) for name in ("advice", "finding"))
-    given, finding, messages = advising.messages(visit.desk, visit.who, advice_id, place - 1)
+    given, finding, messages = circle.messages(visit.desk, visit.who, advice_id, place - 1)
     return visit.page(
         "advice_messages.html",
         given=given,
@@ -91,7 +89,7 @@ def ask(visit: Visit) -> Response:
     if visit.form.get("action") != "ask":
         raise Refused(t("error.action"))
     advice_id, place = visit.number("advice"), visit.number("finding")
-    asked = advising.ask(visit.desk, visit.who, advice_id, place - 1)
+    asked = circle.ask(visit.desk, visit.who, advice_id, place - 1)
     return redirect("/review", batch=str(asked.batches[0]))
 
 
@@ -107,7 +105,7 @@ ADVICE = (
 
 def show_proposals(visit: Visit) -> Response:
     """The proposal that is asked for, else the newest that waits, else the newest."""
-    everything = proposing.everything(visit.desk)
+    everything = circle.all_proposals(visit.desk)
     wanted = visit.query.get("proposal", "")
     ordered = sorted(everything, key=lambda each: each.decision is not None)
     chosen = next((each for each in everything if each.proposal.id == wanted), None)
@@ -129,7 +127,7 @@ def decide_proposal(visit: Visit) -> Response:
     if action not in {"yes", "no"}:
         raise Refused(t("error.action"))
     proposal_id = visit.form.get("proposal", "")
-    proposing.decide(
+    circle.decide_proposal(
         visit.desk,
         proposal_id,
         publish=action == "yes",

@@ -8,9 +8,7 @@ from typing import Any
 from starlette.responses import Response
 
 from desk.errors import Refused
-from desk.service import browsing, queues, reviewing
-from desk.service import circle as batches
-from desk.service import queues as figures
+from desk.service import browsing, circle, queues, reviewing
 from desk.service.queues import AGES_S
 from desk.web.strings import t
 from desk.web.visit import Page, Visit, redirect
@@ -21,8 +19,8 @@ def show(visit: Visit) -> Response:
     return visit.page(
         "queues.html",
         waiting=queues.waiting(visit.desk),
-        batches=batches.all_progress(visit.desk),
-        overview=figures.overview(visit.desk),
+        batches=circle.all_progress(visit.desk),
+        overview=queues.overview(visit.desk),
         ages_s=AGES_S,
         labels=visit.desk.taxonomy.names,
     )

@@ -15,7 +15,6 @@ from starlette.responses import Response
 from desk.core.items import REASON_BITS, Queue
 from desk.errors import Refused
 from desk.service import browsing, guidelines, reviewing
-from desk.service import reviewing as adjudicating
 from desk.service.viewing import Task
 from desk.web.strings import t
 from desk.web.visit import Page, Visit, redirect
@@ -170,7 +169,7 @@ REVIEW = (
 
 def show_dispute(visit: Visit) -> Response:
     """The oldest dispute."""
-    dispute = adjudicating.next_dispute(visit.desk, visit.who)
+    dispute = reviewing.next_dispute(visit.desk, visit.who)
     if dispute is None:
         return visit.page("nothing.html", what="adjudicate", fields={})
     return visit.page(
@@ -191,7 +190,7 @@ def settle_dispute(visit: Visit) -> Response:
     kind, _, label = visit.form.get("action", "").partition(":")
     if kind not in {"label", "none"}:
         raise Refused(t("error.action"))
-    adjudicating.adjudicate(
+    reviewing.adjudicate(
         visit.desk,
         visit.who,
         visit.number("item"),

@@ -15,7 +15,6 @@ from desk.auth.passwords import is_password
 from desk.auth.provider import Provider
 from desk.errors import NotAllowed, ProviderAway, ProviderWrong, SignInFailed
 from desk.service import people
-from desk.service import people as signing_in
 from desk.web.identity import begin_session, drop_cookie, role_on_arrival, set_cookie
 from desk.web.strings import t
 from desk.web.visit import Page, Visit, inside, redirect
@@ -102,7 +101,7 @@ def _kept(visit: Visit) -> tuple[str, str]:
 def _refused(visit: Visit, reason: str, detail: str, name: str = "") -> Response:
     begun_here = reason != "state"  # anybody can send any browser here, and fill no log by it
     if begun_here:
-        signing_in.note_failure(visit.desk, "oidc", reason)
+        people.note_failure(visit.desk, "oidc", reason)
     _log.warning("oidc.refused", reason=reason, detail=detail)
     return _said(visit, 403 if begun_here else 400, reason, name)
 
@@ -140,11 +139,11 @@ def act(visit: Visit) -> Response:
         return _again(visit, name, t("sign_in.wait", seconds=math.ceil(wait_s)), 429)
     right = False
     try:
-        right = is_password(signing_in.password_hash(desk, name), password)
+        right = is_password(people.password_hash(desk, name), password)
     finally:
         attempts.end(name, right=right)
     if not right:
-        signing_in.note_failure(desk, "local")
+        people.note_failure(desk, "local")
         return _again(visit, name, t("sign_in.wrong"), 401)
     try:
         person = people.arrive(desk, name, name, role=role_on_arrival(visit.web, name))
@@ -159,7 +158,7 @@ def leave(visit: Visit) -> Response:
     """End the session, and give back what the person holds."""
     options = visit.web.options
     people.leave(visit.desk, visit.who)
-    signing_in.end(visit.desk, visit.cookies.get(options.session_cookie, ""))
+    people.end_session(visit.desk, visit.cookies.get(options.session_cookie, ""))
     if visit.web.provider is not None:
         response = leave_provider(visit, visit.web.provider)
     elif options.method == "local":

@@ -11,7 +11,6 @@ from desk.accuracy.figures import AccuracyFigures, accuracy_figures, measure
 from desk.accuracy.metrics import NAMES, AccuracyMetrics, families
 from desk.errors import DatabaseAway
 from desk.service import reviewing
-from desk.service import reviewing as adjudicating
 from desk.store import items
 from desk.store.counts import Audited, DayTraffic
 from desk.store.types import Person
@@ -62,8 +61,8 @@ def figures(world: DeskWorld) -> AccuracyFigures:
     disputed = audit(world, opinions_wanted=2)
     decide(world, ann, disputed, "delivery")
     decide(world, bob, disputed, "refund")
-    assert adjudicating.next_dispute(world.desk, eve) is not None
-    adjudicating.adjudicate(
+    assert reviewing.next_dispute(world.desk, eve) is not None
+    reviewing.adjudicate(
         world.desk, eve, disputed, "refund", request_id=world.request(), seconds=36
     )
     agreed = audit(world, opinions_wanted=2, label="other")
