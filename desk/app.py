@@ -1,4 +1,4 @@
-"""Putting a desk together from its settings: the one place that knows every part."""
+"""Building a desk from its settings: the one place that knows every part."""
 
 from __future__ import annotations
 
@@ -23,7 +23,6 @@ from desk.settings import KafkaSettings, OidcSettings, Settings, WebhookSettings
 from desk.store.database import Database
 from desk.stream.config import KafkaConfig, Properties, build_config
 from desk.stream.port import CorrectionSink, ResultSource, TextSource
-from desk.web.visit import WebOptions
 from desk.work import BackgroundWork, Shift
 from worker.contract.errors import TaxonomyError
 from worker.contract.garbage import start_up_frozen
@@ -34,16 +33,93 @@ from worker.contract.token_callback import find_token_callback
 
 if TYPE_CHECKING:
     from desk.auth.provider import Provider
-
-
-# --- How people sign in, from the settings.
+    from desk.web.visit import WebOptions
 
 
 _log = structlog.get_logger("desk.app")
 
+_RETENTION_EVERY_S = 600.0
+
+
+def run_desk(settings: Settings) -> None:
+    """Run until SIGTERM or SIGINT. Raises DeskStopped."""
+    from desk.web.application import serve
+
+    options = web_options(settings)
+    provider = sign_in_provider(settings)
+    database = open_database(settings)
+    try:
+        desk = open_settings_desk(settings, database)
+        stopping = threading.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: stopping.set())
+        with background(settings, desk) as shift, serve(desk, options, provider) as address:
+            _log.info(
+                "desk.started",
+                version=__version__,
+                installation=desk.project.installation,
+                address=address,
+            )
+            with start_up_frozen():
+                while not stopping.is_set() and not shift.wait(0.2):
+                    pass
+        _log.info("desk.stopped")
+    finally:
+        database.close()
+
+
+def open_database(settings: Settings) -> Database:
+    """Describe the settings' database. Raises SettingsError."""
+    given = settings.database
+    url = given.url.get_secret_value() if "url" in given.model_fields_set else None
+    read = read_secret("database.url", url, given.url_file, SettingsError)
+    return Database(read or given.url.get_secret_value())
+
+
+def read_taxonomy(settings: Settings) -> Taxonomy:
+    """Read the settings' taxonomy. Raises SettingsError."""
+    try:
+        return Taxonomy.from_toml(settings.project.taxonomy)
+    except TaxonomyError as error:
+        raise SettingsError(f"project.taxonomy: {error}") from error
+
+
+def open_settings_desk(settings: Settings, database: Database, clock: Clock = now_ms) -> Desk:
+    """Open the desk that the settings describe. Raises as ``open_desk``."""
+    policy = Policy(
+        claim_ms=int(settings.review.claim_s * 1000),
+        publish_delay_ms=int(settings.review.publish_delay_s * 1000),
+        masked_roles=frozenset(settings.texts.masked_for),
+        double_share=settings.review.double_share,
+        audit_double_share=settings.review.audit_double_share,
+    )
+    taxonomy = read_taxonomy(settings)
+    return open_desk(database, taxonomy=taxonomy, policy=policy, clock=clock)
+
+
+def settings_problems(settings: Settings) -> list[str]:
+    """Return everything that would keep a desk from starting with these settings, as far as it
+    shows without the database, Kafka and the sign-in provider."""
+    checks: tuple[Callable[[], object], ...] = (
+        lambda: read_taxonomy(settings),
+        lambda: web_options(settings),
+        lambda: open_database(settings).close(),
+        lambda: kafka_config(settings, "x"),
+        lambda: webhook_key(settings.webhook) if settings.webhook.url else None,
+    )
+    problems = []
+    for check in checks:
+        try:
+            check()
+        except SettingsError as error:
+            problems.append(str(error))
+    return problems
+
 
 def web_options(settings: Settings) -> WebOptions:
     """Return what the pages need. Raises SettingsError for a way of signing in that is not safe."""
+    from desk.web.visit import WebOptions
+
     web, sign_in = settings.web, settings.sign_in
     check_sign_in(sign_in.method, web.host, sign_in.proxy_addresses)
     if sign_in.method == "oidc":
@@ -108,57 +184,6 @@ def provider_config(settings: Settings) -> ProviderConfig:
 def _client_secret(oidc: OidcSettings) -> str | None:
     given = oidc.client_secret.get_secret_value() if oidc.client_secret else None
     return read_secret("oidc.client_secret", given, oidc.client_secret_file, SettingsError)
-
-
-_RETENTION_EVERY_S = 600.0
-
-
-def open_database(settings: Settings) -> Database:
-    """Describe the settings' database. Raises SettingsError."""
-    given = settings.database
-    url = given.url.get_secret_value() if "url" in given.model_fields_set else None
-    read = read_secret("database.url", url, given.url_file, SettingsError)
-    return Database(read or given.url.get_secret_value())
-
-
-def read_taxonomy(settings: Settings) -> Taxonomy:
-    """Read the settings' taxonomy. Raises SettingsError."""
-    try:
-        return Taxonomy.from_toml(settings.project.taxonomy)
-    except TaxonomyError as error:
-        raise SettingsError(f"project.taxonomy: {error}") from error
-
-
-def open_settings_desk(settings: Settings, database: Database, clock: Clock = now_ms) -> Desk:
-    """Open the desk that the settings describe. Raises as ``open_desk``."""
-    policy = Policy(
-        claim_ms=int(settings.review.claim_s * 1000),
-        publish_delay_ms=int(settings.review.publish_delay_s * 1000),
-        masked_roles=frozenset(settings.texts.masked_for),
-        double_share=settings.review.double_share,
-        audit_double_share=settings.review.audit_double_share,
-    )
-    taxonomy = read_taxonomy(settings)
-    return open_desk(database, taxonomy=taxonomy, policy=policy, clock=clock)
-
-
-def settings_problems(settings: Settings) -> list[str]:
-    """Return everything that would keep a desk from starting with these settings, as far as it
-    shows without the database, Kafka and the sign-in provider."""
-    checks: tuple[Callable[[], object], ...] = (
-        lambda: read_taxonomy(settings),
-        lambda: web_options(settings),
-        lambda: open_database(settings).close(),
-        lambda: kafka_config(settings, "x"),
-        lambda: webhook_key(settings.webhook) if settings.webhook.url else None,
-    )
-    problems = []
-    for check in checks:
-        try:
-            check()
-        except SettingsError as error:
-            problems.append(str(error))
-    return problems
 
 
 def kafka_config(settings: Settings, installation: str) -> KafkaConfig:
@@ -273,33 +298,6 @@ def retention_work(settings: Settings, desk: Desk) -> BackgroundWork:
         return 0
 
     return BackgroundWork("retention", run_once, lambda: None, idle_s=_RETENTION_EVERY_S)
-
-
-def run_desk(settings: Settings) -> None:
-    """Run until SIGTERM or SIGINT. Raises DeskStopped."""
-    from desk.web.application import serve
-
-    options = web_options(settings)
-    provider = sign_in_provider(settings)
-    database = open_database(settings)
-    try:
-        desk = open_settings_desk(settings, database)
-        stopping = threading.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: stopping.set())
-        with background(settings, desk) as shift, serve(desk, options, provider) as address:
-            _log.info(
-                "desk.started",
-                version=__version__,
-                installation=desk.project.installation,
-                address=address,
-            )
-            with start_up_frozen():
-                while not stopping.is_set() and not shift.wait(0.2):
-                    pass
-        _log.info("desk.stopped")
-    finally:
-        database.close()
 
 
 def kafka_security(kafka: KafkaSettings) -> Properties:

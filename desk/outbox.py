@@ -1,10 +1,15 @@
-"""The outbox's loop: each correction reaches Kafka exactly once, whatever is killed when.
+"""The outbox: each correction reaches Kafka exactly once, whatever is killed when.
 
 Each turn: rows that are due get sequence numbers in one transaction of the database; those that
 are not known to be published are written to Kafka in order, with the last number as a mark, in one
 transaction there; then the database is told. What a kill leaves in doubt is between the last two,
 and the mark settles it: after a start, and after any error, all up to the mark are in Kafka and
 nothing beyond it is, because starting ends and fences whoever wrote under this name before.
+
+Published decisions go to a web address too (``WebhookSender``): in order, each at least once. How
+far they were delivered is a counter of its own, so a receiver that is slow or away holds nothing
+up but itself. A delivery that was made and not noted is made again with the same id. One that is
+refused again and again is given up: an address that is gone for good must not fill the database.
 """
 
 from __future__ import annotations
@@ -33,6 +38,21 @@ _log = structlog.get_logger("desk.outbox")
 
 _SKEW_MS = 3_600_000
 """How far the clocks of a broker and of a database's client may be apart."""
+
+GIVE_UP_MS = 72 * 3_600_000
+"""For how long after it was published a decision that is refused is sent again: a receiver that
+breaks on a Friday evening still gets everything on Monday."""
+
+_BATCH = 100
+
+_TIMEOUT_S = 10.0  # for one request
+
+EVENT = "decision.published"
+
+_PREFIX = "whsec_"
+
+Post = Callable[[bytes, Mapping[str, str]], None]
+"""Sends one request. Raises TryAgain for anything but a success."""
 
 
 class OutboxPublisher:
@@ -86,114 +106,6 @@ class OutboxPublisher:
         self._started = True
 
 
-# --- webhook: What a decision looks like on its way to a web address, and by what its receiver
-# knows it.
-
-
-EVENT = "decision.published"
-_PREFIX = "whsec_"
-
-
-def read_key(secret: str) -> bytes:
-    """Return the key of a secret: the base64 after ``whsec_``, else its UTF-8. Raises
-    SettingsError for one that anybody could guess."""
-    try:
-        key = (
-            base64.b64decode(secret.removeprefix(_PREFIX), validate=True)
-            if secret.startswith(_PREFIX)
-            else secret.encode()
-        )
-    except ValueError:
-        raise SettingsError(f"webhook.secret: what follows {_PREFIX} is not base64") from None
-    if len(key) < 16:
-        raise SettingsError("webhook.secret has fewer than 16 bytes: anybody could guess it")
-    return key
-
-
-def body(correction: bytes) -> bytes:
-    """Return the request's body about a correction (the JSON of its record)."""
-    return b'{"type":"' + EVENT.encode() + b'","data":' + correction + b"}"
-
-
-def headers(key: bytes, delivery_id: str, sent_s: int, content: bytes) -> dict[str, str]:
-    """Return the request's headers: id, time (Unix seconds) and signature, by
-    https://www.standardwebhooks.com (HMAC-SHA256 over "id.time.body")."""
-    signed = f"{delivery_id}.{sent_s}.".encode() + content
-    signature = base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode("ascii")
-    return {
-        "Content-Type": "application/json",
-        "Webhook-Id": delivery_id,
-        "Webhook-Timestamp": str(sent_s),
-        "Webhook-Signature": f"v1,{signature}",
-    }
-
-
-# --- http_post: One request to one address, by the standard library.
-
-
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """What is signed for one address goes to no other."""
-
-    def redirect_request(self, *_: Any, **__: Any) -> None:
-        """Take the redirect for the answer."""
-
-
-_TIMEOUT_S = 10.0
-
-
-def make_post(
-    url: str, *, ca_file: Path | None = None, timeout_s: float = _TIMEOUT_S
-) -> Callable[[bytes, Mapping[str, str]], None]:
-    """Return a function that posts a body with headers to ``url`` and raises TryAgain for anything
-    but a success. Neither redirects nor the environment's proxies are followed. Raises
-    SettingsError for an address or a file that cannot be used."""
-    parts = urlsplit(url)
-    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username:
-        raise SettingsError("webhook.url: write http(s)://HOST/PATH, without user and password")
-    try:
-        tls = ssl.create_default_context(cafile=None if ca_file is None else str(ca_file))
-    except OSError as error:
-        raise SettingsError(f"webhook.ca_file: {ca_file} cannot be used: {error}") from error
-    opener = urllib.request.build_opener(
-        urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=tls), _NoRedirect()
-    )
-
-    def post(body: bytes, headers: Mapping[str, str]) -> None:
-        request = urllib.request.Request(url, body, dict(headers), method="POST")  # noqa: S310
-        try:
-            with opener.open(request, timeout=timeout_s):
-                return  # what it says is of no interest; that it is 2xx is
-        except urllib.error.HTTPError as error:
-            error.close()
-            raise TryAgain(f"the webhook's receiver answers {error.code}") from None
-        except (OSError, http.client.HTTPException) as error:
-            reason = getattr(error, "reason", error)
-            why = type(reason).__name__
-            raise TryAgain(f"the webhook's receiver cannot be reached: {why}") from None
-
-    return post
-
-
-# --- webhook: Decisions that were published go to a web address too: in order, each at least
-# once.
-#
-# The rows are the outbox's; how far they were delivered is a counter of its own, so a receiver
-# that is slow or away holds nothing up but itself. A delivery that was made and not noted is made
-# again with the same id. One that is refused again and again is given up after a while, and the
-# next one's turn comes: an address that is gone for good must not fill the database.
-
-
-Post = Callable[[bytes, Mapping[str, str]], None]
-"""Sends one request. Raises TryAgain for anything but a success."""
-
-GIVE_UP_MS = 72 * 3_600_000
-"""For how long after it was published a decision that is refused is sent again: a receiver that
-breaks on a Friday evening still gets everything on Monday."""
-
-_BATCH = 100
-_webhook_log = structlog.get_logger("desk.webhook")
-
-
 class WebhookSender:
     """Delivers what the outbox has published; one thread.
 
@@ -233,10 +145,82 @@ class WebhookSender:
             except TryAgain as error:
                 if self._clock() - row.published_ms < GIVE_UP_MS:
                     raise
-                _webhook_log.error("webhook.given_up", delivery=delivery_id, reason=str(error))
+                _log.error("webhook.given_up", delivery=delivery_id, reason=str(error))
             with self._database.write() as tx:
                 outbox.delivered(tx, row.sequence)
         return len(waiting)
 
     def stand_back(self) -> None:
         """Nothing is remembered from one turn to the next."""
+
+
+def make_post(url: str, *, ca_file: Path | None = None, timeout_s: float = _TIMEOUT_S) -> Post:
+    """Return a function that posts a body with headers to ``url`` and raises TryAgain for anything
+    but a success. Neither redirects nor the environment's proxies are followed. Raises
+    SettingsError for an address or a file that cannot be used."""
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username:
+        raise SettingsError("webhook.url: write http(s)://HOST/PATH, without user and password")
+    try:
+        tls = ssl.create_default_context(cafile=None if ca_file is None else str(ca_file))
+    except OSError as error:
+        raise SettingsError(f"webhook.ca_file: {ca_file} cannot be used: {error}") from error
+    opener = urllib.request.build_opener(
+        urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=tls), _NoRedirect()
+    )
+
+    def post(body: bytes, headers: Mapping[str, str]) -> None:
+        request = urllib.request.Request(url, body, dict(headers), method="POST")  # noqa: S310
+        try:
+            with opener.open(request, timeout=timeout_s):
+                return  # what it says is of no interest; that it is 2xx is
+        except urllib.error.HTTPError as error:
+            error.close()
+            raise TryAgain(f"the webhook's receiver answers {error.code}") from None
+        except (OSError, http.client.HTTPException) as error:
+            reason = getattr(error, "reason", error)
+            why = type(reason).__name__
+            raise TryAgain(f"the webhook's receiver cannot be reached: {why}") from None
+
+    return post
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """What is signed for one address goes to no other."""
+
+    def redirect_request(self, *_: Any, **__: Any) -> None:
+        """Take the redirect for the answer."""
+
+
+def read_key(secret: str) -> bytes:
+    """Return the key of a secret: the base64 after ``whsec_``, else its UTF-8. Raises
+    SettingsError for one that anybody could guess."""
+    try:
+        key = (
+            base64.b64decode(secret.removeprefix(_PREFIX), validate=True)
+            if secret.startswith(_PREFIX)
+            else secret.encode()
+        )
+    except ValueError:
+        raise SettingsError(f"webhook.secret: what follows {_PREFIX} is not base64") from None
+    if len(key) < 16:
+        raise SettingsError("webhook.secret has fewer than 16 bytes: anybody could guess it")
+    return key
+
+
+def body(correction: bytes) -> bytes:
+    """Return the request's body about a correction (the JSON of its record)."""
+    return b'{"type":"' + EVENT.encode() + b'","data":' + correction + b"}"
+
+
+def headers(key: bytes, delivery_id: str, sent_s: int, content: bytes) -> dict[str, str]:
+    """Return the request's headers: id, time (Unix seconds) and signature, by
+    https://www.standardwebhooks.com (HMAC-SHA256 over "id.time.body")."""
+    signed = f"{delivery_id}.{sent_s}.".encode() + content
+    signature = base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode("ascii")
+    return {
+        "Content-Type": "application/json",
+        "Webhook-Id": delivery_id,
+        "Webhook-Timestamp": str(sent_s),
+        "Webhook-Signature": f"v1,{signature}",
+    }

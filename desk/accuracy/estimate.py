@@ -1,4 +1,10 @@
-"""The accuracy in service: weighted, corrected for reviewers' mistakes, with a 95 % interval."""
+"""The accuracy in service: weighted, corrected for reviewers' mistakes, with a 95 % interval.
+
+The audit sample is weighted back to all traffic (``weighted_share``), corrected for what reviewers
+are mistaken in (``mistakes``), and given limits (``accuracy``); ``judge`` says whether it fell.
+Distributions and Krippendorff's alpha are written out because the desk has no SciPy, and
+scikit-learn has no alpha; both are tested against published values.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +13,6 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
-
-# --- The beta distribution's quantiles, and exact limits of a share that stand on them.
-#
-# Written out because the desk has no SciPy; tested against published values.
-
 
 _TINY = 1e-300
 _ENOUGH = 1e-14
@@ -95,9 +96,6 @@ def _fraction(x: float, a: float, b: float) -> float:
 
 def _off_zero(value: float) -> float:
     return value if abs(value) > _TINY else _TINY
-
-
-# --- weighting: The audit sample weighted back to all traffic.
 
 
 LEAST = 5
@@ -237,9 +235,6 @@ def _merge(cells: Sequence[_Cell]) -> _Cell:
     )
 
 
-# --- reviewers: How often reviewers are mistaken, from the audit items that two of them decided.
-
-
 FILL = 20
 """Fewer opinions than this on results where the machine was wrong are filled up with the rate of
 all mistakes: right after the start there may be none."""
@@ -318,11 +313,6 @@ def _filled(rate: Share, every: Share) -> Share:
     missing = min(missing, every.size)
     size = rate.size + missing
     return Share((rate.value * rate.size + every.value * missing) / size, size)
-
-
-# --- agreement: How far people agree beyond chance: Krippendorff's alpha for nominal data.
-#
-# Written out because scikit-learn has no alpha; tested against published values.
 
 
 def krippendorffs_alpha(units: Iterable[Sequence[Hashable]]) -> float | None:
@@ -426,9 +416,6 @@ def _limits(
         below += max(0.0, value - min(ends)) ** 2
         above += max(0.0, max(ends) - value) ** 2
     return value, value - math.sqrt(below), value + math.sqrt(above)
-
-
-# --- falling: Whether the accuracy fell: the last days against those before them.
 
 
 WINDOWS_DAYS = (7, 28)

@@ -1,4 +1,4 @@
-"""Passwords of local users: argon2id, with the library's parameters (RFC 9106, low memory)."""
+"""Passwords of local users (argon2id, RFC 9106, low memory), and slowing down who guesses them."""
 
 from __future__ import annotations
 
@@ -38,9 +38,6 @@ def is_password(hashed: str | None, password: str) -> bool:
             return _hasher.verify(hashed or _NOBODY, password) and hashed is not None
         except (VerificationError, InvalidHashError):
             return False
-
-
-# --- attempts: Slowing down whoever guesses passwords.
 
 
 _FREE = 5

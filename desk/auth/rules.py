@@ -1,4 +1,4 @@
-"""Which ways of signing in are safe where the desk listens."""
+"""Which ways of signing in are safe where the desk listens, and what is known of the provider."""
 
 from __future__ import annotations
 
@@ -62,9 +62,6 @@ def is_trusted(peer: str, addresses: Sequence[str]) -> bool:
         return False
     mapped = getattr(address, "ipv4_mapped", None)
     return any((mapped or address) in network for network in networks(addresses))
-
-
-# --- provider_config: What the desk knows of its OpenID provider before it has asked it anything.
 
 
 RoleName = Literal["reviewer", "adjudicator", "owner"]

@@ -1,4 +1,4 @@
-"""``clerk-desk``: its commands and their help. A command imports what does its work when it runs."""
+"""``clerk-desk``: the commands and their help. Each imports what does its work when it runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Queues: which items a person wants to see, and in which order."""
+"""What decides about items: queues, opinions, samples, a change of the taxonomy."""
 
 from __future__ import annotations
 
@@ -72,9 +72,6 @@ def values_with(reason: ReviewReason) -> tuple[int, ...]:
     return tuple(n for n in range(1, 1 << len(REASON_BITS)) if n & REASON_BITS[reason])
 
 
-# --- opinions: What follows from what people have said of one item.
-
-
 OpinionKind = Literal["label", "none"]
 """A label of the taxonomy, or: no label fits."""
 
@@ -129,12 +126,6 @@ def standing(wanted: int, opinions: Sequence[Opinion], *, flagged: bool = False)
     return Standing("decided", opinions[-1])
 
 
-# --- sampling: Which results are looked at whatever the machine thinks of them, and which twice.
-#
-# Drawn by a hash of the result id: the same result is drawn or not however often it is read,
-# nobody can choose, and nothing that is known of the message has a part in it.
-
-
 def position(purpose: str, seed: str, result_id: str) -> float:
     """Return a number in [0, 1) that is uniform over result ids and fixed for each.
 
@@ -147,10 +138,6 @@ def position(purpose: str, seed: str, result_id: str) -> float:
 def is_drawn(purpose: str, seed: str, result_id: str, share: float) -> bool:
     """Tell whether a result belongs to the sample of this share; a larger share holds a smaller."""
     return position(purpose, seed, result_id) < share
-
-
-# --- taxonomy_change: A new taxonomy: which decisions are carried over, and which are opened
-# again.
 
 
 @dataclass(frozen=True, slots=True)

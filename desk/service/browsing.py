@@ -18,8 +18,6 @@ from desk.store.types import Person
 
 _MASKED_LOOKED_AT = 500
 
-__all__ = ["Cluster", "SearchHit", "cluster", "clusters", "decide_cluster", "neighbours", "search"]
-
 
 @dataclass(frozen=True, slots=True)
 class SearchHit:

@@ -1,4 +1,4 @@
-"""Files of tasks: messages that the trainer asks about come to the desk, and how far people are."""
+"""Files of the trainer: tasks that people decide, advice about the labels, proposals to publish."""
 
 from __future__ import annotations
 
@@ -33,21 +33,10 @@ from worker.contract.records.wire import read_json
 from worker.contract.text import message_sha256
 from worker.contract.timestamps import rfc3339_from_ms
 
-__all__ = [
-    "Batch",
-    "BatchProgress",
-    "Loaded",
-    "Progress",
-    "all_progress",
-    "load",
-    "load_tasks",
-    "Given",
-    "Shown",
-    "ask",
-    "everything",
-    "messages",
-]
+MAX_BATCH_NAME = 120
 
+OPERATOR = "operator"
+"""The pseudonym of whoever decides by the command line."""
 
 ORIGINS: Mapping[Purpose, Origin] = {"check": "check", "audit": "holdout", "learn": "learn"}
 """Why an item is here, by what the task is for."""
@@ -205,13 +194,6 @@ def _check_labels(desk: Desk, task: Task, where: str) -> None:
         )
 
 
-# --- advising: Advice of the trainer about the labels themselves: loaded, shown to an owner,
-# asked about.
-
-
-MAX_BATCH_NAME = 120
-
-
 @dataclass(frozen=True, slots=True)
 class Given:
     """Advice as it was loaded, without its messages; ``counts`` says how many each finding has."""
@@ -342,13 +324,6 @@ def _given(kept: StoredAdvice) -> Given:
     counts = body["counts"]
     assert isinstance(counts, list)
     return Given(kept.id, advice, counts, kept.loaded_ms)
-
-
-# --- proposing: Proposals of the trainer: loaded, shown to an owner, decided once.
-
-
-OPERATOR = "operator"
-"""The pseudonym of whoever decides by the command line."""
 
 
 @dataclass(frozen=True, slots=True)

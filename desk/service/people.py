@@ -1,4 +1,4 @@
-"""Who works here. How they prove who they are is the pages' business."""
+"""Who works here: accounts, roles, sessions. ``desk.auth`` checks how they prove who they are."""
 
 from __future__ import annotations
 
@@ -87,10 +87,6 @@ def audit_log(desk: Desk, by: Person, *, before_id: int | None = None) -> list[d
     require(by, "owner")
     with desk.database.read() as tx:
         return people.log_entries(tx, before_id=before_id)
-
-
-# --- signing_in: Sessions and passwords: who is at a browser. How they prove it is
-# ``desk.auth``'s business.
 
 
 _TOUCH_MS = 60_000

@@ -1,4 +1,4 @@
-"""What waits, for the list of queues; and one person's day."""
+"""What waits and how things stand, in numbers; and one person's day."""
 
 from __future__ import annotations
 
@@ -6,18 +6,14 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from desk.accuracy.estimate import krippendorffs_alpha
 from desk.core.items import REASON_BITS
 from desk.service.context import Desk, require
 from desk.service.viewing import seen_how, text_for
-from desk.store import counts, decisions, items, offsets, outbox, people
+from desk.store import counts, items, offsets, outbox, people
 from desk.store.counts import Made
 from desk.store.offsets import Progress
 from desk.store.outbox import Backlog
 from desk.store.types import Person
-
-__all__ = ["AGES_S", "Day", "Made", "Waiting", "examples", "my_day", "waiting"]
-
 
 AGES_S = (3_600, 86_400, 604_800)
 """Ages that are counted: an hour, a day, a week; in seconds."""
@@ -108,9 +104,6 @@ def my_day(desk: Desk, person: Person, since_ms: int) -> Day:
     )
 
 
-# --- figures: What is going on, in numbers: for pages and metrics.
-
-
 @dataclass(frozen=True, slots=True)
 class Overview:
     """How things stand. Ages are in seconds, None where there is nothing to be old.
@@ -125,18 +118,6 @@ class Overview:
     lag: int
     backlog: Backlog
     undelivered: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Agreement:
-    """How far people agree beyond chance on what several decided.
-
-    ``alpha`` is Krippendorff's over all, None where it is not defined.
-    """
-
-    items: int
-    agreed: int
-    alpha: float | None
 
 
 def overview(desk: Desk) -> Overview:
@@ -154,14 +135,3 @@ def overview(desk: Desk) -> Overview:
             backlog=outbox.backlog(tx),
             undelivered=outbox.undelivered(tx),
         )
-
-
-def agreement(desk: Desk, *, since_ms: int = 0) -> Agreement:
-    """Return how far people agree, over opinions given since a time (Unix, ms)."""
-    with desk.database.read() as tx:
-        units = decisions.double_decided(tx, since_ms)
-    return Agreement(
-        items=len(units),
-        agreed=sum(len(set(unit)) == 1 for unit in units),
-        alpha=krippendorffs_alpha(units),
-    )

@@ -1,4 +1,4 @@
-"""Deciding, one item at a time: the next one, a label, none, skip, flag, undo."""
+"""Deciding, one item at a time: the next one, a label, none, skip, flag, undo; disputes."""
 
 from __future__ import annotations
 
@@ -17,12 +17,11 @@ from worker.contract.records import Correction, MachineLabel, to_json
 from worker.contract.records.identity import AdapterRef, Source, TaxonomyRef
 from worker.contract.timestamps import rfc3339_from_ms
 
-# --- What every decision does, in one transaction: it is kept, the item moves on, a correction waits
-# to be published where the item came from Kafka, the log has a line.
-
-
 MAX_NOTE_CHARS = 2000
+
 MAX_SECONDS = 3600.0
+
+_ALLOWED: Mapping[bool, tuple[State, ...]] = {False: ("open", "second"), True: ("dispute",)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,127 +31,6 @@ class Concluded:
     decision_id: int
     item_id: int
     state: State
-
-
-@dataclass(frozen=True, slots=True)
-class Said:
-    """What a person says of an item. ``label`` is None unless ``kind`` is "label".
-
-    ``request_id`` is the page's: a request that is sent twice decides once. ``seconds`` is how
-    long the item was on screen.
-    """
-
-    request_id: str
-    kind: DecisionKind
-    label: str | None = None
-    note: str = ""
-    seconds: float = 0.0
-
-    @classmethod
-    def of_label(
-        cls, request_id: str, label: str | None, note: str = "", seconds: float = 0.0
-    ) -> Self:
-        """A label, or where it is None, that no label fits."""
-        return cls(request_id, "none" if label is None else "label", label, note, seconds)
-
-
-_ALLOWED: Mapping[bool, tuple[State, ...]] = {False: ("open", "second"), True: ("dispute",)}
-
-
-def conclude(desk: Desk, person: Person, item_id: int, said: Said, *, final: bool) -> Concluded:
-    """Keep what a person who holds an item says of it. ``final``: as an adjudicator.
-
-    Raises ClaimLost, Refused.
-    """
-    with desk.database.write() as tx:
-        return conclude_in(tx, desk, person, item_id, said, final=final)
-
-
-def conclude_in(
-    tx: Tx, desk: Desk, person: Person, item_id: int, said: Said, *, final: bool
-) -> Concluded:
-    """Do the same in a transaction that is open."""
-    _check(desk, said)
-    now_ms = desk.clock()
-    item = items.lock(tx, item_id)
-    earlier = decisions.by_request(tx, said.request_id)
-    if earlier is not None and item is not None and earlier.person_id == person.id:
-        return Concluded(earlier.id, earlier.item_id, item.state)
-    if item is None or item.state not in _ALLOWED[final]:
-        raise ClaimLost("this item has been decided meanwhile")
-    if not claims.holds(tx, item_id, person.id, now_ms):
-        raise ClaimLost("this item is not yours any more: the time ran out")
-    guideline = projects.current_guideline(tx)
-    made = decisions.add(
-        tx,
-        item,
-        decisions.NewDecision(
-            request_id=said.request_id,
-            person_id=person.id,
-            kind=said.kind,
-            label=said.label,
-            note=said.note,
-            final=final,
-            taxonomy_digest=desk.taxonomy.digest,
-            guideline_version=guideline.version if guideline is not None else None,
-            seconds=min(max(said.seconds, 0.0), MAX_SECONDS),
-        ),
-        now_ms,
-    )
-    now, holds = decisions.settle(tx, item, now_ms)
-    claims.release(tx, item_id)
-    if holds is not None and holds.kind == "label" and item.batch_id is None:
-        by = person if holds.person_id == person.id else people.get(tx, holds.person_id)
-        _send(tx, desk, item, holds, by, now_ms)
-    people.log(tx, now_ms, person.id, f"item.{said.kind}", item_id=item_id)
-    return Concluded(made.id, item_id, now.state)
-
-
-def _check(desk: Desk, said: Said) -> None:
-    if (said.label is not None) != (said.kind == "label"):
-        raise Refused("a label goes with a decision for a label, and with no other")
-    if said.label is not None and said.label not in desk.taxonomy.names:
-        raise Refused("there is no such label in this taxonomy")
-    if len(said.note) > MAX_NOTE_CHARS:
-        raise Refused(f"a note has {MAX_NOTE_CHARS} characters at most")
-    if not 1 <= len(said.request_id) <= 100:
-        raise Refused("a request needs an id of 1 to 100 characters")
-
-
-def _send(tx: Tx, desk: Desk, item: Item, holds: Decided, by: Person, now_ms: int) -> None:
-    """Put the correction, which ``by`` made, into the outbox, in the decision's transaction."""
-    decided_at = rfc3339_from_ms(holds.decided_ms)
-    assert decided_at is not None
-    assert holds.label is not None
-    version = holds.guideline_version
-    correction = Correction(
-        schema_version=1,
-        id=item.result_id,
-        source=Source(
-            item.source_topic,
-            item.source_partition,
-            item.source_offset,
-            rfc3339_from_ms(item.source_ms) if item.source_ms is not None else None,
-        ),
-        message_id=item.message_id,
-        label=holds.label,
-        taxonomy=TaxonomyRef(desk.taxonomy.name, desk.taxonomy.version, desk.taxonomy.digest),
-        decided_at=decided_at,
-        decided_by=by.pseudonym,
-        guideline_version=str(version) if version is not None else None,
-        machine=MachineLabel(
-            item.label, item.confidence, AdapterRef(item.adapter_name, item.adapter_digest)
-        ),
-    )
-    outbox.add(
-        tx,
-        item_id=item.id,
-        decision_id=holds.id,
-        # The input's key, as results have it, so that topics can be joined by it.
-        key=item.record_key if item.record_key is not None else item.result_id.encode(),
-        value=to_json(correction),
-        due_ms=now_ms + desk.policy.publish_delay_ms,
-    )
 
 
 def next_item(
@@ -269,10 +147,6 @@ def undo(desk: Desk, person: Person) -> Task:
         return task_for(desk, person, to_task(tx, item, until_ms, show_machine=last.final))
 
 
-# --- adjudicating: Disputes: people disagreed, or somebody asked for help; an adjudicator has the
-# last word.
-
-
 @dataclass(frozen=True, slots=True)
 class Voice:
     """What somebody said of the item. ``label`` is None where no label fits, or for a flag."""
@@ -335,3 +209,122 @@ def adjudicate(
     require(person, "adjudicator")
     said = Said.of_label(request_id, label, note, seconds)
     return conclude(desk, person, item_id, said, final=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a person says of an item. ``label`` is None unless ``kind`` is "label".
+
+    ``request_id`` is the page's: a request that is sent twice decides once. ``seconds`` is how
+    long the item was on screen.
+    """
+
+    request_id: str
+    kind: DecisionKind
+    label: str | None = None
+    note: str = ""
+    seconds: float = 0.0
+
+    @classmethod
+    def of_label(
+        cls, request_id: str, label: str | None, note: str = "", seconds: float = 0.0
+    ) -> Self:
+        """A label, or where it is None, that no label fits."""
+        return cls(request_id, "none" if label is None else "label", label, note, seconds)
+
+
+def conclude(desk: Desk, person: Person, item_id: int, said: Said, *, final: bool) -> Concluded:
+    """Keep what a person who holds an item says of it. ``final``: as an adjudicator.
+
+    Raises ClaimLost, Refused.
+    """
+    with desk.database.write() as tx:
+        return conclude_in(tx, desk, person, item_id, said, final=final)
+
+
+def conclude_in(
+    tx: Tx, desk: Desk, person: Person, item_id: int, said: Said, *, final: bool
+) -> Concluded:
+    """Do the same in a transaction that is open: keep the decision, move the item on, put a
+    correction into the outbox if the item came from Kafka, and write a line to the log."""
+    _check(desk, said)
+    now_ms = desk.clock()
+    item = items.lock(tx, item_id)
+    earlier = decisions.by_request(tx, said.request_id)
+    if earlier is not None and item is not None and earlier.person_id == person.id:
+        return Concluded(earlier.id, earlier.item_id, item.state)
+    if item is None or item.state not in _ALLOWED[final]:
+        raise ClaimLost("this item has been decided meanwhile")
+    if not claims.holds(tx, item_id, person.id, now_ms):
+        raise ClaimLost("this item is not yours any more: the time ran out")
+    guideline = projects.current_guideline(tx)
+    made = decisions.add(
+        tx,
+        item,
+        decisions.NewDecision(
+            request_id=said.request_id,
+            person_id=person.id,
+            kind=said.kind,
+            label=said.label,
+            note=said.note,
+            final=final,
+            taxonomy_digest=desk.taxonomy.digest,
+            guideline_version=guideline.version if guideline is not None else None,
+            seconds=min(max(said.seconds, 0.0), MAX_SECONDS),
+        ),
+        now_ms,
+    )
+    now, holds = decisions.settle(tx, item, now_ms)
+    claims.release(tx, item_id)
+    if holds is not None and holds.kind == "label" and item.batch_id is None:
+        by = person if holds.person_id == person.id else people.get(tx, holds.person_id)
+        _send(tx, desk, item, holds, by, now_ms)
+    people.log(tx, now_ms, person.id, f"item.{said.kind}", item_id=item_id)
+    return Concluded(made.id, item_id, now.state)
+
+
+def _check(desk: Desk, said: Said) -> None:
+    if (said.label is not None) != (said.kind == "label"):
+        raise Refused("a label goes with a decision for a label, and with no other")
+    if said.label is not None and said.label not in desk.taxonomy.names:
+        raise Refused("there is no such label in this taxonomy")
+    if len(said.note) > MAX_NOTE_CHARS:
+        raise Refused(f"a note has {MAX_NOTE_CHARS} characters at most")
+    if not 1 <= len(said.request_id) <= 100:
+        raise Refused("a request needs an id of 1 to 100 characters")
+
+
+def _send(tx: Tx, desk: Desk, item: Item, holds: Decided, by: Person, now_ms: int) -> None:
+    """Put the correction, which ``by`` made, into the outbox, in the decision's transaction."""
+    decided_at = rfc3339_from_ms(holds.decided_ms)
+    assert decided_at is not None
+    assert holds.label is not None
+    version = holds.guideline_version
+    correction = Correction(
+        schema_version=1,
+        id=item.result_id,
+        source=Source(
+            item.source_topic,
+            item.source_partition,
+            item.source_offset,
+            rfc3339_from_ms(item.source_ms) if item.source_ms is not None else None,
+        ),
+        message_id=item.message_id,
+        label=holds.label,
+        taxonomy=TaxonomyRef(desk.taxonomy.name, desk.taxonomy.version, desk.taxonomy.digest),
+        decided_at=decided_at,
+        decided_by=by.pseudonym,
+        guideline_version=str(version) if version is not None else None,
+        machine=MachineLabel(
+            item.label, item.confidence, AdapterRef(item.adapter_name, item.adapter_digest)
+        ),
+    )
+    outbox.add(
+        tx,
+        item_id=item.id,
+        decision_id=holds.id,
+        # The input's key, as results have it, so that topics can be joined by it.
+        key=item.record_key if item.record_key is not None else item.result_id.encode(),
+        value=to_json(correction),
+        due_ms=now_ms + desk.policy.publish_delay_ms,
+    )

@@ -1,4 +1,4 @@
-"""What an operator does: retention, a person's messages, a new taxonomy."""
+"""What an operator does: retention, deleting a person's messages, a new taxonomy, exports."""
 
 from __future__ import annotations
 
@@ -17,9 +17,6 @@ from desk.store.database import Database, Tx
 from worker.contract.circle import write_answers, write_decision
 from worker.contract.digest import write_atomically
 from worker.contract.taxonomy import Taxonomy
-
-# --- For how long a message's text is kept.
-
 
 DAY_MS = 24 * 60 * 60 * 1000
 
@@ -90,9 +87,6 @@ def change_taxonomy(
         detail = {"from": old.digest, "to": new.digest, **counts}
         people.log(tx, now_ms, None, "taxonomy.changed", detail=detail)
     return counts
-
-
-# --- exporting: What people decided, as files for the trainer.
 
 
 INBOX = "inbox"

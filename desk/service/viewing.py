@@ -1,4 +1,5 @@
-"""What a person sees of a message: all of it, or with personal data masked, by their role.
+"""What a person is shown of an item: of a blind one nothing that the machine said; personal data
+masked, by role.
 
 Every function of the service that shows texts passes them through here before they leave it, so
 that no page can show more than its person may see.
@@ -17,8 +18,6 @@ from desk.store.database import Tx
 from desk.store.types import Item, Person
 from worker.contract.redact import redact_personal_data
 from worker.contract.review import ReviewReason
-
-# --- What a person is shown of an item: of a blind one nothing that the machine said.
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What waits, by what a queue can choose, and what one person has done."""
+"""Counts for pages and metrics, and the audit sample that accuracy is measured on."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from desk.store.database import Tx
 from desk.store.tables import adjudications, decisions, facets, items, traffic
 
 _WAITS = items.c.state.in_(("open", "second"))
+
+_DAY_MS = 86_400_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,52 @@ class Made:
     decided_ms: int
     undone: bool
     seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Audited:
+    """One item of the audit sample. ``opinions`` are what reviewers said, oldest first; ``settled``
+    whether one of them or an adjudicator's word holds, which is ``outcome_label``. A label is None
+    where no label fits.
+
+    All labels are of the taxonomy that the machine had: an item that was decided by another counts
+    as one that is not decided.
+    """
+
+    item_id: int
+    label: str
+    adapter_digest: str
+    doubtful: bool
+    sample_share: float
+    labelled_ms: int
+    settled: bool
+    outcome_label: str | None
+    adjudicated: bool
+    opinions: tuple[str | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DayTraffic:
+    """How many results there were of a kind on a day (days since 1970)."""
+
+    day: int
+    label: str
+    adapter_digest: str
+    doubtful: bool
+    results: int
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Items of an origin and a state that wait for people: how many, the age of the oldest, and
+    how many have waited for more than a day and more than a week."""
+
+    origin: str
+    state: str
+    items: int
+    oldest_s: float
+    over_a_day: int
+    over_a_week: int
 
 
 def waiting(tx: Tx, before_ms: Sequence[int]) -> list[FacetCount]:
@@ -108,9 +156,6 @@ def newest_made(tx: Tx, person_id: int, limit: int) -> list[Made]:
     return [Made(row[0], row[1], row[2], row[3], bool(row[4]), row[5]) for row in tx.execute(query)]
 
 
-# --- stats: Counts for pages and metrics.
-
-
 def by_state(tx: Tx) -> Mapping[str, int]:
     """Return how many items there are in each state."""
     query = sa.select(items.c.state, sa.func.count()).group_by(items.c.state)
@@ -132,58 +177,6 @@ def open_disputes(tx: Tx) -> int:
     """Return how many items wait for an adjudicator."""
     query = sa.select(sa.func.count()).where(adjudications.c.closed_ms.is_(None))
     return int(tx.execute(query.select_from(adjudications)).scalar_one())
-
-
-# --- audits: The audit sample with what people said of it: what accuracy is measured on.
-
-
-_DAY_MS = 86_400_000
-
-
-@dataclass(frozen=True, slots=True)
-class Audited:
-    """One item of the audit sample. ``opinions`` are what reviewers said, oldest first; ``settled``
-    whether one of them or an adjudicator's word holds, which is ``outcome_label``. A label is None
-    where no label fits.
-
-    All labels are of the taxonomy that the machine had: an item that was decided by another counts
-    as one that is not decided.
-    """
-
-    item_id: int
-    label: str
-    adapter_digest: str
-    doubtful: bool
-    sample_share: float
-    labelled_ms: int
-    settled: bool
-    outcome_label: str | None
-    adjudicated: bool
-    opinions: tuple[str | None, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class DayTraffic:
-    """How many results there were of a kind on a day (days since 1970)."""
-
-    day: int
-    label: str
-    adapter_digest: str
-    doubtful: bool
-    results: int
-
-
-@dataclass(frozen=True, slots=True)
-class Waiting:
-    """Items of an origin and a state that wait for people: how many, the age of the oldest, and
-    how many have waited for more than a day and more than a week."""
-
-    origin: str
-    state: str
-    items: int
-    oldest_s: float
-    over_a_day: int
-    over_a_week: int
 
 
 def audited(tx: Tx, since_ms: int) -> list[Audited]:

@@ -1,4 +1,4 @@
-"""Items as they come in: exactly one for each result id."""
+"""Items, exactly one for each result id, and their messages: wanted, found, purged."""
 
 from __future__ import annotations
 
@@ -69,6 +69,32 @@ class Added:
     known: int
 
 
+Missing = Literal["expired", "unreadable"]
+"""Why a message cannot be had: it is no longer in Kafka, or not in the format of the settings."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Where an item's message lies in the input."""
+
+    item_id: int
+    topic: str
+    partition: int
+    offset: int
+    taxonomy_digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class FoundText:
+    """An item's message, and what was made of it."""
+
+    item_id: int
+    text: str
+    message_id: str | None
+    message_sha256: str
+    band_keys: Sequence[str]
+
+
 def insert_ignore(tx: Tx, table: sa.Table) -> Any:
     """Return an INSERT that passes over rows that are there."""
     kind: Any = sqlite if tx.dialect.name == "sqlite" else postgresql
@@ -114,7 +140,9 @@ def count_traffic(tx: Tx, seen: Mapping[tuple[int, str, str, bool], int]) -> Non
 # Made once: to put a statement together, and to find out that it is a known one, takes longer than
 # to carry it out.
 _GET = sa.select(*ITEM).where(items.c.id == sa.bindparam("item_id"))
+
 _LOCK = {wait: _GET.with_for_update(skip_locked=not wait) for wait in (True, False)}
+
 _TEXT = sa.select(texts.c.text).where(texts.c.item_id == sa.bindparam("item_id"))
 
 
@@ -202,35 +230,6 @@ def _facets(tx: Tx, new: Sequence[NewItem]) -> dict[tuple[str, str, int, str], i
     )
     rows = tx.execute(sa.select(facets.c.id, *columns).where(sa.tuple_(*columns).in_(wanted)))
     return {(r.label, r.adapter_digest, r.reason_bits, r.origin): r.id for r in rows}
-
-
-# --- texts: The messages of items: wanted, found, gone.
-
-
-Missing = Literal["expired", "unreadable"]
-"""Why a message cannot be had: it is no longer in Kafka, or not in the format of the settings."""
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """Where an item's message lies in the input."""
-
-    item_id: int
-    topic: str
-    partition: int
-    offset: int
-    taxonomy_digest: str
-
-
-@dataclass(frozen=True, slots=True)
-class FoundText:
-    """An item's message, and what was made of it."""
-
-    item_id: int
-    text: str
-    message_id: str | None
-    message_sha256: str
-    band_keys: Sequence[str]
 
 
 def texts_wanted(tx: Tx, limit: int) -> list[Wanted]:

@@ -1,4 +1,4 @@
-"""People, their roles, and the log of what they saw and did."""
+"""People, their roles, sessions and passwords, and the log of what they saw and did."""
 
 from __future__ import annotations
 
@@ -14,8 +14,19 @@ from desk.store.tables import audit_log, passwords, people, sessions
 from desk.store.types import Person, Role, read_row
 
 _COLUMNS = tuple(people.c[field.name] for field in fields(Person))
+
 _GET = sa.select(*_COLUMNS).where(people.c.id == sa.bindparam("person_id"))
+
 _LOG = audit_log.insert()
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """Somebody who is signed in. Times in milliseconds since 1970."""
+
+    person_id: int
+    created_ms: int
+    seen_ms: int
 
 
 def find(tx: Tx, subject: str) -> Person | None:
@@ -98,18 +109,6 @@ def log_entries(tx: Tx, *, before_id: int | None = None, limit: int = 100) -> li
     if before_id is not None:
         query = query.where(audit_log.c.id < before_id)
     return [dict(row._mapping) for row in tx.execute(query)]
-
-
-# --- sessions: Who is signed in, and the passwords of local users.
-
-
-@dataclass(frozen=True, slots=True)
-class Session:
-    """Somebody who is signed in. Times in milliseconds since 1970."""
-
-    person_id: int
-    created_ms: int
-    seen_ms: int
 
 
 def begin_session(tx: Tx, token_sha256: str, person_id: int, now_ms: int) -> None:

@@ -1,4 +1,4 @@
-"""The project of a database, and its taxonomies."""
+"""The project of a database: its taxonomies, and the versions of its guidelines."""
 
 from __future__ import annotations
 
@@ -13,6 +13,17 @@ from desk.store.types import Project, read_row
 from worker.contract.taxonomy import Taxonomy
 
 _COLUMNS = (projects.c.id, projects.c.installation, projects.c.taxonomy_digest)
+
+
+@dataclass(frozen=True, slots=True)
+class Guideline:
+    """One version. ``body`` is Markdown, ``note`` says what was changed."""
+
+    version: int
+    body: str
+    note: str
+    by: str
+    saved_ms: int
 
 
 def find(tx: Tx) -> Project | None:
@@ -66,20 +77,6 @@ def known_digests(tx: Tx) -> frozenset[str]:
     return frozenset(tx.execute(sa.select(taxonomies.c.digest)).scalars())
 
 
-# --- guidelines: Guidelines: each saving is a version, and none is changed.
-
-
-@dataclass(frozen=True, slots=True)
-class Guideline:
-    """One version. ``body`` is Markdown, ``note`` says what was changed."""
-
-    version: int
-    body: str
-    note: str
-    by: str
-    saved_ms: int
-
-
 _NEWEST_FIRST = (
     sa.select(
         guidelines.c.version,
@@ -91,6 +88,7 @@ _NEWEST_FIRST = (
     .join(people, people.c.id == guidelines.c.person_id)
     .order_by(guidelines.c.version.desc())
 )
+
 _NEWEST = _NEWEST_FIRST.limit(1)
 
 

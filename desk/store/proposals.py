@@ -1,4 +1,4 @@
-"""What the trainer proposes to publish, and what an owner decided of it."""
+"""Advice and proposals that the trainer made, and what an owner decided of a proposal."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ import sqlalchemy as sa
 from desk.store.database import Tx
 from desk.store.items import insert_ignore
 from desk.store.tables import advice, advice_messages, items, people, proposals, texts
-
-# --- Advice of the trainer: its words, and apart from them the messages that it rests on.
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +32,21 @@ class Shown:
     label: str | None
     part: int
     text: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredProposal:
+    """A proposal. ``publish`` is None until it is decided; ``by`` is a pseudonym, None where the
+    command line decided."""
+
+    id: int
+    proposal_id: str
+    body: Mapping[str, Any]
+    loaded_ms: int
+    publish: bool | None
+    reason: str
+    decided_ms: int | None
+    by: str | None
 
 
 def add_advice(
@@ -123,21 +136,6 @@ def _texts_of(tx: Tx, message_ids: Collection[str]) -> Mapping[tuple[str, str], 
         .where(items.c.message_id.in_(list(message_ids)))
     )
     return {(row[0], row[1]): row[2] for row in tx.execute(query)}
-
-
-@dataclass(frozen=True, slots=True)
-class StoredProposal:
-    """A proposal. ``publish`` is None until it is decided; ``by`` is a pseudonym, None where the
-    command line decided."""
-
-    id: int
-    proposal_id: str
-    body: Mapping[str, Any]
-    loaded_ms: int
-    publish: bool | None
-    reason: str
-    decided_ms: int | None
-    by: str | None
 
 
 _QUERY = sa.select(

@@ -1,4 +1,4 @@
-"""What is read from the database, as the desk passes it on."""
+"""The desk's own types of what the database holds, and how rows become them."""
 
 from __future__ import annotations
 
@@ -97,9 +97,6 @@ class Decided:
     seconds: float
     decided_ms: int
     undone_ms: int | None
-
-
-# --- rows: From rows of the database to the desk's own types.
 
 
 _T = TypeVar("_T")

@@ -26,9 +26,6 @@ from desk.errors import DeskError, KafkaAway, StreamFailed, Superseded
 from desk.stream.config import ANSWER_S, PUBLISH_S, KafkaConfig
 from desk.stream.port import Log, Outgoing, Place, Record
 
-# --- What the Kafka clients share: how they are made, records, the desk's errors for theirs.
-
-
 _log = structlog.get_logger("desk.stream")
 client_log = logging.getLogger("librdkafka")
 client_log.setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""The web application: every page that there is, behind the same door."""
+"""The web application: every page behind the same door, from the socket to a response."""
 
 from __future__ import annotations
 
@@ -52,8 +52,13 @@ from desk.web.visit import (
 )
 from worker.contract.tracebacks import format_private
 
-# --- What goes with every response, and which hosts are answered at all.
+_log = structlog.get_logger("desk.web")
 
+_TYPES = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
+
+_PROBES = ("/livez", "/readyz", "/metrics")
+
+_GRACE_S = 10
 
 # Nothing from elsewhere, no inline script, no inline style, no frame around it, no form out of it.
 SECURITY_HEADERS = {
@@ -70,97 +75,115 @@ SECURITY_HEADERS = {
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
 
-
-class SecurityHeaders:
-    """Adds the headers; messages are never kept by the browser."""
-
-    def __init__(self, app: ASGIApp, *, secure: bool) -> None:
-        self._app = app
-        self._secure = secure
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, and add the headers to what comes back."""
-
-        async def with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in SECURITY_HEADERS.items():
-                    headers[name] = value
-                if self._secure:
-                    headers["Strict-Transport-Security"] = "max-age=31536000"
-                if "cache-control" not in headers:
-                    headers["Cache-Control"] = "no-store"
-            await send(message)
-
-        await self._app(scope, receive, with_headers)
-
-
-class OwnPort:
-    """Answers ``path`` on ``port`` alone, and nothing else there."""
-
-    def __init__(self, app: ASGIApp, *, path: str, port: int) -> None:
-        self._app = app
-        self._path = path
-        self._port = port
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, or say that there is nothing here."""
-        # Where the connection came in, by the socket; the visitor's headers have no say in it.
-        if (scope["path"] == self._path) == (scope["server"][1] == self._port):
-            await self._app(scope, receive, send)
-        else:
-            await PlainTextResponse(t("error.not_here"), 404)(scope, receive, send)
-
-
-class KnownHosts:
-    """Answers requests for these hosts alone ("*": all), and forms that this host's pages sent.
-
-    Probes come by address: what begins with ``open_paths`` is answered for any host.
-    """
-
-    def __init__(self, app: ASGIApp, *, hosts: Sequence[str], open_paths: Sequence[str]) -> None:
-        self._app = app
-        self._hosts = {host.lower() for host in hosts}
-        self._open_paths = tuple(open_paths)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, or refuse it."""
-        if scope["type"] != "http":
-            return
-        headers = Headers(scope=scope)
-        given = headers.get("host", "")
-        if scope["path"] in self._open_paths or self._is_known(given):
-            origin = headers.get("origin")
-            if scope["method"] == "POST" and origin is not None and not _same(origin, given):
-                await PlainTextResponse(t("error.origin"), 403)(scope, receive, send)
-                return
-            await self._app(scope, receive, send)
-            return
-        await PlainTextResponse(t("error.host"), 400)(scope, receive, send)
-
-    def _is_known(self, given: str) -> bool:
-        if "*" in self._hosts:
-            return True
-        name = given.lower()
-        name = name.partition("]")[0] + "]" if name.startswith("[") else name.partition(":")[0]
-        return name in self._hosts
-
-
-def _same(origin: str, host: str) -> bool:
-    """Tell whether an origin is the host itself. The scheme is the proxy's, which is not seen."""
-    try:
-        return urlsplit(origin).netloc.lower() == host.lower()
-    except ValueError:
-        return False
-
-
-# --- answering: From a page to an endpoint: who it is, whether they may, whether the form is
-# ours, and what is said where something goes wrong.
-
-
-_log = structlog.get_logger("desk.web")
-
 Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+@contextmanager
+def serve(desk: Desk, options: WebOptions, provider: Provider | None = None) -> Iterator[str]:
+    """Serve the pages until the end; yields their address. Raises SettingsError where the address
+    cannot be listened on."""
+    listening = [_listen(options.host, options.port, "web.port")]
+    if options.metrics_port is not None:
+        listening.append(_listen(options.host, options.metrics_port, "web.metrics_port"))
+    config = uvicorn.Config(
+        build_application(desk, options, provider),
+        log_config=None,
+        access_log=False,  # addresses of pages hold what people searched for
+        server_header=False,
+        proxy_headers=False,  # whom to believe is decided by desk.auth
+        lifespan="off",
+        ws="none",
+        timeout_graceful_shutdown=_GRACE_S,
+        h11_max_incomplete_event_size=32_768,
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(
+        target=server.run, kwargs={"sockets": listening}, name="web", daemon=True
+    )
+    thread.start()
+    try:
+        host = f"[{options.host}]" if ":" in options.host else options.host
+        yield f"http://{host}:{listening[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(_GRACE_S + 5)
+        for each in listening:
+            each.close()
+
+
+def _listen(host: str, port: int, setting: str) -> socket.socket:
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        return socket.create_server((address[0], port), family=family, backlog=512)
+    except OSError as error:
+        raise SettingsError(
+            f"web.host and {setting}: {host}:{port} cannot be listened on: {error.strerror}"
+        ) from error
+
+
+def build_application(
+    opened: Desk, options: WebOptions, provider: Provider | None = None
+) -> Starlette:
+    """Return the application of an open desk; ``provider`` where people sign in by one."""
+    pages = find_pages()
+    links = sorted((page for page in pages if page.link), key=lambda page: page.order)
+    web = Web(opened, options, environment(), Attempts(opened.clock), links, provider)
+    counted = metrics.Metrics(opened)
+
+    def livez(_: Request) -> Response:
+        return PlainTextResponse("ok")
+
+    def readyz(_: Request) -> Response:
+        ready = metrics.is_ready(opened)
+        return PlainTextResponse("ok" if ready else "no database", 200 if ready else 503)
+
+    def show_metrics(_: Request) -> Response:
+        return Response(counted.text(), media_type=metrics.CONTENT_TYPE)
+
+    async def not_found(_: Request, __: Exception) -> Response:
+        return error_page(web, 404, t("error.not_here"))
+
+    async def not_by_this(_: Request, __: Exception) -> Response:
+        return error_page(web, 405, t("error.not_here"))
+
+    routes = [
+        Route("/livez", livez),
+        Route("/readyz", readyz),
+        Route("/metrics", show_metrics),
+        Route("/static/{digest}/{name}", _static),
+        *(Route(page.path, endpoint(web, page), methods=[page.method]) for page in pages),
+    ]
+    middleware = [
+        Middleware(SecurityHeaders, secure=options.secure),
+        Middleware(KnownHosts, hosts=options.allowed_hosts, open_paths=_PROBES),
+        Middleware(metrics.Timed, metrics=counted),
+    ]
+    if options.metrics_port is not None:
+        middleware.insert(1, Middleware(OwnPort, path="/metrics", port=options.metrics_port))
+    return Starlette(
+        routes=routes,
+        exception_handlers={404: not_found, 405: not_by_this},
+        middleware=middleware,
+    )
+
+
+def find_pages() -> Sequence[Page]:
+    """Return all pages: ``PAGES`` of each module in ``desk.web.pages``."""
+    found: list[Page] = []
+    for module in sorted(each.name for each in pkgutil.iter_modules(desk.web.pages.__path__)):
+        found += importlib.import_module(f"desk.web.pages.{module}").PAGES
+    return found
+
+
+def _static(request: Request) -> Response:
+    name = request.path_params["name"]
+    if name not in {path.name for path in STATIC.iterdir()}:
+        return PlainTextResponse(t("error.not_here"), 404)
+    kind = _TYPES[name.rpartition(".")[2]]
+    response = Response((STATIC / name).read_bytes(), media_type=kind)
+    if request.url.path == static_address(name):
+        response.headers["Cache-Control"] = "public, max-age=31536000, immutable"
+    return response
 
 
 def endpoint(web: Web, page: Page) -> Endpoint:
@@ -262,6 +285,89 @@ def _let_in(
     return response
 
 
+class SecurityHeaders:
+    """Adds the headers; messages are never kept by the browser."""
+
+    def __init__(self, app: ASGIApp, *, secure: bool) -> None:
+        self._app = app
+        self._secure = secure
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, and add the headers to what comes back."""
+
+        async def with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in SECURITY_HEADERS.items():
+                    headers[name] = value
+                if self._secure:
+                    headers["Strict-Transport-Security"] = "max-age=31536000"
+                if "cache-control" not in headers:
+                    headers["Cache-Control"] = "no-store"
+            await send(message)
+
+        await self._app(scope, receive, with_headers)
+
+
+class OwnPort:
+    """Answers ``path`` on ``port`` alone, and nothing else there."""
+
+    def __init__(self, app: ASGIApp, *, path: str, port: int) -> None:
+        self._app = app
+        self._path = path
+        self._port = port
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or say that there is nothing here."""
+        # Where the connection came in, by the socket; the visitor's headers have no say in it.
+        if (scope["path"] == self._path) == (scope["server"][1] == self._port):
+            await self._app(scope, receive, send)
+        else:
+            await PlainTextResponse(t("error.not_here"), 404)(scope, receive, send)
+
+
+class KnownHosts:
+    """Answers requests for these hosts alone ("*": all), and forms that this host's pages sent.
+
+    Probes come by address: what begins with ``open_paths`` is answered for any host.
+    """
+
+    def __init__(self, app: ASGIApp, *, hosts: Sequence[str], open_paths: Sequence[str]) -> None:
+        self._app = app
+        self._hosts = {host.lower() for host in hosts}
+        self._open_paths = tuple(open_paths)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or refuse it."""
+        if scope["type"] != "http":
+            return
+        headers = Headers(scope=scope)
+        given = headers.get("host", "")
+        if scope["path"] in self._open_paths or self._is_known(given):
+            origin = headers.get("origin")
+            if scope["method"] == "POST" and origin is not None and not _same(origin, given):
+                await PlainTextResponse(t("error.origin"), 403)(scope, receive, send)
+                return
+            await self._app(scope, receive, send)
+            return
+        await PlainTextResponse(t("error.host"), 400)(scope, receive, send)
+
+    def _is_known(self, given: str) -> bool:
+        if "*" in self._hosts:
+            return True
+        name = given.lower()
+        name = name.partition("]")[0] + "]" if name.startswith("[") else name.partition(":")[0]
+        return name in self._hosts
+
+
+def _same(origin: str, host: str) -> bool:
+    """Tell whether an origin is the host itself. The scheme is the proxy's, which is not seen."""
+    try:
+        return urlsplit(origin).netloc.lower() == host.lower()
+    except ValueError:
+        return False
+
+
 def _peer(request: Request) -> str:
     return request.client.host if request.client else ""
 
@@ -283,122 +389,3 @@ def _sign_in_first(web: Web, request: Request, *, by_script: bool) -> Response:
         return redirect(f"{base}/sign-in", next=path)
     words = t("error.proxy" if web.options.method == "proxy" else "error.signed_out")
     return error_page(web, 401, words, by_script=by_script)
-
-
-_TYPES = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
-_PROBES = ("/livez", "/readyz", "/metrics")
-
-
-def find_pages() -> Sequence[Page]:
-    """Return all pages: ``PAGES`` of each module in ``desk.web.pages``."""
-    found: list[Page] = []
-    for module in sorted(each.name for each in pkgutil.iter_modules(desk.web.pages.__path__)):
-        found += importlib.import_module(f"desk.web.pages.{module}").PAGES
-    return found
-
-
-def build_application(
-    opened: Desk, options: WebOptions, provider: Provider | None = None
-) -> Starlette:
-    """Return the application of an open desk; ``provider`` where people sign in by one."""
-    pages = find_pages()
-    links = sorted((page for page in pages if page.link), key=lambda page: page.order)
-    web = Web(opened, options, environment(), Attempts(opened.clock), links, provider)
-    counted = metrics.Metrics(opened)
-
-    def livez(_: Request) -> Response:
-        return PlainTextResponse("ok")
-
-    def readyz(_: Request) -> Response:
-        ready = metrics.is_ready(opened)
-        return PlainTextResponse("ok" if ready else "no database", 200 if ready else 503)
-
-    def show_metrics(_: Request) -> Response:
-        return Response(counted.text(), media_type=metrics.CONTENT_TYPE)
-
-    async def not_found(_: Request, __: Exception) -> Response:
-        return error_page(web, 404, t("error.not_here"))
-
-    async def not_by_this(_: Request, __: Exception) -> Response:
-        return error_page(web, 405, t("error.not_here"))
-
-    routes = [
-        Route("/livez", livez),
-        Route("/readyz", readyz),
-        Route("/metrics", show_metrics),
-        Route("/static/{digest}/{name}", _static),
-        *(Route(page.path, endpoint(web, page), methods=[page.method]) for page in pages),
-    ]
-    middleware = [
-        Middleware(SecurityHeaders, secure=options.secure),
-        Middleware(KnownHosts, hosts=options.allowed_hosts, open_paths=_PROBES),
-        Middleware(metrics.Timed, metrics=counted),
-    ]
-    if options.metrics_port is not None:
-        middleware.insert(1, Middleware(OwnPort, path="/metrics", port=options.metrics_port))
-    return Starlette(
-        routes=routes,
-        exception_handlers={404: not_found, 405: not_by_this},
-        middleware=middleware,
-    )
-
-
-def _static(request: Request) -> Response:
-    name = request.path_params["name"]
-    if name not in {path.name for path in STATIC.iterdir()}:
-        return PlainTextResponse(t("error.not_here"), 404)
-    kind = _TYPES[name.rpartition(".")[2]]
-    response = Response((STATIC / name).read_bytes(), media_type=kind)
-    if request.url.path == static_address(name):
-        response.headers["Cache-Control"] = "public, max-age=31536000, immutable"
-    return response
-
-
-# --- server: The web server on a thread of its own, so that the desk ends by what ends its work
-# too.
-
-
-_GRACE_S = 10
-
-
-@contextmanager
-def serve(desk: Desk, options: WebOptions, provider: Provider | None = None) -> Iterator[str]:
-    """Serve the pages until the end; yields their address. Raises SettingsError where the address
-    cannot be listened on."""
-    listening = [_listen(options.host, options.port, "web.port")]
-    if options.metrics_port is not None:
-        listening.append(_listen(options.host, options.metrics_port, "web.metrics_port"))
-    config = uvicorn.Config(
-        build_application(desk, options, provider),
-        log_config=None,
-        access_log=False,  # addresses of pages hold what people searched for
-        server_header=False,
-        proxy_headers=False,  # whom to believe is decided by desk.auth
-        lifespan="off",
-        ws="none",
-        timeout_graceful_shutdown=_GRACE_S,
-        h11_max_incomplete_event_size=32_768,
-    )
-    server = uvicorn.Server(config)
-    thread = threading.Thread(
-        target=server.run, kwargs={"sockets": listening}, name="web", daemon=True
-    )
-    thread.start()
-    try:
-        host = f"[{options.host}]" if ":" in options.host else options.host
-        yield f"http://{host}:{listening[0].getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join(_GRACE_S + 5)
-        for each in listening:
-            each.close()
-
-
-def _listen(host: str, port: int, setting: str) -> socket.socket:
-    try:
-        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        return socket.create_server((address[0], port), family=family, backlog=512)
-    except OSError as error:
-        raise SettingsError(
-            f"web.host and {setting}: {host}:{port} cannot be listened on: {error.strerror}"
-        ) from error

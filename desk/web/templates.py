@@ -1,4 +1,4 @@
-"""The templates, with all that they may call."""
+"""The templates, with everything that they may call to show messages, times and figures."""
 
 from __future__ import annotations
 
@@ -17,9 +17,6 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from desk.service.context import may
 from desk.service.guidelines import heading_of
 from desk.web.strings import t
-
-# --- How a message is shown: as text, whatever it holds, and what cannot be seen as a mark.
-
 
 _JOINERS = {"\u200c", "\u200d"}
 
@@ -121,12 +118,6 @@ def _joins(char: str) -> bool:
     if ord(char) < 0x0590:
         return False
     return unicodedata.category(char) in {"Lo", "Mn", "Mc", "So", "Sk"}
-
-
-# --- guideline_html: Guidelines as blocks that a template shows: headings, lists and paragraphs
-# of Markdown.
-#
-# Nothing else of Markdown is taken for more than text, so that nothing of it has to be trusted.
 
 
 _ITEM = re.compile(r"^\s*(?:[-*+]|\d{1,3}[.)])\s+(.+)$")

@@ -1,4 +1,4 @@
-"""What a page is given, and what a page is."""
+"""What a page is and what it is given: options, the request, what a form sent."""
 
 from __future__ import annotations
 
@@ -20,8 +20,6 @@ from desk.auth.provider import Provider
 from desk.auth.rules import Method, is_loopback
 from desk.service.context import Desk
 from desk.store.types import Person, Role
-
-# --- What the pages need to know of the settings, as flat values.
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +65,6 @@ class WebOptions:
         if self.method == "none" and self.hostnames == ("*",) and is_loopback(self.host):
             return ("localhost", "127.0.0.1", "[::1]", self.host)
         return self.hostnames
-
-
-# --- forms: Reading what a form sends: small and UTF-8, or one file where a page takes one.
 
 
 MAX_BYTES = 2_000_000

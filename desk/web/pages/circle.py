@@ -1,4 +1,4 @@
-"""Files of the trainer, brought by an owner: tasks, advice, a proposal."""
+"""Files of the trainer, for owners: loading one, advice about the labels, the next adapter."""
 
 from __future__ import annotations
 
@@ -49,16 +49,6 @@ def _kind(text: str) -> str:
     return str(schema).partition("/")[0]
 
 
-LOAD = (
-    Page("/load", show_load, "owner"),
-    Page("/load", load_file, "owner", "POST", takes_file=True),
-)
-
-
-# --- advice: Advice about the labels themselves, its messages, and asking people about them: for
-# owners.
-
-
 def show_advice(visit: Visit) -> Response:
     """The findings of the newest advice, or of the one that is asked for."""
     everything = circle.all_advice(visit.desk)
@@ -91,16 +81,6 @@ def ask(visit: Visit) -> Response:
     advice_id, place = visit.number("advice"), visit.number("finding")
     asked = circle.ask(visit.desk, visit.who, advice_id, place - 1)
     return redirect("/review", batch=str(asked.batches[0]))
-
-
-ADVICE = (
-    Page("/advice", show_advice, "owner", link="nav.advice", order=76),
-    Page("/advice/messages", show_messages, "owner"),
-    Page("/advice/messages", ask, "owner", "POST"),
-)
-
-
-# --- proposals: The next adapter: what is for and against it, and an owner's answer.
 
 
 def show_proposals(visit: Visit) -> Response:
@@ -137,7 +117,12 @@ def decide_proposal(visit: Visit) -> Response:
     return redirect("/proposals", proposal=proposal_id)
 
 
-PROPOSALS = (
+PAGES = (
+    Page("/load", show_load, "owner"),
+    Page("/load", load_file, "owner", "POST", takes_file=True),
+    Page("/advice", show_advice, "owner", link="nav.advice", order=76),
+    Page("/advice/messages", show_messages, "owner"),
+    Page("/advice/messages", ask, "owner", "POST"),
     Page("/proposals", show_proposals, "owner", link="nav.proposals", order=77),
     Page("/proposals", decide_proposal, "owner", "POST"),
 )

@@ -1,4 +1,4 @@
-"""The list of queues: what waits, by reason, label, age and adapter."""
+"""What there is to look at: the queues, search, clusters of near-duplicates, a person's day."""
 
 from __future__ import annotations
 
@@ -11,7 +11,13 @@ from desk.errors import Refused
 from desk.service import browsing, circle, queues, reviewing
 from desk.service.queues import AGES_S
 from desk.web.strings import t
-from desk.web.visit import Page, Visit, redirect
+from desk.web.visit import Page, Visit, number, redirect
+
+_AT_ONCE = 25
+
+_MOST_PAGES = 9_999
+
+_STATES = ("open", "second", "dispute", "decided")
 
 
 def show(visit: Visit) -> Response:
@@ -26,23 +32,12 @@ def show(visit: Visit) -> Response:
     )
 
 
-QUEUES = (Page("/", show, "reviewer", link="nav.queues", order=10),)
-
-
-# --- search: Search over messages, decided or not.
-
-
-_AT_ONCE = 25
-_STATES = ("open", "second", "dispute", "decided")
-
-
 def show_search(visit: Visit) -> Response:
     """The form, and what was found."""
     words = visit.query.get("q", "").strip()[:300]
     label = visit.query.get("label", "")
     state: Any = visit.query.get("state", "")
-    page = visit.query.get("page", "0")
-    at = int(page) if page.isascii() and page.isdecimal() and len(page) < 5 else 0
+    at = min(max(0, number(visit.query.get("page", "0"))), _MOST_PAGES)
     found = []
     if words:
         found = browsing.search(
@@ -65,12 +60,6 @@ def show_search(visit: Visit) -> Response:
         at=at,
         more=len(found) > _AT_ONCE,
     )
-
-
-SEARCH = (Page("/search", show_search, "reviewer", link="nav.search", order=40),)
-
-
-# --- clusters: Near-duplicates: looked at one by one, decided together.
 
 
 def show_clusters(visit: Visit) -> Response:
@@ -121,18 +110,7 @@ def decide_cluster(visit: Visit) -> Response:
 
 
 def _numbers(visit: Visit, name: str) -> list[int]:
-    given = visit.lists.get(name, ())
-    return [int(text) for text in given if text.isascii() and text.isdecimal() and len(text) < 18]
-
-
-CLUSTERS = (
-    Page("/clusters", show_clusters, "reviewer", link="nav.clusters", order=50),
-    Page("/cluster", show_cluster, "reviewer"),
-    Page("/cluster", decide_cluster, "reviewer", "POST"),
-)
-
-
-# --- my_day: What the person has done today.
+    return [number(text) for text in visit.lists.get(name, ())]
 
 
 def show_my_day(visit: Visit) -> Response:
@@ -148,4 +126,11 @@ def show_my_day(visit: Visit) -> Response:
     )
 
 
-MY_DAY = (Page("/my-day", show_my_day, "reviewer", link="nav.my_day", order=70),)
+PAGES = (
+    Page("/", show, "reviewer", link="nav.queues", order=10),
+    Page("/search", show_search, "reviewer", link="nav.search", order=40),
+    Page("/clusters", show_clusters, "reviewer", link="nav.clusters", order=50),
+    Page("/cluster", show_cluster, "reviewer"),
+    Page("/cluster", decide_cluster, "reviewer", "POST"),
+    Page("/my-day", show_my_day, "reviewer", link="nav.my_day", order=70),
+)

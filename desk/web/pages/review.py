@@ -1,4 +1,4 @@
-"""Deciding, one message at a time.
+"""Deciding, one message at a time; and disputes, which an adjudicator ends.
 
 The script shows the next message, which it already has, and sends the decision behind it; what
 comes back is the message after that, held for the same person. Without the script each decision is
@@ -17,58 +17,13 @@ from desk.errors import Refused
 from desk.service import browsing, guidelines, reviewing
 from desk.service.viewing import Task
 from desk.web.strings import t
-from desk.web.visit import Page, Visit, redirect
+from desk.web.visit import Page, Visit, number, redirect
 from worker.contract.taxonomy import Label, Taxonomy
-
-# --- A queue as it stands in an address, and the keys of the labels.
-
 
 FIELDS = ("batch", "reason", "label", "adapter", "origin", "age", "order")
 
 # Not among them: u undo, s skip, f flag, n none, m note, g guidelines.
 _KEYS = "1234567890abcdehijklopqrtvwxyz"
-
-
-def read_queue(query: Mapping[str, str], taxonomy: Taxonomy) -> Queue:
-    """Return the queue that an address names; what is not known restricts nothing."""
-    age = query.get("age", "")
-    min_age_s = float(age) if age.isascii() and age.isdecimal() and len(age) < 10 else None
-    order = query.get("order", "oldest")
-    has_age = min_age_s is not None
-    if order not in {"oldest", "newest", "doubtful"} or (order == "doubtful" and has_age):
-        order = "oldest"
-    return Queue(
-        reason=_one_of(query.get("reason"), tuple(REASON_BITS)),  # type: ignore[arg-type]
-        label=_one_of(query.get("label"), taxonomy.names),
-        adapter_digest=query.get("adapter") or None,
-        origin=_one_of(query.get("origin"), ("review", "audit")),  # type: ignore[arg-type]
-        min_age_s=min_age_s,
-        order=order,  # type: ignore[arg-type]
-        batch_id=_number(query.get("batch", "")),
-    )
-
-
-def queue_fields(values: Mapping[str, str]) -> Mapping[str, str]:
-    """Return what of an address or a form names a queue."""
-    return {name: values[name][:200] for name in FIELDS if values.get(name)}
-
-
-def keyed_labels(taxonomy: Taxonomy) -> Sequence[tuple[str, Label]]:
-    """Return the labels with the key of each, "" where there are more labels than keys."""
-    keys = [*_KEYS, *[""] * max(0, len(taxonomy.labels) - len(_KEYS))]
-    return list(zip(keys, taxonomy.labels, strict=False))
-
-
-def _number(text: str) -> int | None:
-    """Return a batch's number; what is none names no batch that there is."""
-    if not text:
-        return None
-    return int(text) if text.isascii() and text.isdecimal() and len(text) < 18 else -1
-
-
-def _one_of(value: str | None, known: Sequence[str]) -> str | None:
-    return value if value in known else None
-
 
 _NEIGHBOURS = 4
 
@@ -77,9 +32,9 @@ def show(visit: Visit) -> Response:
     """The message to decide now; for the script, the one after those on screen."""
     if visit.by_script:
         return _next_part(visit, visit.query, _beside(visit.query.get("beside", "")))
-    wanted = visit.query.get("item", "")
-    if wanted.isascii() and wanted.isdecimal() and len(wanted) < 18:
-        task: Task | None = reviewing.claim_item(visit.desk, visit.who, int(wanted))
+    wanted = number(visit.query.get("item", ""))
+    if wanted >= 0:
+        task: Task | None = reviewing.claim_item(visit.desk, visit.who, wanted)
     else:
         queue = read_queue(visit.query, visit.desk.taxonomy)
         task = reviewing.next_item(visit.desk, visit.who, queue)
@@ -154,17 +109,7 @@ def _values(visit: Visit, task: Task, fields: Mapping[str, str]) -> dict[str, An
 
 
 def _beside(text: str) -> Collection[int]:
-    parts = [part for part in text.split(",")[:20] if part.isascii() and part.isdecimal()]
-    return {int(part) for part in parts if len(part) < 18}
-
-
-REVIEW = (
-    Page("/review", show, "reviewer", link="nav.review", order=20),
-    Page("/review", act, "reviewer", "POST"),
-)
-
-
-# --- adjudicate: Disputes: what people said, and the last word.
+    return {number(part) for part in text.split(",")[:20]}
 
 
 def show_dispute(visit: Visit) -> Response:
@@ -202,7 +147,44 @@ def settle_dispute(visit: Visit) -> Response:
     return redirect("/adjudicate")
 
 
-ADJUDICATE = (
+def read_queue(query: Mapping[str, str], taxonomy: Taxonomy) -> Queue:
+    """Return the queue that an address names; what is not known restricts nothing."""
+    age = query.get("age", "")
+    min_age_s = float(age) if age.isascii() and age.isdecimal() and len(age) < 10 else None
+    order = query.get("order", "oldest")
+    has_age = min_age_s is not None
+    if order not in {"oldest", "newest", "doubtful"} or (order == "doubtful" and has_age):
+        order = "oldest"
+    return Queue(
+        reason=_one_of(query.get("reason"), tuple(REASON_BITS)),  # type: ignore[arg-type]
+        label=_one_of(query.get("label"), taxonomy.names),
+        adapter_digest=query.get("adapter") or None,
+        origin=_one_of(query.get("origin"), ("review", "audit")),  # type: ignore[arg-type]
+        min_age_s=min_age_s,
+        order=order,  # type: ignore[arg-type]
+        # A number that is none names no batch, so that the queue is empty and not everything.
+        batch_id=number(query["batch"]) if query.get("batch") else None,
+    )
+
+
+def queue_fields(values: Mapping[str, str]) -> Mapping[str, str]:
+    """Read the queue choice from an address or a form."""
+    return {name: values[name][:200] for name in FIELDS if values.get(name)}
+
+
+def keyed_labels(taxonomy: Taxonomy) -> Sequence[tuple[str, Label]]:
+    """Return the labels with the key of each, "" where there are more labels than keys."""
+    keys = [*_KEYS, *[""] * max(0, len(taxonomy.labels) - len(_KEYS))]
+    return list(zip(keys, taxonomy.labels, strict=False))
+
+
+def _one_of(value: str | None, known: Sequence[str]) -> str | None:
+    return value if value in known else None
+
+
+PAGES = (
+    Page("/review", show, "reviewer", link="nav.review", order=20),
+    Page("/review", act, "reviewer", "POST"),
     Page("/adjudicate", show_dispute, "adjudicator", link="nav.adjudicate", order=30),
     Page("/adjudicate", settle_dispute, "adjudicator", "POST"),
 )

@@ -1,4 +1,4 @@
-"""Signing in, and signing out."""
+"""Signing in and out: by a password here, or at the OpenID provider and back."""
 
 from __future__ import annotations
 
@@ -19,14 +19,81 @@ from desk.web.identity import begin_session, drop_cookie, role_on_arrival, set_c
 from desk.web.strings import t
 from desk.web.visit import Page, Visit, inside, redirect
 
-# --- To the OpenID provider and back: what a browser keeps meanwhile, and what people are told.
-
-
 _log = structlog.get_logger("desk.web")
 
 _LONGEST_S = 600
+
 _SIGN_OUT = "/sign-out"
+
 _LONGEST_HINT = 3_800  # of a cookie's 4,096 bytes
+
+
+def show(visit: Visit) -> Response:
+    """The form, or the provider; where there is neither, the first page."""
+    next_path = inside(visit.query.get("next"))
+    if visit.web.provider is not None:
+        return go_to_provider(visit, visit.web.provider, next_path)
+    if visit.web.options.method != "local":
+        return redirect("/")
+    return visit.page("sign_in.html", name="", problem="", next=next_path)
+
+
+def act(visit: Visit) -> Response:
+    """Let them in, or say that it was not right, never what of it."""
+    if visit.web.options.method != "local":
+        return redirect("/")
+    name, password = visit.form.get("name", "").strip()[:200], visit.form.get("password", "")
+    desk, attempts = visit.desk, visit.web.attempts
+    wait_s = attempts.begin(name)
+    if wait_s:
+        return _again(visit, name, t("sign_in.wait", seconds=math.ceil(wait_s)), 429)
+    right = False
+    try:
+        right = is_password(people.password_hash(desk, name), password)
+    finally:
+        attempts.end(name, right=right)
+    if not right:
+        people.note_failure(desk, "local")
+        return _again(visit, name, t("sign_in.wrong"), 401)
+    try:
+        person = people.arrive(desk, name, name, role=role_on_arrival(visit.web, name))
+    except NotAllowed:
+        return _again(visit, name, t("sign_in.wrong"), 401)
+    response = redirect(inside(visit.form.get("next")) or "/")
+    begin_session(visit, response, person)
+    return response
+
+
+def _again(visit: Visit, name: str, problem: str, status: int) -> Response:
+    next_path = inside(visit.form.get("next"))
+    return visit.page("sign_in.html", status, name=name, problem=problem, next=next_path)
+
+
+def leave(visit: Visit) -> Response:
+    """End the session, and give back what the person holds."""
+    options = visit.web.options
+    people.leave(visit.desk, visit.who)
+    people.end_session(visit.desk, visit.cookies.get(options.session_cookie, ""))
+    if visit.web.provider is not None:
+        response = leave_provider(visit, visit.web.provider)
+    elif options.method == "local":
+        response = redirect("/sign-in")
+    else:
+        response = visit.page("left.html", onward="")
+    drop_cookie(visit.web, response, options.session_cookie)
+    return response
+
+
+def callback(visit: Visit) -> Response:
+    """The provider's answer."""
+    if visit.web.provider is None:
+        return redirect("/")
+    return come_back(visit, visit.web.provider)
+
+
+def signed_out(visit: Visit) -> Response:
+    """Signed out, here and there."""
+    return visit.page("left.html", onward="")
 
 
 def go_to_provider(visit: Visit, provider: Provider, next_path: str) -> Response:
@@ -118,85 +185,10 @@ def _said(visit: Visit, status: int, reason: str, name: str = "") -> Response:
     return visit.page("sign_in_failed.html", status, reason=reason, name=name)
 
 
-def show(visit: Visit) -> Response:
-    """The form, or the provider; where there is neither, the first page."""
-    next_path = inside(visit.query.get("next"))
-    if visit.web.provider is not None:
-        return go_to_provider(visit, visit.web.provider, next_path)
-    if visit.web.options.method != "local":
-        return redirect("/")
-    return visit.page("sign_in.html", name="", problem="", next=next_path)
-
-
-def act(visit: Visit) -> Response:
-    """Let them in, or say that it was not right, never what of it."""
-    if visit.web.options.method != "local":
-        return redirect("/")
-    name, password = visit.form.get("name", "").strip()[:200], visit.form.get("password", "")
-    desk, attempts = visit.desk, visit.web.attempts
-    wait_s = attempts.begin(name)
-    if wait_s:
-        return _again(visit, name, t("sign_in.wait", seconds=math.ceil(wait_s)), 429)
-    right = False
-    try:
-        right = is_password(people.password_hash(desk, name), password)
-    finally:
-        attempts.end(name, right=right)
-    if not right:
-        people.note_failure(desk, "local")
-        return _again(visit, name, t("sign_in.wrong"), 401)
-    try:
-        person = people.arrive(desk, name, name, role=role_on_arrival(visit.web, name))
-    except NotAllowed:
-        return _again(visit, name, t("sign_in.wrong"), 401)
-    response = redirect(inside(visit.form.get("next")) or "/")
-    begin_session(visit, response, person)
-    return response
-
-
-def leave(visit: Visit) -> Response:
-    """End the session, and give back what the person holds."""
-    options = visit.web.options
-    people.leave(visit.desk, visit.who)
-    people.end_session(visit.desk, visit.cookies.get(options.session_cookie, ""))
-    if visit.web.provider is not None:
-        response = leave_provider(visit, visit.web.provider)
-    elif options.method == "local":
-        response = redirect("/sign-in")
-    else:
-        response = visit.page("left.html", onward="")
-    drop_cookie(visit.web, response, options.session_cookie)
-    return response
-
-
-def _again(visit: Visit, name: str, problem: str, status: int) -> Response:
-    next_path = inside(visit.form.get("next"))
-    return visit.page("sign_in.html", status, name=name, problem=problem, next=next_path)
-
-
-SIGNING = (
+PAGES = (
     Page("/sign-in", show, None),
     Page("/sign-in", act, None, "POST"),
     Page("/sign-out", leave, "reviewer", "POST"),
-)
-
-
-# --- signing_back: Where the OpenID provider sends people back to.
-
-
-def callback(visit: Visit) -> Response:
-    """The provider's answer."""
-    if visit.web.provider is None:
-        return redirect("/")
-    return come_back(visit, visit.web.provider)
-
-
-def signed_out(visit: Visit) -> Response:
-    """Signed out, here and there."""
-    return visit.page("left.html", onward="")
-
-
-BACK = (
     Page("/sign-in/callback", callback, None),
     Page("/signed-out", signed_out, None),
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from desk.accuracy.figures import accuracy_figures
 from desk.core.items import Queue
 from desk.errors import ClaimLost, NotAllowed, Refused
 from desk.service import browsing, guidelines, people, queues, reviewing
@@ -152,7 +153,7 @@ def test_figures_say_how_things_stand(world: DeskWorld) -> None:
                 reviewing.decide(
                     world.desk, person, task.item_id, label, request_id=request, seconds=3
                 )
-    found = queues.agreement(world.desk)
+    found = accuracy_figures(world.desk).agreement
     assert (found.items, found.agreed) == (4, 2)
     assert found.alpha is not None
     assert queues.overview(world.desk).items == {"decided": 3, "dispute": 2}

@@ -1,4 +1,4 @@
-"""Advice and proposals: loaded once, shown to owners, answered once, handed back."""
+"""The whole circle: files of the trainer come to the desk, by pages' functions and by commands."""
 
 from __future__ import annotations
 
@@ -166,10 +166,6 @@ def test_what_the_gate_refuses_is_not_published(world: DeskWorld) -> None:
     assert (decided.publish, decided.decided_by) == (False, "operator")
     with pytest.raises(Refused, match="no such proposal"):
         circle.decide_proposal(world.desk, "9" * 32, publish=False)
-
-
-# --- test_circle_commands: The whole circle at the desk by commands alone: load, look, ask,
-# answer, export.
 
 
 Command = Callable[..., str]

@@ -1,5 +1,4 @@
-"""What a database that is there and cannot serve looks like to whoever asked: a server that resets
-a connection, as one does that is killed just then; one that refuses; no connection that is free."""
+"""The database: what a server that resets, refuses or is full looks like; turns; backups."""
 
 from __future__ import annotations
 
@@ -161,9 +160,6 @@ def test_a_full_disk_is_no_error_of_ours(tmp_path: Path) -> None:
     database.close()
 
 
-# --- test_turns: Who waits for the database's one write gets it in the order of coming.
-
-
 def test_whoever_waited_longest_is_next() -> None:
     """Also before the one that has just had it, and wants it again."""
     turns, order = Turns(), list[str]()
@@ -195,10 +191,6 @@ def test_who_gives_up_is_passed_over() -> None:
     turns.release()
     assert turns.acquire(1)
     turns.release()
-
-
-# --- test_backup: A backup is a whole desk of one moment, without what was deleted, and goes on
-# where it was.
 
 
 def test_a_copy_is_made_under_a_writer_and_opens_as_a_desk(

@@ -198,9 +198,6 @@ def test_little_says_nothing() -> None:
     assert has_fallen(Share(0.95, 1000), Share(0.7, 100))
 
 
-# --- test_agreement: Agreement, against values that were published.
-
-
 # K. Krippendorff, Computing Krippendorff's Alpha-Reliability (2011), section C: four observers,
 # twelve units, 0 for a value that is missing; nominal alpha is 0.743.
 _OBSERVERS = (

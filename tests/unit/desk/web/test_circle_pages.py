@@ -63,7 +63,7 @@ def test_only_whom_it_is_for_is_read_at_all(
     browser: NewBrowser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A large form of others is turned away unread; an owner's has its bound and its token."""
-    monkeypatch.setattr(visit, "MAX_UPLOAD_BYTES", 5_000)
+    monkeypatch.setattr("desk.web.visit.MAX_UPLOAD_BYTES", 5_000)
     large = b"x" * 100_000
     assert send(browser("bo", "reviewer"), large).status_code == 403
     visitor = browser()
