@@ -202,7 +202,7 @@ def _adapter(files: set[str], folder: Path) -> None:
 
 
 def _decision(files: set[str], folder: Path) -> None:
-    from desk.core.queue import Queue
+    from desk.core.items import Queue
     from desk.service import reviewing
     from desk.store.database import Database
     from tests.support.desk_databases import databases

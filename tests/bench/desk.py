@@ -35,14 +35,14 @@ from starlette.applications import Starlette
 from starlette.types import Message, Scope
 
 from desk.clock import now_ms
-from desk.core.queue import Order, Queue
-from desk.service import people, reviewing, signing_in
+from desk.core.items import Order, Queue
+from desk.service import people, reviewing
 from desk.service.context import Desk, Policy, open_desk
 from desk.store.database import Database
 from desk.store.migrate import migrate
 from desk.store.types import Person
 from desk.web.application import build_application
-from desk.web.options import WebOptions
+from desk.web.visit import WebOptions
 from tests.bench.desk_items import ADAPTERS, LABELS, TAXONOMY, fill
 from worker.common.process import start_up_frozen
 
@@ -122,7 +122,7 @@ class Browser:
     def __init__(self, app: Starlette, desk: Desk, person: Person, clocks: Clocks) -> None:
         self._app = app
         self._clocks = clocks
-        token = signing_in.begin(desk, person, longest_ms=DAY_MS, idle_ms=DAY_MS)
+        token = people.begin_session(desk, person, longest_ms=DAY_MS, idle_ms=DAY_MS)
         self._cookie = f"{OPTIONS.session_cookie}={token}"
         self._draw = random.Random(person.id)
 

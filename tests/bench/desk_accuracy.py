@@ -16,10 +16,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from desk.accuracy.estimate import accuracy
-from desk.accuracy.falling import REFERENCE_DAYS, WINDOWS_DAYS, has_fallen
-from desk.accuracy.reviewers import mistakes
-from desk.accuracy.weighting import Share
+from desk.accuracy.estimate import (
+    REFERENCE_DAYS,
+    WINDOWS_DAYS,
+    Share,
+    accuracy,
+    has_fallen,
+    mistakes,
+)
 from tests.support.audit_weeks import World, simulate
 
 TRAFFIC = ((2_000, 0.01), (10_000, 0.02), (50_000, 0.05))

@@ -16,10 +16,10 @@ import httpx2
 import pytest
 
 from desk.auth.provider import Provider
-from desk.auth.provider_config import ProviderConfig
+from desk.auth.rules import ProviderConfig
 from desk.clock import now_ms
 from desk.web.application import build_application
-from desk.web.options import WebOptions
+from desk.web.visit import WebOptions
 from tests.support.desk_browser import ADDRESS, Browser, visit
 from tests.support.desk_world import DeskWorld
 from tests.support.openid_server import SECRET, openid_server

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from desk.core.queue import Queue
+from desk.core.items import Queue
 from desk.service import reviewing
 from desk.store.database import Database
 from tests.support.desk_world import DeskWorld

@@ -21,10 +21,9 @@ from typing import Any
 
 from markupsafe import escape
 
-import desk.core.near
-import desk.core.storable
-import desk.store.search_index
-import desk.web.shown
+import desk.core.texts
+import desk.store.browse
+import desk.web.templates
 import trainer.check.findings
 import trainer.dataset.clean
 import trainer.dataset.names
@@ -214,15 +213,15 @@ def _reported(text: str) -> None:
 # --- the desk ---
 def _shown(text: str) -> None:
     """As a page shows it: each piece escaped, and each mark with its name."""
-    for piece in desk.web.shown.pieces(text):
+    for piece in desk.web.templates.pieces(text):
         if piece.mark:
-            desk.web.shown.mark_name(piece.mark)
+            desk.web.templates.mark_name(piece.mark)
         escape(piece.text)
 
 
 def _searched(text: str) -> None:
-    desk.store.search_index.words_of(text)
-    desk.store.search_index.has_words(text, text[:200])
+    desk.store.browse.words_of(text)
+    desk.store.browse.has_words(text, text[:200])
 
 
 _REDACT = (worker.contract.redact,)
@@ -269,9 +268,9 @@ ENTRIES: Mapping[str, Entry] = {
     "near-duplicates": Entry(_near_clusters, most=400),
     "features of a message": Entry(_learner, most=400),
     "text in a report": Entry(_reported, (trainer.report.page,)),
-    "text on a desk's page": Entry(_shown, (desk.web.shown,), 200),
-    "keys of a desk's item": Entry(desk.core.near.band_keys, most=400),
-    "likeness of two items": Entry(lambda text: desk.core.near.likeness(text, text[1:])),
+    "text on a desk's page": Entry(_shown, (desk.web.templates,), 200),
+    "keys of a desk's item": Entry(desk.core.texts.band_keys, most=400),
+    "likeness of two items": Entry(lambda text: desk.core.texts.likeness(text, text[1:])),
     "words to search": Entry(_searched),
-    "text that a database keeps": Entry(desk.core.storable.storable),
+    "text that a database keeps": Entry(desk.core.texts.storable),
 }

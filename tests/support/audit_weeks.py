@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from desk.accuracy.reviewers import Doubled
-from desk.accuracy.weighting import Counts, Stratum
+from desk.accuracy.estimate import Counts, Doubled, Stratum
 
 LABELS = tuple(f"label_{n:02}" for n in range(11))
 ADAPTERS = ("a" * 64, "b" * 64)

@@ -1,5 +1,4 @@
-"""What a database that is there and cannot serve looks like to whoever asked: a server that resets
-a connection, as one does that is killed just then; one that refuses; no connection that is free."""
+"""The database: what a server that resets, refuses or is full looks like; turns; backups."""
 
 from __future__ import annotations
 
@@ -14,8 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from desk.core.items import Queue
 from desk.errors import DatabaseAway, DatabaseRefused, SettingsError
-from desk.store.database import Database
+from desk.service import reviewing, upkeep
+from desk.store.database import Database, Turns, back_up
+from tests.support.desk_world import DeskWorld
 
 NO_TLS = b"N"
 READY = b"R" + struct.pack("!ii", 8, 0) + b"Z" + struct.pack("!i", 5) + b"I"
@@ -156,3 +158,91 @@ def test_a_full_disk_is_no_error_of_ours(tmp_path: Path) -> None:
     with database.read() as tx:
         assert tx.exec_driver_sql("SELECT count(*) FROM much").scalar_one() == 0
     database.close()
+
+
+def test_whoever_waited_longest_is_next() -> None:
+    """Also before the one that has just had it, and wants it again."""
+    turns, order = Turns(), list[str]()
+    assert turns.acquire(1)
+
+    def wait(name: str) -> None:
+        assert turns.acquire(30)
+        order.append(name)
+        turns.release()
+
+    threads = []
+    for name in ("first", "second", "third"):
+        threads.append(threading.Thread(target=wait, args=(name,)))
+        threads[-1].start()
+        while len(turns._waiting) < len(threads):
+            time.sleep(0.001)
+    turns.release()
+    wait("again")
+    for thread in threads:
+        thread.join(30)
+    assert order == ["first", "second", "third", "again"]
+
+
+def test_who_gives_up_is_passed_over() -> None:
+    """And the turn is not lost with them."""
+    turns = Turns()
+    assert turns.acquire(1)
+    assert not turns.acquire(0.01)
+    turns.release()
+    assert turns.acquire(1)
+    turns.release()
+
+
+def test_a_copy_is_made_under_a_writer_and_opens_as_a_desk(
+    world: DeskWorld, tmp_path: Path
+) -> None:
+    """What was committed is in it and what was not is not; only its owner can read it."""
+    if not world.database.is_sqlite:
+        with pytest.raises(SettingsError, match="pg_dump"):
+            back_up(world.database, tmp_path / "copy.db")
+        return
+    world.add("give me my money back")
+    ann = world.person("ann")
+    copy = tmp_path / "copy.db"
+    with world.database.write() as tx:  # somebody who writes, and has not finished
+        tx.exec_driver_sql("UPDATE people SET name = 'unfinished'")
+        size = back_up(world.database, copy)
+    assert size == copy.stat().st_size
+    assert copy.stat().st_mode & 0o777 == 0o600
+    assert [file.name for file in tmp_path.iterdir() if file.name.startswith(".")] == []
+    restored = DeskWorld(Database(f"sqlite:///{copy}"))
+    assert restored.person("ann").name == "Ann"
+    task = reviewing.next_item(restored.desk, ann, Queue())
+    assert task is not None
+    assert task.text == "give me my money back"
+    restored.database.close()
+
+
+def test_what_was_purged_is_in_no_later_backup(world: DeskWorld, tmp_path: Path) -> None:
+    """Not among its free pages either."""
+    if not world.database.is_sqlite:
+        pytest.skip("pg_dump writes rows, not pages")
+    world.add("zwetschgenknoedel " * 50, message_id="T-1")
+    before, after = tmp_path / "before.db", tmp_path / "after.db"
+    back_up(world.database, before)
+    assert upkeep.purge_person(world.desk, message_ids=["T-1"]) == 1
+    back_up(world.database, after)
+    assert b"zwetschgenknoedel" in before.read_bytes()
+    assert b"zwetschgenknoedel" not in after.read_bytes()
+
+
+def test_nothing_is_written_over(world: DeskWorld, tmp_path: Path) -> None:
+    """A file that is there, a folder that is not, and a database that is not are told."""
+    if not world.database.is_sqlite:
+        pytest.skip("as PostgreSQL's tools have it")
+    there = tmp_path / "there.db"
+    there.write_text("last night's")
+    with pytest.raises(SettingsError, match="is there already"):
+        back_up(world.database, there)
+    assert there.read_text() == "last night's"
+    with pytest.raises(SettingsError, match="No such file"):
+        back_up(world.database, tmp_path / "nowhere" / "copy.db")
+    missing = Database(f"sqlite:///{tmp_path}/missing.db")
+    with pytest.raises(DatabaseRefused, match="no such database"):
+        back_up(missing, tmp_path / "copy.db")
+    assert not (tmp_path / "missing.db").exists()

@@ -1,17 +1,33 @@
-"""How much alike two messages are, and keys of which two share one where they say nearly the same.
-
-MinHash with banding (Broder 1997; Leskovec, Rajaraman and Ullman, Mining of Massive Datasets,
-chapter 3): a text is the set of the four-character shingles of its words, without case, digits and
-punctuation. ``BANDS`` bands of ``ROWS`` minima each: two texts of Jaccard similarity s share a band
-with probability 1 - (1 - s^ROWS)^BANDS, which is 0.95 at 0.9, 0.70 at 0.8 and 0.06 at 0.5.
-"""
+"""Texts: what a database can store of them, and how much alike two of them are."""
 
 from __future__ import annotations
 
 import hashlib
 import re
 import zlib
+from typing import Any
 
+
+def storable(text: str) -> str:
+    """Return a text without NUL, which PostgreSQL keeps in no text, and with halves of surrogate
+    pairs, which are no characters, replaced."""
+    text = text.replace("\x00", "")
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def storable_json(value: Any) -> Any:
+    """Return a JSON value with all its texts made so."""
+    if isinstance(value, str):
+        return storable(value)
+    if isinstance(value, dict):
+        return {storable(name): storable_json(part) for name, part in value.items()}
+    return [storable_json(part) for part in value] if isinstance(value, list) else value
+
+
+# MinHash with banding (Broder 1997; Leskovec, Rajaraman and Ullman, Mining of Massive Datasets,
+# chapter 3): a text is the set of the four-character shingles of its words, without case, digits
+# and punctuation. ``BANDS`` bands of ``ROWS`` minima each: two texts of Jaccard similarity s share
+# a band with probability 1 - (1 - s^ROWS)^BANDS, which is 0.95 at 0.9, 0.70 at 0.8, 0.06 at 0.5.
 BANDS = 4
 ROWS = 6
 _SHINGLE = 4

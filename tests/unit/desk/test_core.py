@@ -14,12 +14,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from desk.core.export import ExportOpinion, ExportRow, answers, messages_jsonl
-from desk.core.guideline import section_for
-from desk.core.near import LEAST_ALIKE, band_keys, likeness
-from desk.core.opinions import Opinion, Standing, standing
-from desk.core.queue import REASON_BITS, values_with
-from desk.core.sampling import is_drawn, position
-from desk.core.taxonomy_change import plan_change
+from desk.core.items import (
+    REASON_BITS,
+    Opinion,
+    Standing,
+    is_drawn,
+    plan_change,
+    position,
+    standing,
+    values_with,
+)
+from desk.core.texts import LEAST_ALIKE, band_keys, likeness
+from desk.service.guidelines import section_for
 from tests.support.desk_world import START_MS, TAXONOMY
 from worker.contract.exchange import ANSWER_COLUMNS, write_answers
 from worker.contract.scoring import ReviewReason
