@@ -16,7 +16,6 @@ from typing import cast
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
-from tests.support.hostile import hostile_values
 from worker.demo.broker import LocalBroker
 from worker.demo.worker_process import WorkerProcess, start_worker
 
@@ -125,12 +124,6 @@ class Arena:
         """Label and adapter's digest of every committed label, in order of reading."""
         return self._reader.stamps
 
-    @property
-    def by_topic(self) -> Counter[str]:
-        """How many results each topic has, by its short name."""
-        short = {full: name for name, full in self.topics.items()}
-        return Counter(short[topic] for topic in self._reader.topics)
-
     def verdict(self, expected: int) -> str:
         """Say how the results compare with the inputs. Fails unless each has exactly one."""
         self.read_for()
@@ -151,7 +144,6 @@ class Reader:
         self.ids: list[str] = []
         self.stamps: list[tuple[str, str]] = []
         """Label and adapter's digest of every result with a label."""
-        self.topics: list[str] = []
         self._consumer = Consumer(
             {
                 "bootstrap.servers": servers,
@@ -173,7 +165,6 @@ class Reader:
         message = self._consumer.poll(timeout_s)
         while message is not None:
             if message.error() is None:
-                self.topics.append(str(message.topic()))
                 headers = dict(cast("list[tuple[str, bytes]]", message.headers() or []))
                 self.ids.append(self._id(message.value(), headers))
                 if "clerk.reason" not in headers and message.value() is not None:
@@ -249,14 +240,3 @@ def kill_broker(
     assert events["kafka.unreachable"] == events["kafka.reachable"], events
     assert arena.stop(worker) == 0
     return said
-
-
-def label_hostile(arena: Arena, count: int) -> str:
-    """Messages of every kind: each ends in output, review or dead letters, none anywhere else."""
-    worker = arena.start_worker()
-    worker.wait_until_ready()
-    arena.publish(hostile_values(count))
-    arena.wait_for(count)
-    said = arena.verdict(count)
-    assert arena.stop(worker) == 0
-    return f"{said}: " + ", ".join(f"{n} {topic}" for topic, n in arena.by_topic.most_common())
