@@ -75,7 +75,7 @@ def read_training(run: Path, manifest: Manifest) -> TrainingRecord | None:
     try:
         record = TRAINING.read_if_present(run)
     except BadInput:
-        return None  # of an earlier version: the manifest says most of it too
+        return None  # unreadable: the manifest says most of it too
     return record if record is not None and record.adapter.digest == manifest.digest else None
 
 

@@ -196,7 +196,7 @@ def _answers(record: EvaluationRecord) -> Iterator[tuple[str, str]]:
             f"right {_percent(review.accuracy_at_wanted)}"
         ),
     )
-    if review.wanted_by == "lower" and review.coverage_by_point is not None:
+    if review.wanted_by == "lower":
         yield (
             "what its certainty costs",
             (
@@ -290,8 +290,8 @@ def _duel_pairs(record: DuelRecord) -> Table:
             f"{_points(low)} to {_points(high)}",
             f"{pair.a_only} : {pair.b_only}",
             _p_value(pair.p_holm),
-            "" if pair.worst_difference is None else _points(-pair.worst_difference),
-            "" if pair.non_inferiority_p is None else _p_value(pair.non_inferiority_p),
+            _points(-pair.worst_difference),
+            _p_value(pair.non_inferiority_p),
         )
     return table
 

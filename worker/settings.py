@@ -2,7 +2,7 @@
 
 Defaults, then a TOML file, then environment variables (``CLERK_KAFKA__GROUP_ID``), then flags
 (``--set kafka.group_id=...``); later sources override earlier ones. An unknown key is an error,
-whichever source it comes from; one that was renamed is refused with its new name (``RENAMED``).
+whichever source it comes from.
 """
 
 from __future__ import annotations
@@ -287,15 +287,3 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Take what ``settings_load`` has merged, and nothing behind its back."""
         return (init_settings,)
-
-
-RENAMED = {
-    "adapters.canary_errors": "adapters.max_probe_error_rate",
-    "adapters.canary_false_stops": "adapters.canary_false_positive_rate",
-    "adapters.shadow_share": "adapters.shadow_traffic_ratio",
-    "drift.false_alarm_share": "drift.false_alarm_rate",
-    "drift.off_label_share": "drift.off_label_ratio",
-    "kafka.input_topic": "kafka.input_topics",
-    "loop.resume_share": "loop.resume_ratio",
-}
-"""Settings that had another name before, old to new."""

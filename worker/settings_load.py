@@ -17,7 +17,7 @@ from pydantic_settings import EnvSettingsSource
 from worker.contract.assignments import split_assignment, toml_value
 from worker.contract.settings_tree import REDACTED, TOO_DEEP, SettingsTree, read_toml, redact
 from worker.errors import SettingsError
-from worker.settings import RENAMED, Settings
+from worker.settings import Settings
 
 __all__ = ["REDACTED", "LoadedSettings", "effective", "load_settings"]
 
@@ -26,7 +26,7 @@ CONFIG_ENV = "CLERK_CONFIG"
 # Variables of this prefix that are read elsewhere, each where it is used.
 _OTHER_ENV = {CONFIG_ENV, "CLERK_CACHE"}
 _OTHER_PREFIXES = ("CLERK_TEST_", "CLERK_DESK_")
-_TREE = SettingsTree(Settings, SettingsError, RENAMED)
+_TREE = SettingsTree(Settings, SettingsError)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """How often the drift detector calls quiet traffic drifted, and how soon it sees a real change.
 
-    python -m tests.bench.drift --run RUN --dataset DATASET [--window N] [--windows W] [--runs R]
+    python -m tests.bench.drift --run RUN [--window N] [--windows W] [--runs R]
 
 RUN is a training run's folder with its evaluation (``clerk-trainer evaluate --engine both
 --out-of-scope FILE``), DATASET the dataset it was trained on. Traffic is drawn, with replacement,
@@ -25,8 +25,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.dataset.folder import open_dataset
-from trainer.training.adapter import make_reference
 from worker.contract import Manifest, read_manifest
 from worker.observe.drift.baseline import (
     LEAST_MASS,
@@ -66,13 +64,12 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--run", type=Path, required=True)
-    parser.add_argument("--dataset", type=Path, required=True)
     parser.add_argument("--window", type=int, default=1000)
     parser.add_argument("--windows", type=int, default=20_000)
     parser.add_argument("--runs", type=int, default=200)
     given = parser.parse_args()
     print(f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}")
-    manifest = with_reference(given.run, given.dataset)
+    manifest = read_manifest(given.run / "adapter")
     known = read_answers(given.run, "vllm_predictions", "predictions")
     strange = read_answers(given.run, "out_of_scope_predictions")
     policy = DriftPolicy(given.window, 0.01)
@@ -82,26 +79,6 @@ def main() -> None:
     quantiles(manifest, known, strange, policy, given.windows)
     taxonomies(given.windows // 4)
     changed(manifest, known, strange, policy, given.runs)
-
-
-def with_reference(run: Path, dataset: Path) -> Manifest:
-    """Read the adapter's manifest; one from before there were references gets its own."""
-    manifest = read_manifest(run / "adapter")
-    if manifest.reference is not None:
-        return manifest
-    names = manifest.taxonomy.names
-    rows = list(read_lines(run / "validation_predictions.jsonl"))
-    reference = make_reference(
-        open_dataset(dataset),
-        np.array([[row["logprobs"][name] for name in names] for row in rows]),
-        np.array([names.index(row["label"]) for row in rows]),
-        manifest.calibration,
-        manifest.thresholds,
-        probes_per_label=0,
-        seed=SEED,
-    )
-    print("the manifest has no reference: made from the recorded validation scores")
-    return replace(manifest, reference=reference)
 
 
 def read_answers(run: Path, *names: str) -> list[Answer]:

@@ -36,9 +36,8 @@ def seeds(entry: str) -> list[bytes]:
     if entry == "decode":
         return _PAYLOADS
     if entry == "manifest":
-        old = ROOT / "tests" / "unit" / "contract" / "schema1"
-        folders = (ROOT / "worker" / "demo" / "adapter", old)
-        return [(folder / "manifest.json").read_bytes() for folder in folders]
+        folder = ROOT / "worker" / "demo"
+        return [(folder / name / "manifest.json").read_bytes() for name in ("adapter", "encoder")]
     shipped = (ROOT / "config" / "worker.toml").read_bytes()
     return [b"\0".join((shipped.replace(b"\n# ", b"\n"), _FLAGS, _VARIABLES)), shipped]
 

@@ -38,7 +38,6 @@ import worker.records.header_policy
 from tests.support.toy_adapter import encode_plain, toy_manifest, toy_spec
 from trainer.check.out_of_fold import _TOKEN
 from trainer.dataset.folder import Row
-from trainer.dataset.mail_library import load_phrases
 from trainer.errors import BadInput
 from worker.contract import REDACTION, Thresholds, build_prompt
 from worker.contract.errors import MessageRejected, RecordRefused
@@ -50,7 +49,7 @@ from worker.contract.records import (
     read_retry,
     without_worker_headers,
 )
-from worker.contract.text import FIRST_NORMALIZATION, normalize, normalize_as
+from worker.contract.text import normalize
 from worker.contract.tokens import Encode
 from worker.core.labeller import Labeller
 from worker.engine.tokenizer import load_encoders
@@ -87,8 +86,8 @@ def _record(text: str) -> Record:
 
 
 @cache
-def _labeller(normalization: str) -> Labeller:
-    spec = replace(toy_spec(512), normalization=normalization, redaction=REDACTION)
+def _labeller() -> Labeller:
+    spec = replace(toy_spec(512), redaction=REDACTION)
     return Labeller(toy_manifest(prompt=spec), encode_plain, Thresholds(0.5), InputFormat())
 
 
@@ -188,11 +187,6 @@ def _csv(text: str) -> None:
     csv.writer(written).writerow([text])
 
 
-@cache
-def _phrases() -> trainer.dataset.mails.Phrases:
-    return load_phrases()[0]
-
-
 def _jaccard(text: str) -> None:
     ours = trainer.dataset.near_duplicates.shingles(text)
     trainer.dataset.near_duplicates.jaccard(ours, ours)
@@ -257,11 +251,10 @@ ENTRIES: Mapping[str, Entry] = {
     "read the headers of a retry or a dead letter": Entry(_retry_headers),
     "headers that go along": Entry(_headers, (worker.records.header_policy,)),
     "normalize": Entry(normalize, (worker.contract.text,)),
-    "normalize by nfc-1": Entry(partial(_refusing, partial(normalize_as, FIRST_NORMALIZATION))),
     "digest of a message": Entry(worker.contract.text.message_sha256),
     "redact": Entry(worker.contract.redact.redact_personal_data, _REDACT, 200),
     "prepare a record": Entry(
-        partial(_refusing, lambda text: _labeller("nfc-2").prepare(_record(text))), _REDACT, 200
+        partial(_refusing, lambda text: _labeller().prepare(_record(text))), _REDACT, 200
     ),
     "tokenize by BPE": Entry(partial(_encode, "bpe"), most=400),
     "tokenize by WordPiece": Entry(partial(_encode, "wordpiece"), most=400),
@@ -272,12 +265,6 @@ ENTRIES: Mapping[str, Entry] = {
     "read a file of messages": Entry(_message_file, most=250),
     "strip quotes": Entry(trainer.dataset.mails.strip_quotes, _MAILS, 250),
     "strip a signature": Entry(trainer.dataset.mails.strip_signature, _MAILS),
-    "strip quotes by the library's phrases": Entry(
-        lambda text: trainer.dataset.mails.strip_quotes(text, _phrases()), _MAILS, 250
-    ),
-    "strip a signature by the library's phrases": Entry(
-        lambda text: trainer.dataset.mails.strip_signature(text, _phrases()), _MAILS
-    ),
     "replace names": Entry(_names, (trainer.dataset.names,)),
     "read CSV": Entry(partial(_refusing, _csv)),
     "key of a row": Entry(lambda text: Row("a", text, "b", None, "x").folded),

@@ -27,7 +27,7 @@ from trainer.model.lora_model import (
     round_weights,
     write_weights,
 )
-from trainer.model.prompt import DEFAULT_PROMPT_DATE, BaseTokenizer, load_tokenizer, make_prompt
+from trainer.model.prompt import BaseTokenizer, load_tokenizer, make_prompt
 from trainer.model.scoring import Scorer
 from worker.contract import (
     Calibration,
@@ -120,7 +120,7 @@ def prepare(base: Path, store: Path) -> Prepared:
     spec, codes = make_prompt(
         taxonomy,
         tokenizer.encoders,
-        load_renderer(base, DEFAULT_PROMPT_DATE),
+        load_renderer(base),
         instruction="File the customer's message under one category. Answer with its letter.",
         list_labels=True,
         descriptions=True,

@@ -12,9 +12,9 @@ from tests.support.fake_loader import FakeLoader
 from tests.support.fakes import NOW
 from tests.support.policies import make_bounds, make_loop_policy
 from tests.support.rig import Rig
-from tests.support.swapping import stamps
+from tests.support.swapping import stamps, write_adapter
 from tests.support.toy_adapter import ENCODERS, toy_serving_adapter
-from worker.contract import ENCODER_KINDS, BaseModel, Encoders, Manifest, write_manifest
+from worker.contract import ENCODER_KINDS, BaseModel, Encoders, Manifest
 from worker.contract.store import CanaryPointer, Pointer, write_canary, write_pointer
 from worker.core.adapter_router import AdapterRouter
 from worker.core.arms import CANARY, SHADOW, ArmRole, TrafficSplit
@@ -72,7 +72,7 @@ class AdapterStore:
         target = self.folder / manifest.digest
         if not target.exists():
             target.mkdir(parents=True)
-            write_manifest(target, manifest)
+            write_adapter(target, manifest)
         return target
 
     def publish(self, manifest: Manifest, event: Any = "publish") -> None:

@@ -6,10 +6,12 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from tests.support.toy_adapter import one_golden, toy_manifest, toy_spec, toy_taxonomy
-from worker.contract import Manifest, Probe, Reference
+from worker.contract import Manifest, Probe, write_manifest
+from worker.contract.probes import ProbeFile, probes_path, write_probes
 from worker.engine.port import Answer, CodeScores
 
 PROBES = ("where is my parcel", "I was charged twice", "hello")
@@ -36,11 +38,19 @@ ONE, TWO, THREE = (make_manifest(name) for name in ("one", "two", "three"))
 
 
 def with_probes(manifest: Manifest, *labels: str) -> Manifest:
-    """The same adapter, with a label recorded for each of the probes."""
+    """The same adapter, with a label recorded for each of the probes beside it."""
     probes = tuple(Probe(text, label) for text, label in zip(PROBES, labels, strict=True))
-    names = manifest.taxonomy.names
-    reference = Reference(probes, dict.fromkeys(names, 1 / len(names)), {}, {})
-    return replace(manifest, reference=reference)
+    found = replace(manifest)
+    object.__setattr__(found, "probes", probes)  # as attach_probes does
+    return found
+
+
+def write_adapter(directory: Path, manifest: Manifest) -> None:
+    """Write a manifest, and its probes beside the directory, which is there."""
+    write_manifest(directory, manifest)
+    if manifest.probes:
+        file = ProbeFile(manifest.digest, "written", manifest.probes)
+        write_probes(probes_path(directory), file)
 
 
 def answer_with(manifest: Manifest, label: str, p: float = 0.9) -> Answer:

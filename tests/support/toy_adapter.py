@@ -146,21 +146,9 @@ def toy_encoder_manifest(**changes: Any) -> Manifest:
     return toy_manifest(**given | changes)
 
 
-def toy_lora_head_manifest(**changes: Any) -> Manifest:
-    """A manifest of kind ``lora-head`` by the toy tokenizer, on no files."""
-    weights = "adapter_model.safetensors"
-    given = {
-        "kind": "lora-head",
-        "lora": Lora(16, 32.0, ("q_proj", "v_proj")),
-        "head": toy_head(pooling="last", normalize=False, onnx=(), weights=(weights,)),
-        "files": {weights: FileDigest(SHA, 1)},
-    }
-    return toy_encoder_manifest(**given | changes)
-
-
 def toy_reference(labels: Sequence[str] = LABELS) -> Reference:
     """A reference that expects each label as often, and hardly ever a mass above 0.9."""
-    return Reference((), {label: 1 / len(labels) for label in labels}, {"0.05": 0.9}, {"0.95": 0.9})
+    return Reference({label: 1 / len(labels) for label in labels}, {"0.05": 0.9}, {"0.95": 0.9})
 
 
 def one_golden(spec: PromptSpec, message: str = "hello") -> tuple[GoldenPrompt, ...]:

@@ -255,7 +255,9 @@ def test_what_could_not_be_served_at_the_start_is_when_it_can_be(
     the adapter before it serves."""
     store = followed.store
     store.publish(ONE)
-    pointer = Pointer(TWO.digest, TWO.name, "2024-05-06T07:09:00Z", ONE.digest, "ann", None)
+    pointer = Pointer(
+        TWO.digest, TWO.name, "2024-05-06T07:09:00Z", ONE.digest, "ann", None, "publish"
+    )
     write_pointer(store.folder, pointer)
     swapped = threading.Event()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
@@ -95,8 +95,8 @@ class ReviewFigures(Record):
     """The thresholds in force and their effect; then the threshold that the wanted precision
     asks for, fitted on validation and applied to the hold-out.
 
-    ``wanted_by`` says what had to reach the precision on validation: its lower bound, or (None:
-    an earlier version) the share that was found. ``coverage_by_point`` and ``accuracy_by_point``
+    ``wanted_by`` says what had to reach the precision on validation: its lower bound, or the
+    share that was found. ``coverage_by_point`` and ``accuracy_by_point``
     are those of the latter's threshold, for what the certainty costs.
     """
 
@@ -109,9 +109,9 @@ class ReviewFigures(Record):
     threshold_for_wanted: float
     coverage_at_wanted: float
     accuracy_at_wanted: float | None
-    wanted_by: ThresholdRule | None = None  # these three: earlier versions lack them
-    coverage_by_point: float | None = None
-    accuracy_by_point: float | None = None
+    wanted_by: ThresholdRule
+    coverage_by_point: float
+    accuracy_by_point: float | None
 
 
 class Accepted(Record):
@@ -240,7 +240,7 @@ class EvaluationRecord(Record):
     coverage: tuple[CoveragePoint, ...]
     review: ReviewFigures
     promise: KeptPromise | None = None
-    off_label_mass: OffLabelMass | None = None  # these four: stores of earlier versions lack them
+    off_label_mass: OffLabelMass | None = None
     batch_sensitivity: BatchSensitivity | None = None
     engines: tuple[EngineFigures, ...]
     agreement: EngineAgreement | None = None
@@ -248,15 +248,6 @@ class EvaluationRecord(Record):
     disjoint: DisjointProof | None = None
     head: HeadRecord | None = None
     out_of_scope_score: ScoreQuantiles | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the record as the file has it: without ``disjoint`` where nothing was proven and
-        without what only heads have, as in files of earlier versions."""
-        record = super().to_json()
-        for name in ("disjoint", "head", "out_of_scope_score"):
-            if record[name] is None:
-                del record[name]
-        return record
 
 
 class Answer(Record):

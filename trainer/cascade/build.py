@@ -106,7 +106,6 @@ def _bind(
         reference=None
         if known is None
         else Reference(
-            (),
             known.label_shares,
             {f"{at:g}": float(np.quantile(confidence, at)) for at in _CONFIDENCE},
             {},

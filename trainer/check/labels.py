@@ -159,14 +159,14 @@ def check_base(
         advice = "Give --base DIR to check against the tokenizer that you will train with."
         return [Finding(name, "skipped", "no base given", advice) for name in (LENGTHS, CODES)]
     from trainer.model.chat_template import load_renderer
-    from trainer.model.prompt import DEFAULT_PROMPT_DATE, load_tokenizer, make_prompt
+    from trainer.model.prompt import load_tokenizer, make_prompt
 
     tokenizer = load_tokenizer(base)
     try:
         spec, codes = make_prompt(
             taxonomy,
             tokenizer.encoders,
-            load_renderer(base, DEFAULT_PROMPT_DATE),
+            load_renderer(base),
             instruction="File the message.",
             list_labels=False,
             descriptions=False,

@@ -37,7 +37,7 @@ from trainer.check.suspects import (
     find_suspects,
 )
 from trainer.dataset.decisions import BY_HAND, IDENTITY, guard, write_review_csv
-from trainer.dataset.folder import Dataset, Example
+from trainer.dataset.folder import Dataset
 from trainer.dataset.groups import read_groups
 from trainer.errors import BadInput
 from trainer.similarity import SIMILARITY
@@ -249,20 +249,10 @@ def _judge_labels(
         out_of_fold,
         vouched=sum(example.id in vouched for example in examples),
         most=settings.most_suspects,
-        groups=_describe_groups(dataset, groups, examples),
+        groups=sum(example.id in (groups or {}) for example in examples),
         expected=expected_wrong(examples, out_of_fold, vouched),
     )
     return suspects, [finding, check_sublabels(examples, out_of_fold, lambda n: done("folds", n))]
-
-
-def _describe_groups(
-    dataset: Dataset, groups: Mapping[str, int] | None, examples: Sequence[Example]
-) -> int | None:
-    """Return how many examples share a group with another, 0 where the dataset knows no groups;
-    None where it was split by them and does not hold them, as earlier versions did not."""
-    if groups is None:
-        return None if (dataset.record.get("split") or {}).get("groups") else 0
-    return sum(example.id in groups for example in examples)
 
 
 def vouched_ids(record: Mapping[str, Any]) -> frozenset[str]:

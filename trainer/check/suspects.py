@@ -151,7 +151,7 @@ def check_suspects(
     vouched: int,
     most: float,
     expected: WrongShare,
-    groups: int | None = 0,
+    groups: int = 0,
 ) -> Finding:
     """One in a hundred is what careful people leave, and warns; above ``most`` fails.
 
@@ -192,12 +192,7 @@ def check_suspects(
             "Decide on the review queue from the top: accept, relabel or drop; then prepare "
             "again with --decisions. The first are the surest."
         )
-    if groups is None:
-        advice += (
-            " The dataset was split by group and does not hold the groups (an earlier version made "
-            "it): messages of one group may vouch for each other. Prepare it again."
-        )
-    return Finding(SUSPECTS, verdict, found, advice.strip(), figures)
+    return Finding(SUSPECTS, verdict, found, advice, figures)
 
 
 def _describe(suspect: Suspect) -> dict[str, object]:

@@ -32,9 +32,6 @@ def audit_sample(
         float,
         typer.Option(min=0.001, max=0.5, help="How far the 95 % interval may reach, each way."),
     ] = 0.03,
-    expected_error_rate: Annotated[
-        float, typer.Option(min=0.001, max=0.5, help="Share of wrong labels to plan for.")
-    ] = 0.1,
     size: Annotated[
         int | None, typer.Option(min=2, help="So many messages, whatever the interval.")
     ] = None,
@@ -65,7 +62,6 @@ def audit_sample(
             opened,
             target,
             half_width=half_width,
-            expected_rate=expected_error_rate,
             size=size,
             seed=seed,
         )

@@ -16,37 +16,6 @@ from trainer.errors import BadInput, NotGoodEnough
 if TYPE_CHECKING:
     from trainer.artifacts.cascade import CascadeRecord, CascadeRow
 
-First = Annotated[Path, typer.Argument(metavar="SMALL_RUN", help="The run of the small model.")]
-Last = Annotated[Path, typer.Argument(metavar="LARGE_RUN", help="The run of the one behind it.")]
-Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="The cascade's run folder.")]
-Margin = Annotated[
-    float,
-    typer.Option(
-        metavar="SHARE",
-        help="By how much accuracy the whole may be worse than the large model alone (0.005: half "
-        "a point).",
-    ),
-]
-Name = Annotated[str, typer.Option(help="The cascade's name.")]
-Disagreement = Annotated[
-    float,
-    typer.Option(
-        metavar="CONFIDENCE",
-        min=0.0,
-        max=1.0,
-        help="A person looks where the small model gave another label, this sure or more; 0: "
-        "always, 1: hardly ever.",
-    ),
-]
-Precision = Annotated[
-    float | None,
-    typer.Option(
-        metavar="SHARE",
-        help="Share of the labels without review that are right [default: the large run's "
-        "review_precision].",
-    ),
-]
-
 
 def register(app: typer.Typer) -> None:
     """Add the command to the command line."""
@@ -54,14 +23,39 @@ def register(app: typer.Typer) -> None:
 
 
 def cascade(
-    first: First,
-    last: Last,
+    first: Annotated[Path, typer.Argument(metavar="SMALL_RUN", help="The run of the small model.")],
+    last: Annotated[
+        Path, typer.Argument(metavar="LARGE_RUN", help="The run of the one behind it.")
+    ],
     *,
-    out: Out,
-    margin: Margin = 0.005,
-    name: Name = "cascade",
-    disagreement: Disagreement = 0.0,
-    precision: Precision = None,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The cascade's run folder.")],
+    margin: Annotated[
+        float,
+        typer.Option(
+            metavar="SHARE",
+            help="By how much accuracy the whole may be worse than the large model alone (0.005: "
+            "half a point).",
+        ),
+    ] = 0.005,
+    name: Annotated[str, typer.Option(help="The cascade's name.")] = "cascade",
+    disagreement: Annotated[
+        float,
+        typer.Option(
+            metavar="CONFIDENCE",
+            min=0.0,
+            max=1.0,
+            help="A person looks where the small model gave another label, this sure or more; 0: "
+            "always, 1: hardly ever.",
+        ),
+    ] = 0.0,
+    precision: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SHARE",
+            help="Share of the labels without review that are right [default: the large run's "
+            "review_precision].",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Bind two adapters: the small model answers what it is sure of, the large one the rest.

@@ -9,11 +9,6 @@ import typer
 
 from trainer.cli.shared import AsJson, OptionalBase, make_console, outcomes, print_text, show
 
-Source = Annotated[
-    Path, typer.Argument(metavar="ADAPTER", help="An encoder's directory, files left out.")
-]
-Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="The whole directory to write.")]
-
 
 def register(app: typer.Typer) -> None:
     """Add the command to the command line."""
@@ -21,7 +16,15 @@ def register(app: typer.Typer) -> None:
 
 
 def complete(
-    adapter: Source, *, out: Out, base: OptionalBase = None, as_json: AsJson = False
+    adapter: Annotated[
+        Path, typer.Argument(metavar="ADAPTER", help="An encoder's directory, files left out.")
+    ],
+    *,
+    out: Annotated[
+        Path, typer.Option("--out", metavar="DIR", help="The whole directory to write.")
+    ],
+    base: OptionalBase = None,
+    as_json: AsJson = False,
 ) -> None:
     """Make the files again that an encoder is kept without, for a worker to serve it.
 

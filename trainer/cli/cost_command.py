@@ -19,50 +19,35 @@ if TYPE_CHECKING:
     from trainer.cost_inputs import CollectedInputs
 
 
-CostRun = Annotated[
-    Path | None,
-    typer.Argument(
-        metavar="[RUN]",
-        help="A run folder: its measurements are used, and cost.json is written into it.",
-    ),
-]
-Inputs = Annotated[
-    Path | None,
-    typer.Option(help="TOML file with prices and volumes; config/cost.toml is a template."),
-]
-Sets = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="An input, over the file's. Repeatable."),
-]
-Engine = Annotated[
-    str | None,
-    typer.Option(help="The engine that serves, where the evaluation measured several."),
-]
-MessagesPerS = Annotated[
-    float | None, typer.Option(help="Throughput of one replica, instead of the measured one.")
-]
-MessagesPerMonth = Annotated[
-    float | None, typer.Option(help="The volume at which break-even is calculated.")
-]
-CostOut = Annotated[
-    Path | None, typer.Option(help="Folder for cost.json [default: the run folder].")
-]
-
-
 def register(app: typer.Typer) -> None:
     """Add the command to the command line."""
     app.command("cost")(cost)
 
 
 def cost(
-    run: CostRun = None,
+    run: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[RUN]",
+            help="A run folder: its measurements are used, and cost.json is written into it.",
+        ),
+    ] = None,
     *,
-    inputs: Inputs = None,
-    sets: Sets = None,
-    engine: Engine = None,
-    messages_per_s: MessagesPerS = None,
-    messages_per_month: MessagesPerMonth = None,
-    out: CostOut = None,
+    inputs: Annotated[
+        Path | None,
+        typer.Option(help="TOML file with prices and volumes; config/cost.toml is a template."),
+    ] = None,
+    sets: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="An input, over the file's. Repeatable."),
+    ] = None,
+    engine: Annotated[
+        str | None,
+        typer.Option(help="The engine that serves, where the evaluation measured several."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for cost.json [default: the run folder].")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Say what the adapter costs, and when it has paid for itself against a hosted model.
@@ -79,19 +64,14 @@ def cost(
 
       clerk-trainer cost runs/one --inputs config/cost.toml --engine vllm
 
-      clerk-trainer cost runs/one --inputs prices.toml --set replicas=2 --messages-per-month 2e6
+      clerk-trainer cost runs/one --inputs prices.toml --set replicas=2 --set messages_per_month=2e6
     """
     with outcomes():
         from trainer.artifacts.duel import COST
         from trainer.cost import by_volume, compute_cost
         from trainer.cost_inputs import collect_inputs
 
-        flags = {
-            "engine": engine,
-            "messages_per_s": messages_per_s,
-            "messages_per_month": messages_per_month,
-        }
-        gathered = collect_inputs(run, inputs, flags, sets or [])
+        gathered = collect_inputs(run, inputs, {"engine": engine}, sets or [])
         try:
             found = compute_cost(gathered.numbers)
         except ValueError as error:

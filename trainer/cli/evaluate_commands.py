@@ -140,7 +140,7 @@ Against = Annotated[
     list[Path] | None,
     typer.Option(
         metavar="RUN",
-        help="An adapter of any kind (a fine-tuned encoder, a lora-head...) that was trained on "
+        help="An adapter of any kind (a fine-tuned encoder...) that was trained on "
         "the same dataset: its run folder or its adapter's directory. Repeatable.",
     ),
 ]
@@ -236,7 +236,7 @@ def duel(  # noqa: PLR0917 - the arguments of a command are its flags
     logistic regression trained on the adapter's own training split (and once more on the finer
     labels, where the data has them), and each encoder or embedding-linear model that --against
     names. Further candidates are other adapters of a language model that --against names
-    (lora-code, lora-head), the base without the adapter and the recorded answers of other models.
+    (lora-code), the base without the adapter and the recorded answers of other models.
     Each is tested against the adapter on the same messages, and the verdict follows rules that are
     printed with it: one that is significantly better is shipped (McNemar's exact test, Holm's
     correction); else the baseline that validation puts first, if it is shown to be less than

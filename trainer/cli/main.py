@@ -8,10 +8,8 @@ check or a gate that did not pass), 4 a proof of the trainer's own work failed, 
 from __future__ import annotations
 
 import sys
-from typing import Any
 
 import typer
-from typer.core import TyperGroup
 
 from trainer.cli import (
     advise_command,
@@ -28,30 +26,9 @@ from trainer.cli import (
     task_commands,
     train_commands,
 )
-from trainer.cli.shared import outcomes
-from trainer.errors import BadInput
-from worker.contract.renamed import explain_renamed
 from worker.contract.tracebacks import print_private, show_private
 
-RENAMED_FLAGS = {"--mask": "--redact", "--no-mask": "--no-redact", "--contender": "--candidate"}
-"""Flags of earlier versions."""
-
-
-class Commands(TyperGroup):
-    """The commands. A flag under an old name is refused with the new one."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Read the command line."""
-        with outcomes():
-            for argument in args:
-                flag, _, _ = argument.partition("=")
-                if explained := explain_renamed(flag, RENAMED_FLAGS):
-                    raise BadInput(explained)
-        return super().parse_args(ctx, args)
-
-
 app = typer.Typer(
-    cls=Commands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

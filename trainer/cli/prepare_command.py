@@ -2,73 +2,49 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import MISSING
+from typing import Annotated, Any, get_args, get_origin
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-from trainer.cli import prepare_options as options
 from trainer.cli.prepare_output import tell_prepared
 from trainer.cli.shared import AsJson, make_console, outcomes, show
-from trainer.dataset.settings import (
-    ConflictPolicy,
-    MailPhrases,
-    NearDuplicates,
-    OnBad,
-    PrepareSettings,
-    SplitBy,
-)
-from trainer.similarity import SIMILARITY
+from trainer.dataset.settings import Declared, PrepareSettings, declared_options, settings_of
 
 
 def register(app: typer.Typer) -> None:
     """Add the command to the command line."""
+    # typer makes options of a signature; this one is made of the settings, which declare each once.
+    options = [*map(_parameter, declared_options()), _AS_JSON]
+    prepare.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
     app.command("prepare")(prepare)
 
 
-def prepare(
-    *,
-    inputs: options.Inputs,
-    taxonomy: options.TaxonomyFile,
-    out: options.Out,
-    name: options.Name = None,
-    message_column: options.MessageColumn = None,
-    label_column: options.LabelColumn = None,
-    id_column: options.IdColumn = None,
-    sublabel_column: options.SublabelColumn = None,
-    split: options.Split = SplitBy.RANDOM,
-    time_column: options.TimeColumn = None,
-    group_column: options.GroupColumn = None,
-    language_column: options.LanguageColumn = None,
-    source_column: options.SourceColumn = None,
-    encoding: options.Encoding = "utf-8",
-    delimiter: options.Delimiter = None,
-    sheet: options.Sheet = None,
-    label_map: options.LabelMap = None,
-    decisions: options.Decisions = None,
-    strip_signatures: options.StripSignatures = False,
-    strip_quotes: options.StripQuotes = False,
-    mail_phrases: options.MailPhraseChoice = MailPhrases.OWN,
-    redact: options.Redact = False,
-    redact_names: options.RedactNames = None,
-    empty: options.Empty = OnBad.ERROR,
-    too_long: options.TooLong = OnBad.ERROR,
-    max_message_bytes: options.MaxMessageBytes = 1 << 20,
-    conflicts: options.Conflicts = ConflictPolicy.DROP,
-    near_duplicates: options.NearDuplicatePolicy = NearDuplicates.KEEP,
-    similarity: options.Similarity = SIMILARITY,
-    holdout: options.HoldoutFile = None,
-    validation_share: options.ValidationShare = 0.08,
-    holdout_share: options.HoldoutShare = 0.15,
-    per_label: options.PerLabel = None,
-    minimum_per_label: options.MinimumPerLabel = 10,
-    seed: options.Seed = 0,
-    earlier: options.Earlier = None,
-    label_source: options.Labelled = options.LabelledBy.EXPORT,
-    as_json: AsJson = False,
-) -> None:
+def _parameter(declared: Declared) -> inspect.Parameter:
+    kind, default, option = declared.type, declared.default, declared.option
+    if get_origin(kind) is tuple:
+        kind = list[get_args(kind)[0]]  # type: ignore[misc]
+        default = list(default) if default is not MISSING else default
+    flag = typer.Option(declared.flag, help=option.help, min=option.least, metavar=option.metavar)
+    return inspect.Parameter(
+        declared.name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=inspect.Parameter.empty if default is MISSING else default,
+        annotation=Annotated[kind, flag],
+    )
+
+
+_AS_JSON = inspect.Parameter(
+    "as_json", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=AsJson
+)
+
+
+def prepare(*, as_json: bool = False, **given: Any) -> None:
     """Turn an export into an immutable dataset: clean, without duplicates, split, and counted.
 
     Cleans messages as serving does, removes copies, finds near-duplicates and messages under
@@ -83,9 +59,8 @@ def prepare(
     Next: clerk-trainer check, which looks for wrong labels; clerk-trainer report draws a page of
     what both found.
     """
-    given = dict(locals())
     with outcomes():
-        _prepare(options.make_settings(given), as_json=as_json)
+        _prepare(settings_of(given), as_json=as_json)
 
 
 def _prepare(settings: PrepareSettings, *, as_json: bool) -> None:

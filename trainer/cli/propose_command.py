@@ -16,64 +16,6 @@ if TYPE_CHECKING:
     from trainer.store.gate_rules import GateRules
     from worker.contract.circle import Proposal
 
-Out = Annotated[Path, typer.Option(metavar="DIR", help="Folder of the proposal, all its steps.")]
-Decided = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="FILE",
-        help="What a person decided about it (proposal-decision/1), carried out; of a folder of "
-        "such files (proposals of the desk's export) each, for the proposals below --out.",
-    ),
-]
-Before = Annotated[
-    list[Path] | None,
-    typer.Option(
-        "--dataset",
-        metavar="DIR",
-        help="The dataset of the adapter in service, or a folder of earlier proposals, one of "
-        "which made it. Repeatable: the right one is found.",
-    ),
-]
-Recipe = Annotated[Path | None, typer.Option(metavar="FILE", help="Recipe of the new adapter.")]
-Decisions = Annotated[
-    list[Path] | None,
-    typer.Option(metavar="FILE", help="Decisions since then (clerk-desk export). Repeatable."),
-]
-Messages = Annotated[
-    list[Path] | None,
-    typer.Option(
-        metavar="FILE",
-        help="Texts of messages that the dataset does not hold: tasks, or messages.jsonl of the "
-        "desk's export. Repeatable.",
-    ),
-]
-Names = Annotated[
-    str | None,
-    typer.Option(
-        "--redact-names",
-        metavar="MODEL",
-        help="Where names in the dataset were redacted: the model that did it (prepare "
-        "--redact-names), for those in new messages.",
-    ),
-]
-CurrentBase = Annotated[
-    Path | None,
-    typer.Option(metavar="DIR", help="Base of the adapter in service [default: --base]."),
-]
-Gate = Annotated[Path | None, typer.Option(metavar="FILE", help="TOML file with the gate's rules.")]
-GateSets = Annotated[
-    list[str] | None,
-    typer.Option("--gate-set", metavar="KEY=VALUE", help="A rule of the gate. Repeatable."),
-]
-Sets = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="A setting of the recipe. Repeatable."),
-]
-Share = Annotated[float, typer.Option(min=0.001, max=1, help="Share of the keys for a canary.")]
-Least = Annotated[
-    int, typer.Option(min=1, help="Fewer decisions with something new are not worth it.")
-]
-
 
 def register(app: typer.Typer) -> None:
     """Add the command to the command line."""
@@ -83,21 +25,72 @@ def register(app: typer.Typer) -> None:
 def propose(
     *,
     store: Store,
-    out: Out,
-    decided: Decided = None,
-    dataset: Before = None,
-    recipe: Recipe = None,
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", help="Folder of the proposal, all its steps.")
+    ],
+    decided: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="What a person decided about it (proposal-decision/1), carried out; of a folder "
+            "of such files (proposals of the desk's export) each, for the proposals below --out.",
+        ),
+    ] = None,
+    dataset: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--dataset",
+            metavar="DIR",
+            help="The dataset of the adapter in service, or a folder of earlier proposals, one of "
+            "which made it. Repeatable: the right one is found.",
+        ),
+    ] = None,
+    recipe: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Recipe of the new adapter.")
+    ] = None,
     base: OptionalBase = None,
-    current_base: CurrentBase = None,
-    decisions: Decisions = None,
-    messages: Messages = None,
-    redact_names: Names = None,
-    sets: Sets = None,
-    gate: Gate = None,
-    gate_sets: GateSets = None,
-    canary: Share = 0.05,
-    least_decisions: Least = 30,
-    device: Annotated[str, typer.Option(help="cpu, cuda, ...; auto.")] = "auto",
+    current_base: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Base of the adapter in service [default: --base]."),
+    ] = None,
+    decisions: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="Decisions since then (clerk-desk export). Repeatable."),
+    ] = None,
+    messages: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE",
+            help="Texts of messages that the dataset does not hold: tasks, or messages.jsonl of "
+            "the desk's export. Repeatable.",
+        ),
+    ] = None,
+    redact_names: Annotated[
+        str | None,
+        typer.Option(
+            "--redact-names",
+            metavar="MODEL",
+            help="Where names in the dataset were redacted: the model that did it (prepare "
+            "--redact-names), for those in new messages.",
+        ),
+    ] = None,
+    sets: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="A setting of the recipe. Repeatable."),
+    ] = None,
+    gate: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="TOML file with the gate's rules.")
+    ] = None,
+    gate_sets: Annotated[
+        list[str] | None,
+        typer.Option("--gate-set", metavar="KEY=VALUE", help="A rule of the gate. Repeatable."),
+    ] = None,
+    canary: Annotated[
+        float, typer.Option(min=0.001, max=1, help="Share of the keys for a canary.")
+    ] = 0.05,
+    least_decisions: Annotated[
+        int, typer.Option(min=1, help="Fewer decisions with something new are not worth it.")
+    ] = 30,
     as_json: AsJson = False,
 ) -> None:
     """Make the next adapter of what people decided, and ask whether to publish it as a canary.
@@ -154,7 +147,6 @@ def propose(
             canary_share=canary,
             least_decisions=least_decisions,
             current_base=current_base or settings.base,
-            device=device,
             redact_names=redact_names,
         )
         _make(request, console, as_json=as_json)

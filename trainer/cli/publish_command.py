@@ -28,121 +28,107 @@ class ProbeOption(StrEnum):
     OFF = "off"
 
 
-Source = Annotated[
-    Path,
-    typer.Argument(
-        metavar="RUN_OR_ADAPTER",
-        help="A run folder (its adapter/ and evaluation/ are used) or an adapter's directory.",
-    ),
-]
-Evaluation = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="DIR",
-        help="Folder with evaluation.json and predictions.jsonl of this adapter "
-        "[default: evaluation/ in the run folder].",
-    ),
-]
-CurrentEvaluation = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="DIR",
-        help="Evaluation of the adapter that is current, on the same hold-out as the new "
-        "adapter's [default: the evaluation it was published with].",
-    ),
-]
-GateFile = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="FILE",
-        help="TOML file with the gate's rules, such as config/gate.toml (the defaults).",
-    ),
-]
-Sets = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set", metavar="KEY=VALUE", help="A rule of the gate, over the file's. Repeatable."
-    ),
-]
-AllowUnpaired = Annotated[
-    bool,
-    typer.Option(
-        "--allow-unpaired",
-        help="Publish even where a comparison with the current adapter on the same hold-out is "
-        "impossible.",
-    ),
-]
-Force = Annotated[
-    bool, typer.Option("--force", help="Publish although the gate refuses; needs --reason.")
-]
-Reason = Annotated[
-    str | None,
-    typer.Option(help="Why: recorded with the adapter, in the history and in the pointer."),
-]
-CanaryShare = Annotated[
-    float | None,
-    typer.Option(
-        metavar="SHARE",
-        min=0.0,
-        max=1.0,
-        help="Make it a canary for this share of the keys (0.05: a twentieth) and leave the "
-        "current adapter; repeated with another share, change the share.",
-    ),
-]
-Probes = Annotated[
-    ProbeOption | None,
-    typer.Option(
-        help="Whose messages go into the store, as text, for workers to try the adapter on: "
-        "'written', by somebody who knew (evaluate --probes); 'validation', of customers; or "
-        "'off', none, and workers start it untried [default: what is there already, or written "
-        "where the evaluation has some, else off]."
-    ),
-]
-What = Annotated[
-    str,
-    typer.Option(
-        metavar="NAME",
-        help="What of the run's duel to publish: its adapter, an encoder that took part, or a "
-        "baseline that a worker can serve, which is trained and evaluated first.",
-    ),
-]
-DuelDataset = Annotated[
-    Path | None,
-    typer.Option(
-        "--dataset", metavar="DIR", help="With --what: the dataset [default: the duel's]."
-    ),
-]
-Embeddings = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="DIR", help="With --what: the embedding model [default: the installed one]."
-    ),
-]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Judge and report; change nothing.")]
-
-
 def register(app: typer.Typer) -> None:
     """Add the command to the command line."""
     app.command("publish")(publish)
 
 
 def publish(
-    source: Source,
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RUN_OR_ADAPTER",
+            help="A run folder (its adapter/ and evaluation/ are used) or an adapter's directory.",
+        ),
+    ],
     *,
     store: Store,
-    evaluation: Evaluation = None,
-    current_evaluation: CurrentEvaluation = None,
-    gate: GateFile = None,
-    sets: Sets = None,
-    allow_unpaired: AllowUnpaired = False,
-    force: Force = False,
-    reason: Reason = None,
-    canary: CanaryShare = None,
-    probes: Probes = None,
-    what: What = "adapter",
-    dataset: DuelDataset = None,
-    embeddings: Embeddings = None,
-    dry_run: DryRun = False,
+    evaluation: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Folder with evaluation.json and predictions.jsonl of this adapter "
+            "[default: evaluation/ in the run folder].",
+        ),
+    ] = None,
+    current_evaluation: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Evaluation of the adapter that is current, on the same hold-out as the new "
+            "adapter's [default: the evaluation it was published with].",
+        ),
+    ] = None,
+    gate: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="TOML file with the gate's rules, such as config/gate.toml (the defaults).",
+        ),
+    ] = None,
+    sets: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="A rule of the gate, over the file's. Repeatable."
+        ),
+    ] = None,
+    allow_unpaired: Annotated[
+        bool,
+        typer.Option(
+            "--allow-unpaired",
+            help="Publish even where a comparison with the current adapter on the same hold-out is "
+            "impossible.",
+        ),
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Publish although the gate refuses; needs --reason.")
+    ] = False,
+    reason: Annotated[
+        str | None,
+        typer.Option(help="Why: recorded with the adapter, in the history and in the pointer."),
+    ] = None,
+    canary: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SHARE",
+            min=0.0,
+            max=1.0,
+            help="Make it a canary for this share of the keys (0.05: a twentieth) and leave the "
+            "current adapter; repeated with another share, change the share.",
+        ),
+    ] = None,
+    probes: Annotated[
+        ProbeOption | None,
+        typer.Option(
+            help="Whose messages go into the store, as text, for workers to try the adapter on: "
+            "'written', by somebody who knew (evaluate --probes); 'validation', of customers; or "
+            "'off', none, and workers start it untried [default: what is there already, or written "
+            "where the evaluation has some, else off]."
+        ),
+    ] = None,
+    what: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="What of the run's duel to publish: its adapter, an encoder that took part, or a "
+            "baseline that a worker can serve, which is trained and evaluated first.",
+        ),
+    ] = "adapter",
+    dataset: Annotated[
+        Path | None,
+        typer.Option(
+            "--dataset", metavar="DIR", help="With --what: the dataset [default: the duel's]."
+        ),
+    ] = None,
+    embeddings: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="With --what: the embedding model [default: the installed one]."
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Judge and report; change nothing.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Make an adapter current in a store, if it passes the gate.

@@ -33,63 +33,6 @@ class FormOption(StrEnum):
     LABEL_STUDIO = "label-studio"
 
 
-Dataset_ = Annotated[Path, typer.Argument(metavar="DATASET", help="A dataset folder.")]
-Purpose_ = Annotated[
-    PurposeOption,
-    typer.Option(
-        "--for",
-        help="check: labels that are probably wrong, the surest first; audit: a random sample of "
-        "the hold-out, blind; learn: messages without a label whose label would teach most.",
-    ),
-]
-Out = Annotated[Path, typer.Option(metavar="FILE", help="File to write; must not exist.")]
-FormChoice = Annotated[
-    FormOption, typer.Option("--form", help="desk (tasks/1, JSON Lines), argilla or label-studio.")
-]
-Size = Annotated[
-    int | None,
-    typer.Option(min=1, help="Most tasks [default: check all, learn 50, audit by --half-width]."),
-]
-Messages = Annotated[
-    list[Path] | None,
-    typer.Option(
-        metavar="FILE",
-        help="With learn: messages without labels, .jsonl or .csv with 'message', 'id'. "
-        "Repeatable.",
-    ),
-]
-Asked = Annotated[
-    list[Path] | None,
-    typer.Option(
-        metavar="FILE",
-        help="With learn: earlier tasks (tasks/1) or decisions (.csv): nothing that says the same "
-        "is asked again. Repeatable.",
-    ),
-]
-Adapter = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="DIR",
-        help="With learn: the adapter in service, which then says what is uncertain [default: a "
-        "cheap model that learns the dataset].",
-    ),
-]
-Embeddings = Annotated[
-    Path | None,
-    typer.Option(metavar="DIR", help="Embedding model [default: the installed one, if any]."),
-]
-Guideline = Annotated[
-    str | None, typer.Option(metavar="VERSION", help="Version of the guideline to decide by.")
-]
-Batch = Annotated[
-    str | None, typer.Option(metavar="NAME", help="Name of the batch [default: the file's].")
-]
-HalfWidth = Annotated[
-    float, typer.Option(min=0.001, max=0.5, help="With audit: reach of the 95 % interval.")
-]
-Seed = Annotated[int, typer.Option(help="Seed of what is drawn.")]
-
-
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
     app.command("tasks")(tasks)
@@ -97,21 +40,61 @@ def register(app: typer.Typer) -> None:
 
 
 def tasks(
-    dataset: Dataset_,
+    dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="A dataset folder.")],
     *,
-    purpose: Purpose_,
-    out: Out,
-    form: FormChoice = FormOption.DESK,
-    size: Size = None,
-    messages: Messages = None,
-    asked: Asked = None,
-    adapter: Adapter = None,
+    purpose: Annotated[
+        PurposeOption,
+        typer.Option(
+            "--for",
+            help="check: labels that are probably wrong, the surest first; audit: a random sample "
+            "of the hold-out, blind; learn: messages without a label whose label would teach most.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="File to write; must not exist.")],
+    form: Annotated[
+        FormOption,
+        typer.Option("--form", help="desk (tasks/1, JSON Lines), argilla or label-studio."),
+    ] = FormOption.DESK,
+    size: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Most tasks [default: check all, learn 50, audit what an interval of 3 points "
+            "takes].",
+        ),
+    ] = None,
+    messages: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE",
+            help="With learn: messages without labels, .jsonl or .csv with 'message', 'id'. "
+            "Repeatable.",
+        ),
+    ] = None,
+    asked: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE",
+            help="With learn: earlier tasks (tasks/1) or decisions (.csv): nothing that says the "
+            "same is asked again. Repeatable.",
+        ),
+    ] = None,
+    adapter: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="With learn: the adapter in service, which then says what is uncertain [default: "
+            "a cheap model that learns the dataset].",
+        ),
+    ] = None,
     base: OptionalBase = None,
-    embeddings: Embeddings = None,
-    guideline: Guideline = None,
-    batch: Batch = None,
-    half_width: HalfWidth = 0.03,
-    seed: Seed = 0,
+    embeddings: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Embedding model [default: the installed one, if any]."),
+    ] = None,
+    guideline: Annotated[
+        str | None, typer.Option(metavar="VERSION", help="Version of the guideline to decide by.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Choose what people should look at, and write it for the desk or another labelling tool.
@@ -143,16 +126,16 @@ def tasks(
         if purpose is not PurposeOption.LEARN and (messages or asked or adapter):
             raise BadInput("--messages, --asked and --adapter belong to --for learn")
         opened = open_dataset(dataset)
-        asking = Asking(opened, batch or out.stem, guideline)
+        asking = Asking(opened, out.stem, guideline)
         told: dict[str, object] = {}
         if purpose is PurposeOption.CHECK:
-            made = _check(asking, embeddings, seed)[:size]
+            made = _check(asking, embeddings)[:size]
         elif purpose is PurposeOption.AUDIT:
-            made, told["openings"] = _audit(asking, half_width, size, seed)
+            made, told["openings"] = _audit(asking, size)
         else:
             made, told["left_out"], told["by"] = _learn(
                 asking, messages or [], asked or [], adapter=adapter, base=base,
-                embeddings=embeddings, size=size or 50, seed=seed,
+                embeddings=embeddings, size=size or 50,
             )  # fmt: skip
         _write(out, made, form, opened)
         result = {"tasks": str(out), "purpose": purpose.value, "count": len(made), **told}
@@ -161,29 +144,25 @@ def tasks(
         show(result, console, lambda to: print_text(to, text), as_json=as_json)
 
 
-def _check(asking: Asking, embeddings: Path | None, seed: int) -> list[Task]:
+def _check(asking: Asking, embeddings: Path | None) -> list[Task]:
     from trainer.check.run import CheckSettings, check_dataset
     from trainer.dataset.label_sources import read_label_sources
     from trainer.tasks.make import check_tasks
 
-    settings = CheckSettings(embeddings=_model(embeddings), seed=seed)
+    settings = CheckSettings(embeddings=_model(embeddings))
     found = read_label_sources(asking.dataset.directory)
     sources = {id_: origin.source for id_, origin in found.items()}
     return check_tasks(asking, check_dataset(asking.dataset, settings).suspects, sources)
 
 
-def _audit(
-    asking: Asking, half_width: float, size: int | None, seed: int
-) -> tuple[list[Task], int]:
+def _audit(asking: Asking, size: int | None) -> tuple[list[Task], int]:
     from dataclasses import replace
 
     from trainer.dataset.folder import count_openings
     from trainer.evaluation.audit import draw_examples
     from trainer.tasks.make import audit_tasks
 
-    name, sample = draw_examples(
-        asking.dataset, half_width=half_width, expected_rate=0.1, size=size, seed=seed
-    )
+    name, sample = draw_examples(asking.dataset, size=size)
     asking = replace(asking, batch=name)
     return audit_tasks(asking, sample), count_openings(asking.dataset)
 
@@ -197,7 +176,6 @@ def _learn(
     base: Path | None,
     embeddings: Path | None,
     size: int,
-    seed: int,
 ) -> tuple[list[Task], int, str]:
     from trainer.check.duplicates import holdout_fingerprints
     from trainer.errors import BadInput
@@ -225,7 +203,7 @@ def _learn(
         from trainer.tasks.serving_judge import judge_by_adapter
 
         judged = judge_by_adapter(asking.dataset, pool, adapter, base, model)
-    return learn_tasks(asking, pool, judged, size, seed=seed), pool.left_out, judged.by
+    return learn_tasks(asking, pool, judged, size, seed=0), pool.left_out, judged.by
 
 
 def _write(out: Path, made: list[Task], form: FormOption, dataset: Dataset) -> None:

@@ -31,36 +31,6 @@ RESULT = "check.json"
 _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red", "skipped": "dim"}
 _MOVES = 10
 
-# Of check.
-Dataset = Annotated[Path, typer.Argument(help="A dataset folder that prepare made.")]
-MaxMessageTokens = Annotated[
-    int, typer.Option(min=16, help="The recipe's token budget of a message.")
-]
-Floor = Annotated[int, typer.Option(min=20, help="Examples a label needs.")]
-Embeddings = Annotated[
-    Path | None,
-    typer.Option(help="Embedding model's directory [default: the installed one, if any]."),
-]
-UseEmbeddings = Annotated[
-    bool,
-    typer.Option("--use-embeddings/--no-embeddings", help="Judge labels by embeddings too."),
-]
-MostSuspects = Annotated[
-    float, typer.Option(min=0, max=1, help="Share of doubted labels above which it fails.")
-]
-Queue = Annotated[
-    Path | None,
-    typer.Option(help="Review queue to write, a CSV file [default: DATASET-review.csv]."),
-]
-Update = Annotated[
-    bool, typer.Option("--update", help="Keep what people wrote in an existing queue.")
-]
-Result = Annotated[
-    Path | None, typer.Option(help="File for the figures [default: DATASET/check.json].")
-]
-Seed = Annotated[int, typer.Option(help="Seed of the folds.")]
-
-# Of train and sweep.
 RecipeFile = Annotated[
     Path,
     typer.Option(
@@ -84,18 +54,28 @@ def register(app: typer.Typer) -> None:
 
 
 def check(
-    dataset: Dataset,
+    dataset: Annotated[Path, typer.Argument(help="A dataset folder that prepare made.")],
     *,
     base: OptionalBase = None,
-    max_message_tokens: MaxMessageTokens = 512,
-    floor: Floor = 200,
-    embeddings: Embeddings = None,
-    use_embeddings: UseEmbeddings = True,
-    most_suspects: MostSuspects = 0.2,
-    queue: Queue = None,
-    update: Update = False,
-    result: Result = None,
-    seed: Seed = 1,
+    max_message_tokens: Annotated[
+        int, typer.Option(min=16, help="The recipe's token budget of a message.")
+    ] = 512,
+    floor: Annotated[int, typer.Option(min=20, help="Examples a label needs.")] = 200,
+    embeddings: Annotated[
+        Path | None,
+        typer.Option(help="Embedding model's directory [default: the installed one, if any]."),
+    ] = None,
+    use_embeddings: Annotated[
+        bool,
+        typer.Option("--use-embeddings/--no-embeddings", help="Judge labels by embeddings too."),
+    ] = True,
+    queue: Annotated[
+        Path | None,
+        typer.Option(help="Review queue to write, a CSV file [default: DATASET-review.csv]."),
+    ] = None,
+    update: Annotated[
+        bool, typer.Option("--update", help="Keep what people wrote in an existing queue.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Judge a dataset: counts, conflicts, leakage, lengths, and labels that are probably wrong.
@@ -122,15 +102,13 @@ def check(
         opened = open_dataset(dataset)
         folder = dataset.resolve()
         queue = queue or folder.with_name(f"{folder.name}-review.csv")
-        result = result or folder / RESULT
+        result = folder / RESULT
         _refuse_queue(queue, update=update)
         settings = CheckSettings(
             base=base,
             embeddings=_embedding_model(embeddings) if use_embeddings else None,
             floor=floor,
             max_message_tokens=max_message_tokens,
-            most_suspects=most_suspects,
-            seed=seed,
         )
         with _progress(console) as tick:
             checked = check_dataset(opened, settings, tick)

@@ -40,8 +40,9 @@ def choose_what(
     found = _find(record, what)
     if found.served_as is None:
         served = [other.name for other in record.candidates if other.served_as is not None]
-        why = found.not_served or "its duel was made by an earlier version: run it again"
-        raise BadInput(f"--what {what}: {why}: choose one of {', '.join(served) or ADAPTER}")
+        raise BadInput(
+            f"--what {what}: {found.not_served}: choose one of {', '.join(served) or ADAPTER}"
+        )
     if found.adapter is not None:
         return Path(found.adapter.path).parent
     target = run / BASELINES_FOLDER / what

@@ -36,6 +36,7 @@ from trainer.dataset.settings import PrepareSettings, SplitBy
 from trainer.dataset.split import Split, check_shares, check_split, split_rows
 from trainer.dataset.split_record import describe_split
 from trainer.dataset.together import unite_copies
+from trainer.similarity import SIMILARITY
 from worker.contract import Taxonomy
 from worker.contract.digest import sha256_file
 from worker.contract.text import NORMALIZATION, normalize
@@ -103,10 +104,10 @@ def build(settings: PrepareSettings, on_progress: OnProgress = _unreported) -> P
     deduped = dedupe_exact(fresh, settings.conflicts, applied.decided)
     refuse_small(deduped.rows, taxonomy, settings.minimum_per_label)
 
-    near = _group_near(firsts, settings, on_progress)
+    near = _group_near(firsts, on_progress)
     clusters = unite_copies(near.clusters, ((row.key, row.message) for row in usable))
     split = split_rows(usable, clusters, given_keys, settings)
-    filled = fill_splits(deduped.rows, held.rows, split, clusters, settings)
+    filled = fill_splits(deduped.rows, held.rows, split, settings)
     refuse_absent(
         filled.splits,
         taxonomy,
@@ -166,11 +167,7 @@ def _read(
     sources = []
     for path in paths:
         some, source = read_source(
-            path,
-            settings.columns,
-            encoding=settings.encoding,
-            delimiter=settings.delimiter,
-            sheet=settings.sheet,
+            path, settings.columns, encoding=settings.encoding, sheet=settings.sheet
         )
         if path is settings.holdout:
             some = [replace(row, given=True) for row in some]
@@ -238,14 +235,10 @@ def _originals(rows: Sequence[Row], decisions: Sequence[Decision]) -> dict[str, 
     return {row.id: normalize(row.message) for row in rows if row.id in decided}
 
 
-def _group_near(
-    firsts: Sequence[Row], settings: PrepareSettings, on_progress: OnProgress
-) -> NearGroups:
+def _group_near(firsts: Sequence[Row], on_progress: OnProgress) -> NearGroups:
     """Group keys; ``firsts`` holds a row of each."""
     tick = on_progress("compare", len(firsts))
-    return group_near(
-        len(firsts), lambda key: firsts[key].folded, similarity=settings.similarity, tick=tick
-    )
+    return group_near(len(firsts), lambda key: firsts[key].folded, similarity=SIMILARITY, tick=tick)
 
 
 def _unit_of(split: Split, filled: FilledSplits) -> dict[str, int]:

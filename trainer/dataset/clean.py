@@ -12,14 +12,18 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from trainer.dataset.folder import Dataset, Example, Row
-from trainer.dataset.mails import OWN, Phrases, strip_quotes, strip_signature
-from trainer.dataset.settings import MailPhrases, OnBad, PrepareSettings
+from trainer.dataset.mails import strip_quotes, strip_signature
+from trainer.dataset.settings import OnBad, PrepareSettings
 from trainer.errors import BadInput
 from worker.contract.redact import REDACTION, redact_personal_data
 from worker.contract.text import normalize
 
 if TYPE_CHECKING:
     from trainer.dataset.names import NameRedaction
+
+
+MAX_MESSAGE_BYTES = 1 << 20
+"""Of UTF-8: more is an attachment or a broken export, not what somebody wrote."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +40,11 @@ class CleanText:
 
 @dataclass(frozen=True, slots=True)
 class Cleaner:
-    """What is done to a message beyond ``normalize``. ``library`` names the package and version
-    that further ``phrases`` are from, ``redaction`` the rules that serving applies too."""
+    """What is done to a message beyond ``normalize``. ``redaction`` names the rules that serving
+    applies too."""
 
     quotes: bool = False
     signatures: bool = False
-    phrases: Phrases = OWN
-    library: str | None = None
     redaction: str | None = None
     names: NameRedaction | None = None
 
@@ -56,7 +58,7 @@ class Cleaner:
             ("quotes stripped", self.quotes, strip_quotes),
             ("signature stripped", self.signatures, strip_signature),
         ):
-            left = step(text, self.phrases) if asked else text
+            left = step(text) if asked else text
             shorter = normalize(left) if left != text else text
             if text and not shorter:
                 left_whole += 1
@@ -76,18 +78,10 @@ class Cleaner:
 
 def make_cleaner(settings: PrepareSettings) -> Cleaner:
     """Return what cleans as ``prepare`` was asked to. Raises BadInput where a package or a model is
-    not there, or an option would do nothing."""
-    library = settings.mail_phrases is MailPhrases.LIBRARY
-    if library and not (settings.strip_quotes or settings.strip_signatures):
-        raise BadInput(
-            "--mail-phrases library has no part without --strip-quotes or --strip-signatures"
-        )
-    phrases, version = _load_phrases() if library else (OWN, None)
+    not there."""
     return Cleaner(
         quotes=settings.strip_quotes,
         signatures=settings.strip_signatures,
-        phrases=phrases,
-        library=version,
         redaction=REDACTION if settings.redact else None,
         names=_load_names(settings.redact_names) if settings.redact_names else None,
     )
@@ -97,8 +91,8 @@ def cleaner_of(dataset: Dataset, *, names: str | None = None) -> Cleaner:
     """Return the cleaner for new messages of ``dataset``. ``names`` is the model that ``prepare
     --redact-names`` took; without it names stay.
 
-    Raises BadInput where the model or the installed phrases are not those of the dataset, or its
-    rules of redaction are not known to this version.
+    Raises BadInput where the model is not that of the dataset, or its rules of redaction are not
+    known to this version.
     """
     done = cleaning_of(dataset)
     where = dataset.directory
@@ -106,12 +100,6 @@ def cleaner_of(dataset: Dataset, *, names: str | None = None) -> Cleaner:
         raise BadInput(
             f"{where}: was redacted by {dataset.redaction!r}, and this version knows "
             f"{REDACTION!r}: prepare the dataset again"
-        )
-    phrases, library = _load_phrases() if done["mail phrases"] else (OWN, None)
-    if library != done["mail phrases"]:
-        raise BadInput(
-            f"{where}: mails were stripped by the phrases of {done['mail phrases']}, and {library} "
-            "is installed: install that one, or prepare the dataset again"
         )
     model = _load_names(names) if names is not None else None
     if model is not None and model.facts != done["redact names"]:
@@ -124,8 +112,6 @@ def cleaner_of(dataset: Dataset, *, names: str | None = None) -> Cleaner:
     return Cleaner(
         quotes=done["strip quotes"],
         signatures=done["strip signatures"],
-        phrases=phrases,
-        library=library,
         redaction=dataset.redaction,
         names=model,
     )
@@ -139,7 +125,6 @@ def cleaning_of(dataset: Dataset) -> dict[str, Any]:
     return {
         "strip quotes": bool(settings.get("strip_quotes")),
         "strip signatures": bool(settings.get("strip_signatures")),
-        "mail phrases": dataset.record.get("mail_phrases"),
         "redact names": {key: names[key] for key in names if key not in _COUNTED} or None,
     }
 
@@ -148,17 +133,15 @@ _COUNTED = ("messages", "marked")
 
 
 def describe_cleaning(
-    splits: Mapping[str, Sequence[Example]], *, library: str | None, names: Mapping[str, Any] | None
+    splits: Mapping[str, Sequence[Example]], names: Mapping[str, Any] | None
 ) -> dict[str, Any]:
-    """Return a manifest's entries about cleaning: the package whose phrases were used to strip
-    mails, and what redacted names (``names``), with the number of messages that hold a mark,
-    counted in ``splits``: serving does not put it there."""
-    record: dict[str, Any] = {"mail_phrases": library} if library else {}
-    if names:
-        messages = [example.message for some in splits.values() for example in some]
-        marked = sum(names["mark"] in message for message in messages)
-        record["names_redaction"] = {**names, "messages": len(messages), "marked": marked}
-    return record
+    """Return a manifest's entry about what redacted names (``names``), with the number of messages
+    that hold a mark, counted in ``splits``: serving does not put it there."""
+    if not names:
+        return {}
+    messages = [example.message for some in splits.values() for example in some]
+    marked = sum(names["mark"] in message for message in messages)
+    return {"names_redaction": {**names, "messages": len(messages), "marked": marked}}
 
 
 def describe_names(facts: Mapping[str, Any]) -> str:
@@ -175,19 +158,13 @@ def canonical(message: str) -> str:
     """Return the customer's own words in lower case: what copies of a message share, whatever was
     signed, quoted, redacted or cleaned in each. Not empty unless the message is.
 
-    It depends on no option, so it uses only the phrases that every installation has. Personal data
-    is redacted first: whether a line introduces a quotation depends on the address in it.
+    It depends on no option. Personal data is redacted first: whether a line introduces a quotation
+    depends on the address in it.
     """
     text = redact_personal_data(normalize(message))[0]
     while (shorter := _WHOLE.clean(text).text) != text:
         text = shorter
     return text.casefold()
-
-
-def _load_phrases() -> tuple[Phrases, str]:
-    from trainer.dataset.mail_library import load_phrases
-
-    return load_phrases()
 
 
 def _load_names(model: str) -> NameRedaction:
@@ -232,26 +209,25 @@ def clean(
 def refuse_bad(
     cleaned: Sequence[Row], raw: Sequence[Row], settings: PrepareSettings
 ) -> tuple[list[Row], dict[str, int]]:
-    """Drop the rows whose message is empty when clean, or over ``max_message_bytes`` of UTF-8 as
-    it came. Return the rest and the counts; raise BadInput with the first row where the settings
-    say that such a row is an error."""
+    """Drop the rows whose message is empty when clean, or over ``MAX_MESSAGE_BYTES`` as it came.
+    Return the rest and the counts; raise BadInput with the first row where the settings say that
+    such a row is an error."""
     usable = []
     empty = too_long = 0
     for row, before in zip(cleaned, raw, strict=True):
         size = len(before.message.encode("utf-8", "surrogatepass"))
-        if size > settings.max_message_bytes:
-            if settings.too_long is OnBad.ERROR:
+        if size > MAX_MESSAGE_BYTES:
+            if settings.unusable is OnBad.ERROR:
                 raise BadInput(
                     f"{row.where}: the message of {row.id!r} has {size} bytes, more than "
-                    f"{settings.max_message_bytes}: raise --max-message-bytes or choose "
-                    "--too-long drop"
+                    f"{MAX_MESSAGE_BYTES}: shorten it or choose --unusable drop"
                 )
             too_long += 1
         elif not row.message:
-            if settings.empty is OnBad.ERROR:
+            if settings.unusable is OnBad.ERROR:
                 raise BadInput(
-                    f"{row.where}: the message of {row.id!r} is empty: mend it or choose "
-                    "--empty drop"
+                    f"{row.where}: the message of {row.id!r} is empty: fill it in or choose "
+                    "--unusable drop"
                 )
             empty += 1
         else:

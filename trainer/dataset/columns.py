@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 
+from trainer.dataset.settings import ColumnNames
 from trainer.errors import BadInput
 
 # Taken, in this order, where the usual name is absent and none was asked for. The first pair is
@@ -18,22 +19,6 @@ _GUESSES = {
 }
 _ONLY_NAMED = frozenset({"time", "group", "language", "source"})
 _OPTIONAL = frozenset({"id", "sublabel"}) | _ONLY_NAMED
-
-
-@dataclass(frozen=True, slots=True)
-class ColumnNames:
-    """Names of columns as the user gave them; None stands for the usual name or a guess, of
-    ``time``, ``group``, ``language`` and ``source`` (where a label comes from) for no such
-    column."""
-
-    message: str | None = None
-    label: str | None = None
-    id: str | None = None
-    sublabel: str | None = None
-    time: str | None = None
-    group: str | None = None
-    language: str | None = None
-    source: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

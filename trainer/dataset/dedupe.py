@@ -10,8 +10,7 @@ from typing import Any
 
 from trainer.dataset.folder import Row
 from trainer.dataset.near_duplicates import NearGroups
-from trainer.dataset.settings import ConflictPolicy, NearDuplicates
-from trainer.errors import BadInput
+from trainer.dataset.settings import ConflictPolicy
 
 _GROUPS, _MEMBERS = 5, 6
 
@@ -45,7 +44,7 @@ def dedupe_exact(
 
     ``decided`` holds the ids whose label a person confirmed or set: where these agree they win,
     whatever the policy. Else DROP leaves out all sides; KEEP_MAJORITY keeps the most frequent
-    label and, where there is none, drops; ERROR raises BadInput that names the rows.
+    label and, where there is none, drops.
     """
     groups: dict[int, list[Row]] = {}
     for row in rows:
@@ -63,20 +62,6 @@ def dedupe_exact(
         copies += len(chosen[1:])
         left_out += len(group) - len(chosen)
     return Deduped(tuple(kept), copies, left_out, tuple(conflicts))
-
-
-def dedupe_near(
-    train: Sequence[Row], clusters: Sequence[Sequence[int]], policy: NearDuplicates
-) -> tuple[list[Row], int]:
-    """Return the training rows, of each cluster only the first where that was asked for, and how
-    many were left out."""
-    if policy is NearDuplicates.KEEP:
-        return list(train), 0
-    cluster_of = _cluster_of(clusters)
-    first: dict[int, Row] = {}
-    for row in train:
-        first.setdefault(cluster_of[row.key], row)
-    return list(first.values()), len(train) - len(first)
 
 
 def find_near_conflicts(
@@ -153,11 +138,6 @@ def _resolve(
     by_person = {row.label for row in group if row.id in decided}
     if len(by_person) == 1:
         return by_person.pop(), "decided by a person"
-    if policy is ConflictPolicy.ERROR:
-        sides = ", ".join(f"{row.id} ({row.where}) {row.label!r}" for row in group[:6])
-        raise BadInput(
-            f"the same message has several labels: {sides}: decide, or choose --conflicts drop"
-        )
     if policy is ConflictPolicy.KEEP_MAJORITY:
         (first, most), (_, second) = Counter(row.label for row in group).most_common(2)
         if most > second:

@@ -66,7 +66,7 @@ def refuse_unlike(trained_on: Dataset, evaluated_on: Dataset) -> None:
         raise BadInput(
             f"{evaluated_on.directory} and {trained_on.directory}: were cleaned differently "
             f"({', '.join(differ)}), so copies cannot be recognized: prepare both with the same "
-            "--strip-quotes, --strip-signatures, --mail-phrases and --redact-names"
+            "--strip-quotes, --strip-signatures and --redact-names"
         )
 
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from trainer.dataset.by_time import NEAR_HOLDOUT, NEAR_VALIDATION, moment
-from trainer.dataset.dedupe import dedupe_near
 from trainer.dataset.folder import HOLDOUT, SPLITS, TRAIN, VALIDATION, Example, Row
 from trainer.dataset.settings import PrepareSettings
 from trainer.dataset.split import Split, cap_per_label
@@ -32,7 +31,6 @@ def fill_splits(
     rows: Sequence[Row],
     held: Sequence[Row],
     split: Split,
-    clusters: Sequence[Sequence[int]],
     settings: PrepareSettings,
 ) -> FilledSplits:
     """Put each row into its split; ``held`` are those of the user's own hold-out."""
@@ -41,11 +39,9 @@ def fill_splits(
     placed[HOLDOUT] += held
     for row in rows:
         placed[_place(row, split)].append(row)
-    train, near_dropped = dedupe_near(placed[TRAIN], clusters, settings.near_duplicates)
-    placed[TRAIN], surplus = cap_per_label(train, settings.per_label, seed=settings.seed)
+    placed[TRAIN], surplus = cap_per_label(placed[TRAIN], settings.per_label, seed=settings.seed)
     splits = {name: _examples(placed[name]) for name in SPLITS}
     counts: dict[str, Any] = {
-        "near_duplicates_dropped": near_dropped,
         "surplus": dict(Counter(row.label for row in surplus)),
         "splits": {name: len(examples) for name, examples in splits.items()},
     }

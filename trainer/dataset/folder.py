@@ -172,9 +172,7 @@ def _refuse_doubled_ids(rows: Sequence[Row]) -> None:
 
 
 MANIFEST = "dataset.json"
-DATASET_SCHEMA = 2
-_READABLE = (1, 2)
-"""Version 1 calls ``redaction`` ``masking``."""
+DATASET_SCHEMA = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,8 +207,7 @@ class Dataset:
     @property
     def redaction(self) -> str | None:
         """Name of the rules by which personal data was redacted, None where it was not."""
-        key = "masking" if self.record["schema_version"] == 1 else "redaction"
-        redaction: str | None = self.record.get(key)
+        redaction: str | None = self.record["redaction"]
         return redaction
 
 
@@ -388,7 +385,7 @@ def read_manifest(directory: Path) -> dict[str, Any]:
         raise BadInput(
             f"{path}: not a finished dataset (clerk-trainer prepare makes one): {error}"
         ) from error
-    if not isinstance(record, dict) or record.get("schema_version") not in _READABLE:
+    if not isinstance(record, dict) or record.get("schema_version") != DATASET_SCHEMA:
         raise BadInput(f"{path}: not a dataset of version {DATASET_SCHEMA}: prepare it again")
     if record.get("digest") != _digest(record):
         raise BadInput(f"{path}: altered since it was prepared: prepare the dataset again")

@@ -40,7 +40,7 @@ def group_lines(
 
 def read_groups(dataset: Dataset) -> dict[str, int] | None:
     """Return message id -> number of its group, for those that are not alone; None where the
-    dataset was split without groups, or prepared before they were kept.
+    dataset was split without groups.
 
     Raises BadInput when the file is missing or was altered.
     """

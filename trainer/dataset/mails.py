@@ -2,15 +2,12 @@
 
 A rule is strict about what it takes for either, since what is cut from a message is lost: a date
 or an address stands in the line that introduces a quotation, and few, short lines follow closing
-words.
-Phrases of further languages can be given; the rules are the same for them.
+words. The phrases are English, German, French and Spanish.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
 
 # --- quotations ---
 # From such a line on everything is the earlier message.
@@ -25,9 +22,6 @@ _OPENS = re.compile(r"(?:On|Am|Le|El) ")
 _WROTE = re.compile(r"\b(?:wrote|schrieb(?: [^:]{1,80})?|a écrit|escribió) ?:$")
 _WHEN = re.compile(r"\d{1,2}:\d\d|\d{4}|@")
 _INTRODUCTION_CHARS = 300
-_MOST_TRIES = 100
-_COLONS = (":", "：")
-_HEADER_COLON = re.compile(r"[^:：]{1,30}[:：]")
 # Outlook's block of headers: From, then two or more of the others.
 _FROM = re.compile(r"\*?(?:From|Von|De):\*? ")
 _HEADER = re.compile(r"\*?(?:Sent|Date|To|Cc|Subject|Gesendet|An|Betreff):")
@@ -38,15 +32,15 @@ _DELIMITER = "--"
 _DELIMITED_CHARS = 600
 # Only what mail programs write by themselves: "Sent from my phone, but nothing came" is a message.
 # No word can be read in two ways: "\w*\d\w*" took time that doubled with every digit.
-MACHINE = (
+_MACHINE = (
     r"(?:apple |google |samsung )?(?:iphone|ipad|galaxy|samsung|android|huawei|xiaomi|pixel|mobile"
     r"|blackberry|smartphone|handy|phone|tablet|outlook|yahoo mail|proton mail|mail)"
     r"(?: (?:[^\W\d]*\d\w*|plus|pro|max|mini|ultra|phone|smartphone|device|tablet"
     r"|(?:for|on) (?:ios|android|windows|iphone)))*"
 )
 _DEVICE = re.compile(
-    rf"(?:sent from|envoyé de|envoyé depuis|enviado desde) (?:my |mon |mi )?{MACHINE}"
-    rf"|von (?:meinem )?{MACHINE} gesendet|gesendet von (?:meinem )?{MACHINE}"
+    rf"(?:sent from|envoyé de|envoyé depuis|enviado desde) (?:my |mon |mi )?{_MACHINE}"
+    rf"|von (?:meinem )?{_MACHINE} gesendet|gesendet von (?:meinem )?{_MACHINE}"
     r"|get outlook for \w+",
     re.IGNORECASE,
 )
@@ -63,25 +57,7 @@ _CHARS_A_LINE = 60
 _WORDS_A_LINE = 8
 
 
-@dataclass(frozen=True, slots=True)
-class Phrases:
-    """What mail programs and people write in further languages, beside what is known here.
-
-    ``introductions`` match a line that introduces a quotation (whole, a colon at its end),
-    ``headers`` two lines of a block of mail headers; ``closing`` and ``device`` match a line of
-    closing words or of a device, whole.
-    """
-
-    introductions: tuple[re.Pattern[str], ...] = ()
-    headers: tuple[re.Pattern[str], ...] = ()
-    closing: re.Pattern[str] | None = None
-    device: re.Pattern[str] | None = None
-
-
-OWN = Phrases()
-
-
-def strip_quotes(text: str, phrases: Phrases = OWN) -> str:
+def strip_quotes(text: str) -> str:
     """Return a message without quoted lines ("> ..."), and without everything from "On ...
     wrote:", "-----Original Message-----" or a block of mail headers on.
 
@@ -90,14 +66,13 @@ def strip_quotes(text: str, phrases: Phrases = OWN) -> str:
     """
     lines = [line.strip() for line in text.split("\n")]
     last_quoted = max((at for at, line in enumerate(lines) if line.startswith(">")), default=-1)
-    foreign = _Foreign(phrases)
     kept = []
     at = 0
     while at < len(lines):
         block = lines[at : at + 3]
-        if _BEGINS.fullmatch(lines[at]) or _is_header_block(block) or foreign.is_header(block):
+        if _BEGINS.fullmatch(lines[at]) or _is_header_block(block):
             break
-        size = _introduction(block) or foreign.introduction(block)
+        size = _introduction(block)
         if size and at > last_quoted:
             break
         if not size and not lines[at].startswith(">"):
@@ -127,39 +102,7 @@ def _introduction(lines: list[str]) -> int:
     return 0
 
 
-class _Foreign:
-    """Phrases of further languages on one message, tried where a colon and a date or an address
-    stand, and no more than ``_MOST_TRIES`` times: their patterns are slow."""
-
-    def __init__(self, phrases: Phrases) -> None:
-        self._phrases = phrases
-        self._left = _MOST_TRIES
-
-    def introduction(self, lines: list[str]) -> int:
-        """As ``_introduction``."""
-        for size in range(1, len(lines) + 1):
-            joined = " ".join(lines[:size])
-            if joined.endswith(_COLONS):
-                return size if self._any(self._phrases.introductions, joined) else 0
-        return 0
-
-    def is_header(self, lines: list[str]) -> bool:
-        """As ``_is_header_block``, three lines of which each two are headers."""
-        return (
-            len(lines) == 3
-            and all(_HEADER_COLON.match(line) for line in lines)
-            and self._any(self._phrases.headers, "\n".join(lines[:2]), "\n".join(lines))
-            and self._any(self._phrases.headers, "\n".join(lines[1:]), "\n".join(lines))
-        )
-
-    def _any(self, patterns: Iterable[re.Pattern[str]], text: str, dated: str = "") -> bool:
-        if not self._left or len(text) > _INTRODUCTION_CHARS or not _WHEN.search(dated or text):
-            return False
-        self._left -= 1
-        return any(pattern.fullmatch(text) for pattern in patterns)
-
-
-def strip_signature(text: str, phrases: Phrases = OWN) -> str:
+def strip_signature(text: str) -> str:
     """Return a message without what stands below "-- ", "Sent from my ..." or closing words.
 
     Cut only at the end: after "-- " at most 600 characters may follow, and after closing words
@@ -168,8 +111,8 @@ def strip_signature(text: str, phrases: Phrases = OWN) -> str:
     """
     lines = [line.strip() for line in text.strip().split("\n")]
     lines = _trim(lines[: _delimited(lines)])
-    lines = _trim(lines[: _device(lines, phrases)])
-    lines = _trim(lines[: _closing(lines, phrases)])
+    lines = _trim(lines[: _device(lines)])
+    lines = _trim(lines[: _closing(lines)])
     return "\n".join(lines)
 
 
@@ -184,28 +127,24 @@ def _delimited(lines: list[str]) -> int:
     return found
 
 
-def _device(lines: list[str], phrases: Phrases) -> int:
+def _device(lines: list[str]) -> int:
     last = lines[-1].rstrip(" .") if lines else ""
-    is_device = len(last) < 100 and _matches(last, _DEVICE, phrases.device)
+    is_device = len(last) < 100 and bool(_DEVICE.fullmatch(last))
     return len(lines) - 1 if is_device else len(lines)
 
 
-def _closing(lines: list[str], phrases: Phrases) -> int:
+def _closing(lines: list[str]) -> int:
     found, after = len(lines), 0
     for at in reversed(range(len(lines))):
         line = lines[at]
         if not line:
             continue
-        if len(line) <= _CHARS_A_LINE and _matches(line, _CLOSING, phrases.closing):
+        if len(line) <= _CHARS_A_LINE and _CLOSING.fullmatch(line):
             found = at
         after += 1
         if after > _LINES_AFTER or not _is_signature_line(line):
             break
     return found
-
-
-def _matches(line: str, own: re.Pattern[str], further: re.Pattern[str] | None) -> bool:
-    return bool(own.fullmatch(line) or (further and further.fullmatch(line)))
 
 
 def _is_signature_line(line: str) -> bool:

@@ -29,7 +29,7 @@ _MANIFEST = "dataset.json"
 _HOLDOUT_FILE = "holdout.jsonl"
 
 Opening = Mapping[str, Any]
-"""``id``, ``at``, ``purpose`` and ``subject``; those of earlier versions have no ``id``."""
+"""``id``, ``at``, ``purpose`` and ``subject``."""
 
 
 def make_opening(purpose: str, subject: str) -> dict[str, Any]:
@@ -43,10 +43,9 @@ def make_opening(purpose: str, subject: str) -> dict[str, Any]:
 
 
 def holdout_texts(record: Mapping[str, Any]) -> str:
-    """Return the digest of a hold-out's texts, of a manifest; of one that was written before there
-    was such a digest, the file's. Raises KeyError for what is no manifest."""
-    file = record["files"][_HOLDOUT_FILE]
-    digest: str = file.get("texts_sha256") or file["sha256"]
+    """Return the digest of a hold-out's texts, of a manifest. Raises KeyError for what is no
+    manifest."""
+    digest: str = record["files"][_HOLDOUT_FILE]["texts_sha256"]
     return digest
 
 
@@ -123,7 +122,7 @@ def _read_ledger(path: Path, texts_sha256: str) -> Iterator[Opening]:
 
 def _sound(entries: Any) -> Iterator[Opening]:
     for entry in entries:
-        if isinstance(entry, dict) and isinstance(entry.get("at"), str):
+        if isinstance(entry, dict) and all(isinstance(entry.get(key), str) for key in ("id", "at")):
             yield entry
 
 
@@ -131,8 +130,5 @@ def _merge(*groups: Iterable[Opening]) -> tuple[Opening, ...]:
     found: dict[Any, Opening] = {}
     for group in groups:
         for opening in group:
-            named = opening.get("id") or tuple(
-                str(opening.get(key)) for key in ("at", "purpose", "subject")
-            )
-            found.setdefault(named, {k: v for k, v in opening.items() if k != "dataset"})
+            found.setdefault(opening["id"], {k: v for k, v in opening.items() if k != "dataset"})
     return tuple(sorted(found.values(), key=lambda opening: str(opening["at"])))

@@ -11,9 +11,10 @@ from typing import Any, cast, get_args
 
 from trainer.dataset.arrow_files import Columns, open_arrow, open_parquet
 from trainer.dataset.cells import read_language, read_time
-from trainer.dataset.columns import ChosenColumns, ColumnNames, choose_columns
+from trainer.dataset.columns import ChosenColumns, choose_columns
 from trainer.dataset.folder import Row
 from trainer.dataset.saved_dataset import find_shards
+from trainer.dataset.settings import ColumnNames
 from trainer.dataset.text_files import open_csv, read_text
 from trainer.dataset.xlsx import read_sheet
 from trainer.errors import BadInput
@@ -49,7 +50,6 @@ def read_source(
     wanted: ColumnNames,
     *,
     encoding: str = "utf-8",
-    delimiter: str | None = None,
     sheet: str | None = None,
 ) -> tuple[list[Row], Source]:
     """Read one file by its suffix, or the folder of a saved dataset. Raises BadInput."""
@@ -61,7 +61,7 @@ def read_source(
         known = ", ".join(FORMATS)
         raise BadInput(f"{path}: cannot tell the format: the name must end with {known}")
     if kind == "csv":
-        rows, chosen = read_csv(path, wanted, encoding=encoding, delimiter=delimiter)
+        rows, chosen = read_csv(path, wanted, encoding=encoding)
     elif kind == "jsonl":
         rows, chosen = read_jsonl(path, wanted, encoding=encoding)
     elif kind == "xlsx":
@@ -72,12 +72,12 @@ def read_source(
 
 
 def read_csv(
-    path: Path, wanted: ColumnNames, *, encoding: str = "utf-8", delimiter: str | None = None
+    path: Path, wanted: ColumnNames, *, encoding: str = "utf-8"
 ) -> tuple[list[Row], ChosenColumns]:
     """Read a CSV file with a header; the delimiter is found in it. Raises BadInput with the line
     at fault."""
     names = (wanted.message or "message", wanted.label or "label")
-    top, header, records = open_csv(path, encoding, columns=names, delimiter=delimiter)
+    top, header, records = open_csv(path, encoding, columns=names)
     chosen = choose_columns(wanted, header, f"{path.name}:{top}")
     rows = [
         _row(dict(zip(header, cells, strict=True)), chosen, f"{path.name}:{line}")

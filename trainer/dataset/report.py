@@ -7,6 +7,7 @@ from typing import Any
 
 from trainer.dataset.folder import SPLITS
 from trainer.dataset.split_record import tell_split
+from trainer.similarity import SIMILARITY
 
 
 def render_report(record: Mapping[str, Any], digest: str) -> str:
@@ -121,7 +122,6 @@ def _fates(counts: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
     if "near_validation_removed" in counts:  # of a split by time
         yield "near-copies of validation messages, removed", counts["near_validation_removed"]
         yield "labelled in an earlier part, left out", counts["out_of_time_removed"]
-    yield "near-duplicates in training, removed", counts["near_duplicates_dropped"]
     yield "over the cap, surplus", sum(counts["surplus"].values())
     for split, size in counts["splits"].items():
         yield f"**{split}**", size
@@ -140,8 +140,6 @@ def _cleaning(record: Mapping[str, Any]) -> Iterator[str]:
     for name, key in (("quotes", "quotes stripped"), ("signatures", "signature stripped")):
         if name in stripped:
             yield f"- {key.capitalize()} from {cleaned.get(key, 0):,} messages."
-    if phrases := record.get("mail_phrases"):
-        yield f"- Phrases of further languages by {phrases}."
     if stripped:
         yield (
             f"- **Serving does not strip {' or '.join(stripped)}.** The worker will see messages "
@@ -177,7 +175,7 @@ def _duplicates(record: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     yield (
         f"- {near['messages']:,} messages are near-duplicates of another (similarity "
-        f"{record['settings']['similarity']} or more, or the same without signature, quotation and "
+        f"{SIMILARITY} or more, or the same without signature, quotation and "
         f"personal data), in {near['clusters']:,} clusters; the "
         f"largest holds {max(map(int, near['sizes']), default=0):,}."
     )

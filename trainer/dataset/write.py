@@ -63,7 +63,7 @@ def write_prepared(prepared: Prepared, settings: PrepareSettings) -> Dataset:
             extra[name] = {"sha256": sha256_bytes(data), "bytes": len(data), "rows": rows}
         dataset = write_dataset(
             directory,
-            name=settings.name or prepared.taxonomy.name,
+            name=prepared.taxonomy.name,
             taxonomy=prepared.taxonomy,
             splits=prepared.splits,
             redaction=prepared.cleaner.redaction,
@@ -76,9 +76,7 @@ def write_prepared(prepared: Prepared, settings: PrepareSettings) -> Dataset:
             options=settings.options(),
             **({"split": prepared.split} if prepared.split else {}),
             **describe_cleaning(
-                prepared.splits,
-                library=prepared.cleaner.library,
-                names=prepared.cleaner.names.facts if prepared.cleaner.names else None,
+                prepared.splits, prepared.cleaner.names.facts if prepared.cleaner.names else None
             ),
             **_sourced(prepared),
             label_map=prepared.files.get("label_map"),

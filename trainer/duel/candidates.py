@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from trainer.evaluation.engines import read_table
 from trainer.evaluation.outputs import Outputs, outputs_of
 from trainer.model.chat_template import load_renderer
 from trainer.model.lora_model import LoraModel, encode_prompts, label_token_ids
-from trainer.model.prompt import DEFAULT_PROMPT_DATE, BaseTokenizer, make_prompt
+from trainer.model.prompt import BaseTokenizer, make_prompt
 from trainer.model.published import open_scorer
 from trainer.model.scoring import Scores, make_verified_scorer
 from trainer.terminal import make_bar
@@ -107,11 +106,11 @@ def ask_base(
 ) -> Candidate:
     """Score the hold-out with the adapter switched off, by the base's own chat template, every
     label listed with its code and its description: what training has to beat."""
-    taxonomy, day = manifest.taxonomy, manifest.prompt.prompt_date
+    taxonomy = manifest.taxonomy
     spec, codes = make_prompt(
         taxonomy,
         tokenizer.encoders,
-        load_renderer(base, date.fromisoformat(day) if day else DEFAULT_PROMPT_DATE),
+        load_renderer(base),
         instruction=INSTRUCTION,
         list_labels=True,
         descriptions=any(label.description for label in taxonomy.labels),

@@ -33,10 +33,16 @@ _NEEDED = ("id", "sample", "true_label")
 _SAMPLE = re.compile(r"([0-9a-f]{16})-(-?[0-9]{1,18})-([0-9]{1,9})")
 
 
+HALF_WIDTH = 0.03
+"""How far the 95 % interval of the error rate may reach, each way, unless asked otherwise."""
+
+# The share of wrong labels that a sample is planned for: with fewer the interval is narrower.
+_EXPECTED_RATE = 0.1
+
+
 def draw_sample(
-    dataset: Dataset, out: Path, *, half_width: float, expected_rate: float, size: int | None,
-    seed: int,
-) -> int:  # fmt: skip
+    dataset: Dataset, out: Path, *, half_width: float, size: int | None, seed: int
+) -> int:
     """Write a simple random sample of the hold-out to ``out`` for a person, without its labels, in
     random order; return its size: ``size``, or what ``half_width`` of the 95 % interval asks for.
 
@@ -47,9 +53,7 @@ def draw_sample(
         raise BadInput(f"{out}: exists, and may hold somebody's work: name another file")
     if not out.parent.is_dir():
         raise BadInput(f"{out.parent}: there is no such folder for the sample")
-    name, examples = draw_examples(
-        dataset, half_width=half_width, expected_rate=expected_rate, size=size, seed=seed
-    )
+    name, examples = draw_examples(dataset, half_width=half_width, size=size, seed=seed)
     rows = [
         {"id": example.id, "sample": name, "message": guard(example.message)}
         for example in examples
@@ -59,12 +63,12 @@ def draw_sample(
 
 
 def draw_examples(
-    dataset: Dataset, *, half_width: float, expected_rate: float, size: int | None, seed: int
+    dataset: Dataset, *, half_width: float = HALF_WIDTH, size: int | None = None, seed: int = 0
 ) -> tuple[str, list[Example]]:
     """Open the hold-out (which is counted) and return a simple random sample of it in random order,
     and the sample's name."""
     total: int = dataset.record["files"]["holdout.jsonl"]["examples"]
-    wanted = min(total, size or sample_size(half_width, expected_rate, total))
+    wanted = min(total, size or sample_size(half_width, _EXPECTED_RATE, total))
     name = _name(dataset.holdout_sha256, seed, wanted)
     examples = {
         example.id: example for example in open_holdout(dataset, purpose="audit", subject=name)

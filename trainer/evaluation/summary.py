@@ -70,8 +70,8 @@ class Setup:
     """What no prediction tells: identities, settings in force, and speeds as they were measured.
 
     ``promised`` is the precision that the adapter promises of labels that nobody reviews, and by
-    which rule its threshold was chosen. ``wanted_by`` None: figures as earlier versions made them,
-    by the point value alone.
+    which rule its threshold was chosen. ``wanted_by`` is likewise the rule
+    for the wanted precision.
     """
 
     created_at: str
@@ -86,7 +86,7 @@ class Setup:
     speeds: tuple[EngineSpeed, ...]
     disjoint: DisjointProof | None = None
     promised: tuple[float, ThresholdRule] | None = None
-    wanted_by: ThresholdRule | None = "lower"
+    wanted_by: ThresholdRule = "lower"
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -246,9 +246,9 @@ def _review(
         )
         for rule in get_args(ThresholdRule)
     }
-    threshold = thresholds[setup.wanted_by or "point"]
+    threshold = thresholds[setup.wanted_by]
     wanted = accept(confidence, correct, threshold)
-    by_point = accept(confidence, correct, thresholds["point"]) if setup.wanted_by else None
+    by_point = accept(confidence, correct, thresholds["point"])
     return ReviewFigures(
         confidence_below=setup.limits.review_confidence,
         off_label_mass_above=setup.limits.review_off_label_mass,
@@ -260,8 +260,8 @@ def _review(
         coverage_at_wanted=wanted.coverage,
         accuracy_at_wanted=wanted.accuracy,
         wanted_by=setup.wanted_by,
-        coverage_by_point=by_point.coverage if by_point else None,
-        accuracy_by_point=by_point.accuracy if by_point else None,
+        coverage_by_point=by_point.coverage,
+        accuracy_by_point=by_point.accuracy,
     )
 
 

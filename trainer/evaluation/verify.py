@@ -50,8 +50,7 @@ def verify_evaluation(directory: Path) -> EvaluationRecord:
 
 def _difference(given: Any, found: Any, place: str) -> str | None:
     """Return the dotted place of the first value that differs, None where all are equal."""
-    if isinstance(given, dict) and isinstance(found, dict) and given.keys() <= found.keys():
-        # What an earlier version did not write has no figure.
+    if isinstance(given, dict) and isinstance(found, dict) and given.keys() == found.keys():
         places = (
             _difference(given.get(key), found[key], f"{place}.{key}".lstrip(".")) for key in found
         )

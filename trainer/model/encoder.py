@@ -23,9 +23,7 @@ from trainer.errors import BadInput
 from trainer.model.device import resolve_device
 from trainer.model.lora_addmm import add_by_addmm
 from trainer.model.lora_model import choose_layers, linear_layers
-from worker.contract import Lora
-
-Pooling = Literal["mean", "cls"]
+from worker.contract import Lora, Pooling
 
 POOLING_FILE = Path("1_Pooling/config.json")
 """Where a sentence-transformers model says how its tokens become one vector."""

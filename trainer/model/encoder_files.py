@@ -97,7 +97,6 @@ def load_trained_encoder(
     BadInput, and AdapterRefused for another base than its own."""
     head = manifest.head
     assert head is not None
-    assert head.pooling != "last"
     shape = EncoderShape(
         classes=len(head.outputs), pooling=head.pooling, unit=head.normalize, lora=manifest.lora
     )

@@ -6,16 +6,14 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from trainer.dataset.folder import Example
+from trainer.model.encoder import EncoderModel
 from trainer.model.forward import PromptIds
 from trainer.model.scoring import BATCH_SIZE, BATCH_TOKENS, Scores, token_batches
 
@@ -62,29 +60,11 @@ def label_indexes(classes: Sequence[Class], labels: Sequence[str]) -> Ints:
     return np.array([labels.index(each.label) for each in classes], dtype=np.int64)
 
 
-class HeadModel(Protocol):
-    """What scores messages by a linear head of ``classes`` outputs."""
-
-    @property
-    def device(self) -> torch.device:
-        """Where it computes."""
-
-    @property
-    def classes(self) -> int:
-        """How many outputs the head has."""
-
-    def logits(self, prompts: Sequence[PromptIds]) -> Tensor:
-        """Return the head's float32 logits, (prompts, classes), of one batch."""
-
-    def without_dropout(self) -> AbstractContextManager[None]:
-        """Switch dropout off; it is as before afterwards."""
-
-
 @dataclass(frozen=True, slots=True)
 class HeadScorer:
     """A model with a head; its raw scores are the head's logits."""
 
-    model: HeadModel
+    model: EncoderModel
 
     def score(
         self,

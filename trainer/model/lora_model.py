@@ -228,27 +228,19 @@ CONFIG = "adapter_config.json"
 def load_adapter_model(
     directory: Path, base: Path, manifest: Manifest, *, device: str = "auto"
 ) -> LoraModel:
-    """Load the base as it is served with the adapter's weights (``load_empty_adapter``). Raises
-    BadInput."""
-    model = load_empty_adapter(directory, base, manifest, device=device)
-    model.load_state_dict(read_weights(directory))
-    return model
-
-
-def load_empty_adapter(
-    directory: Path, base: Path, manifest: Manifest, *, device: str
-) -> LoraModel:
-    """Load the base as it is served, with LoRA layers for the adapter's weights: in 4 bits where
-    the recipe says that it is served so, whatever it was trained in. Raises BadInput."""
+    """Load the base as it is served with the adapter's weights: in 4 bits where the recipe says
+    that it is served so, whatever it was trained in. Raises BadInput."""
     recipe = manifest.data.get("recipe", {})
     if manifest.lora is None:
         raise BadInput(f"{directory}: is of kind {manifest.kind!r}, which has no LoRA weights")
-    return load_as_served(
+    model = load_as_served(
         base,
         manifest.lora,
         device=device,
         in_4bit=bool(recipe.get("serve_in_4bit", False)),
     )
+    model.load_state_dict(read_weights(directory))
+    return model
 
 
 def load_as_served(

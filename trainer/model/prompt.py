@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -28,9 +27,6 @@ from worker.contract.tokens import Encode
 
 Render = Callable[[list[dict[str, str]]], str]
 """Chat messages (role, content) to the text the base was trained to read, ready for an answer."""
-
-DEFAULT_PROMPT_DATE = date(2026, 1, 1)
-"""What a chat template is told that prints today's date: any day will do, as long as it stays."""
 
 PLACEHOLDER = "<<<MESSAGE>>>"
 MARKER = " [...] "
@@ -127,32 +123,11 @@ def make_prompt(
         for label in taxonomy.labels:
             line = f"{codes[label.name].text} {label.name}"
             lines.append(f"{line}: {label.description}" if descriptions else line)
-    spec = make_plain_prompt(
-        encoders,
-        render,
-        system="\n".join(lines),
-        max_message_tokens=max_message_tokens,
-        prefix_block=prefix_block,
-        redaction=redaction,
-    )
-    return spec, codes
-
-
-def make_plain_prompt(
-    encoders: Encoders,
-    render: Render,
-    *,
-    system: str,
-    max_message_tokens: int,
-    prefix_block: int | None,
-    redaction: str | None = None,
-) -> PromptSpec:
-    """Return the prompt with a system text as it is, padded to ``prefix_block``: see
-    ``make_prompt``. Raises BadInput."""
+    system = "\n".join(lines)
     if prefix_block:
         system = _fill_block(system, render, encoders, prefix_block)
     prefix, suffix = _split(render, system)
-    return PromptSpec(
+    spec = PromptSpec(
         prefix=prefix,
         suffix=suffix,
         marker=MARKER,
@@ -163,6 +138,7 @@ def make_plain_prompt(
         normalization=NORMALIZATION,
         redaction=redaction,
     )
+    return spec, codes
 
 
 def _split(render: Render, system: str) -> tuple[str, str]:

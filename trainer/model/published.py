@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from trainer.errors import BadInput
 from trainer.model.encoder_files import load_trained_encoder
 from trainer.model.forward import PromptIds
 from trainer.model.head_scoring import HeadScorer
-from trainer.model.lora_head import load_lora_head
 from trainer.model.lora_model import label_token_ids, load_adapter_model
 from trainer.model.onnx_scoring import open_onnx
 from trainer.model.prompt import BaseTokenizer, load_tokenizer
-from trainer.model.scoring import PromptScorer, allowed_layout, make_verified_scorer
+from trainer.model.scoring import PromptScorer, make_verified_scorer
 from worker.contract import (
     ENCODER_KINDS,
     Manifest,
@@ -56,10 +54,6 @@ def open_scorer(
             return served
         return HeadScorer(load_trained_encoder(directory, base, manifest, device=device))
     base = require_base(base, manifest)
-    if manifest.kind == "lora-head":
-        head = load_lora_head(directory, base, manifest, device=device)
-        layout = allowed_layout(head.body, head.prefix_ids, prompts)
-        return HeadScorer(replace(head, layout=layout))
     model = load_adapter_model(directory, base, manifest, device=device)
     label_ids = label_token_ids(manifest.codes, manifest.taxonomy.names)
     return make_verified_scorer(model, manifest.prompt.prefix_ids, label_ids, prompts)

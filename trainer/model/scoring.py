@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -128,32 +128,8 @@ class Scorer:
 
     def verify(self, prompts: Sequence[PromptIds]) -> None:
         """Compare the forward pass on a few prompts with the model's own. Raises ProofFailed."""
-        verify_prompts(self.model, self.prefix_ids, prompts, layout=self.layout)
-
-
-def verify_prompts(
-    model: LoraModel, prefix_ids: Sequence[int], prompts: Sequence[PromptIds], *, layout: Layout
-) -> None:
-    """Compare the forward pass on a few prompts with the model's own. Raises ProofFailed."""
-    prefix = torch.tensor(prefix_ids, device=model.device)
-    verify_forward(model.causal_lm, prefix, prompts[:_PROBES], layout=layout)
-
-
-def allowed_layout(
-    model: LoraModel, prefix_ids: Sequence[int], prompts: Sequence[PromptIds]
-) -> Layout:
-    """Return how prompts are scored: with their fixed part once a batch where that gives the
-    model's own logits, as it is verified on a few of ``prompts``, else whole. Raises ProofFailed
-    where whole ones differ from the model's own as well."""
-    if prefix_ids:
-        try:
-            verify_prompts(model, prefix_ids, prompts, layout="cached")
-        except ProofFailed:
-            pass
-        else:
-            return "cached"
-    verify_prompts(model, prefix_ids, prompts, layout="whole")
-    return "whole"
+        prefix = torch.tensor(self.prefix_ids, device=self.model.device)
+        verify_forward(self.model.causal_lm, prefix, prompts[:_PROBES], layout=self.layout)
 
 
 def make_verified_scorer(
@@ -162,6 +138,17 @@ def make_verified_scorer(
     label_ids: tuple[int, ...],
     prompts: Sequence[PromptIds],
 ) -> Scorer:
-    """Return a scorer by codes whose forward pass was verified (``allowed_layout``). Raises
-    ProofFailed."""
-    return Scorer(model, prefix_ids, label_ids, allowed_layout(model, prefix_ids, prompts))
+    """Return a scorer by codes that scores prompts with their fixed part once a batch where that
+    gives the model's own logits, as is verified on a few of ``prompts``, else whole. Raises
+    ProofFailed where whole ones differ from the model's own as well."""
+    whole = Scorer(model, prefix_ids, label_ids, layout="whole")
+    if prefix_ids:
+        cached = replace(whole, layout="cached")
+        try:
+            cached.verify(prompts)
+        except ProofFailed:
+            pass
+        else:
+            return cached
+    whole.verify(prompts)
+    return whole

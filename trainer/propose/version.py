@@ -232,8 +232,8 @@ def _place(
     part_of_id |= {each.id: HOLDOUT for each in held}
     by_key = {each.example.key: each for each in new}
     keys = sorted(part_of.keys() | by_key.keys())
-    near = min(SIMILARITY, settings.get("similarity", SIMILARITY))
-    clusters = [[keys[at] for at in cluster] for cluster in near_clusters(keys, similarity=near)]
+    near = near_clusters(keys, similarity=SIMILARITY)
+    clusters = [[keys[at] for at in cluster] for cluster in near]
     taken = set(part_of_id)
     messages = ((each.key, each.message) for each in (*known, *(one.example for one in new)))
     for cluster in unite_copies(clusters, messages):
@@ -312,7 +312,7 @@ def _write(draft: _Draft, base: Dataset, outcomes: Mapping[str, Answer], out: Pa
             redaction=base.redaction,
             openings=earlier_openings(out, holdout_texts, (base.directory,)),
             settings=dict(base.record.get("settings") or {}),
-            **describe_cleaning(splits, library=done["mail phrases"], names=done["redact names"]),
+            **describe_cleaning(splits, done["redact names"]),
             **kept,
             label_sources=count_sources(splits, draft.origins),
             version={

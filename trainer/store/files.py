@@ -54,9 +54,8 @@ def locked(store: Path, holder: str, now: str) -> Iterator[None]:
         os.close(handle)  # the lock goes with it; the file stays, or two could lock two files
 
 
-def place_adapter(source: Path, store: Path, manifest: Manifest, *, private: bool = False) -> Path:
-    """Copy a verified adapter to ``store/<digest>`` and return that directory. With ``private``
-    its manifest, which holds messages, is for the owner and the group alone.
+def place_adapter(source: Path, store: Path, manifest: Manifest) -> Path:
+    """Copy a verified adapter to ``store/<digest>`` and return that directory.
 
     The name appears only when every byte has reached the disk and was read back. A directory
     that is there already and sound is left alone; one that is damaged is replaced. Raises
@@ -71,8 +70,7 @@ def place_adapter(source: Path, store: Path, manifest: Manifest, *, private: boo
         incoming.mkdir()
         incoming.chmod(0o755)  # whatever the publisher's umask: workers run as another user
         for name in (*manifest.files, MANIFEST_NAME):  # the manifest last, here too
-            hidden = private and name == MANIFEST_NAME
-            _copy(source / name, incoming / name, mode=0o440 if hidden else 0o444)
+            _copy(source / name, incoming / name)
         sync_directory(incoming)
         found = load_adapter(incoming)
         if found.digest != manifest.digest:
@@ -140,12 +138,12 @@ def _taken(store: Path, path: Path) -> str:
     return f"{store}: {who} is publishing or rolling back: try again when that has ended"
 
 
-def _copy(source: Path, target: Path, *, mode: int) -> None:
+def _copy(source: Path, target: Path) -> None:
     with source.open("rb") as reader, target.open("xb") as writer:
         shutil.copyfileobj(reader, writer, 1 << 20)
         writer.flush()
         os.fsync(writer.fileno())
-    target.chmod(mode)  # published adapters are never changed, and readable by every worker
+    target.chmod(0o444)  # published adapters are never changed, and readable by every worker
 
 
 def _own_name(kind: str) -> str:

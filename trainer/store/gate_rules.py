@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -14,14 +14,6 @@ from trainer.errors import BadInput
 from worker.contract.assignments import split_assignment, toml_value
 
 _LARGEST_MARGIN = 0.5
-
-_REPLACED: Mapping[str, str] = {
-    "regression_p": "set non_inferiority_margin, by how much less accuracy than the current "
-    "adapter's is too much (a share: 0.02 is two points)",
-    "label_support": "a label of too few messages is not shown to reach label_recall; name it in "
-    "label_unproven to publish all the same",
-}
-"""Rules of before, and what takes their place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +87,6 @@ def _from_flags(sets: Sequence[str]) -> dict[str, Any]:
 
 def _checked(key: str, value: Any, origin: str) -> Any:
     kinds = typing.get_type_hints(GateRules)
-    if key in _REPLACED:
-        raise BadInput(f"{origin}: the gate has no rule {key!r} any more: {_REPLACED[key]}")
     if key not in kinds:
         known = ", ".join(rule.name for rule in fields(GateRules))
         raise BadInput(f"{origin}: the gate has no rule {key!r}; it has {known}")

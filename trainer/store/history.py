@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from trainer.errors import BadInput
-from worker.contract.codec import LEAVE_OUT_NONE, decode, encode
+from worker.contract.codec import LEAVE_OUT_EMPTY, decode, encode
 from worker.contract.store import HISTORY_NAME, Move, Pointer
 
 Event = Literal[Move, "canary", "end_canary"]
@@ -34,7 +34,7 @@ class Entry:
     name: str
     previous: str | None
     reason: str | None
-    share: float | None = field(default=None, metadata=LEAVE_OUT_NONE)
+    share: float | None = field(default=None, metadata=LEAVE_OUT_EMPTY)
 
 
 def read_history(store: Path) -> tuple[Entry, ...]:

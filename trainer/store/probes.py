@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import grp
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -18,17 +19,15 @@ ProbeChoice = Literal["written", "validation", "off"]
 
 @dataclass(frozen=True, slots=True)
 class PlannedProbes:
-    """The choice, and the file it comes to: None with ``off``, and where the manifest holds the
-    messages itself, ``in_manifest`` of them (adapters of earlier versions)."""
+    """The choice, and the file it comes to: None with ``off``."""
 
     choice: ProbeChoice
     file: ProbeFile | None
-    in_manifest: int = 0
 
     @property
     def count(self) -> int:
         """How many messages it is."""
-        return len(self.file.probes) if self.file else self.in_manifest
+        return len(self.file.probes) if self.file else 0
 
 
 def plan_probes(
@@ -42,18 +41,8 @@ def plan_probes(
     already (``standing``), or what somebody wrote, where the evaluation has such messages, and
     nothing else: words of customers only go when asked for.
 
-    Raises BadInput where what was chosen is not there, and where the manifest itself holds
-    messages that nobody has agreed to; AdapterRefused where a file is damaged.
+    Raises BadInput where what was chosen is not there; AdapterRefused where a file is damaged.
     """
-    in_manifest = len(manifest.reference.probes) if manifest.reference else 0
-    if in_manifest:
-        if choice == "validation":
-            return PlannedProbes("validation", None, in_manifest)
-        raise BadInput(
-            f"{adapter}: its manifest, of an earlier version, holds {in_manifest} messages of the "
-            "dataset as text, and cannot be parted from them: publish with --probes validation if "
-            "they may be in the store, or train it again"
-        )
     if choice == "off":
         return PlannedProbes("off", None)
     if choice is None and standing is not None:
@@ -96,16 +85,10 @@ def place_probes(store: Path, digest: str, planned: PlannedProbes) -> None:
         path.unlink(missing_ok=True)
         return
     write_probes(path, planned.file)
-    give_to_group(path, store)
-
-
-def give_to_group(path: Path, store: Path) -> None:
-    """Give a private file the group of the store's folder, where this user may: workers run in
-    that. Where not it keeps the publisher's group, and ``describe`` says which."""
-    try:
+    # Workers run in the group of the store's folder. Where this user may not give the file to it,
+    # it keeps the publisher's group, and ``describe`` says which.
+    with suppress(PermissionError):
         os.chown(path, -1, store.stat().st_gid)
-    except PermissionError:
-        return
 
 
 def describe(store: Path, digest: str, planned: PlannedProbes) -> str:
@@ -121,8 +104,6 @@ def describe(store: Path, digest: str, planned: PlannedProbes) -> str:
         "validation": "MESSAGES OF CUSTOMERS, from the validation set,",
     }[planned.choice]
     path = probes_path(store / digest)
-    if planned.file is None:
-        path = store / digest / "manifest.json"
     readers = "its owner and its group"
     if path.exists():
         readers += f" {_group_name(path.stat().st_gid)}, which has to be the workers'"

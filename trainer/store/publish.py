@@ -14,9 +14,8 @@ from trainer.store.files import place_adapter, remove_leftovers
 from trainer.store.history import Entry, append_entry
 from trainer.store.moves import Signature, moving, point_current
 from trainer.store.plan import Plan
-from trainer.store.probes import give_to_group, place_probes
+from trainer.store.probes import place_probes
 from trainer.store.record import make_gate_record, make_record, stored_evidence, write_record
-from worker.contract import MANIFEST_NAME
 from worker.contract.digest import sync_directory
 from worker.contract.store import (
     CanaryPointer,
@@ -90,10 +89,7 @@ def _place(plan: Plan, signature: Signature, *, forced: bool, reason: str | None
     remove_leftovers(plan.store)
     for stage in plan.stages:  # before what binds them
         place_adapter(stage.directory, plan.store, stage.manifest)
-    private = plan.probes.in_manifest > 0
-    directory = place_adapter(plan.source, plan.store, plan.manifest, private=private)
-    if private:
-        give_to_group(directory / MANIFEST_NAME, plan.store)
+    place_adapter(plan.source, plan.store, plan.manifest)
     place_probes(plan.store, plan.manifest.digest, plan.probes)
     record = make_record(
         plan.manifest,

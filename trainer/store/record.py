@@ -36,7 +36,7 @@ class GateRecord(Record):
 class AdapterRecord(Record):
     """``STORE/<digest>.json``. The evaluation's three are None where the adapter was published, by
     force, without an evaluation of its own; ``evaluation`` is the content of ``evaluation.json``.
-    ``probes`` says whose messages it was published with (None: by an earlier version)."""
+    ``probes`` says whose messages it was published with."""
 
     schema_id: Literal["adapter-record/1"] = Field("adapter-record/1", alias="schema")
     digest: str
@@ -49,8 +49,8 @@ class AdapterRecord(Record):
     evaluation_sha256: str | None = None
     predictions_sha256: str | None = None
     evaluation: Mapping[str, Any] | None = None
-    probes: ProbeChoice | None = None
-    probe_count: int | None = None
+    probes: ProbeChoice
+    probe_count: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -129,7 +129,7 @@ class Tracking:
         for epoch in epochs[self._epochs :]:
             found = {
                 "validation/loss": epoch.validation_loss,
-                "validation/calibrated_loss": epoch.judged_loss,
+                "validation/calibrated_loss": epoch.validation_calibrated_loss,
                 "validation/accuracy": epoch.validation_accuracy,
                 "validation/macro_f1": epoch.validation_macro_f1,
                 "train/epoch": float(epoch.number),

@@ -11,12 +11,11 @@ from trainer.model.encoder_files import digests, read_encoder_state, write_encod
 from trainer.model.head_scoring import HeadScorer
 from trainer.model.onnx_export import onnx_versions
 from trainer.training.adapter import Parts, verify_read_back, write_rest
-from trainer.training.head import HeadShape, make_head
 from trainer.training.onnx_files import make_onnx_files
 from trainer.training.parts import Training
 from trainer.training.result import Result
 from trainer.training.run_folder import DRAFT
-from worker.contract import Manifest, make_golden
+from worker.contract import GoldenLogits, Head, HeadOutput, Manifest, make_golden
 
 
 def write_encoder(
@@ -41,17 +40,24 @@ def write_encoder(
     golden = make_golden(inputs.spec, inputs.tokenizer.encoders)
     logits = HeadScorer(model).logits([prompt.ids for prompt in golden])
     exported = make_onnx_files(training, result, golden, logits)
-    shape = HeadShape(
+    head = Head(
+        outputs=tuple(HeadOutput(each.name, each.label) for each in inputs.classes),
         pooling=model.classifier.pooling,
         normalize=model.classifier.unit,
+        out_of_scope="energy",
         vocabulary=int(model.classifier.backbone.get_input_embeddings().weight.shape[0]),
         pad_id=model.pad_id,
+        weights=weights,
+        golden_logits=tuple(
+            GoldenLogits(at, tuple(map(float, row))) for at, row in enumerate(logits)
+        ),
+        onnx=exported.models,
     )
     parts = Parts(
         files=digests(draft),
         golden=golden,
         lora=model.lora,
-        head=make_head(inputs.classes, shape, weights, logits, exported.models),
+        head=head,
         agreed=exported.agreed,
         metrics={"onnx": [figures.to_json() for figures in exported.figures]},
         versions=onnx_versions() if recipe.onnx else {},

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from rich.console import Console
 
 from trainer.errors import ProofFailed
-from trainer.model.chat_template import load_renderer
 from trainer.model.encoder_prompt import make_encoder_prompt
 from trainer.model.head_rows import HeadRow, make_head_rows
 from trainer.model.head_scoring import find_classes
-from trainer.model.prompt import load_tokenizer, make_plain_prompt
+from trainer.model.prompt import load_tokenizer
 from trainer.training.inputs import Inputs, open_for_training, take_per_label
 from trainer.training.recipe import Recipe
-from worker.contract import Encoders, PromptSpec
 
 
 def read_head_inputs(recipe: Recipe) -> Inputs[HeadRow]:
@@ -22,35 +18,18 @@ def read_head_inputs(recipe: Recipe) -> Inputs[HeadRow]:
     that is learnt, else one for each label. Raises BadInput."""
     dataset = open_for_training(recipe)
     tokenizer = load_tokenizer(recipe.base)
-    spec = _make_spec(recipe, tokenizer.encoders, dataset.redaction)
+    spec = make_encoder_prompt(
+        recipe.base,
+        tokenizer.encoders,
+        max_message_tokens=recipe.max_message_tokens,
+        redaction=dataset.redaction,
+    )
     examples = take_per_label(dataset.train, recipe.per_label, recipe.seed)
     train, validation = (
         make_head_rows(part, spec, tokenizer) for part in (examples, dataset.validation)
     )
     classes = find_classes(examples, dataset.taxonomy.names, finer=recipe.sublabel_weight != 0)
     return Inputs(dataset, tokenizer, spec, train, validation, classes=classes)
-
-
-def _make_spec(recipe: Recipe, encoders: Encoders, redaction: str | None) -> PromptSpec:
-    """Return what stands around a message: a language model's chat template with the instruction,
-    or an encoder's special tokens."""
-    if recipe.kind != "lora-head":
-        return make_encoder_prompt(
-            recipe.base,
-            encoders,
-            max_message_tokens=recipe.max_message_tokens,
-            redaction=redaction,
-        )
-    renderer = load_renderer(recipe.base, recipe.prompt_date)
-    spec = make_plain_prompt(
-        encoders,
-        renderer,
-        system=recipe.instruction,
-        max_message_tokens=recipe.max_message_tokens,
-        prefix_block=recipe.prefix_block,
-        redaction=redaction,
-    )
-    return replace(spec, prompt_date=renderer.printed_date)
 
 
 def verify_head_rows(inputs: Inputs[HeadRow], console: Console) -> None:

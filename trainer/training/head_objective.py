@@ -9,8 +9,9 @@ from torch import Tensor
 from torch.nn.functional import log_softmax
 
 from trainer.errors import BadInput
+from trainer.model.encoder import EncoderModel
 from trainer.model.head_rows import HeadRow
-from trainer.model.head_scoring import Class, HeadModel
+from trainer.model.head_scoring import Class
 from trainer.training.learner import Loss
 from trainer.training.teacher import Teacher
 
@@ -31,7 +32,7 @@ class HeadObjective:
 
     def __init__(
         self,
-        model: HeadModel,
+        model: EncoderModel,
         classes: Sequence[Class],
         labels: Sequence[str],
         *,

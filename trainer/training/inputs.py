@@ -141,7 +141,7 @@ def read_code_inputs(recipe: Recipe) -> Inputs[TrainingRow]:
     """Read dataset and tokenizer, and build every row. Raises BadInput, ContractError."""
     dataset = open_for_training(recipe)
     tokenizer = load_tokenizer(recipe.base)
-    renderer = load_renderer(recipe.base, recipe.prompt_date)
+    renderer = load_renderer(recipe.base)
     spec, codes = make_prompt(
         dataset.taxonomy,
         tokenizer.encoders,

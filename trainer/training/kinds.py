@@ -6,13 +6,11 @@ from collections.abc import Mapping
 
 from trainer.training.encoder import Encoder
 from trainer.training.lora_code import LoraCode
-from trainer.training.lora_head import LoraHead
 from trainer.training.parts import Kind
 from trainer.training.recipe_kinds import RecipeKind
 
 KINDS: Mapping[RecipeKind, Kind] = {
     "lora-code": LoraCode(),
-    "lora-head": LoraHead(),
     "encoder": Encoder(),
     "embedding-linear": Encoder(),
 }

@@ -52,7 +52,7 @@ class LoraCode:
         )
         torch.manual_seed(recipe.seed)
         base = describe_base(recipe.base, recipe.base_name, recipe.base_revision)
-        model = load_trainable(recipe, group, plan)
+        model = _load(recipe, group, plan)
         layout = layout_of(recipe, on_gpu=group.device.type == "cuda")
         validator = _make_validator(layout, group, inputs, model)
         objective = CodeObjective(
@@ -76,7 +76,14 @@ class LoraCode:
         recipe, group, inputs, model = _of(training)
         if recipe.serve_in_4bit == recipe.load_in_4bit:
             return training
-        served = reload_as_served(recipe, group, model)
+        model.release()  # its memory is needed for the base as workers hold it
+        served = load_as_served(
+            recipe.base,
+            model.lora,
+            device=str(group.device),
+            in_4bit=recipe.serve_in_4bit,
+            dropout=recipe.lora_dropout,
+        )
         validator = _make_validator(served_layout(recipe), group, inputs, served)
         return replace(training, model=served, validator=validator)
 
@@ -100,20 +107,7 @@ def _of(training: Training) -> tuple[Recipe, ProcessGroup, CodeInputs, LoraModel
     return training.recipe, training.group, training.inputs, training.model
 
 
-def reload_as_served(recipe: Recipe, group: ProcessGroup, model: LoraModel) -> LoraModel:
-    """Return LoRA layers like the model's on the base as workers hold it; the model's own memory is
-    given back first."""
-    model.release()
-    return load_as_served(
-        recipe.base,
-        model.lora,
-        device=str(group.device),
-        in_4bit=recipe.serve_in_4bit,
-        dropout=recipe.lora_dropout,
-    )
-
-
-def load_trainable(recipe: Recipe, group: ProcessGroup, plan: MemoryPlan) -> LoraModel:
+def _load(recipe: Recipe, group: ProcessGroup, plan: MemoryPlan) -> LoraModel:
     """Load a recipe's base with new LoRA layers."""
     return load_lora_model(
         recipe.base,

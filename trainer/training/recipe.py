@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -19,11 +18,9 @@ from pydantic_settings import (
 
 from trainer.artifacts.training import TRAINING
 from trainer.errors import BadInput
-from trainer.model.prompt import DEFAULT_PROMPT_DATE
 from trainer.tracking.session import TrackerName
 from trainer.training.recipe_kinds import HEADS, RecipeKind, concerns
 from worker.contract.assignments import split_assignment
-from worker.contract.renamed import explain_renamed
 from worker.contract.settings_tree import read_toml
 
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -31,21 +28,6 @@ Fraction = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 Name = Annotated[str, Field(min_length=1)]
-
-RENAMED: Mapping[str, str] = {
-    "alpha": "lora_alpha",
-    "attention": "attn_implementation",
-    "base_bits": "load_in_4bit",
-    "canary_per_label": "probes_per_label",
-    "dropout": "lora_dropout",
-    "keep_by": "metric_for_best_model",
-    "lora_layers": "lora_target_modules",
-    "patience": "early_stopping_patience",
-    "precision": "mixed_precision",
-    "rank": "lora_rank",
-    "warmup_share": "warmup_ratio",
-}
-"""Settings that had another name before, old to new."""
 
 _LOCAL = {"base", "dataset", "run"}
 _ENVIRONMENT = "CLERK_TRAINER_"
@@ -69,10 +51,10 @@ _SUBLABEL_SHARE = 0.5
 class Recipe(BaseSettings):
     """Settings of one training. Flags win over ``CLERK_TRAINER_*`` variables, those over the file.
 
-    ``config/trainer-cpu.toml`` says what each setting means, ``config/trainer-encoder.toml`` and
-    ``config/trainer-head.toml`` those of encoders and heads. Where transformers, PEFT or accelerate
-    have a name for one, it is theirs. Relative paths start at the working directory. A setting that
-    means nothing for the ``kind`` of model is refused where it is given.
+    ``config/trainer-cpu.toml`` says what each setting means, ``config/trainer-encoder.toml``
+    those of encoders. Where transformers, PEFT or accelerate have a name for one, it is theirs.
+    Relative paths start at the working directory. A setting that means nothing for the ``kind`` of
+    model is refused where it is given.
     """
 
     model_config = SettingsConfigDict(
@@ -92,7 +74,6 @@ class Recipe(BaseSettings):
     descriptions: bool = False
     prefix_block: Annotated[int, Field(ge=0)] = 0
     max_message_tokens: Annotated[int, Field(ge=16)] = 512
-    prompt_date: date = DEFAULT_PROMPT_DATE
 
     tuning: Literal["whole", "lora"] = "whole"
     pooling: Literal["auto", "mean", "cls"] = "auto"
@@ -127,12 +108,10 @@ class Recipe(BaseSettings):
     head_learning_rate: Positive = 2e-3
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     warmup_ratio: Fraction = 0.06
-    max_grad_norm: Positive = 1.0
     label_smoothing: Fraction = 0.0
     distillation_weight: Fraction = 0.0
     ema_decay: Fraction = 0.0
     sublabel_weight: Annotated[float, Field(ge=0)] | Literal["auto"] = 0.0
-    sublabel_learning_rate: Positive = 1e-2
     checkpoint_every_s: Positive = 120.0
     tracking: TrackerName = "none"
     tracking_project: Name = "filing-clerk"
@@ -140,14 +119,11 @@ class Recipe(BaseSettings):
     review_precision: Share = 0.95
     review_precision_by: Literal["lower", "point"] = "lower"
     review_floor: Fraction = 0.5
-    off_label_quantile: Share = 0.995
-    out_of_scope_quantile: Share = 0.99
     probes_per_label: Annotated[int, Field(ge=0)] = 5
 
     @model_validator(mode="after")
     def _fits_kind(self) -> Self:
         strange = sorted(name for name in self.model_fields_set if not self._concerns(name))
-        strange = [name for name in strange if name != "kind"]
         if strange:
             raise ValueError(
                 f"{', '.join(strange)}: no setting of kind {self.kind!r}: leave it out"
@@ -212,7 +188,6 @@ def load_recipe(path: Path, flags: Mapping[str, Any]) -> Recipe:
         in_file = dict(TRAINING.read(path.parent).recipe)
     else:
         in_file = read_toml(path, BadInput)
-    _refuse_renamed(path, in_file, flags)
 
     class FromFile(Recipe):
         """The same settings, with this file as their last source."""
@@ -236,14 +211,6 @@ def load_recipe(path: Path, flags: Mapping[str, Any]) -> Recipe:
             for problem in error.errors()
         )
         raise BadInput(problems) from error
-
-
-def _refuse_renamed(path: Path, in_file: Mapping[str, Any], flags: Mapping[str, Any]) -> None:
-    """Raise BadInput for a setting under an old name, wherever it was given: a variable of that
-    name would go unread."""
-    for old in RENAMED:
-        if old in flags or old in in_file or _variable_of(old):
-            raise BadInput(f"{_place(path, flags, (old,))}: {explain_renamed(old, RENAMED)}")
 
 
 def _place(path: Path, flags: Mapping[str, Any], location: tuple[int | str, ...]) -> str:

@@ -19,6 +19,11 @@ from trainer.training.learner import Learner
 from trainer.training.recipe import Recipe
 from trainer.training.validation import Validator
 
+_OFF_LABEL_QUANTILE = 0.995
+_OUT_OF_SCOPE_QUANTILE = 0.99
+"""Messages go to review that fit less than these shares of validation, by their off-label mass, or
+with a head by its energy."""
+
 
 @dataclass(frozen=True, slots=True)
 class Result:
@@ -111,10 +116,10 @@ def _judge(
         review_precision=recipe.review_precision,
         review_floor=recipe.review_floor,
         review_precision_by=recipe.review_precision_by,
-        off_label_quantile=recipe.off_label_quantile,
+        off_label_quantile=_OFF_LABEL_QUANTILE,
         seed=recipe.seed,
         label_of=validator.label_of,
-        out_of_scope_quantile=recipe.out_of_scope_quantile if recipe.has_head else None,
+        out_of_scope_quantile=_OUT_OF_SCOPE_QUANTILE if recipe.has_head else None,
         groups=inputs.validation_groups,
     )
     temperature = calibrated.calibration.temperature

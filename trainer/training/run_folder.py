@@ -64,7 +64,7 @@ def best_epoch(epochs: Sequence[Epoch], metric: Metric) -> int:
 
     def rank(epoch: Epoch) -> tuple[float, float, int]:
         macro_f1 = epoch.validation_macro_f1 if metric == "macro_f1" else 0.0
-        return -macro_f1, epoch.judged_loss, epoch.number
+        return -macro_f1, epoch.validation_calibrated_loss, epoch.number
 
     return min(epochs, key=rank).number
 
@@ -75,8 +75,8 @@ def should_stop(epochs: Sequence[Epoch], patience: int) -> bool:
     better."""
     loss, f1, stale = math.inf, -math.inf, 0
     for epoch in epochs:
-        better = epoch.judged_loss < loss or epoch.validation_macro_f1 > f1
-        loss, f1 = min(loss, epoch.judged_loss), max(f1, epoch.validation_macro_f1)
+        better = epoch.validation_calibrated_loss < loss or epoch.validation_macro_f1 > f1
+        loss, f1 = min(loss, epoch.validation_calibrated_loss), max(f1, epoch.validation_macro_f1)
         stale = 0 if better else stale + 1
     return stale >= patience
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from worker.contract.codec import LEAVE_OUT_NONE
+from worker.contract.codec import LEAVE_OUT_EMPTY
 from worker.contract.head import OutOfScopeMethod
 from worker.contract.kinds import Kind
 from worker.contract.review import Thresholds, review_reasons
@@ -39,8 +39,8 @@ class CascadeStage:
     base_revision: str
     thresholds: Thresholds
     share: float
-    sure_from: float | None = field(default=None, metadata=LEAVE_OUT_NONE)
-    out_of_scope: OutOfScopeMethod | None = field(default=None, metadata=LEAVE_OUT_NONE)
+    sure_from: float | None = field(default=None, metadata=LEAVE_OUT_EMPTY)
+    out_of_scope: OutOfScopeMethod | None = field(default=None, metadata=LEAVE_OUT_EMPTY)
 
     def is_sure(self, decision: Decision) -> bool:
         """Whether this stage answers a message of which it thinks ``decision``."""

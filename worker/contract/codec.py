@@ -19,12 +19,9 @@ from typing import Annotated, Any
 from worker.contract.marks import Pattern, Range
 from worker.contract.taxonomy import Taxonomy
 
-LEAVE_OUT_NONE: Mapping[str, Any] = {"leave_out_none": True}
-"""Metadata of a field that was added later: None is written by leaving the key out, so that
-records from before keep their JSON and their digests."""
-
 LEAVE_OUT_EMPTY: Mapping[str, Any] = {"leave_out_empty": True}
-"""Metadata of a field that not every record has: without content its key is left out."""
+"""Metadata of a field that not every record has: the key of None or of an empty collection is left
+out."""
 
 
 def encode(value: Any) -> Any:
@@ -45,9 +42,7 @@ def encode(value: Any) -> Any:
 
 
 def _is_left_out(field: Field[Any], value: Any) -> bool:
-    if value is None:
-        return bool(field.metadata.get("leave_out_none"))
-    return bool(field.metadata.get("leave_out_empty")) and not value
+    return "leave_out_empty" in field.metadata and (value is None or value in ((), {}))
 
 
 def decode(kind: Any, value: Any, where: str, *, skip_unknown: bool = False) -> Any:

@@ -45,10 +45,3 @@ _TOO_LONG = re.compile(f"(?<!{_MARK})({_MARK}{{{STREAM_SAFE_MARKS}}}){_MARK}+")
 def bound_marks(text: str) -> str:
     """Return ``text`` with what is beyond 30 marks in a row left out."""
     return text if text.isascii() else _TOO_LONG.sub(r"\1", text)
-
-
-def has_longer_run(text: str, marks: int) -> bool:
-    """Whether there are more than so many marks in a row somewhere."""
-    if text.isascii():
-        return False
-    return re.search(f"(?<!{_MARK}){_MARK}{{{marks + 1}}}", text) is not None

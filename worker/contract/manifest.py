@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from worker.contract.cascade import CascadeStage, check_stages
-from worker.contract.codec import LEAVE_OUT_EMPTY, LEAVE_OUT_NONE, encode
+from worker.contract.codec import LEAVE_OUT_EMPTY, encode
 from worker.contract.codes import Code
 from worker.contract.head import Head, check_head
 from worker.contract.kinds import ENCODER_KINDS, TOKENIZER_NAME, Kind
@@ -25,7 +25,7 @@ from worker.contract.prompt import PromptSpec
 from worker.contract.review import Thresholds
 from worker.contract.taxonomy import Taxonomy
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 1
 MANIFEST_NAME = "manifest.json"
 
 Decoding = Literal["code", "choice"]
@@ -69,21 +69,21 @@ class Manifest:
     thresholds: Thresholds
     golden: tuple[GoldenPrompt, ...]
     files: Mapping[str, FileDigest]
-    decoding: Decoding | None = field(default=None, metadata=LEAVE_OUT_NONE)
+    decoding: Decoding | None = field(default=None, metadata=LEAVE_OUT_EMPTY)
     codes: Mapping[str, Code] = field(default_factory=dict, metadata=LEAVE_OUT_EMPTY)
-    lora: Lora | None = field(default=None, metadata=LEAVE_OUT_NONE)
-    head: Head | None = field(default=None, metadata=LEAVE_OUT_NONE)
+    lora: Lora | None = field(default=None, metadata=LEAVE_OUT_EMPTY)
+    head: Head | None = field(default=None, metadata=LEAVE_OUT_EMPTY)
     stages: tuple[CascadeStage, ...] = field(default=(), metadata=LEAVE_OUT_EMPTY)
-    reference: Reference | None = field(default=None, metadata=LEAVE_OUT_NONE)
+    reference: Reference | None = field(default=None, metadata=LEAVE_OUT_EMPTY)
     data: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, Any] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
     # Not an argument of the constructor, so that ``dataclasses.replace`` does not carry it over.
     digest_as_read: str | None = field(default=None, init=False, repr=False, compare=False)
-    probes_beside: tuple[Probe, ...] | None = field(
-        default=None, init=False, repr=False, compare=False
-    )
+    # Messages to try it on, read from the file beside it (``probes.attach_probes``): they are
+    # private and no part of the manifest.
+    probes: tuple[Probe, ...] = field(default=(), init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not self.calibration.temperature > 0:
@@ -91,19 +91,9 @@ class Manifest:
         if not self.golden:
             raise ValueError("a manifest needs at least one golden prompt")
         _check_kind(self)
-        if self.reference is not None:
-            labels = {probe.label for probe in self.reference.probes}
-            labels.update(self.reference.label_shares)
-            if strange := sorted(labels.difference(self.taxonomy.names)):
-                raise ValueError(f"the reference names labels that are not there: {strange}")
-
-    @property
-    def probes(self) -> tuple[Probe, ...]:
-        """The messages to try the adapter on: those beside it (``probes.attach_probes``), or those
-        that a manifest of an earlier version holds itself; empty where there are none."""
-        if self.probes_beside is not None:
-            return self.probes_beside
-        return self.reference.probes if self.reference else ()
+        known = self.reference.label_shares if self.reference is not None else ()
+        if strange := sorted(set(known).difference(self.taxonomy.names)):
+            raise ValueError(f"the reference names labels that are not there: {strange}")
 
     @property
     def needs_base(self) -> bool:
@@ -143,12 +133,7 @@ def _check_kind(manifest: Manifest) -> None:
     _require(kind, head=head is not None)
     assert head is not None
     check_head(head, manifest.taxonomy, len(manifest.golden))
-    if (head.pooling == "last") is not (kind == "lora-head"):
-        raise ValueError(f"head.pooling is {head.pooling!r}, which kind {kind!r} does not have")
-    if kind == "lora-head":
-        _require(kind, lora=manifest.lora is not None)
-        _refuse(kind, **{"head.onnx": bool(head.onnx)})
-    elif kind == "embedding-linear":
+    if kind == "embedding-linear":
         _refuse(kind, lora=manifest.lora is not None)
     if manifest.thresholds.review_off_label_mass is not None:
         raise ValueError(
@@ -179,13 +164,12 @@ def _check_files(manifest: Manifest) -> None:
     named = set(manifest.head.files)
     if missing := sorted(named.difference(manifest.files)):
         raise ValueError(f"the head names files whose digests are not in files: {missing}")
-    if manifest.kind in ENCODER_KINDS:
-        tokenizer = manifest.files.get(TOKENIZER_NAME)
-        if tokenizer is None or tokenizer.sha256 != manifest.base.tokenizer_sha256:
-            raise ValueError(
-                f"kind {manifest.kind!r} carries the {TOKENIZER_NAME} of its base: files must name "
-                "it with the digest base.tokenizer_sha256"
-            )
+    tokenizer = manifest.files.get(TOKENIZER_NAME)
+    if tokenizer is None or tokenizer.sha256 != manifest.base.tokenizer_sha256:
+        raise ValueError(
+            f"kind {manifest.kind!r} carries the {TOKENIZER_NAME} of its base: files must name "
+            "it with the digest base.tokenizer_sha256"
+        )
 
 
 def _require(kind: Kind, **parts: bool) -> None:

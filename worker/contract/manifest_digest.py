@@ -2,7 +2,7 @@
 
 It is taken over the JSON value that stands in ``manifest.json``, not over the fields of the
 classes that read it, so that a class may rename a field without making every stored adapter look
-altered. The canonical form of schemas 2 and 3:
+altered. The canonical form:
 
 - object keys are sorted by code point, no blanks stand between tokens, the text is UTF-8;
 - a number without a fractional part is written as an integer: ``8``, ``8.0`` and ``8e0`` are one
@@ -11,7 +11,7 @@ altered. The canonical form of schemas 2 and 3:
 - every key counts. Nothing is filled in or left out: a key that is absent and a key that is null
   are two manifests. Keys that are not known are refused when the manifest is read.
 
-Formatting and the order of keys do not count. Schema 1 has rules of its own: ``manifest_v1``.
+Formatting and the order of keys do not count.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from worker.contract import manifest_v1
 from worker.contract.digest import sha256_json
 
 
@@ -28,8 +27,6 @@ def manifest_digest(data: Mapping[str, Any]) -> str:
 
     Raises ValueError where a value has no JSON form (NaN, a lone surrogate).
     """
-    if manifest_v1.is_version_1(data):
-        return sha256_json(manifest_v1.normal_form(data))
     return sha256_json(_whole_numbers(data))
 
 

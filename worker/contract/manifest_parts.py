@@ -84,14 +84,12 @@ class Probe:
 class Reference:
     """What an adapter in service is compared with, taken from its dataset.
 
-    ``probes`` is empty but in manifests of earlier versions: see ``Manifest.probes``.
     ``label_shares`` are the labels' shares in the whole dataset, before any cap on a
     label; they sum to 1. ``confidence``, ``off_label_mass`` and ``out_of_scope`` are quantiles over
     validation, by their probability ("0.05"). Off-label mass is empty with choice decoding and with
     a head; the out-of-scope score is of heads alone.
     """
 
-    probes: tuple[Probe, ...]
     label_shares: Mapping[str, float]
     confidence: Mapping[str, float]
     off_label_mass: Mapping[str, float]

@@ -7,9 +7,6 @@ them, or with others, it is the same adapter.
 
     runs/one/adapter/           runs/one/adapter.probes.json
     STORE/<digest>/             STORE/<digest>.probes.json
-
-Manifests of earlier versions hold their probes themselves (``reference.probes``); where there is a
-file, it counts.
 """
 
 from __future__ import annotations
@@ -89,5 +86,5 @@ def attach_probes(manifest: Manifest, adapter: Path) -> Manifest:
     are any, and return it. Its digest stays. Raises AdapterRefused."""
     file = read_probes(probes_path(adapter), manifest)
     if file is not None:
-        object.__setattr__(manifest, "probes_beside", file.probes)  # the class is frozen
+        object.__setattr__(manifest, "probes", file.probes)  # the class is frozen
     return manifest

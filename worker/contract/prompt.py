@@ -9,15 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import date
 
-from worker.contract.codec import LEAVE_OUT_NONE
+from worker.contract.codec import LEAVE_OUT_EMPTY
 from worker.contract.redact import REDACTION, redact_head, redact_personal_data, redact_tail
-from worker.contract.text import (
-    FIRST_NORMALIZATION,
-    NORMALIZATION,
-    NORMALIZATIONS,
-    is_too_long,
-    normalize_as,
-)
+from worker.contract.text import NORMALIZATION, is_too_long, normalize
 from worker.contract.tokens import Encode
 
 _CHARS_PER_TOKEN = 16
@@ -47,20 +41,16 @@ class PromptSpec:
     suffix_ids: tuple[int, ...]
     marker_ids: tuple[int, ...]
     max_message_tokens: int
-    # Adapters made before it had a name are of the first.
-    normalization: str = FIRST_NORMALIZATION
-    # Left out of the JSON where it is None: adapters made before it existed keep their digest.
-    redaction: str | None = field(default=None, metadata=LEAVE_OUT_NONE)
-    # So are those of bases whose chat template prints no date.
-    prompt_date: str | None = field(default=None, metadata=LEAVE_OUT_NONE)
+    normalization: str
+    redaction: str | None = field(default=None, metadata=LEAVE_OUT_EMPTY)
+    prompt_date: str | None = field(default=None, metadata=LEAVE_OUT_EMPTY)
 
     def __post_init__(self) -> None:
         if self.max_message_tokens < len(self.marker_ids) + 2:
             raise ValueError(f"max_message_tokens={self.max_message_tokens} leaves no message")
-        if self.normalization not in NORMALIZATIONS:
+        if self.normalization != NORMALIZATION:
             raise ValueError(
-                f"normalization {self.normalization!r} is not known here; "
-                f"{' and '.join(NORMALIZATIONS)} are"
+                f"normalization {self.normalization!r} is not known here; {NORMALIZATION!r} is"
             )
         if self.redaction not in {None, REDACTION}:
             raise ValueError(f"redaction {self.redaction!r} is not known here; {REDACTION!r} is")
@@ -91,16 +81,12 @@ class Prompt:
 
 
 def build_prompt(spec: PromptSpec, message: str, encode_plain: Encode) -> Prompt | None:
-    """Assemble the prompt for one raw message; None when normalizing leaves nothing of it.
-
-    Raises MessageRejected where the spec's normalization does not take such a message.
-    """
-    text = normalize_as(spec.normalization, message)
+    """Assemble the prompt for one raw message; None when normalizing leaves nothing of it."""
+    text = normalize(message)
     if not text:
         return None
     ids, truncated = _message_ids(spec, text, encode_plain)
-    truncated |= spec.normalization == NORMALIZATION and is_too_long(message)
-    return Prompt(spec.prefix_ids + ids + spec.suffix_ids, truncated)
+    return Prompt(spec.prefix_ids + ids + spec.suffix_ids, truncated or is_too_long(message))
 
 
 def _message_ids(spec: PromptSpec, text: str, encode: Encode) -> tuple[tuple[int, ...], bool]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from worker.contract.codec import LEAVE_OUT_NONE
+from worker.contract.codec import LEAVE_OUT_EMPTY
 from worker.contract.scoring import Decision
 
 ReviewReason = Literal["low_confidence", "off_label_mass", "out_of_scope", "disagreement"]
@@ -24,8 +24,8 @@ class Thresholds:
 
     review_confidence: float | None
     review_off_label_mass: float | None = None
-    review_out_of_scope: float | None = field(default=None, metadata=LEAVE_OUT_NONE)
-    review_disagreement: float | None = field(default=None, metadata=LEAVE_OUT_NONE)
+    review_out_of_scope: float | None = field(default=None, metadata=LEAVE_OUT_EMPTY)
+    review_disagreement: float | None = field(default=None, metadata=LEAVE_OUT_EMPTY)
 
 
 def review_reasons(decision: Decision, thresholds: Thresholds) -> tuple[ReviewReason, ...]:

@@ -15,8 +15,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from worker.contract.renamed import explain_renamed
-
 REDACTED = "********"
 TOO_DEEP = "lists and tables are nested too deeply"
 PROPERTIES = dict[str, str | int | float | bool]
@@ -82,18 +80,11 @@ def read_secret(
 
 
 class SettingsTree:
-    """The sections of one program. ``error`` makes what is raised for a mistake; ``renamed`` are
-    old names with their new ones."""
+    """The sections of one program. ``error`` makes what is raised for a mistake."""
 
-    def __init__(
-        self,
-        model: Any,
-        error: Callable[[str], Exception],
-        renamed: Mapping[str, str] | None = None,
-    ) -> None:
+    def __init__(self, model: Any, error: Callable[[str], Exception]) -> None:
         self._model = model
         self._error = error
-        self._renamed = renamed or {}
 
     def merge(
         self, sources: Iterable[tuple[str, Mapping[str, Any]]]
@@ -138,9 +129,7 @@ class SettingsTree:
         return kind
 
     def unknown(self, name: str) -> str:
-        """Say that no setting is named so: its new name, or the nearest one."""
-        if renamed := explain_renamed(name, self._renamed):
-            return renamed
+        """Say that no setting is named so, and which name is near."""
         known = list(self._model.model_fields)
         known += [
             f"{section}.{key}"

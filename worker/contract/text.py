@@ -9,26 +9,15 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from worker.contract.combining import bound_marks, has_longer_run
+from worker.contract.combining import bound_marks
 from worker.contract.digest import sha256_bytes
-from worker.contract.errors import MessageRejected
 
 NORMALIZATION = "nfc-2"
 """Name of the rules in ``normalize``, by which adapters are trained."""
 
-FIRST_NORMALIZATION = "nfc-1"
-"""Name of the earlier rules, without bounds: what a manifest means that names none."""
-
-NORMALIZATIONS = (FIRST_NORMALIZATION, NORMALIZATION)
-"""All that a worker can serve."""
-
 MAX_CHARS = 65_536
 """A longer text is cut in the middle before anything else is done to it: four times what the
 default budget of 512 tokens can keep of it (``worker.contract.prompt``)."""
-
-MAX_MARKS_NFC_1 = 256
-"""Combining marks in a row, beyond which ``nfc-1`` rejects a message. It cannot leave them out:
-the prompts of adapters in service must not change."""
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u2060\ufeff\ud800-\udfff\ufffe\uffff]")
 _BLANKS = re.compile(r"[^\S\n]+")
@@ -53,21 +42,6 @@ def normalize(text: str) -> str:
 def is_too_long(text: str) -> bool:
     """Whether ``normalize`` leaves something out of the middle."""
     return len(text.strip()) > MAX_CHARS
-
-
-def normalize_as(normalization: str, text: str) -> str:
-    """Normalize by the rules of this name, one of ``NORMALIZATIONS``.
-
-    Raises MessageRejected where the earlier ones could not do it in linear time.
-    """
-    if normalization == NORMALIZATION:
-        return normalize(text)
-    text = _without_controls(text)
-    if has_longer_run(text, MAX_MARKS_NFC_1):
-        raise MessageRejected(
-            "too_many_marks", f"more than {MAX_MARKS_NFC_1} combining marks stand in a row"
-        )
-    return _with_single_blanks(unicodedata.normalize("NFC", text))
 
 
 def message_sha256(message: str) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from worker.contract import Head, Manifest
+from worker.contract import Manifest
 from worker.engine.cpu_environment import computing_cpus
 from worker.errors import SettingsError
 
@@ -23,8 +23,8 @@ _OURS = {
     "max_lora_rank": "the adapter decides it",
     "logprobs_mode": "scores are read as raw log-probabilities",
     "enable_log_requests": "messages are never logged",
-    "runner": "the adapter's kind decides it",
-    "convert": "the adapter's kind decides it",
+    "runner": "an answer is generated tokens",
+    "convert": "an answer is generated tokens",
 }
 
 _LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
@@ -44,10 +44,6 @@ processes that wait by spinning."""
 _PRECISIONS = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
 
 GIB = 1 << 30
-
-_HEAD_OUTPUTS = 256
-"""As many outputs as every adapter's head may have beside the first one's, at least: a padded row
-of weights each, next to nothing."""
 
 SCORED_AT_ONCE = 128
 """As many tokens as vLLM scores in one request (its ``MAX_LOGPROB_TOKEN_IDS``)."""
@@ -81,10 +77,7 @@ class EngineSettings:
 
 
 def answer_tokens(manifest: Manifest) -> int:
-    """The most tokens an answer takes: none for a head, one for a code; for words, a token a byte
-    and an end."""
-    if manifest.decoding is None:
-        return 0
+    """The most tokens an answer takes: one for a code; for words, a token a byte and an end."""
     if manifest.decoding == "code":
         return 1
     return max(len(name.encode("utf-8")) for name in manifest.taxonomy.names) + 1
@@ -126,8 +119,6 @@ def engine_arguments(
         "skip_tokenizer_init": all(each.decoding != "choice" for each in settings.manifests),
         "disable_log_stats": True,
     }
-    if settings.manifest.head is not None:
-        arguments |= _head_arguments(settings.manifest.head)
     if settings.adapter is not None:
         arguments |= _lora_arguments(settings)
     if settings.priorities:
@@ -135,10 +126,7 @@ def engine_arguments(
     if cpu:
         arguments |= _cpu_arguments(settings.engine_args, environment)
         arguments["dtype"] = cpu_dtype(settings.model, capability)
-    wishes = _wishes(settings.engine_args, known)
-    if overrides := arguments.get("hf_overrides"):
-        wishes["hf_overrides"] = overrides | wishes.get("hf_overrides", {})
-    arguments |= wishes
+    arguments |= _wishes(settings.engine_args, known)
     if not isinstance(arguments["max_model_len"], int) or arguments["max_model_len"] < need:
         raise SettingsError(
             f"engine_args.max_model_len is {arguments['max_model_len']!r}, and the adapter's "
@@ -199,15 +187,6 @@ def _cpu_arguments(
     return arguments
 
 
-def _head_arguments(head: Head) -> dict[str, Any]:
-    """The base as a model that classifies: the last token's state, and a head over it."""
-    return {
-        "runner": "pooling",
-        "convert": "classify",
-        "hf_overrides": {"num_labels": len(head.outputs)},
-    }
-
-
 def _lora_arguments(settings: EngineSettings) -> dict[str, Any]:
     """Places for adapters, and what the largest of them needs.
 
@@ -223,10 +202,6 @@ def _lora_arguments(settings: EngineSettings) -> dict[str, Any]:
     }
     if isinstance(places, int):  # another wish vLLM refuses itself
         arguments["max_cpu_loras"] = max(settings.max_loaded, places)
-    heads = [each.head for each in settings.manifests if each.head is not None]
-    if heads:
-        outputs = max(len(head.outputs) for head in heads)
-        arguments["max_lora_cls_labels"] = max(_HEAD_OUTPUTS, outputs)
     return arguments
 
 

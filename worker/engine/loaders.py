@@ -16,7 +16,6 @@ from worker.contract.cascade import stage_directory
 from worker.contract.verify import load_stages
 from worker.engine.arguments import EngineSettings, kv_cache_bytes
 from worker.engine.cascade import CascadeEngine, OpenStage
-from worker.engine.golden import check_golden
 from worker.engine.memory import check_room, free_memory, needed_memory, weight_bytes
 from worker.engine.merge import merged_base
 from worker.engine.model_files import Bases, ModelFiles
@@ -41,8 +40,7 @@ def require_vllm() -> None:
 
 @dataclass(frozen=True, slots=True)
 class VllmLoader:
-    """See ``AdapterLoader``: one engine for each base and way to answer, or, merged, one for each
-    adapter.
+    """See ``AdapterLoader``: one engine for each base, or, merged, one for each adapter.
 
     ``runtime`` has vLLM apply an adapter for each token, beside up to ``max_adapters`` in the
     engine that is up: seconds, and little memory. More are served by turns, ``max_loaded`` out of
@@ -63,7 +61,7 @@ class VllmLoader:
     priorities: bool = False
     beside: tuple[Manifest, ...] = ()
     must_fit: bool = False
-    hosts: dict[tuple[Path, bool], VllmEngine] = field(default_factory=dict)
+    hosts: dict[Path, VllmEngine] = field(default_factory=dict)
     started: list[VllmEngine] = field(default_factory=list)
     loading: list[int] = field(default_factory=list)
 
@@ -76,18 +74,8 @@ class VllmLoader:
         return self.serving
 
     def load(self, adapter: Path, manifest: Manifest, *, background: bool = False) -> Engine:
-        """See ``AdapterLoader``. Merged, no prompt gives way to another engine's. An adapter with a
-        head is refused where its golden prompts have other logits than the trainer's. Raises
+        """See ``AdapterLoader``. Merged, no prompt gives way to another engine's. Raises
         TooLarge."""
-        engine = self._load(adapter, manifest, background=background)
-        try:
-            check_golden(engine, adapter, manifest)
-        except BaseException:
-            engine.close()
-            raise
-        return engine
-
-    def _load(self, adapter: Path, manifest: Manifest, *, background: bool) -> Engine:
         serving = self.resolve()
         base = self.bases.find(adapter, manifest)
         if serving == "merged":
@@ -95,8 +83,7 @@ class VllmLoader:
                 merged = merged_base(base, adapter, manifest, self.cache_dir)
                 settings = EngineSettings(merged, manifest, engine_args=self.engine_args)
                 return self._start(settings).first
-        place = base, manifest.head is not None
-        host = self.hosts.get(place)
+        host = self.hosts.get(base)
         if host is not None and host.is_open:
             return host.add(manifest, adapter, priority=int(background))
         settings = EngineSettings(
@@ -110,7 +97,7 @@ class VllmLoader:
             self.engine_args,
         )
         with self._room(adapter, base):
-            self.hosts[place] = host = self._start(settings)
+            self.hosts[base] = host = self._start(settings)
         return host.first
 
     def _start(self, settings: EngineSettings) -> VllmEngine:

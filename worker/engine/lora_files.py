@@ -18,10 +18,6 @@ _PREFIX = "base_model.model."
 _DOWN = ".lora_A.weight"
 _UP = ".lora_B.weight"
 
-HEAD_MODULE = "score"
-"""What transformers and vLLM call the head of a language model that classifies."""
-_HEAD = f"{_PREFIX}{HEAD_MODULE}.weight"
-
 _CANNOT_FOLD = (
     "use_dora",
     "use_rslora",
@@ -39,32 +35,25 @@ _CANNOT_FOLD = (
 
 @dataclass(frozen=True, slots=True)
 class LoraFiles:
-    """An adapter's weight file: the base's modules it changes, with the keys of their A and B, and
-    the key of its classification head, if it has one."""
+    """An adapter's weight file: the base's modules it changes, with the keys of their A and B."""
 
     path: Path
     scale: float
     modules: Mapping[str, tuple[str, str]]
-    head: str | None = None
 
 
 def read_lora(adapter: Path, manifest: Manifest, *, tied: bool) -> LoraFiles:
     """Read which weights an adapter changes. ``tied``: the base shares input and output embeddings.
 
-    Raises AdapterRefused for anything but plain LoRA on linear layers, and a head's weights where
-    the manifest has a head.
+    Raises AdapterRefused for anything but plain LoRA on linear layers.
     """
     lora = manifest.lora
     if lora is None:
         raise AdapterRefused(adapter, f"is of kind {manifest.kind!r}, which has no LoRA weights")
-    saved = [HEAD_MODULE] if manifest.head is not None else []
-    _check_config(adapter / CONFIG, lora, saved)
+    _check_config(adapter / CONFIG, lora)
     path = adapter / WEIGHTS
     modules: dict[str, tuple[str, str]] = {}
     keys = _keys(path)
-    if saved and _HEAD not in keys:
-        raise AdapterRefused(path, f"has no {_HEAD}, the weights of its head")
-    keys.difference_update([_HEAD] if saved else [])
     for key in sorted(keys):
         module = key.removeprefix(_PREFIX).removesuffix(_DOWN).removesuffix(_UP)
         pair = (f"{_PREFIX}{module}{_DOWN}", f"{_PREFIX}{module}{_UP}")
@@ -77,10 +66,10 @@ def read_lora(adapter: Path, manifest: Manifest, *, tied: bool) -> LoraFiles:
         modules[module] = pair
     if not modules:
         raise AdapterRefused(path, "changes nothing")
-    return LoraFiles(path, lora.scale, modules, _HEAD if saved else None)
+    return LoraFiles(path, lora.scale, modules)
 
 
-def _check_config(path: Path, lora: Lora, saved: list[str]) -> None:
+def _check_config(path: Path, lora: Lora) -> None:
     try:
         config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         scale = float(config["lora_alpha"]) / int(config["r"])
@@ -91,11 +80,8 @@ def _check_config(path: Path, lora: Lora, saved: list[str]) -> None:
         raise AdapterRefused(path, f"peft_type is {kind!r}; only LORA can be served")
     if bias != "none":
         raise AdapterRefused(path, f"bias is {bias!r}: it cannot be folded into the base")
-    if (config.get("modules_to_save") or []) != saved:
-        raise AdapterRefused(
-            path,
-            f"modules_to_save is {config.get('modules_to_save')}, and the manifest's is {saved}",
-        )
+    if saved := config.get("modules_to_save"):
+        raise AdapterRefused(path, f"modules_to_save is {saved}: only LoRA weights can be served")
     if found := [key for key in _CANNOT_FOLD if config.get(key)]:
         raise AdapterRefused(path, f"{found[0]} is set: it cannot be folded into the base")
     if not math.isclose(scale, lora.scale, rel_tol=1e-6):

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from worker.contract import AdapterRefused, Manifest
-from worker.engine.lora_files import HEAD_MODULE, LoraFiles, read_lora
+from worker.engine.lora_files import LoraFiles, read_lora
 from worker.errors import SettingsError
 
 _LEFTOVER_S = 24 * 3600
@@ -54,9 +54,7 @@ def _build(base: Path, adapter: Path, manifest: Manifest, target: Path) -> None:
     partial = Path(tempfile.mkdtemp(dir=target.parent, prefix=".partial-"))
     try:
         unused = set(lora.modules)
-        first, *more = sorted(base.glob("*.safetensors"))
-        unused -= _merge_shard(first, partial / first.name, lora, with_head=True)
-        for shard in more:
+        for shard in sorted(base.glob("*.safetensors")):
             unused -= _merge_shard(shard, partial / shard.name, lora)
         if unused:
             raise AdapterRefused(
@@ -71,11 +69,8 @@ def _build(base: Path, adapter: Path, manifest: Manifest, target: Path) -> None:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _merge_shard(
-    source: Path, target: Path, lora: LoraFiles, *, with_head: bool = False
-) -> set[str]:
-    """Write one weight file with the adapter's part added, and with the head, if it has one; return
-    the modules it changed."""
+def _merge_shard(source: Path, target: Path, lora: LoraFiles) -> set[str]:
+    """Write one weight file with the adapter's part added; return the modules it changed."""
     import torch
     from safetensors import safe_open
     from safetensors.torch import save_file
@@ -100,8 +95,6 @@ def _merge_shard(
                 # In float32: most of a small update would be lost in the base's own precision.
                 weight = (weight.float() + lora.scale * (up @ down)).to(weight.dtype)
             tensors[name] = weight.contiguous()
-        if with_head and lora.head is not None:
-            tensors[f"{HEAD_MODULE}.weight"] = factors.get_tensor(lora.head).contiguous()
         metadata = weights.metadata() or {"format": "pt"}
     save_file(tensors, target, metadata=metadata)
     target.chmod(0o644)

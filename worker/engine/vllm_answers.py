@@ -6,16 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from worker.contract import Manifest
-from worker.engine.port import Answer, ChoiceAnswer, CodeScores, HeadLogits
+from worker.engine.port import Answer, ChoiceAnswer, CodeScores
 from worker.errors import EngineDied, MessageRejected
 
 
 def read_answer(manifest: Manifest, params: Sequence[Any], completions: Sequence[Any]) -> Answer:
-    """Return the answer that vLLM's completions hold, or a head's pooled output: one for each of
-    the requests ``params``. Raises EngineDied and MessageRejected."""
-    if manifest.head is not None:
-        (pooled,) = completions
-        return HeadLogits(tuple(pooled.data.float().tolist()))
+    """Return the answer that vLLM's completions hold, one for each of the requests ``params``.
+    Raises EngineDied and MessageRejected."""
     for completion in completions:
         if completion.finish_reason == "abort":
             raise EngineDied("the engine is shutting down")

@@ -97,14 +97,9 @@ def vllm_config(settings: EngineSettings) -> Any:
 
 
 def request_params(manifest: Manifest) -> tuple[Any, ...]:
-    """Return vLLM's parameters for an answer of an adapter, one for each request that it takes: for
-    a head the raw logits; else a token, where the codes of more labels than are scored at once are
-    asked for one part after the other.
+    """Return vLLM's parameters for an answer of an adapter, one for each request that it takes:
+    the codes of more labels than are scored at once are asked for one part after the other.
     """
-    if manifest.head is not None:
-        from vllm.pooling_params import PoolingParams
-
-        return (PoolingParams(task="classify", use_activation=False),)
     from vllm.sampling_params import RequestOutputKind, SamplingParams, StructuredOutputsParams
 
     common: dict[str, Any] = {"temperature": 0, "output_kind": RequestOutputKind.FINAL_ONLY}

@@ -187,15 +187,11 @@ class VllmEngine:
         need = manifest.prompt.max_prompt_tokens + answer_tokens(manifest)
         if lora is None:
             return "this engine serves no adapters beside its model"
-        if manifest.lora is None or (manifest.head is None) is (model.runner_type == "pooling"):
+        if manifest.kind != "lora-code" or manifest.lora is None:
             return f"is of kind {manifest.kind!r}, which this engine does not serve"
-        outputs = 0 if manifest.head is None else len(manifest.head.outputs)
         problems = {
             f"is of rank {manifest.lora.rank} and the engine holds {lora.max_lora_rank}": (
                 manifest.lora.rank > lora.max_lora_rank
-            ),
-            f"has a head of {outputs} outputs and the engine holds {lora.max_lora_cls_labels}": (
-                outputs > (lora.max_lora_cls_labels or 0)
             ),
             f"needs {need} tokens a message and the engine holds {model.max_model_len}": (
                 need > model.max_model_len
@@ -290,13 +286,11 @@ class VllmEngine:
         return read_answer(adapter.manifest, adapter.params, found)
 
     async def _ask(self, adapter: _Adapter, prompt_ids: list[int], params: Any) -> Any:
-        """Return vLLM's completion of one request, or its pooled output."""
+        """Return vLLM's completion of one request."""
         from vllm.inputs import tokens_input
 
-        has_head = adapter.manifest.head is not None
-        ask = self._llm.encode if has_head else self._llm.generate
         last: Any = None
-        async for output in ask(
+        async for output in self._llm.generate(
             tokens_input(prompt_ids),
             params,
             str(next(self._numbers)),
@@ -304,7 +298,7 @@ class VllmEngine:
             priority=adapter.priority,
         ):
             last = output
-        return last.outputs if has_head else last.outputs[0]
+        return last.outputs[0]
 
     async def _stop(self) -> None:
         answers = [task for task in self._answers if task is not None]

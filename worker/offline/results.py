@@ -36,7 +36,7 @@ class ReadResult:
 def is_of_another_cluster(result: ReadResult, cluster: str | None) -> bool:
     """Tell whether a result is of a message in a cluster of another name than ours.
 
-    One without a name is taken for ours: it may be from before there was one.
+    One without a name is taken for ours: its worker had no kafka.source_cluster.
     """
     return result.cluster is not None and result.cluster != cluster
 

@@ -35,7 +35,7 @@
 - config.kafka.bootstrap_servers is empty: name the cluster (host:port[,host:port...])
 {{- end }}
 {{- if not $model.base }}
-{{- if has .Values.adapterKind (list "lora-code" "lora-head") }}
+{{- if eq .Values.adapterKind "lora-code" }}
 - config.model.base is empty: name the base model's directory in the pod (/models/Qwen2.5-7B-Instruct), or say with adapterKind that the adapters carry their whole model
 {{- end }}
 {{- else if not (hasPrefix "/" $model.base) }}
@@ -45,12 +45,6 @@
 - config.model.adapter is empty: name an adapter's directory or a store in the pod (/adapters)
 {{- else if not (hasPrefix "/" $model.adapter) }}
 - config.model.adapter is {{ $model.adapter | quote }}: an absolute path in the pod is wanted
-{{- end }}
-{{- range $old, $new := .Files.Get "files/renamed_settings.json" | fromJson }}
-{{- $path := splitList "." $old }}
-{{- if hasKey (get $config (first $path) | default dict) (last $path) }}
-- config.{{ $old }} has been renamed to config.{{ $new }}
-{{- end }}
 {{- end }}
 {{- range list "instance_id" "transactional_id" }}
 {{- if get $kafka . }}

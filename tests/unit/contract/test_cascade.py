@@ -90,7 +90,7 @@ def test_a_cascade_reads_back_with_the_prompt_of_its_first_stage(tmp_path: Path)
         ({"codes": LARGE.codes, "decoding": "code"}, "has no codes and no decoding"),
         ({"head": toy_encoder_manifest().head}, "has no head"),
         ({"files": toy_encoder_manifest().files}, "has no files"),
-        ({"reference": Reference((), {}, {}, {"0.95": 0.1})}, "each stage of a cascade measures"),
+        ({"reference": Reference({}, {}, {"0.95": 0.1})}, "each stage of a cascade measures"),
     ],
 )
 def test_what_is_no_cascade_is_refused(changes: dict[str, Any], problem: str) -> None:

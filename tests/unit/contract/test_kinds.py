@@ -26,11 +26,6 @@ LORA = Lora(16, 32.0, ("query",))
 OTHER = FileDigest("1" * 64, 1)
 
 
-def lora_head(**changes: Any) -> Manifest:
-    given = {"kind": "lora-head", "lora": LORA, "head": toy_head(pooling="last", onnx=())}
-    return toy_encoder_manifest(**given | changes)
-
-
 def embedding_linear(**changes: Any) -> Manifest:
     return toy_encoder_manifest(**{"kind": "embedding-linear"} | changes)
 
@@ -39,12 +34,11 @@ def embedding_linear(**changes: Any) -> Manifest:
     ("make", "needs_base", "absent"),
     [
         (toy_manifest, True, {"head"}),
-        (lora_head, True, {"codes", "decoding"}),
         (toy_encoder_manifest, False, {"codes", "decoding", "lora"}),
         (lambda: toy_encoder_manifest(lora=LORA, head=toy_head(onnx=())), True, {"codes"}),
         (embedding_linear, False, {"codes", "decoding", "lora"}),
     ],
-    ids=["lora-code", "lora-head", "encoder", "encoder of LoRA weights", "embedding-linear"],
+    ids=["lora-code", "encoder", "encoder of LoRA weights", "embedding-linear"],
 )
 def test_each_kind_reads_back_and_lacks_what_it_has_not(
     make: Callable[[], Manifest], needs_base: bool, absent: set[str], tmp_path: Path
@@ -73,10 +67,6 @@ def test_each_kind_reads_back_and_lacks_what_it_has_not(
             {"codes": toy_manifest().codes, "decoding": "code"},
             "kind 'encoder' has no codes and no decoding",
         ),
-        (toy_encoder_manifest, {"head": toy_head(pooling="last")}, "pooling is 'last'"),
-        (lora_head, {"head": toy_head(pooling="cls", onnx=())}, "pooling is 'cls'"),
-        (lora_head, {"lora": None}, "kind 'lora-head' needs lora"),
-        (lora_head, {"head": toy_head(pooling="last")}, "kind 'lora-head' has no head.onnx"),
         (embedding_linear, {"lora": LORA}, "kind 'embedding-linear' has no lora"),
         (
             toy_encoder_manifest,
@@ -149,7 +139,7 @@ def test_everything_of_a_head_is_part_of_the_identity() -> None:
 
 def test_a_reference_has_quantiles_of_what_its_kind_has(tmp_path: Path) -> None:
     """The out-of-scope score of a head; a manifest without one has no key for it."""
-    reference = Reference((), {"billing": 1.0}, {"0.05": 0.5}, {}, {"0.95": -2.5})
+    reference = Reference({"billing": 1.0}, {"0.05": 0.5}, {}, {"0.95": -2.5})
     write_manifest(tmp_path, toy_encoder_manifest(reference=reference))
     assert read_manifest(tmp_path).reference == reference
     plain = replace(reference, out_of_scope={})

@@ -11,7 +11,6 @@ from worker.contract import (
     REDACTION,
     Calibration,
     Manifest,
-    Probe,
     Reference,
     Thresholds,
     read_manifest,
@@ -61,21 +60,17 @@ def test_the_day_of_the_prompt_is_part_of_the_identity_where_there_is_one(tmp_pa
 
 
 def test_a_reference_is_part_of_the_identity_and_names_known_labels(tmp_path: Path) -> None:
-    """Probes and expected shares travel with the adapter; adapters from before have none."""
+    """Expected shares travel with the adapter; a manifest without a reference has no key for it."""
     plain = toy_manifest()
     assert "reference" not in json.loads(write_manifest(tmp_path, plain).read_text())
     label = plain.taxonomy.names[0]
-    reference = Reference((Probe("wo ist es?", label),), {label: 1.0}, {"0.05": 0.4}, {})
+    reference = Reference({label: 1.0}, {"0.05": 0.4}, {})
     carrying = toy_manifest(reference=reference)
     write_manifest(tmp_path, carrying)
     assert read_manifest(tmp_path) == carrying
     assert carrying.digest != plain.digest
-    for strange in (
-        replace(reference, probes=(Probe("?", "nowhere"),)),
-        replace(reference, label_shares={"nowhere": 1.0}),
-    ):
-        with pytest.raises(ValueError, match="labels that are not there: \\['nowhere'\\]"):
-            toy_manifest(reference=strange)
+    with pytest.raises(ValueError, match="labels that are not there: \\['nowhere'\\]"):
+        toy_manifest(reference=replace(reference, label_shares={"nowhere": 1.0}))
 
 
 def test_choice_adapters_need_no_codes() -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.swapping import with_probes
 from tests.support.toy_adapter import toy_manifest
 from worker.contract import (
     MANIFEST_NAME,
@@ -68,17 +67,8 @@ def test_the_file_is_for_owner_and_group_whatever_the_umask(adapter: Path) -> No
         assert write(adapter).stat().st_mode & 0o777 == 0o640
 
 
-def test_a_manifest_of_an_earlier_version_holds_its_probes(adapter: Path) -> None:
-    """They count, until there is a file beside it."""
-    old = with_probes(toy_manifest(), "billing", "other", "other")
-    write_manifest(adapter, old)
-    assert [probe.label for probe in attached(adapter).probes] == ["billing", "other", "other"]
-    write(adapter)
-    assert attached(adapter).probes == PROBES
-
-
 def test_the_adapter_that_ships_is_still_tried() -> None:
-    """Its manifest is of an earlier version, and its probes are messages written for the demo."""
+    """Its probes are messages written for the demo."""
     assert len(attached(DEMO).probes) >= 50
 
 

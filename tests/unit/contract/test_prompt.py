@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from tests.support.records import any_text
 from tests.support.toy_adapter import decode, encode_control, encode_plain, toy_spec
 from worker.contract import REDACTION, PromptSpec, build_prompt
-from worker.contract.errors import MessageRejected
 from worker.contract.prompt import Prompt
 from worker.contract.redact import MARGIN_CHARS, redact_personal_data
 from worker.contract.text import MAX_CHARS, normalize
@@ -127,16 +126,6 @@ def test_a_message_that_was_cut_before_it_was_normalized_is_called_truncated() -
     assert message_of(toy_spec(), prompt) == "a \n b"
 
 
-def test_old_rules_reject_what_they_cannot_do_in_time() -> None:
-    """Their prompts must stay what they were, so nothing can be left out."""
-    spec = replace(toy_spec(), normalization="nfc-1")
-    message = "z" + "\u0301" * 256
-    assert build_prompt(spec, message, encode_plain) is not None
-    with pytest.raises(MessageRejected, match="too_many_marks") as caught:
-        build_prompt(spec, message + "\u200b\u0301", encode_plain)
-    assert "\u0301" not in str(caught.value)
-
-
 def test_nothing_printable_makes_no_prompt() -> None:
     """Blank messages are told apart before they reach the engine."""
     assert build_prompt(toy_spec(), " \x00\u200b\n", encode_plain) is None
@@ -151,7 +140,7 @@ def test_a_budget_without_room_for_a_message_is_refused(budget: int) -> None:
 
 def test_rules_this_version_does_not_know_are_refused() -> None:
     """An adapter trained under other rules would be served other prompts."""
-    with pytest.raises(ValueError, match="'nfkc-9' is not known here; nfc-1 and nfc-2 are"):
+    with pytest.raises(ValueError, match="'nfkc-9' is not known here; 'nfc-2' is"):
         PromptSpec("", "", "", (), (), (), 9, "nfkc-9")
 
 

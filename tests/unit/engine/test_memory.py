@@ -164,7 +164,6 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         ("require_vllm", lambda: None),
         ("vllm_runs_on_cpu", lambda: True),
         ("VllmEngine", lambda settings: Running(settings, found)),
-        ("check_golden", lambda *_: None),
         ("merged_base", merged_base),
     ):
         monkeypatch.setattr(loaders, name, stand_in)

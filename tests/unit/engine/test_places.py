@@ -15,12 +15,11 @@ from tests.support.cascades import cascade_of
 from tests.support.toy_adapter import (
     ENCODERS,
     toy_encoder_manifest,
-    toy_lora_head_manifest,
     toy_manifest,
     toy_spec,
 )
 from worker import serving
-from worker.contract import GoldenLogits, HeadOutput, Lora, Manifest, verify, write_manifest
+from worker.contract import Lora, Manifest, verify, write_manifest
 from worker.contract.store import CanaryPointer, Pointer, write_canary, write_pointer
 from worker.engine import loaders
 from worker.engine import open as opening
@@ -34,7 +33,6 @@ SMALL = toy_manifest(name="small")
 LARGE = toy_manifest(name="large", lora=Lora(64, 32.0, ("q_proj", "v_proj")))
 ENCODER = toy_encoder_manifest()
 ELSEWHERE = toy_manifest(name="elsewhere", base=replace(SMALL.base, name="other-base"))
-HEAD = toy_lora_head_manifest(name="head")
 
 
 class Bases:
@@ -74,7 +72,6 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[EngineSettings]:
         (loaders, "require_vllm", lambda: None),
         (loaders, "vllm_runs_on_cpu", lambda: False),
         (loaders, "VllmEngine", lambda settings: Host(settings, found)),
-        (loaders, "check_golden", lambda *_: None),
         (opening, "require_vllm", lambda: None),
         (opening, "begin_to_import", lambda _: None),
         (opening, "Bases", Bases),
@@ -93,7 +90,9 @@ def stored(store: Path, *manifests: Manifest) -> Path:
         (store / manifest.digest).mkdir(parents=True, exist_ok=True)
         write_manifest(store / manifest.digest, manifest)
     first = manifests[0]
-    write_pointer(store, Pointer(first.digest, first.name, SINCE, None, "ann@desk", None))
+    write_pointer(
+        store, Pointer(first.digest, first.name, SINCE, None, "ann@desk", None, "publish")
+    )
     return store
 
 
@@ -131,7 +130,6 @@ def test_an_adapter_an_arm_and_one_that_comes(
         ((ENCODER, LARGE), [3]),
         ((SMALL, LARGE), [6]),
         ((ENCODER, SMALL, LARGE), [6]),
-        ((HEAD, LARGE), [3, 3]),  # codes and a head are two engines
         ((ELSEWHERE, LARGE), [3, 3]),
         ((SMALL, ELSEWHERE, LARGE), [6, 6]),
     ],
@@ -219,21 +217,6 @@ def test_an_engine_holds_the_stages_of_a_canary_that_is_a_cascade(
     (engine,) = started
     assert engine.manifest.digest == SMALL.digest
     assert told(engine)["max_lora_rank"] == 64
-
-
-def test_a_stages_head_has_room_as_well(tmp_path: Path, started: list[EngineSettings]) -> None:
-    """More outputs than the engine's first adapter has; what serves elsewhere asks for nothing."""
-    assert HEAD.head is not None
-    finer = (HeadOutput(f"billing.{number}", "billing") for number in range(300))
-    outputs = (*finer, *HEAD.head.outputs)
-    golden = (GoldenLogits(0, (0.0,) * len(outputs)),)
-    head = replace(HEAD.head, outputs=outputs, golden_logits=golden)
-    wide = replace(HEAD, name="wide", head=head)
-    assert told(EngineSettings(Path("/base"), HEAD, Path("/adapter"), (wide,)))[
-        "max_lora_cls_labels"
-    ] == len(outputs)
-    start(stored(tmp_path, cascade_of(ELSEWHERE, HEAD, SMALL), ELSEWHERE, HEAD, SMALL))
-    assert [len(each.beside) for each in started] == [1, 1, 1], "each is beside itself alone"
 
 
 def test_once_it_serves_a_worker_starts_no_engine_that_has_no_room(

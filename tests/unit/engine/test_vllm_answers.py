@@ -5,10 +5,9 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
-import torch
 
-from tests.support.toy_adapter import toy_lora_head_manifest, toy_manifest
-from worker.engine.port import CodeScores, HeadLogits
+from tests.support.toy_adapter import toy_manifest
+from worker.engine.port import CodeScores
 from worker.engine.vllm_answers import read_answer
 from worker.errors import EngineDied, MessageRejected
 
@@ -16,11 +15,6 @@ from worker.errors import EngineDied, MessageRejected
 def completion(logprobs: dict[int, float], reason: str = "length") -> SimpleNamespace:
     found = {token: SimpleNamespace(logprob=value) for token, value in logprobs.items()}
     return SimpleNamespace(finish_reason=reason, logprobs=[found])
-
-
-def test_a_pooled_output_is_a_heads_logits() -> None:
-    pooled = SimpleNamespace(data=torch.tensor([0.5, -1.25], dtype=torch.bfloat16))
-    assert read_answer(toy_lora_head_manifest(), (None,), [pooled]) == HeadLogits((0.5, -1.25))
 
 
 def test_parts_of_the_codes_are_put_together() -> None:

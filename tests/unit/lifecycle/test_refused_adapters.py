@@ -141,8 +141,7 @@ def test_an_adapter_without_probes_serves_and_says_so_once(follower: Follower) -
 
 
 def test_an_adapter_is_tried_on_the_probes_beside_it(follower: Follower) -> None:
-    """A store's file of probes counts as those in a manifest do: what fails them is refused, and
-    so is a file that is of another adapter."""
+    """What fails them is refused, and so is a file that is of another adapter."""
     a, b = labels_of("two")
     path = probes_path(follower.store.add(TWO))
     write_probes(path, ProbeFile(TWO.digest, "written", (Probe("where is it", a),)))

@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -205,7 +204,7 @@ def world(
     spec, codes = make_prompt(
         sealed.taxonomy,
         tokenizer.encoders,
-        load_renderer(tiny_base, date(2026, 1, 1)),
+        load_renderer(tiny_base),
         instruction="Answer with the letter.",
         list_labels=False,
         descriptions=False,

@@ -22,7 +22,7 @@ Differences = list[tuple[str, str, str]]
 def curves_section(two: TwoRuns) -> Section:
     """Return the learning curves of both runs over one another."""
     charts = [
-        _by_epoch(two, "Validation loss", "judged_loss", "nats a label"),
+        _by_epoch(two, "Validation loss", "validation_calibrated_loss", "nats a label"),
         _by_epoch(two, "Validation accuracy", "validation_accuracy", "share right", percent=True),
     ]
     if all(len(run.steps) > 1 for run in (two.mine, two.theirs)):

@@ -120,11 +120,10 @@ def _texts(facts: DatasetFacts) -> dict[str, str]:
     ]
     mine = [fingerprint(example.key) for example in examples]
     held = holdout_fingerprints(facts.dataset)
-    settings = facts.record.get("settings") or {}
     near = near_pairs(
         [one.shingles for one in mine],
         [one.shingles for one in held],
-        min(SIMILARITY, settings.get("similarity", SIMILARITY)),
+        SIMILARITY,
         skip=lambda _mine, _held: False,
         most=1,
     )

@@ -13,6 +13,7 @@ from trainer.report.dataset.facts import DatasetFacts, conflicts
 from trainer.report.numbers import flatten
 from trainer.report.records import Input, Section
 from trainer.report.texts import Shown, show_text
+from trainer.similarity import SIMILARITY
 
 REMOVED = (
     ("empty", ("empty_dropped",)),
@@ -24,7 +25,6 @@ REMOVED = (
     ("near-copies of hold-out messages", ("holdout_copies_removed", "near")),
     ("near-copies of validation messages", ("near_validation_removed",)),
     ("labelled in an earlier part of the time", ("out_of_time_removed",)),
-    ("near-duplicates in training", ("near_duplicates_dropped",)),
     ("more than asked for of a label", ("surplus",)),
 )
 """Why a row may be left out, and where the dataset's counts hold how often it was."""
@@ -74,7 +74,7 @@ def duplicates_section(facts: DatasetFacts) -> Section:
             "messages": numbers.counted(near["messages"], "message"),
             "clusters": numbers.counted(near["clusters"], "cluster"),
             "templates": _templates(facts.counts.get("templates") or {}),
-            "similarity": numbers.written((facts.record.get("settings") or {}).get("similarity")),
+            "similarity": numbers.written(SIMILARITY),
             "sizes": [
                 {"size": size, "count": numbers.count(count), "bar": bar(count / most, "s5")}
                 for size, count in sorted(sizes)

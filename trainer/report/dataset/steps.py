@@ -37,7 +37,6 @@ from trainer.report.steps import (
     next_section,
     prepare_again,
 )
-from trainer.similarity import SIMILARITY
 from trainer.statistics.noninferiority import required_messages, smallest_margin
 from trainer.store.gate_rules import GateRules
 
@@ -99,14 +98,6 @@ def _decide(facts: DatasetFacts, _found: Finding) -> tuple[str, ...]:
     return prepare_again(facts.record, ("--decisions", path))
 
 
-def _apart(facts: DatasetFacts, _found: Finding) -> tuple[str, ...]:
-    """Prepare keeps apart what is as alike as its --similarity, so a larger one leaves copies."""
-    similarity = (facts.record.get("settings") or {}).get("similarity", SIMILARITY)
-    if similarity <= SIMILARITY:
-        return ()
-    return prepare_again(facts.record, ("--similarity", f"{SIMILARITY:g}"))
-
-
 def _cap(facts: DatasetFacts, _found: Finding) -> tuple[str, ...]:
     sizes = sorted(facts.per_label(TRAIN).values())
     middle = sizes[len(sizes) // 2] if sizes else 0
@@ -132,7 +123,7 @@ def _nothing(_facts: DatasetFacts, _found: Finding) -> tuple[str, ...]:
 
 
 _MENDS: Mapping[str, tuple[str, _Make]] = {
-    LEAKAGE: ("Take the copies apart", _apart),
+    LEAKAGE: ("Take the copies apart", _nothing),
     CODES: ("Give every label a code", _nothing),
     COUNTS: ("Label more of the small labels", _nothing),
     NAMES: ("Make the labels easier to tell apart", _nothing),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from trainer.artifacts.duel import CandidateFigures, CostInput, CostRecord, DuelRecord, Pair
+from trainer.artifacts.duel import CandidateFigures, CostInput, CostRecord, DuelRecord
 from trainer.cost import describe_margin
 from trainer.report import numbers
 from trainer.report.bars import span
@@ -73,7 +73,7 @@ def duel_section(run: Run) -> Section:
                         numbers.count(pair.b_only),
                         numbers.probability(pair.mcnemar_p),
                         numbers.probability(pair.p_holm),
-                        numbers.points(_worst(pair)),
+                        numbers.points(-pair.worst_difference),
                         numbers.probability(pair.non_inferiority_p),
                     ),
                 )
@@ -159,17 +159,13 @@ def compare_with_rival(duel: DuelRecord, name: str | None = None) -> RivalCompar
 
 def money_of_margin(run: Run) -> str | None:
     """Return what the margin comes to in messages and money, None where it is not known."""
-    if run.duel is None or run.duel.margin is None or run.cost is None:
+    if run.duel is None or run.cost is None:
         return None
     return describe_margin(run.cost, run.duel.margin)
 
 
-def _margin(duel: DuelRecord) -> str | None:
-    return None if duel.margin is None else numbers.points(duel.margin).removeprefix("+")
-
-
-def _worst(pair: Pair) -> float | None:
-    return None if pair.worst_difference is None else -pair.worst_difference
+def _margin(duel: DuelRecord) -> str:
+    return numbers.points(duel.margin).removeprefix("+")
 
 
 def _is_adapter(candidate: CandidateFigures) -> bool:

@@ -71,7 +71,7 @@ def _compared(run: Run) -> Iterator[NextStep]:
     if duel.conclusion in {"better", "not_worse"}:
         title = f"Ship {duel.recommendation} in its place"
         yield NextStep(BAD, title, duel.verdict, _ship(run, duel))
-    elif duel.conclusion == "undecided" and duel.margin is not None:
+    elif duel.conclusion == "undecided":
         wider = f"{200 * duel.margin:g}"
         words = (adapter, *_data(run), "--margin", wider)
         why = (

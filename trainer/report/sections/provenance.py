@@ -35,7 +35,6 @@ _FATES = (
     ("near-copies of hold-out messages, removed", ("holdout_copies_removed", "near")),
     ("near-copies of validation messages, removed", ("near_validation_removed",)),
     ("labelled in an earlier part of the time, left out", ("out_of_time_removed",)),
-    ("near-duplicates in training, removed", ("near_duplicates_dropped",)),
     ("more than asked for of a label, unused", ("surplus",)),
 )
 """What may become of a row of the export, and where the dataset's counts hold how often."""
@@ -71,7 +70,7 @@ def data_section(run: Run) -> Section:
                 )
                 for source in run.dataset.get("sources") or ()
             ],
-            "redaction": run.dataset.get("redaction", run.dataset.get("masking")),
+            "redaction": run.dataset.get("redaction"),
             "groups": [
                 (name.replace("_", " "), list(flatten(value)))
                 for name, value in run.dataset.items()

@@ -132,9 +132,8 @@ def _loss(run: Run) -> list[Chart]:
     lines.append(
         Line("validation", _points(ends, [epoch.validation_loss for epoch in epochs]), "s2")
     )
-    calibrated = [epoch.judged_loss for epoch in epochs]
-    if any(epoch.validation_calibrated_loss is not None for epoch in epochs):
-        lines.append(Line("validation, after the temperature", _points(ends, calibrated), "s3"))
+    calibrated = [epoch.validation_calibrated_loss for epoch in epochs]
+    lines.append(Line("validation, after the temperature", _points(ends, calibrated), "s3"))
     highest = max(y for line in lines for _, y in line.points)
     top = _crop(lines)
     caption = (

@@ -126,7 +126,7 @@ def _against_rivals(run: Run) -> Point:
         f"{numbers.points_interval(found.interval)}; p {_p(found.p)}); "
         f"{found.rival} reaches {numbers.percent(found.rival_accuracy)}."
     )
-    if duel.conclusion is not None and duel.margin is not None:
+    if duel.conclusion is not None:
         return _concluded(duel, found, detail)
     if not found.is_clear:
         return Point(WARN, f"No clear difference from {found.rival}", detail)

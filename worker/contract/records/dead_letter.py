@@ -112,7 +112,7 @@ class DeadLetter:
 def read_dead_letter(headers: Sequence[tuple[str, bytes | None]]) -> DeadLetter:
     """Read a dead letter's headers, in either style. Raises RecordRefused.
 
-    Of two stories (an older worker kept the first one) the later one is told.
+    Where both styles occur, the later headers count: a sender may have copied the first set.
     """
     found = {name: (value or b"").decode("utf-8", "replace") for name, value in headers}
     last = next((name for name, _ in reversed(headers) if name in _STYLE_OF), None)

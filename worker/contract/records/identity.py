@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated
 
-from worker.contract.codec import LEAVE_OUT_NONE
+from worker.contract.codec import LEAVE_OUT_EMPTY
 from worker.contract.marks import Doc
 from worker.contract.timestamps import parse_rfc3339
 
@@ -36,7 +36,7 @@ class Source:
     cluster: Annotated[
         str | None,
         Doc("Name of the Kafka cluster, where the worker is told it; then the id begins with it."),
-    ] = field(default=None, metadata=LEAVE_OUT_NONE)
+    ] = field(default=None, metadata=LEAVE_OUT_EMPTY)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from worker.contract.codec import LEAVE_OUT_NONE
+from worker.contract.codec import LEAVE_OUT_EMPTY
 from worker.contract.head import OutOfScopeMethod
 from worker.contract.marks import Doc, Probability
 from worker.contract.records.identity import (
@@ -126,18 +126,18 @@ class OutputRecord:
     replay: Annotated[
         Replay | None,
         Doc("The replay that made this result; absent where it is of the first run."),
-    ] = field(default=None, metadata=LEAVE_OUT_NONE)
+    ] = field(default=None, metadata=LEAVE_OUT_EMPTY)
     out_of_scope: Annotated[
         OutOfScope | None,
         Doc("In the place of off_label_mass where a model with a head answered; else absent."),
-    ] = field(default=None, metadata=LEAVE_OUT_NONE)
+    ] = field(default=None, metadata=LEAVE_OUT_EMPTY)
     cascade: Annotated[
         Cascade | None,
         Doc(
             "Of a cascade, which adapter names: the stage that answered; else absent. base_model "
             "is that stage's."
         ),
-    ] = field(default=None, metadata=LEAVE_OUT_NONE)
+    ] = field(default=None, metadata=LEAVE_OUT_EMPTY)
 
 
 def read_output(value: bytes | str | None) -> OutputRecord:

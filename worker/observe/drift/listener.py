@@ -79,7 +79,7 @@ class DriftListener(NullListener):
                 "drift.off",
                 adapter=manifest.name,
                 adapter_digest=manifest.digest[:12],
-                why="the adapter's manifest has no reference: it was trained before there was one",
+                why="the adapter's manifest has no reference",
             )
             return
         draw = random.Random(baseline.digest)  # noqa: S311 - a sample, no secret

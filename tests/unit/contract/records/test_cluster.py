@@ -21,7 +21,7 @@ def test_the_id_begins_with_the_clusters_name() -> None:
 
 
 def test_a_reader_holds_the_id_to_the_source() -> None:
-    """Of an output that names its cluster, and of one from before there was one."""
+    """Of an output that names its cluster, and of one that does not."""
     check_identity("in-3-42", Source("in", 3, 42, None))
     check_identity("eu/in-3-42", Source("in", 3, 42, None, "eu"))
     for id_, cluster in (("in-3-42", "eu"), ("us/in-3-42", "eu"), ("eu/in-3-42", None)):
@@ -31,7 +31,7 @@ def test_a_reader_holds_the_id_to_the_source() -> None:
 
 @pytest.mark.parametrize("style", ["clerk", "connect"])
 def test_a_dead_letter_names_the_cluster_where_there_is_one(style: str) -> None:
-    """In a header that an older reader passes over."""
+    """In a header of its own."""
     plain = DeadLetter("not_json", "decode", "x", "in", 3, 42, None, 1, "1", "d")
     assert read_dead_letter(plain.headers(style)) == plain  # type: ignore[arg-type]
     assert "clerk.source.cluster" not in dict(plain.headers(style))  # type: ignore[arg-type]

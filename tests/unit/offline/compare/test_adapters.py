@@ -29,7 +29,9 @@ def store(tmp_path: Path) -> Path:
     first, second = stored(folder, "first"), stored(folder, "second")
     assert first[:4] != second[:4]
     (folder / "history.jsonl").touch()
-    write_pointer(folder, Pointer(second, "second", "2024-05-06T07:08:09Z", first, "me", None))
+    write_pointer(
+        folder, Pointer(second, "second", "2024-05-06T07:08:09Z", first, "me", None, "publish")
+    )
     return folder
 
 

@@ -7,7 +7,6 @@ import pytest
 from trainer.dataset.dedupe import dedupe_exact
 from trainer.dataset.folder import Row, number_copies
 from trainer.dataset.settings import ConflictPolicy
-from trainer.errors import BadInput
 
 
 def rows(*labels: str, message: str = "Hello") -> list[Row]:
@@ -43,13 +42,6 @@ def test_the_majority_is_kept_on_request_and_a_tie_is_dropped() -> None:
     assert [row.label for row in done.rows] == ["b"]
     assert (done.copies, done.left_out, done.conflicts[0].kept) == (1, 1, "b")
     assert dedupe_exact(rows("b", "a", "c"), ConflictPolicy.KEEP_MAJORITY).rows == ()
-
-
-def test_a_conflict_is_an_error_on_request() -> None:
-    """--conflicts error names the rows and their labels, not the text."""
-    with pytest.raises(BadInput, match=r"Hello0 \(f:0\) 'a', Hello1 \(f:1\) 'b'") as error:
-        dedupe_exact(rows("a", "b"), ConflictPolicy.ERROR)
-    assert "HELLO" not in str(error.value)
 
 
 @pytest.mark.parametrize("policy", list(ConflictPolicy))

@@ -18,7 +18,6 @@ from trainer.dataset.folder import (
 )
 from trainer.errors import BadInput
 from worker.contract import Label, Taxonomy
-from worker.contract.digest import sha256_json
 
 TAXONOMY = Taxonomy("t", "1", "", (Label("a", ""), Label("b", "")))
 
@@ -128,16 +127,10 @@ def test_a_folder_without_a_manifest_is_no_dataset(tmp_path: Path) -> None:
         open_dataset(tmp_path)
 
 
-def test_a_dataset_of_version_1_is_opened_with_its_digest_and_its_redaction(
-    dataset: Dataset,
-) -> None:
-    """It says ``masking``: an adapter trained on it must redact, and names it by that digest."""
+def test_a_dataset_of_another_version_is_refused(dataset: Dataset) -> None:
+    """It says what to do."""
     path = dataset.directory / "dataset.json"
     record = json.loads(path.read_text(encoding="utf-8"))
-    del record["redaction"]
-    record |= {"schema_version": 1, "masking": "pii-2"}
-    unnamed = {"digest", "holdout_openings", "created_at"}
-    record["digest"] = sha256_json({k: v for k, v in record.items() if k not in unnamed})
-    path.write_text(json.dumps(record), encoding="utf-8")
-    old = open_dataset(dataset.directory)
-    assert (old.redaction, old.digest) == ("pii-2", record["digest"])
+    path.write_text(json.dumps(record | {"schema_version": 2}), encoding="utf-8")
+    with pytest.raises(BadInput, match="not a dataset of version 1: prepare it again"):
+        open_dataset(dataset.directory)

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from trainer.dataset.columns import ColumnNames
 from trainer.dataset.folder import Row
 from trainer.dataset.readers import read_source
+from trainer.dataset.settings import ColumnNames
 from trainer.errors import BadInput
 
 datasets = pytest.importorskip("datasets", reason="datasets is not here: the extra bench")

@@ -142,20 +142,6 @@ def test_the_ledger_is_read_around_a_cut_line_and_a_damaged_neighbour(
     assert count(tmp_path / "v2") == 2
 
 
-def test_openings_of_earlier_versions_are_counted_on(
-    run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
-) -> None:
-    """Their manifests hold openings without ids, and there was no ledger."""
-    export = write_csv(records)
-    run(export, out=tmp_path / "v1")
-    manifest = tmp_path / "v1" / "dataset.json"
-    record = json.loads(manifest.read_text(encoding="utf-8"))
-    record["holdout_openings"] = [{"at": "2024-05-06T07:08:09Z", "purpose": "duel", "subject": "x"}]
-    manifest.write_text(json.dumps(record), encoding="utf-8")
-    run(export, out=tmp_path / "v2")
-    assert count(tmp_path / "v2") == 1
-
-
 def test_where_the_folder_above_cannot_be_written_the_manifest_alone_knows(
     run: Run,
     write_csv: WriteCsv,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ def prompt(
         "max_message_tokens": 64,
         "prefix_block": 0,
     }
-    render = changes.pop("render", None) or load_renderer(base, date(2026, 1, 1))
+    render = changes.pop("render", None) or load_renderer(base)
     taxonomy = Taxonomy.from_toml(taxonomy_file)
     return tokenizer, *make_prompt(taxonomy, tokenizer.encoders, render, **(settings | changes))
 

@@ -19,6 +19,7 @@ from trainer.model.prompt import (
 )
 from trainer.training.console import choose_rows, draw_row
 from worker.contract import Code, PromptSpec
+from worker.contract.text import NORMALIZATION
 
 CODES = {"refund": Code("A", 65), "payment": Code("B", 66)}
 
@@ -39,6 +40,7 @@ SPEC = PromptSpec(
     suffix_ids=tuple(encode("</s>")),
     marker_ids=tuple(encode("...")),
     max_message_tokens=20,
+    normalization=NORMALIZATION,
 )
 
 

@@ -179,6 +179,7 @@ def training_record(adapter: dict[str, str], dataset: dict[str, Any], steps: int
             "train_loss": 0.6 / (at + 1),
             "sublabel_loss": None,
             "validation_loss": (0.31, 0.21, 0.24)[at],
+            "validation_calibrated_loss": (0.3, 0.2, 0.23)[at],
             "validation_accuracy": (0.912, 0.944, 0.941)[at],
             "validation_macro_f1": (0.908, 0.942, 0.94)[at],
             "seconds": 812.0,
@@ -242,6 +243,7 @@ def duel_record(evaluation: dict[str, Any]) -> dict[str, Any]:
         "verdict": "The adapter is the most accurate, clearly.",
         "recommendation": "adapter",
         "rules": "written down before",
+        "margin": 0.02,
         "learning_curve": [
             {"candidate": name, "per_label": size, "examples": 4 * size, "validation_accuracy": y}
             for name, ys in (("tf-idf", (0.79, 0.86, 0.91)), ("minilm", (0.85, 0.89, 0.92)))
@@ -278,6 +280,8 @@ def pair(
         "a_only": 31,
         "b_only": 12,
         "minimum_detectable_difference": 0.018,
+        "non_inferiority_p": 0.4,
+        "worst_difference": bounds[1],
     }
 
 

@@ -44,7 +44,6 @@ MAKERS = ("command", "prepare_again", "check_command", "fresh_holdout", "larger_
 ROOT = Path(__file__).parents[4]
 RECIPES = {
     "lora-code": "trainer-cpu.toml",
-    "lora-head": "trainer-head.toml",
     "encoder": "trainer-encoder.toml",
     "embedding-linear": "trainer-encoder.toml",
 }
@@ -99,9 +98,8 @@ def export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     Path("in coming/may.csv").write_text("\n".join(lines) + "\n", encoding="cp1252")
     Path("taxonomy.toml").write_text(TAXONOMY, encoding="utf-8")
     prepare(
-        *("--input", "in coming/may.csv", "--encoding", "cp1252", "--delimiter", ";"),
-        *("--label-source", "teacher", "--strip-quotes", "--seed", 1, "--name", "shop"),
-        *("--similarity", 0.9),
+        *("--input", "in coming/may.csv", "--encoding", "cp1252"),
+        *("--label-source", "teacher", "--strip-quotes", "--seed", 1),
     )
     return Path("data/1")
 
@@ -168,12 +166,12 @@ def refuse_broken(words: list[str], kind: str, tmp_path: Path) -> None:
 
 
 def test_what_prepares_again_prepares_the_same(export: Path) -> None:
-    """Encoding, delimiter, where labels come from: with no change it is the same dataset, and with
+    """Encoding, where labels come from: with no change it is the same dataset, and with
     one it is the dataset with that change."""
     record = open_dataset(export).record
     (line,) = steps.prepare_again(record, ("--seed", "7"))
     words = shlex.split(line)
-    for part in ("cp1252", "in coming/may.csv", "teacher", "taxonomy.toml", "shop"):
+    for part in ("cp1252", "in coming/may.csv", "teacher", "taxonomy.toml"):
         assert part in words
     again = open_dataset(run(words))
     assert again.record["settings"] == record["settings"] | {"seed": 7}

@@ -71,7 +71,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     code, _, error = call(
         *("prepare", "--input", folder / "export.jsonl", "--taxonomy", folder / "taxonomy.toml"),
         *("--message-column", "text", "--label-column", "category", "--out", data, "--redact"),
-        *("--empty", "drop", "--language-column", "language", "--per-label", 36, "--json"),
+        *("--unusable", "drop", "--language-column", "language", "--per-label", 36, "--json"),
     )
     assert code == 0, error
     code, _, error = call("check", data, "--no-embeddings", "--floor", 20, "--json")
@@ -224,7 +224,7 @@ def test_the_command_that_prepares_again_is_the_one_that_was_given(prepared: Pat
         "--label-column category",
         "--language-column language",
         "--redact",
-        "--empty drop",
+        "--unusable drop",
         "--per-label 50",
         f"--taxonomy {prepared.with_name('taxonomy.toml')}",
         "--out NEW",
@@ -359,7 +359,7 @@ def test_prepare_and_check_end_by_naming_the_page(prepared: Path) -> None:
     from trainer.cli.main import app
 
     folder = prepared.parent
-    options = ["--message-column", "text", "--label-column", "category", "--empty", "drop"]
+    options = ["--message-column", "text", "--label-column", "category", "--unusable", "drop"]
     done = CliRunner().invoke(
         app,
         ["prepare", "--input", str(folder / "export.jsonl"), "--out", str(folder / "again"),

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from trainer.errors import BadInput
-from trainer.training.recipe import RENAMED, Recipe, load_recipe, parse_assignments
+from trainer.training.recipe import load_recipe, parse_assignments
 
 CONFIG = Path(__file__).parents[4] / "config"
 PLACES = {"base": Path("base"), "dataset": Path("data"), "run": Path("run")}
@@ -93,25 +93,6 @@ def test_what_is_no_recipe_is_told_in_one_line(tmp_path: Path, content: bytes, w
     with pytest.raises(BadInput, match=why) as caught:
         load_recipe(path, PLACES)
     assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize(("old", "new"), RENAMED.items())
-def test_a_setting_under_its_old_name_is_refused_with_the_new_one(
-    old: str, new: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """From whichever source it comes: a recipe from before is not read half."""
-    assert new in Recipe.model_fields
-    told = f"'{old}' has been renamed to '{new}'"
-    with pytest.raises(BadInput, match=f"^given as a flag: {old}: {told}$"):
-        load_recipe(SHIPPED, {**PLACES, old: "3"})
-    path = tmp_path / "r.toml"
-    text = SHIPPED.read_text(encoding="utf-8").replace(f"\n{new} =", f"\n{old} =")
-    path.write_text(text, encoding="utf-8")
-    with pytest.raises(BadInput, match=f"{old}: {told}$"):
-        load_recipe(path, PLACES)
-    monkeypatch.setenv(f"CLERK_TRAINER_{old.upper()}", "3")
-    with pytest.raises(BadInput, match=f"^CLERK_TRAINER_{old.upper()} in the environment: {told}$"):
-        load_recipe(SHIPPED, PLACES)
 
 
 def test_a_manifest_gets_no_path_of_this_machine(tmp_path: Path) -> None:
