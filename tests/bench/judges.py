@@ -23,6 +23,7 @@ from scipy.stats import binom
 
 from tests.bench.judges_data import Joint, calibrate_again, load_joint, load_scores
 from tests.bench.judges_table import print_table, told
+from tests.bench.judges_worlds import GATE_MARGIN, PRECISION
 from trainer.duel.verdict import PairedResult, decide
 from trainer.statistics.figures import ThresholdRule
 from trainer.statistics.metrics import (
@@ -34,8 +35,7 @@ from trainer.statistics.metrics import (
 from trainer.statistics.noninferiority import non_inferiority_p, power, required_messages
 from trainer.statistics.thresholds import review_threshold
 
-ADAPTER, DISCORDANCE, MARGIN, GATE_MARGIN = 0.95, 0.05, 0.01, 0.02
-PRECISION = 0.95
+ADAPTER, DISCORDANCE, MARGIN = 0.95, 0.05, 0.01
 
 
 def main() -> int:
