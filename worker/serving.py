@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -36,7 +36,7 @@ from worker.lifecycle.arm_source import (
     current_adapter,
     named_adapter,
 )
-from worker.lifecycle.events import AdapterEvents, Counters
+from worker.lifecycle.events import AdapterEvent, AdapterEvents
 from worker.lifecycle.factory import AdapterFactory
 from worker.lifecycle.preflight import check_own_probes, compare_on_probes
 from worker.lifecycle.refusal import Refusal
@@ -54,10 +54,10 @@ _log = structlog.get_logger("worker.adapters")
 
 
 def make_adapter_router(
-    settings: Settings, opened: OpenedEngine, counters: Counters | None = None
+    settings: Settings, opened: OpenedEngine, count: Callable[[AdapterEvent], None]
 ) -> tuple[AdapterRouter, AdapterEvents]:
-    """Have the adapter that was opened serve alone; return also what is told of changes."""
-    adapter_events = AdapterEvents(counters, lambda: datetime.now(UTC))
+    """Have the adapter that was opened serve alone; return also what logs and counts changes."""
+    adapter_events = AdapterEvents(count, lambda: datetime.now(UTC))
     adapter = make_serving_adapter(settings, opened.encoders, opened.manifest, opened.engine)
     router = AdapterRouter(TrafficSplit.all_to(adapter), adapter_events)
     adapter_events.started(router.split)
@@ -72,7 +72,6 @@ def make_watcher(
     restart: Restart | None = None,
 ) -> AdapterWatcher | None:
     """Return what follows the sources of all arms; None where there is nothing to follow."""
-    adapters = settings.adapters
     sources = arm_sources(settings)
     if opened.loader is None or not sources:
         return None
@@ -80,7 +79,6 @@ def make_watcher(
         opened.model_files,
         opened.loader,
         partial(make_serving_adapter, settings),
-        max_probe_error_rate=adapters.max_probe_error_rate,
         answer_s=settings.loop.deadline_s,
     )
     controller = ArmController(
@@ -88,11 +86,10 @@ def make_watcher(
         adapter_events,
         factory,
         patience_s=_PATIENCE_S,
-        load_timeout_s=adapters.load_timeout_s,
         restart=restart,
         declined=opened.declined,
     )
-    return AdapterWatcher(sources, controller, adapter_events, adapters.poll_interval_s)
+    return AdapterWatcher(sources, controller, adapter_events)
 
 
 def arm_sources(settings: Settings) -> list[ArmSource]:
@@ -136,10 +133,7 @@ def make_serving_adapter(
         engine=engine,
         outputs=OutputEncoder(manifest, __version__, engine.precisions),
         dead_letters=DeadLetterEncoder(
-            settings.kafka.dead_letter_topic,
-            __version__,
-            manifest.digest,
-            settings.records.dead_letter_headers,
+            settings.kafka.dead_letter_topic, __version__, manifest.digest
         ),
     )
 
@@ -238,12 +232,11 @@ def _open(settings: Settings, found: Found, *, metrics: bool, watch: bool) -> Op
         bases=model.bases,
         adapter=found.directory,
         serving=model.serving,
-        cache_dir=model.cache_dir or cache_folder() / "merged",
+        cache_dir=cache_folder() / "merged",
         engine_args={"disable_log_stats": not metrics, **model.engine_args},
         encoder_precision=model.encoder_precision,
         encoder_threads=model.encoder_threads,
-        verify_weights=model.verify_weights,
-        policy=admission_policy(settings.loop),
+        policy=admission_policy(settings),
         max_adapters=_max_adapters(sources),
         others=_named_now(sources),
         priorities=any(not source.role.labels for source in sources),
@@ -295,7 +288,6 @@ def _compare_with_before(settings: Settings, opened: OpenedEngine, found: Found)
             make_labeller(settings, opened),
             opened.engine,
             before,
-            settings.adapters.max_probe_error_rate,
             settings.loop.deadline_s,
         )
 

@@ -37,9 +37,6 @@ class KafkaSettings(Section):
     topic_partitions: int = Field(
         1, ge=1, description="Partitions of a created topic; the retry topic has one."
     )
-    topic_replication_factor: int = Field(
-        -1, ge=-1, description="Replicas of a created topic; -1: the broker's default."
-    )
     source_cluster: str = Field(
         "",
         pattern=r"^[A-Za-z0-9._-]{0,64}$",
@@ -51,10 +48,6 @@ class KafkaSettings(Section):
     )
     instance_id: str | None = Field(
         None, description="A name that this worker keeps across restarts (a pod's name)."
-    )
-    transactional_id: str | None = Field(
-        None,
-        description="Replaces the default: group_id and instance_id, or unique to each process.",
     )
     publish_timeout_s: Seconds = Field(10.0, description="Timeout for publishing one batch.")
     start_timeout_s: Seconds = Field(

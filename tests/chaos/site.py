@@ -204,7 +204,7 @@ class Site:
                 "model.base": f"'{ensure_base_model()}'",
                 "model.adapter": f"'{adapter_dir()}'",
             }
-        store = {"model.adapter": f"'{self.store.folder}'", "adapters.poll_interval_s": "0.2"}
+        store = {"model.adapter": f"'{self.store.folder}'"}
         # A hang is told after two thirds of it: ten seconds.
         return {"loop.deadline_s": "15"} | (store if self.options.swaps else {})
 

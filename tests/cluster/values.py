@@ -42,7 +42,6 @@ def demo_values(kafka: str, names: Names, partitions: int) -> Values:
                     "review_topic": names.review,
                     "dead_letter_topic": names.dead,
                     "topic_partitions": partitions,
-                    "topic_replication_factor": 1,
                 }
             },
             "resources": {"requests": {"cpu": "100m", "memory": "256Mi"}},

@@ -27,7 +27,7 @@ _PAYLOADS = [
     b'{"subject": "lamp", "ticket": {"body": "broken"}, "parts": [{"text": null}]}',
     b"\xef\xbb\xbfplain text \xf0\x9f\x99\x8f e\xcc\x81",
 ]
-_FLAGS = b"kafka.client.ssl.key.password=x\nloop.max_attempts=3\nmodel.engine_args={a = [1]}"
+_FLAGS = b"kafka.client.ssl.key.password=x\nloop.max_in_flight=3\nmodel.engine_args={a = [1]}"
 _VARIABLES = b'KAFKA__CLIENT={"debug": "all"}\nKAFKA__INPUT_TOPICS=["a", "^b"]'
 
 

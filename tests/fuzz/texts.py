@@ -34,7 +34,6 @@ import trainer.report.texts
 import worker.contract.records.decode_json
 import worker.contract.redact
 import worker.contract.text
-import worker.records.header_policy
 from tests.support.toy_adapter import encode_plain, toy_manifest, toy_spec
 from trainer.check.out_of_fold import _TOKEN
 from trainer.dataset.folder import Row
@@ -93,9 +92,7 @@ def _labeller() -> Labeller:
 
 # --- the worker ---
 def _headers(text: str) -> None:
-    policy = worker.records.header_policy.HeaderPolicy(("trace*", "*-id", "*a*e*i*"), ("*[0-9]*x",))
     names = [text[:4000], *text.split()]
-    policy.keep(tuple((name, _bytes(name)) for name in names))
     without_worker_headers(tuple((name, None) for name in names))
 
 
@@ -249,7 +246,7 @@ ENTRIES: Mapping[str, Entry] = {
     ),
     "read an output record": Entry(partial(_refusing, lambda text: read_output(_bytes(text)))),
     "read the headers of a retry or a dead letter": Entry(_retry_headers),
-    "headers that go along": Entry(_headers, (worker.records.header_policy,)),
+    "headers that go along": Entry(_headers),
     "normalize": Entry(normalize, (worker.contract.text,)),
     "digest of a message": Entry(worker.contract.text.message_sha256),
     "redact": Entry(worker.contract.redact.redact_personal_data, _REDACT, 200),

@@ -23,8 +23,8 @@ from worker.contract.store import Pointer, write_pointer
 from worker.contract.timestamps import rfc3339_now
 from worker.demo.broker import LocalBroker
 from worker.demo.client import Publisher, Watcher, create_demo_topics
+from worker.demo.program import Program, start_worker
 from worker.demo.samples import read_samples
-from worker.demo.worker_process import WorkerProcess, start_worker
 
 _READY_S = 3600.0
 _STALL_S = 900.0
@@ -92,7 +92,7 @@ class Service:
 
     publisher: Publisher
     watcher: Watcher
-    worker: WorkerProcess
+    worker: Program
     answers: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def ask(self, messages: Mapping[str, str]) -> dict[str, dict[str, Any]]:
@@ -163,7 +163,6 @@ def start(stack: ExitStack, work: Path, sets: list[str], serving: str) -> Servic
         "model.base": f"'{work / 'base'}'",
         "model.adapter": f"'{work / 'store'}'",
         "model.serving": f"'{serving}'",
-        "adapters.poll_interval_s": "0.5",
         "loop.deadline_s": "600",
         "log.format": "'json'",
         "http.port": "0",

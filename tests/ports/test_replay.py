@@ -43,7 +43,7 @@ def start(world: KafkaWorld, replay_id: str, service_s: float = 0.0, **given: An
     text = json.dumps(
         {
             "settings": {
-                **world.settings, "records.format": "text", "loop.publish_max_records": "20",
+                **world.settings, "records.format": "text", "loop.max_in_flight": "20",
             },
             "id": replay_id,
             "criteria": {"dead_letters": True},

@@ -31,7 +31,7 @@ from worker.engine.vllm_config import vllm_is_installed
 from worker.lifecycle.watcher import close_all
 from worker.policies import loop_policy
 from worker.serving import make_adapter_router, make_watcher, open_model
-from worker.settings import AdapterSettings, LoopSettings, ModelSettings, RecordSettings, Settings
+from worker.settings import LoopSettings, ModelSettings, RecordSettings, Settings
 from worker.stream.fake import FakeStream
 from worker.stream.topics import Topics
 
@@ -68,10 +68,9 @@ def world(base_model_dir: Path, demo_adapter_dir: Path, tmp_path: Path) -> World
     (bases / "other").mkdir()
     (bases / "other" / "config.json").write_text("{}")
     settings = Settings(
-        model=ModelSettings(adapter=store.folder, bases=(bases,), cache_dir=tmp_path / "merged"),
+        model=ModelSettings(adapter=store.folder, bases=(bases,)),
         records=RecordSettings(format="text"),
         loop=LoopSettings(max_in_flight=64, deadline_s=300),
-        adapters=AdapterSettings(poll_interval_s=0.2),
     )
     return World(store, lora, encoder, settings)
 

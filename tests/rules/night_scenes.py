@@ -133,7 +133,7 @@ def strange(scene: WorkerScene, at_s: float) -> None:
 
 
 def one_label(scene: WorkerScene, _: float) -> None:
-    scene.publish(texts(1) * 20)
+    scene.publish(texts(1) * 200)
 
 
 def passes_on(scene: WorkerScene, _: float) -> None:
@@ -143,7 +143,7 @@ def passes_on(scene: WorkerScene, _: float) -> None:
 def trial(scene: WorkerScene, at_s: float) -> None:
     if at_s > 5 and scene.once("canary"):
         scene.store.canary(_toy(f"{UNSURE}-canary"), 0.5)
-    scene.publish(texts(10))
+    scene.publish(texts(30))
 
 
 def another_adapter(scene: WorkerScene, at_s: float) -> None:
@@ -184,7 +184,7 @@ def _cascade() -> tuple[Manifest, ...]:
 
 def worker_scenes(folder: Path) -> Sequence[WorkerScene]:
     """Return what happens to workers. ``folder`` is for what controls their engines."""
-    held = {"loop.deadline_s": "900", "loop.max_in_flight": "64", "loop.max_in_engine": "16"}
+    held = {"loop.deadline_s": "900", "loop.max_in_flight": "64"}
     quick = {"kafka.consumer": "{'session.timeout.ms' = 6000, 'heartbeat.interval.ms' = 200}"}
     return [
         WorkerScene("well", (), well),
@@ -211,10 +211,9 @@ def worker_scenes(folder: Path) -> Sequence[WorkerScene]:
         WorkerScene("outage", ("ClerkKafkaUnreachable",), outage, own_broker=True),
         WorkerScene("strange", ("ClerkReviewShareJumped", "ClerkConfidenceDropped",
                                 "ClerkOffLabelMassRose"), strange),
-        WorkerScene("drift", ("ClerkDrift",), one_label, settings={"drift.window": "100"}),
+        WorkerScene("drift", ("ClerkDrift",), one_label),
         WorkerScene("cascade", ("ClerkCascadePassesOn",), passes_on, adapters=_cascade()),
-        WorkerScene("trial", ("ClerkCanaryStopped",), trial, adapters=(_toy("main"),),
-                    settings={"adapters.canary_min_messages": "50"}),
+        WorkerScene("trial", ("ClerkCanaryStopped",), trial, adapters=(_toy("main"),)),
         WorkerScene("two", ("ClerkTwoAdapters",), another_adapter, workers=2,
                     adapters=(make_manifest("ant"),), later={"adapters.watch": "false"}),
         WorkerScene("refused", ("ClerkAdapterRefused",), damaged_adapter,

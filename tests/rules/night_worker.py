@@ -25,7 +25,7 @@ from tests.rules.live import tell_targets
 from tests.support.follower import AdapterStore
 from worker.contract import Manifest
 from worker.demo.broker import LocalBroker
-from worker.demo.worker_process import WorkerProcess
+from worker.demo.program import Program
 from worker.engine.fork_server import variables
 
 
@@ -61,7 +61,7 @@ class WorkerScene:
     producer: Producer = field(init=False)
     store: AdapterStore = field(init=False)
     stack: ExitStack = field(init=False)
-    running: list[WorkerProcess] = field(default_factory=list)
+    running: list[Program] = field(default_factory=list)
     published: int = 0
 
     def begin(self, stack: ExitStack, broker: LocalBroker) -> None:
@@ -81,13 +81,12 @@ class WorkerScene:
                 self.store.add(manifest)
             self.store.publish(self.adapters[0])
             settings["model.adapter"] = f"'{self.store.folder}'"
-            settings["adapters.poll_interval_s"] = "0.5"
         for number in range(self.workers):
             if number:
                 settings.update(self.later)
             self.running.append(self.start())
 
-    def start(self) -> WorkerProcess:
+    def start(self) -> Program:
         """Start one worker."""
         with variables(self.engine):
             return self.arena.start_worker()

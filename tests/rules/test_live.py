@@ -25,7 +25,7 @@ from worker.observe import metrics
 from worker.observe.metric import Metric
 
 SECONDS = 30
-PER_SECOND = 40
+PER_SECOND = 120
 
 # Over seconds instead of minutes, since all there is to see is half a minute long.
 SHORT = {
@@ -57,7 +57,7 @@ def scene(
     bootstrap_servers: str, prometheus: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Scene]:
     with ExitStack() as stack:
-        arena = Arena(bootstrap_servers, stack, settings={"drift.window": "100"})
+        arena = Arena(bootstrap_servers, stack)
         workers = [arena.start_worker() for _ in range(2)]
         for worker in workers:
             worker.wait_until_ready("partitions.assigned")

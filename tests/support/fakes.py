@@ -8,13 +8,24 @@ from datetime import UTC, datetime
 from typing import Any
 
 from tests.support.toy_adapter import decode, scores, small_manifest
-from worker.core.arms import Arm, TrafficSplit
-from worker.core.assignment import CompletedRecord
+from worker.core.adapter_router import AdapterFailed, AdapterIdle, RouterEvent, SplitChanged
 from worker.core.crash_isolation import IsolationPolicy, ProvenDeath
-from worker.core.serving_adapter import ServingAdapter
+from worker.core.events import (
+    KafkaReachable,
+    KafkaUnreachable,
+    Listener,
+    LoopEvent,
+    PressureChanged,
+    Published,
+    PublishFailed,
+    Publishing,
+    Rebalanced,
+    Rewound,
+    SuspicionChanged,
+    TransactionEnded,
+)
 from worker.engine.fake import FakeEngine
 from worker.engine.port import Answer, CodeScores
-from worker.errors import EngineDied
 from worker.records.types import TopicPartition
 
 NOW = datetime(2024, 5, 6, 7, 8, 9, 123_456, tzinfo=UTC)
@@ -105,72 +116,64 @@ def message_of(prompt_ids: Sequence[int]) -> str:
 
 
 class Events:
-    """A Listener that keeps what it is told."""
+    """A listener of the loop that keeps the events, in a short form, and passes them on."""
 
     def __init__(self) -> None:
         self.log: list[tuple[Any, ...]] = []
+        self.others: list[Listener] = []
 
-    def publishing(self, batch: Sequence[CompletedRecord]) -> None:
-        """Keep the ids."""
-        self.log.append(("publishing", [completed.record.id for completed in batch]))
-
-    def transaction(self, result: str, seconds: float) -> None:
-        """Keep the result."""
-        self.log.append(("transaction", result))
-
-    def published(self, batch: Sequence[CompletedRecord], seconds: float) -> None:
-        """Keep the ids."""
-        self.log.append(("published", [completed.record.id for completed in batch]))
-
-    def publish_failed(self, records: int, attempt: int, error: Exception) -> None:
-        """Keep the attempt."""
-        self.log.append(("publish_failed", records, attempt))
-
-    def outage(self, seconds: float, error: Exception | None) -> None:
-        """Keep whether it began or ended."""
-        self.log.append(("outage", "ended" if error is None else "began", seconds))
-
-    def rebalanced(self, kind: str, partitions: Sequence[TopicPartition], dropped: int) -> None:
+    def __call__(self, event: LoopEvent) -> None:
         """Keep it."""
-        self.log.append((kind, [source.partition for source in partitions], dropped))
-
-    def backpressure(self, kind: str, records: int, size_bytes: int) -> None:
-        """Keep it."""
-        self.log.append((kind, records))
-
-    def rewound(self, source: TopicPartition, offset: int, committed: int) -> None:
-        """Keep it."""
-        self.log.append(("rewound", source.partition, offset, committed))
-
-    def suspicion(
-        self, kind: str, source: TopicPartition, offset: int, records: int, deaths: int
-    ) -> None:
-        """Keep it."""
-        self.log.append((kind, source.partition, offset, records, deaths))
+        self.log.append(_short(event))
+        for listener in self.others:
+            listener(event)
 
     def kinds(self, *wanted: str) -> list[tuple[Any, ...]]:
         """What was told of these kinds, in order."""
         return [event for event in self.log if event[0] in wanted]
 
 
+def _short(event: LoopEvent) -> tuple[Any, ...]:  # noqa: C901, PLR0911 - one line per event
+    match event:
+        case Publishing(batch):
+            return ("publishing", [completed.record.id for completed in batch])
+        case TransactionEnded(result):
+            return ("transaction", result)
+        case Published(batch):
+            return ("published", [completed.record.id for completed in batch])
+        case PublishFailed(records, attempt):
+            return ("publish_failed", records, attempt)
+        case KafkaUnreachable():
+            return ("outage", "began")
+        case KafkaReachable(seconds):
+            return ("outage", "ended", seconds)
+        case Rebalanced():
+            return (event.kind, [source.partition for source in event.partitions], event.dropped)
+        case PressureChanged():
+            return (event.kind, event.records)
+        case Rewound(source, offset, committed):
+            return ("rewound", source.partition, offset, committed)
+        case SuspicionChanged():
+            at = (event.source.partition, event.offset)
+            return (event.kind, *at, event.records, event.deaths)
+
+
 class RouterEvents:
-    """A RosterListener that keeps what it is told, and closes who is idle."""
+    """A router's listener that keeps what it is told, and closes who is idle."""
 
     def __init__(self) -> None:
         self.log: list[tuple[str, str]] = []
 
-    def changed(self, before: TrafficSplit, now: TrafficSplit) -> None:
-        """Keep the main adapter's digest."""
-        self.log.append(("changed", now.main.digest))
-
-    def idle(self, adapter: ServingAdapter) -> None:
-        """Keep the digest and close it."""
-        self.log.append(("idle", adapter.digest))
-        adapter.engine.close()
-
-    def failed(self, adapter: ServingAdapter, arm: Arm | None, error: EngineDied) -> None:
-        """Keep the digest."""
-        self.log.append(("failed", adapter.digest))
+    def __call__(self, event: RouterEvent) -> None:
+        """Keep the adapter's digest; of a change that of the main one."""
+        match event:
+            case SplitChanged(_, now):
+                self.log.append(("changed", now.main.digest))
+            case AdapterIdle(adapter):
+                self.log.append(("idle", adapter.digest))
+                adapter.engine.close()
+            case AdapterFailed(adapter):
+                self.log.append(("failed", adapter.digest))
 
 
 class FakeWitness:

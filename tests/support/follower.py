@@ -25,7 +25,14 @@ from worker.engine.pacing import UNBOUNDED
 from worker.engine.port import AdapterLoader, Declined, Engine
 from worker.lifecycle.arm_controller import ArmController
 from worker.lifecycle.arm_source import canary_adapter, current_adapter, named_adapter
-from worker.lifecycle.events import AdapterEvents
+from worker.lifecycle.events import (
+    AdapterEvent,
+    AdapterEvents,
+    Loaded,
+    Refused,
+    Stopped,
+    Swapped,
+)
 from worker.lifecycle.factory import AdapterFactory
 from worker.lifecycle.restart import Restart
 from worker.lifecycle.watcher import AdapterWatcher
@@ -35,29 +42,22 @@ WIDE = make_loop_policy(bounds=make_bounds(max_records=128), publish_max_records
 
 
 class AdapterCounts:
-    """See ``Counters``: keeps what it is told."""
+    """Keeps the events of adapters, in a short form."""
 
     def __init__(self) -> None:
         self.log: list[Any] = []
 
-    def serves(self, split: TrafficSplit) -> None:
-        """Nothing."""
-
-    def swapped(self, result: str) -> None:
+    def __call__(self, event: AdapterEvent) -> None:
         """Keep it."""
-        self.log.append(result)
-
-    def refused(self, reason: str) -> None:
-        """Keep it."""
-        self.log.append(("refused", reason))
-
-    def loaded(self, seconds: float) -> None:
-        """Keep it."""
-        self.log.append("loaded")
-
-    def stopped(self, reason: str) -> None:
-        """Keep it."""
-        self.log.append(("stopped", reason))
+        match event:
+            case Swapped():
+                self.log.append("swapped")
+            case Loaded():
+                self.log.append("loaded")
+            case Refused():
+                self.log.append(("refused", event.reason))
+            case Stopped():
+                self.log.append(("stopped", event.reason))
 
 
 class AdapterStore:
@@ -142,7 +142,6 @@ class Follower:
         onnx: AdapterLoader | None = None,
         shadow: str | None = None,
         shadow_share: float = 0.0,
-        max_probe_error_rate: float = 0.1,
         poll_interval_s: float = 5.0,
         patience_s: float = 0.0,
         load_timeout_s: float = 60.0,
@@ -168,7 +167,6 @@ class Follower:
             lambda encoders, manifest, engine: toy_serving_adapter(
                 engine, manifest, encoders=encoders
             ),
-            max_probe_error_rate,
             answer_s=5.0,
         )
         sources = [current_adapter(store.folder), canary_adapter(store.folder)]

@@ -8,8 +8,8 @@ from typing import Any
 from worker.core.backpressure import Bounds
 from worker.core.loop_policy import LoopPolicy
 from worker.lifecycle.canary_judge import JudgePolicy
-from worker.policies import judge_policy, loop_policy
-from worker.settings import AdapterSettings, LoopSettings
+from worker.policies import loop_policy
+from worker.settings import LoopSettings
 from worker.settings_kafka import KafkaSettings
 from worker.stream.kafka_config import KafkaConfig, build_config
 from worker.stream.topics import Topics
@@ -27,7 +27,7 @@ def make_loop_policy(**changes: Any) -> LoopPolicy:
 
 def make_judge_policy(**changes: Any) -> JudgePolicy:
     """When a canary is stopped; ``changes`` replace fields."""
-    return replace(judge_policy(AdapterSettings()), **changes)
+    return replace(JudgePolicy(), **changes)
 
 
 def make_kafka_config(**changes: Any) -> KafkaConfig:
@@ -45,7 +45,6 @@ def make_kafka_config(**changes: Any) -> KafkaConfig:
         "producer": {},
         "create_topics": settings.create_topics,
         "topic_partitions": settings.topic_partitions,
-        "topic_replication_factor": settings.topic_replication_factor,
         "publish_timeout_s": settings.publish_timeout_s,
         "start_timeout_s": settings.start_timeout_s,
     }

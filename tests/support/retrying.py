@@ -54,7 +54,7 @@ def now_ms(rig: Rig) -> int:
 
 def of_retry(rig: Rig, headers: Headers, text: str = "stranger") -> None:
     """Append a record to the retry topic as some producer might."""
-    source = rig.stream.retry_sources[0]
+    source = rig.stream.sources[-1]
     log = rig.stream.log[source]
     log.append(Record(source, len(log), b"k", text.encode(), headers, 1_600_000_000_000))
 

@@ -11,19 +11,18 @@ from tests.support.fakes import NOW, Clock, Events, RouterEvents, ScriptedEngine
 from tests.support.policies import make_loop_policy
 from tests.support.records import Published, read_output
 from tests.support.toy_adapter import toy_serving_adapter
+from worker.core import events
 from worker.core.adapter_router import AdapterRouter
 from worker.core.arms import TrafficSplit
 from worker.core.assignment import CompletedRecord
 from worker.core.batch import TopicRouter
 from worker.core.crash_isolation import IsolationPolicy
-from worker.core.events import Listeners, NullListener
 from worker.core.loop import Loop
 from worker.core.loop_policy import LoopPolicy
 from worker.core.pipeline import Pipeline
 from worker.policies import admission_policy
-from worker.records.header_policy import HeaderPolicy
 from worker.records.retry import RetryPolicy
-from worker.settings import LoopSettings
+from worker.settings import Settings
 from worker.stream.fake import FakeStream
 
 
@@ -42,7 +41,6 @@ class Rig:
     retry: RetryPolicy | None = None
     """With it there is a retry topic of one partition, whose number is ``partitions``; and the
     wall clock goes with the other one."""
-    header_policy: HeaderPolicy = field(default_factory=HeaderPolicy)
     shared: FakeStream | None = None
     """The stream of a worker before this one; None: a new one."""
     stream: FakeStream = field(init=False)
@@ -70,7 +68,7 @@ class Rig:
         pipeline = Pipeline(
             self.router,
             admission=replace(
-                admission_policy(LoopSettings()), deadline_s=self.deadline_s, **self.admission
+                admission_policy(Settings()), deadline_s=self.deadline_s, **self.admission
             ),
             max_attempts=self.max_attempts,
             clock=self.clock,
@@ -79,9 +77,7 @@ class Rig:
         self.loop = Loop(
             self.stream,
             pipeline=pipeline,
-            topic_router=TopicRouter(
-                "out", self.review_topic, header_policy=self.header_policy, retry=self.retry
-            ),
+            topic_router=TopicRouter("out", self.review_topic, retry=self.retry),
             listener=self.events,
             policy=policy,
             clock=self.clock,
@@ -107,7 +103,9 @@ class Rig:
 
     def on_published(self, call: Callable[[Sequence[CompletedRecord]], None]) -> None:
         """Have what is published given to ``call``, beside being kept in ``events``."""
-        self.loop._listener = Listeners(self.events, _OnPublished(call))
+        self.events.others.append(
+            lambda event: call(event.batch) if isinstance(event, events.Published) else None
+        )
 
     def add(self, *texts: str, partition: int = 0) -> None:
         """Append messages to a partition."""
@@ -147,17 +145,6 @@ class Rig:
     def committed(self, partition: int = 0) -> int:
         """The committed offset of a partition."""
         return self.stream.committed.get(self.stream.sources[partition], 0)
-
-
-class _OnPublished(NullListener):
-    """A Listener for one kind of event."""
-
-    def __init__(self, call: Callable[[Sequence[CompletedRecord]], None]) -> None:
-        self._call = call
-
-    def published(self, batch: Sequence[CompletedRecord], seconds: float) -> None:
-        """Give it on."""
-        self._call(batch)
 
 
 def started(*texts: str, **options: Any) -> Rig:

@@ -175,7 +175,7 @@ class World:
         assert set(counts) == {record.id for _, log in self._logs for record in log}, "one is lost"
         dead = {published.id: published.reason for published in ends if published.reason}
         assert dead == self.refused, "a good record is a dead letter, or a bad one is not"
-        assert (self.rig.loop.held_records, self.rig.loop._pressure.bytes) == (0, 0)
+        assert (self.rig.loop.state.in_flight_records, self.rig.loop._pressure.bytes) == (0, 0)
 
     @property
     def _logs(self) -> list[tuple[TopicPartition, list[Record]]]:

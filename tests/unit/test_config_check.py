@@ -132,7 +132,6 @@ def test_a_review_topic_may_be_the_output_topic() -> None:
 @pytest.mark.parametrize(
     ("kafka", "says"),
     [
-        ({"transactional_id": "clerk"}, r"^kafka\.transactional_id is 'clerk' and kafka\.inst"),
         (
             {"consumer": {"group.instance.id": "clerk"}},
             r"^kafka\.consumer\.group\.instance\.id is 'clerk' and kafka\.instance_id 'pod-0'",

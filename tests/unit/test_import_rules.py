@@ -231,6 +231,16 @@ def test_each_client_is_imported_in_its_package_alone(client: str) -> None:
     assert [path for path in sorted(files) if not path.startswith(owners)] == []
 
 
+def test_a_worker_that_serves_loads_nothing_of_the_demo() -> None:
+    """It brings a broker, a base model and a browser: only the commands that show it load it."""
+    code = "import sys, worker.cli.main, worker.app, worker.cli.load, worker.offline.classify\n"
+    code += "print([name for name in sys.modules if name.startswith('worker.demo')])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
 def test_nothing_of_tracing_is_loaded_where_it_is_off() -> None:
     """Off is the default, and free."""
     code = "import sys, worker.app; print('opentelemetry' in sys.modules)"

@@ -246,7 +246,7 @@ def declared_options(settings: type = PrepareSettings, suffix: str = "") -> Iter
     types = get_type_hints(settings, include_extras=True)
     for each in fields(settings):
         kind = types[each.name]
-        if is_dataclass(kind):
+        if isinstance(kind, type) and is_dataclass(kind):
             yield from declared_options(kind, "_column")
             continue
         option = next(one for one in kind.__metadata__ if isinstance(one, Option))

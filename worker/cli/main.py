@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Literal, NoReturn
 
 import typer
 from rich.console import Console
@@ -17,7 +17,6 @@ from worker.cli.replay import replay
 from worker.cli.verify import verify
 from worker.contract.errors import AdapterRefused
 from worker.contract.tracebacks import describe_private, print_private, show_private
-from worker.demo.models import ModelName
 from worker.errors import (
     EXIT_ADAPTER,
     EXIT_INTERRUPTED,
@@ -149,12 +148,12 @@ def demo(
         int, typer.Option("--messages", "-n", min=1, help="Number of sample messages to stream.")
     ] = 330,
     model: Annotated[
-        ModelName,
+        Literal["adapter", "encoder", "cascade"],
         typer.Option(
             help="What labels them: the adapter that ships, on a small language model; the encoder "
             "beside it; or a cascade, in which the encoder answers what it is sure of."
         ),
-    ] = ModelName.ADAPTER,
+    ] = "adapter",
     bootstrap_servers: Annotated[
         str | None,
         typer.Option(help="Use this cluster instead of a local Kafka; topics are created."),
@@ -225,7 +224,7 @@ def health(
 def topics(config: Config = None, sets: Sets = None) -> None:
     """Create the topics that are missing; existing ones are left unchanged.
 
-    Each gets kafka.topic_partitions partitions and kafka.topic_replication_factor replicas. For the
+    Each gets kafka.topic_partitions partitions and the broker's default of replicas. For the
     first step of a deployment; a worker creates no topics unless kafka.create_topics is true.
 
     Example: clerk-worker topics -c config/worker.toml -s kafka.topic_partitions=12

@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from worker.cli.options import AsJson, Config, InputFormat, MessageField, Sets
-from worker.cli.ranges import InputTopic, Offsets, Since, Until
-from worker.errors import EXIT_SETTINGS
+from worker.cli.options import AsJson, Config, InputFormat, MessageField, Sets, UseDemo
+from worker.cli.ranges import InputTopic, Offsets, Since, Until, input_range
+from worker.errors import EXIT_SETTINGS, SettingsError
 
 Messages = Annotated[
     str | None,
@@ -50,9 +50,7 @@ def classify(
     source: Messages = None,
     input_format: InputFormat = None,
     field: MessageField = None,
-    use_demo: Annotated[
-        bool, typer.Option("--demo", help="Use the demo's small model and adapter.")
-    ] = False,
+    use_demo: UseDemo = False,
     config: Config = None,
     sets: Sets = None,
 ) -> None:
@@ -91,9 +89,7 @@ def compare(
     texts: Texts = False,
     as_json: AsJson = False,
     out: Out = None,
-    use_demo: Annotated[
-        bool, typer.Option("--demo", help="Use the demo's base model; 'current' is its adapter.")
-    ] = False,
+    use_demo: UseDemo = False,
     config: Config = None,
     sets: Sets = None,
 ) -> None:
@@ -106,13 +102,18 @@ def compare(
     Examples: clerk-worker compare current 3f2a9c -s model.adapter=/adapters --last 2000
     · clerk-worker compare --demo current runs/new/adapter -i labelled.csv --label-field category
     """
-    from worker.cli.compare import compare_adapters, parse_range
+    from worker.cli.compare import compare_adapters
     from worker.cli.load import load_offline
     from worker.offline.compare.run import CompareRequest
     from worker.offline.message_file import MessageFile
 
     file = MessageFile(source, input_format, field, label_field) if source is not None else None
-    records = parse_range(file, last=last, since=since, until=until, offsets=offsets or [])
+    records = input_range(since, until, offsets, last)
+    if (file is None) == (records is None):
+        raise SettingsError(
+            "choose messages with one of --input, --last, --since and --offsets: "
+            + ("none is given" if file is None else "--input and another are given")
+        )
     loaded = load_offline(config, sets, use_demo=use_demo)
     request = CompareRequest(first, second, file, records, topic, limit, texts)
     compare_adapters(loaded.settings, request, as_json=as_json, out=out)

@@ -39,6 +39,9 @@ MessageField = Annotated[
         "--field", help="CSV column or JSON path of the message text.", show_default=False
     ),
 ]
+UseDemo = Annotated[
+    bool, typer.Option("--demo", help="Use the demo's small base model, and its adapter.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 _DIGITS = re.compile(r"[0-9a-f]{4,64}")

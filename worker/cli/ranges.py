@@ -31,7 +31,7 @@ _OFFSETS = re.compile(r"(\d+):(\d+)-(\d*)")
 
 
 def input_range(
-    since: str | None, until: str | None, offsets: Sequence[str] | None
+    since: str | None, until: str | None, offsets: Sequence[str] | None, last: int | None = None
 ) -> RecordRange | None:
     """Return the range that these options give, None where none of them is given.
 
@@ -39,11 +39,14 @@ def input_range(
     """
     if until is not None and since is None:
         raise SettingsError("--until needs --since")
-    if since is not None and offsets:
-        raise SettingsError("--since and --offsets are given: choose one")
-    if since is None and not offsets:
+    options = {"--last": last, "--since": since, "--offsets": offsets}
+    given = [name for name, value in options.items() if value]
+    if len(given) > 1:
+        raise SettingsError(f"{' and '.join(given)} are given: choose one")
+    if not given:
         return None
     return RecordRange(
+        last=last,
         since_ms=parse_time("--since", since),
         until_ms=parse_time("--until", until),
         offsets=parse_offsets(offsets) if offsets else None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Protocol
+from dataclasses import dataclass
 
 from worker.core.arms import Arm, TrafficSplit
 from worker.core.serving_adapter import ServingAdapter
@@ -12,23 +12,34 @@ from worker.errors import EngineDied
 from worker.records.types import Record
 
 
-class AdapterRouterListener(Protocol):
-    """Told of changes. Called on the loop's thread; must not block and must not raise."""
+@dataclass(frozen=True, slots=True)
+class SplitChanged:
+    """From the next record on ``now`` serves."""
 
-    def changed(self, before: TrafficSplit, now: TrafficSplit) -> None:
-        """From the next record on ``now`` serves."""
-        ...
+    before: TrafficSplit
+    now: TrafficSplit
 
-    def idle(self, adapter: ServingAdapter) -> None:
-        """Nothing in flight is this adapter's and nothing will be: it may be closed."""
-        ...
 
-    def failed(self, adapter: ServingAdapter, arm: Arm | None, error: EngineDied) -> None:
-        """An adapter's engine cannot answer, and another adapter does its records.
+@dataclass(frozen=True, slots=True)
+class AdapterIdle:
+    """Nothing in flight is this adapter's and nothing will be: it may be closed."""
 
-        ``arm`` is the one it was in, None if it served no more.
-        """
-        ...
+    adapter: ServingAdapter
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterFailed:
+    """An adapter's engine cannot answer, and another adapter does its records.
+
+    ``arm`` is the one it was in, None if it served no more.
+    """
+
+    adapter: ServingAdapter
+    arm: Arm | None
+    error: EngineDied
+
+
+RouterEvent = SplitChanged | AdapterIdle | AdapterFailed
 
 
 class AdapterRouter:
@@ -39,7 +50,8 @@ class AdapterRouter:
     as idle when the last of its records is finished and the last of its prompts is answered.
     """
 
-    def __init__(self, split: TrafficSplit, listener: AdapterRouterListener) -> None:
+    def __init__(self, split: TrafficSplit, listener: Callable[[RouterEvent], None]) -> None:
+        """``listener`` is called on the loop's thread; it must not block and must not raise."""
         self._listener = listener
         self._lock = threading.Lock()
         self._pending: TrafficSplit | None = None
@@ -82,7 +94,7 @@ class AdapterRouter:
             busy = {*changed.adapters, *self._split.adapters, *self._retired}
         for adapter in overtaken.adapters if overtaken else ():
             if adapter not in busy:
-                self._listener.idle(adapter)
+                self._listener(AdapterIdle(adapter))
 
     def apply_pending(self) -> None:
         """Let the pending split serve, if there is one, and let go of idle adapters."""
@@ -95,7 +107,7 @@ class AdapterRouter:
             for adapter in [adapter for adapter in self._retired if adapter.idle]:
                 self._retired.remove(adapter)
                 self._dead.discard(adapter)
-                self._listener.idle(adapter)
+                self._listener(AdapterIdle(adapter))
 
     def choose(self, record: Record) -> ServingAdapter:
         """Return the adapter that labels this record."""
@@ -136,7 +148,7 @@ class AdapterRouter:
         fallback = self._split.fallback_of(arm).adapter if arm is not None else self._split.main
         if adapter not in self._dead:
             self._dead.add(adapter)
-            self._listener.failed(adapter, arm, error)
+            self._listener(AdapterFailed(adapter, arm, error))
             self.stop(adapter)
         return fallback
 
@@ -154,7 +166,7 @@ class AdapterRouter:
                 for adapter in (*self._retired, *before.adapters)
                 if adapter not in split.adapters
             ]
-        self._listener.changed(before, split)
+        self._listener(SplitChanged(before, split))
 
     def _set(self, split: TrafficSplit) -> None:
         self._split = split

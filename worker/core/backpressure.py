@@ -13,13 +13,15 @@ from worker.records.types import TopicPartition
 class Bounds:
     """How much may be in flight at once: records and bytes fetched and not yet published.
 
-    A partition's fetching resumes below ``resume_ratio`` of what would pause it: each pause throws
-    the client's prefetch away, so the two are kept far apart.
+    A partition's fetching resumes below ``resume_ratio`` of what would pause it.
     """
 
     max_records: int
-    max_bytes: int
-    resume_ratio: float
+    max_bytes: int = 64 * 1024 * 1024
+    # A guard for the worker's memory: a support message has some kilobytes, so ``max_records`` is
+    # met first unless messages are larger than 128 kB.
+    resume_ratio: float = 0.5
+    # Each pause throws the client's prefetch away, so the two marks are kept far apart.
 
 
 class Backpressure:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 
-from worker.contract.records import Headers, shadow_headers
+from worker.contract.records import Headers, shadow_headers, without_worker_headers
 from worker.core.assignment import CompletedRecord, PartitionState
 from worker.core.shadow import ShadowRequest
 from worker.errors import StreamFailed
-from worker.records.header_policy import HeaderPolicy
 from worker.records.retry import RetryPolicy
 from worker.records.types import (
     Batch,
@@ -28,18 +27,14 @@ from worker.records.types import (
 class TopicRouter:
     """Decides which topic each completed record goes to; its adapter says in which form.
 
-    ``header_policy`` chooses the input's headers that go along with a label, and
-    ``propagate_headers`` may change those. Dead letters always keep theirs. ``input_timestamps``:
-    what is written has the time of its input, not that of writing. ``retry`` writes what is tried
-    again later; without it nothing is.
+    The input's headers go along, without those that a worker has put there; ``propagate_headers``
+    may change them. ``retry`` writes what is tried again later; without it nothing is.
     """
 
     output_topic: str
     review_topic: str | None
     shadow_topic: str | None = None
     propagate_headers: Callable[[CompletedRecord], Headers] | None = None
-    header_policy: HeaderPolicy = field(default_factory=HeaderPolicy)
-    input_timestamps: bool = False
     retry: RetryPolicy | None = None
 
     def route(self, completed: CompletedRecord, now: datetime) -> Outgoing | None:
@@ -52,45 +47,27 @@ class TopicRouter:
             assert self.retry is not None
             return self.retry.encode(completed.record, outcome, now)
         if isinstance(outcome, Rejected):
-            return self._timed(self._dead_letter(completed, outcome), completed, now)
+            return _dead_letter(completed, outcome)
         record = self._with_headers(completed)
         if isinstance(outcome, Tombstone):
             if not outcome.forwarded:
                 return None
-            tombstone = Outgoing(self.output_topic, record.key, None, record.headers)
-            return self._timed(tombstone, completed, now)
+            return Outgoing(self.output_topic, record.key, None, record.headers)
         topic = self.output_topic
         if outcome.review and self.review_topic is not None:
             topic = self.review_topic
-        outgoing = completed.adapter.outputs.encode(record, outcome, topic, now)
-        return self._timed(outgoing, completed, now)
-
-    def _dead_letter(self, completed: CompletedRecord, rejected: Rejected) -> Outgoing:
-        dead_letters = completed.adapter.dead_letters
-        if completed.without_payload:
-            return dead_letters.without_payload(completed.record, rejected)
-        return dead_letters.encode(completed.record, rejected)
+        return completed.adapter.outputs.encode(record, outcome, topic, now)
 
     def _with_headers(self, completed: CompletedRecord) -> Record:
         """Return the record with the headers that go along."""
         record = completed.record
-        kept = self.header_policy.keep(record.headers)
+        kept = without_worker_headers(record.headers)
         if kept != record.headers:
             record = replace(record, headers=kept)
         if self.propagate_headers is not None:
             traced = self.propagate_headers(replace(completed, record=record))
             record = replace(record, headers=traced)
         return record
-
-    def _timed(self, outgoing: Outgoing, completed: CompletedRecord, now: datetime) -> Outgoing:
-        """Give it the input's time where that is wanted; never one to come, which topics refuse.
-
-        Nor one that may be what the broker has refused already."""
-        at_ms, outcome = completed.record.timestamp_ms, completed.outcome
-        refused = isinstance(outcome, Rejected) and outcome.reason == "output_refused"
-        if not self.input_timestamps or at_ms is None or refused:
-            return outgoing
-        return replace(outgoing, timestamp_ms=min(at_ms, int(now.timestamp() * 1000)))
 
     def route_shadow(
         self, completed: CompletedRecord, shadow: ShadowRequest, now: datetime
@@ -106,10 +83,16 @@ class TopicRouter:
         if shadow.result is None:
             return None
         real = shadow_headers(outcome.decision.label, completed.adapter.digest)
-        kept = self.header_policy.keep(completed.record.headers)
+        kept = without_worker_headers(completed.record.headers)
         record = replace(completed.record, headers=kept + real)
-        outgoing = shadow.adapter.outputs.encode(record, shadow.result, self.shadow_topic, now)
-        return self._timed(outgoing, completed, now)
+        return shadow.adapter.outputs.encode(record, shadow.result, self.shadow_topic, now)
+
+
+def _dead_letter(completed: CompletedRecord, rejected: Rejected) -> Outgoing:
+    dead_letters = completed.adapter.dead_letters
+    if completed.without_payload:
+        return dead_letters.without_payload(completed.record, rejected)
+    return dead_letters.encode(completed.record, rejected)
 
 
 @dataclass(frozen=True, slots=True)

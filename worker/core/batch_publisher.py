@@ -17,7 +17,13 @@ from worker.core.batch import (
     take_oldest,
     take_ready,
 )
-from worker.core.events import Listener, TransactionResult
+from worker.core.events import (
+    Listener,
+    Published,
+    Publishing,
+    TransactionEnded,
+    TransactionResult,
+)
 from worker.core.loop_policy import LoopPolicy
 from worker.core.publish_failures import PublishFailures
 from worker.errors import (
@@ -45,7 +51,7 @@ class BatchPublisher:
         assignment: Assignment,
         pressure: Backpressure,
         topic_router: TopicRouter,
-        listener: Callable[[], Listener],
+        listener: Listener,
         policy: LoopPolicy,
         clock: Callable[[], float],
         now: Callable[[], datetime],
@@ -138,15 +144,15 @@ class BatchPublisher:
 
     def _attempt(self, batches: Sequence[PartitionBatch]) -> None:
         started = self._clock()
-        self._listener().publishing(records_of(batches))
+        self._listener(Publishing(records_of(batches)))
         try:
             self._stream.publish(build_batch(batches, self._topic_router, self._now()))
         except (PublishAborted, StreamFailed) as error:
             unknown = isinstance(error, OutcomeUnknown)
             result: TransactionResult = "unknown" if unknown else "aborted"
-            self._listener().transaction(result, self._clock() - started)
+            self._listener(TransactionEnded(result, self._clock() - started))
             raise
-        self._listener().transaction("committed", self._clock() - started)
+        self._listener(TransactionEnded("committed", self._clock() - started))
 
     def _find_refused(self, batches: Sequence[PartitionBatch], error: OutputRefused) -> None:
         """Try half of a batch next; what is refused alone is at fault and becomes a dead letter."""
@@ -178,7 +184,7 @@ class BatchPublisher:
             self._release(batch)
         self._last_publish = self._clock()
         self._failures.succeeded(self._last_publish)
-        self._listener().published(records_of(batches), self._last_publish - started)
+        self._listener(Published(records_of(batches), self._last_publish - started))
 
     def _release(self, batch: PartitionBatch) -> None:
         size_bytes = sum(completed.record.size_bytes for completed in batch.completed)

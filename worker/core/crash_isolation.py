@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from worker.core.assignment import Assignment, PartitionState
-from worker.core.events import Listener
+from worker.core.events import Listener, PublishFailed, Rewound, SuspicionChanged
 from worker.core.pipeline import Pipeline
 from worker.core.suspects import PROVEN_DEATHS, OffsetNote, Suspects, read_note
 from worker.errors import OutcomeUnknown, PublishAborted, StreamFailed
@@ -86,7 +86,7 @@ class CrashIsolation:
         stream: Stream,
         pipeline: Pipeline,
         assignment: Assignment,
-        listener: Callable[[], Listener],
+        listener: Listener,
         commit: Callable[[Callable[[], Sequence[NextOffset]]], None],
         start_at: Callable[[PartitionState, int], None],
     ) -> None:
@@ -128,7 +128,7 @@ class CrashIsolation:
             source, first = partition.source, partition.waiting[0].record.offset
             if position > first:
                 self._start_at(partition, position)
-                self._listener().rewound(source, first, position)
+                self._listener(Rewound(source, first, position))
             partition.suspects = suspects
             self._pipeline.open(partition)
             self._report_suspects(partition, suspects)
@@ -153,7 +153,7 @@ class CrashIsolation:
             )
             source, offset = held.partition.source, held.record.offset
             pipeline.reject(held, Rejected("killed_engine", "engine", detail, held.deaths))
-            self._listener().suspicion("rejected", source, offset, 1, held.deaths)
+            self._listener(SuspicionChanged("rejected", source, offset, 1, held.deaths))
         if pipeline.isolating and pipeline.engine_is_empty and self._policy is not None:
             held = pipeline.take_suspect()
             witness = self._policy.witness
@@ -165,7 +165,7 @@ class CrashIsolation:
             if suspects is not None and suspects.reported and not len(suspects):
                 suspects.reported = False
                 source = partition.source
-                self._listener().suspicion("cleared", source, suspects.committed, 0, 0)
+                self._listener(SuspicionChanged("cleared", source, suspects.committed, 0, 0))
 
     def engine_died(self) -> None:
         """Note which records the engine had. Never raises: it is the last thing a worker does."""
@@ -199,7 +199,7 @@ class CrashIsolation:
             if opened:
                 self._commit_notes(opened, closing=True)
         except (PublishAborted, StreamFailed) as error:
-            self._listener().publish_failed(0, 1, error)
+            self._listener(PublishFailed(0, 1, error))
             return isinstance(error, OutcomeUnknown)
         return True
 
@@ -229,12 +229,9 @@ class CrashIsolation:
     def _report_suspects(self, partition: PartitionState, suspects: Suspects) -> None:
         if len(suspects):
             suspects.reported = True
-            self._listener().suspicion(
-                "suspected",
-                partition.source,
-                suspects.committed,
-                len(suspects),
-                suspects.most_deaths,
+            at, records = suspects.committed, len(suspects)
+            self._listener(
+                SuspicionChanged("suspected", partition.source, at, records, suspects.most_deaths)
             )
 
     def _commit_notes(

@@ -20,6 +20,10 @@ from worker.errors import EngineDied, MessageRejected
 from worker.records.retry import RetryPolicy
 from worker.records.types import Outcome, Rejected, Timing
 
+MAX_ATTEMPTS = 2
+"""How often the engine is asked before a message is rejected: an answer that is no label may be an
+accident once, and is the message's own fault the second time."""
+
 
 class _Answered(NamedTuple):
     """A prompt that came back: its record, the adapter that was asked, and when (monotonic s)."""

@@ -10,7 +10,7 @@ from worker.core.backpressure import Backpressure
 from worker.core.batch import TopicRouter
 from worker.core.batch_publisher import BatchPublisher
 from worker.core.crash_isolation import CrashIsolation, IsolationPolicy
-from worker.core.events import Listener
+from worker.core.events import Listener, PressureChanged, PublishFailed, Rebalanced
 from worker.core.loop_policy import LoopPolicy
 from worker.core.pipeline import Pipeline
 from worker.core.retry_waits import RetryWaits
@@ -54,7 +54,7 @@ class Loop:
             assignment=self._assignment,
             pressure=self._pressure,
             topic_router=topic_router,
-            listener=lambda: self._listener,
+            listener=listener,
             policy=policy,
             clock=clock,
             now=now,
@@ -65,7 +65,7 @@ class Loop:
             stream=stream,
             pipeline=pipeline,
             assignment=self._assignment,
-            listener=lambda: self._listener,
+            listener=listener,
             commit=self._publisher.commit_notes,
             start_at=self._start_at,
         )
@@ -83,16 +83,6 @@ class Loop:
         self._stopping = False
         self._joined = False
         self._polled_at: float | None = None
-
-    @property
-    def held_records(self) -> int:
-        """Records fetched and not yet published."""
-        return self._pressure.records
-
-    @property
-    def partitions(self) -> Sequence[TopicPartition]:
-        """Partitions assigned to this worker now."""
-        return self._assignment.sources
 
     @property
     def state(self) -> LoopState:
@@ -173,7 +163,7 @@ class Loop:
         self._joined = True
         self._drop([source for source in partitions if source in self._assignment])
         self._assignment.begin(partitions)
-        self._listener.rebalanced("assigned", partitions, 0)
+        self._listener(Rebalanced("assigned", partitions))
 
     def on_revoked(self, partitions: Sequence[TopicPartition]) -> None:
         """Publish what is or gets finished within the bound, and drop the rest."""
@@ -193,15 +183,15 @@ class Loop:
         except PublishAborted as error:
             # The next owner does these records again; nothing of them was published.
             dropped = sum(len(partition.watermark) for partition in going)
-            self._listener.publish_failed(dropped, 1, error)
+            self._listener(PublishFailed(dropped, 1, error))
         else:
             self._isolation.close(going)
-        self._listener.rebalanced("revoked", partitions, self._drop(partitions))
+        self._listener(Rebalanced("revoked", partitions, self._drop(partitions)))
 
     def on_lost(self, partitions: Sequence[TopicPartition]) -> None:
         """Drop everything: others may have done it already."""
         self._joined = False
-        self._listener.rebalanced("lost", partitions, self._drop(partitions))
+        self._listener(Rebalanced("lost", partitions, self._drop(partitions)))
 
     # The steps of an iteration.
 
@@ -250,11 +240,11 @@ class Loop:
         if pause:
             self._stream.pause(pause)
         for _ in pause:  # each by itself, so that those paused now are told by the difference
-            self._listener.backpressure("paused", *in_flight)
+            self._listener(PressureChanged("paused", *in_flight))
         if resume:
             self._stream.resume(resume)
         for _ in resume:
-            self._listener.backpressure("resumed", *in_flight)
+            self._listener(PressureChanged("resumed", *in_flight))
 
     def _drop(self, sources: Sequence[TopicPartition]) -> int:
         ended = self._assignment.end(sources)

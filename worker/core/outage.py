@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from worker.errors import PublishAborted, StreamFailed
-
 
 class Outage:
     """Begins with a publish that failed because Kafka cannot be reached, ends with one that worked.
@@ -12,21 +10,15 @@ class Outage:
     from any thread.
     """
 
-    def __init__(self, max_s: float | None) -> None:
+    def __init__(self) -> None:
         self.since: float | None = None
-        self._max_s = max_s
         self._failures = 0
 
-    def fail(self, error: PublishAborted, now: float) -> int:
-        """Note another failure and count those since it began. Raises StreamFailed if too long."""
+    def fail(self, now: float) -> int:
+        """Note another failure and count those since it began."""
         if self.since is None:
             self.since, self._failures = now, 0
         self._failures += 1
-        if self._max_s is not None and now - self.since > self._max_s:
-            raise StreamFailed(
-                f"Kafka has not been reachable for {now - self.since:.0f} s "
-                f"(loop.max_outage_s): {error}"
-            ) from error
         return self._failures
 
     def end(self, now: float) -> float | None:

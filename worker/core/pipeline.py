@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from worker.core.adapter_router import AdapterRouter
 from worker.core.assignment import CompletedRecord, InFlightRecord, PartitionState, WaitingRecord
-from worker.core.engine_requests import EngineRequests
+from worker.core.engine_requests import MAX_ATTEMPTS, EngineRequests
 from worker.core.shadow import ShadowTraffic
 from worker.core.suspects import PROVEN_DEATHS
 from worker.engine.pacing import AdmissionPolicy
@@ -43,8 +43,8 @@ class Pipeline:
         router: AdapterRouter,
         *,
         admission: AdmissionPolicy,
-        max_attempts: int,
         clock: Callable[[], float],
+        max_attempts: int = MAX_ATTEMPTS,
         max_shadows: int = 0,
         retry: RetryPolicy | None = None,
     ) -> None:

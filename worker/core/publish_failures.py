@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from worker.core.events import Listener
+from worker.core.events import KafkaReachable, KafkaUnreachable, Listener, PublishFailed
 from worker.core.loop_policy import LoopPolicy
 from worker.core.outage import Outage
 from worker.errors import PublishAborted, StreamFailed
@@ -23,7 +23,7 @@ class PublishFailures:
     def __init__(
         self,
         policy: LoopPolicy,
-        listener: Callable[[], Listener],
+        listener: Listener,
         clock: Callable[[], float],
         wait: Callable[[float], None],
     ) -> None:
@@ -32,7 +32,7 @@ class PublishFailures:
         self._clock = clock
         self._wait = wait
         self._refusals = 0
-        self._outage = Outage(policy.max_outage_s)
+        self._outage = Outage()
 
     @property
     def since(self) -> float | None:
@@ -46,13 +46,13 @@ class PublishFailures:
         """
         if error.unreachable:
             begins = self._outage.since is None
-            failures = self._outage.fail(error, self._clock())
+            failures = self._outage.fail(self._clock())
             if begins:
-                self._listener().outage(0.0, error)
+                self._listener(KafkaUnreachable(error))
         else:
             self._refusals += 1
             failures = self._refusals
-            self._listener().publish_failed(records, failures, error)
+            self._listener(PublishFailed(records, failures, error))
             if failures >= self._policy.publish_attempts:
                 raise StreamFailed(
                     f"{failures} attempts to publish failed in a row: {error}"
@@ -64,4 +64,4 @@ class PublishFailures:
         self._refusals = 0
         lasted_s = self._outage.end(now)
         if lasted_s is not None:
-            self._listener().outage(lasted_s, None)
+            self._listener(KafkaReachable(lasted_s))

@@ -1,23 +1,19 @@
 """Apache Kafka's jars: fetched once, checked against pinned digests, kept in a cache folder.
 
     <cache>/kafka-4.2.1/libs/*.jar
-    <cache>/kafka-4.2.1/complete.json    written last: it exists only beside a complete set of jars
-    <cache>/kafka-4.2.1.lock             held while one process fetches and the others wait
 
 To move to another version: change the coordinates below, empty `kafka_jars.json` to `{}`, call
 `fetch_jars` on a scratch folder and pin the digests of what it returns, after reading the list.
 """
 
-import fcntl
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 
-from worker.cache import cache_folder
+from worker.cache import cache_folder, made_once
 
 KAFKA_VERSION = "4.2.1"
 KAFKA_SIZE_MB = 45
@@ -31,7 +27,6 @@ COORDINATES = (
 )
 
 _HTTP_TIMEOUT_S = 60
-_MARKER = "complete.json"
 
 Fetch = Callable[[Path], Sequence[Path]]
 OnEvent = Callable[[str], None]
@@ -96,16 +91,20 @@ def ensure_kafka(
     """
     home = (cache or cache_folder()) / f"kafka-{KAFKA_VERSION}"
     jars = dict(pinned_jars() if pins is None else pins)
-    marker = {"coordinates": list(COORDINATES), "jars": jars}
-    if not _is_complete(home, marker):
-        home.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(home.with_name(f"{home.name}.lock")):
-            if not _is_complete(home, marker):
-                if on_event is not None:
-                    on_event(f"fetching Apache Kafka {KAFKA_VERSION} ({KAFKA_SIZE_MB} MB)")
-                _build(home, marker, jars, fetch)
-    check_jars(home / "libs", jars)
-    return home / "libs"
+
+    def make(scratch: Path) -> None:
+        if on_event is not None:
+            on_event(f"fetching Apache Kafka {KAFKA_VERSION} ({KAFKA_SIZE_MB} MB)")
+        libs = scratch / "libs"
+        libs.mkdir()
+        for path in fetch(scratch / "repository"):
+            path.replace(libs / path.name)
+        shutil.rmtree(scratch / "repository", ignore_errors=True)
+        check_jars(libs, jars)
+
+    libs = made_once(home, make) / "libs"
+    check_jars(libs, jars)
+    return libs
 
 
 def check_jars(libs: Path, pins: Mapping[str, str]) -> None:
@@ -123,38 +122,3 @@ def check_jars(libs: Path, pins: Mapping[str, str]) -> None:
                 f"{name} in {libs} has sha256 {digest}, pinned is {pins[name]}; it is not used, "
                 f"delete {libs.parent} to fetch again"
             )
-
-
-def _is_complete(home: Path, marker: Mapping[str, object]) -> bool:
-    try:
-        found: object = json.loads((home / _MARKER).read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError, ValueError):
-        return False
-    return found == marker
-
-
-def _build(home: Path, marker: Mapping[str, object], jars: Mapping[str, str], fetch: Fetch) -> None:
-    """Fill a folder beside `home`, check it, mark it complete, and put it in place by a rename."""
-    partial = home.with_name(f"{home.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)  # an earlier fetch was killed
-    try:
-        libs = partial / "libs"
-        libs.mkdir(parents=True)
-        for path in fetch(partial / "repository"):
-            path.replace(libs / path.name)
-        shutil.rmtree(partial / "repository", ignore_errors=True)
-        check_jars(libs, jars)
-        (partial / _MARKER).write_text(json.dumps(marker, indent=2) + "\n", encoding="utf-8")
-        if home.exists():  # of other pins, or without its marker: a folder is not replaced by one
-            shutil.rmtree(home)
-        partial.replace(home)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock that the kernel drops when this process ends, however it ends."""
-    with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping
 
 from worker.demo.client import Publisher, Watcher
 from worker.demo.desk_process import DeskProcess, show_in_browser
+from worker.demo.program import Program
 from worker.demo.samples import Sample
 from worker.demo.screen import Screen
 from worker.demo.streaming import Streaming
-from worker.demo.worker_process import WorkerProcess
 
 _OPEN_DESK = "desk"
 """What is typed to open the desk: no message that somebody would publish."""
@@ -55,7 +55,7 @@ class KeptOpen:
         )
         show_in_browser(self._desk.url)
 
-    def run(self, publisher: Publisher, watcher: Watcher, worker: WorkerProcess) -> None:
+    def run(self, publisher: Publisher, watcher: Watcher, worker: Program) -> None:
         """Show what arrives until Ctrl-C. Raises ProgramFailed when a program has ended."""
         typed: queue.SimpleQueue[str] = queue.SimpleQueue()
         if sys.stdin.isatty():
@@ -81,7 +81,7 @@ class KeptOpen:
             publisher.publish(f"typed-{time.time_ns()}", line)
 
 
-def say_what_stays(screen: Screen, bootstrap_servers: str, worker: WorkerProcess) -> None:
+def say_what_stays(screen: Screen, bootstrap_servers: str, worker: Program) -> None:
     """Tell where everything is, for other programs."""
     screen.console.print(
         f"\n[bold]Kafka stays up at {bootstrap_servers}[/bold] until Ctrl-C. "

@@ -8,13 +8,12 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
+from typing import Literal
 
-from worker.cache import cache_folder
+from worker.cache import cache_folder, made_once
 from worker.contract.manifest_json import read_manifest
 from worker.demo.base_model import ensure_base_model
-from worker.demo.made_once import made_once
 from worker.demo.program import ProgramFailed
 from worker.demo.samples import shipped_dir
 
@@ -26,12 +25,8 @@ _INSTALL = (
 )
 
 
-class ModelName(StrEnum):
-    """Which model the demo's worker serves."""
-
-    ADAPTER = "adapter"
-    ENCODER = "encoder"
-    CASCADE = "cascade"
+ModelName = Literal["adapter", "encoder", "cascade"]
+"""Which model the demo's worker serves; a directory of each ships."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,15 +47,15 @@ class DemoModel:
 def ensure_model(name: ModelName, on_event: Callable[[str], None] = lambda _: None) -> DemoModel:
     """Return a model of the demo, made first where parts of it are not there: the adapter's base in
     half a minute, the encoder's ONNX files in less. Raises BaseModelError and ProgramFailed."""
-    if name is ModelName.ADAPTER:
+    if name == "adapter":
         starts = "vLLM with the base model and the adapter (~20 s)"
         return DemoModel(shipped_dir(name), ensure_base_model(on_event=on_event), starts)
     store = cache_folder() / _STORE
     encoder = _ensure_encoder(store, on_event)
-    if name is ModelName.ENCODER:
+    if name == "encoder":
         return DemoModel(encoder, None, "ONNX Runtime with the encoder (~2 s)")
     base = ensure_base_model(on_event=on_event)
-    _ensure_copy(store, shipped_dir(ModelName.ADAPTER))
+    _ensure_copy(store, shipped_dir("adapter"))
     cascade = _ensure_copy(store, shipped_dir(name))
     return DemoModel(cascade, base, "ONNX Runtime with the encoder, and vLLM behind it (~20 s)")
 
@@ -68,7 +63,7 @@ def ensure_model(name: ModelName, on_event: Callable[[str], None] = lambda _: No
 def _ensure_encoder(store: Path, on_event: Callable[[str], None]) -> Path:
     """Return the whole encoder, under its digest: what ships lacks what ``clerk-trainer complete``
     makes of it, to the same bytes everywhere."""
-    shipped = shipped_dir(ModelName.ENCODER)
+    shipped = shipped_dir("encoder")
 
     def make(scratch: Path) -> None:
         on_event("making the encoder's ONNX files (once, about a quarter of a minute)")

@@ -13,18 +13,33 @@ from typing import Any
 
 from worker.demo.child import ChildProcess
 
+_READY_S = 600.0
+_STOP_S = 60.0
+
 
 class ProgramFailed(RuntimeError):
     """A program ended, or does not answer; the text ends with what it logged last."""
 
 
 class Program:
-    """A running program whose log is a file of JSON lines. ``name`` is for people: the worker."""
+    """A running worker or desk; its log is a file of JSON lines. ``name`` is for people."""
 
     def __init__(self, name: str, child: ChildProcess, log_path: Path) -> None:
         self.name = name
         self.child = child
         self.log_path = log_path
+
+    @property
+    def url(self) -> str | None:
+        """Where a worker answers probes and shows its metrics; None before it does."""
+        return self.logged("http.listening", "url")
+
+    def wait_until_ready(self, event: str = "worker.ready") -> None:
+        """Return when a worker's model is warm and it joins its group. Raises ProgramFailed.
+
+        With ``event="partitions.assigned"`` it has joined and reads.
+        """
+        self.wait_for(event, _READY_S)
 
     def wait_for(self, event: str, within_s: float) -> None:
         """Return when it has logged this event. Raises ProgramFailed."""
@@ -50,6 +65,10 @@ class Program:
         code = self.child.exit_code()
         if code is not None:
             raise ProgramFailed(f"{self.name} ended with exit code {code}{self._end()}")
+
+    def stop(self) -> int:
+        """Let it drain (SIGTERM) and return its exit code."""
+        return self.child.stop(_STOP_S)
 
     def wait_until_done(self, within_s: float) -> None:
         """Return when it has ended well. Raises ProgramFailed; what takes longer is killed."""
@@ -96,3 +115,14 @@ def start_program(
         yield Program(name, child, log_path)
     finally:
         child.stop(grace_s)
+
+
+@contextmanager
+def start_worker(
+    settings: Mapping[str, str],
+    log_path: Path,
+    command: tuple[str, ...] = ("-m", "worker", "run"),
+) -> Iterator[Program]:
+    """Start the worker with settings as flags (values as TOML has them); stop it at the end."""
+    with start_program("the worker", command, settings, log_path, grace_s=_STOP_S) as program:
+        yield program

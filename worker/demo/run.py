@@ -25,11 +25,10 @@ from worker.demo.client import Publisher, Watcher, count_records, create_demo_to
 from worker.demo.desk_process import start_desk
 from worker.demo.keep import KeptOpen, say_what_stays
 from worker.demo.models import DemoModel, ModelName, ensure_model
-from worker.demo.program import ProgramFailed
+from worker.demo.program import ProgramFailed, start_worker
 from worker.demo.samples import Sample, adapter_dir, demo_samples
 from worker.demo.screen import Screen
 from worker.demo.streaming import Streaming
-from worker.demo.worker_process import start_worker
 
 INPUT, OUTPUT = "support.messages", "support.labels"
 REVIEW, DEAD = "support.labels.review", "support.labels.dead"
@@ -42,7 +41,7 @@ _LIVE_MESSAGES = 60
 
 def demo_model_settings() -> list[str]:
     """Return the settings, as flags, that name the demo's base model and adapter."""
-    model = ensure_model(ModelName.ADAPTER, lambda line: print(line, file=sys.stderr))
+    model = ensure_model("adapter", lambda line: print(line, file=sys.stderr))
     return [f"{key}={value}" for key, value in model.settings().items()]
 
 
@@ -57,7 +56,7 @@ class Wish:
     """
 
     count: int
-    model: ModelName = ModelName.ADAPTER
+    model: ModelName = "adapter"
     keep: bool = False
     desk: bool = False
     folder: Path | None = None

@@ -5,22 +5,18 @@ The only file that imports torch and safetensors, when it is called.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
-import tempfile
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from worker.cache import made_once
 from worker.contract import AdapterRefused, Manifest
 from worker.engine.lora_files import LoraFiles, read_lora
 from worker.errors import SettingsError
 
-_LEFTOVER_S = 24 * 3600
 _COPIED = {".json", ".jinja", ".txt", ".model", ".tiktoken"}
 
 
@@ -33,40 +29,25 @@ def merged_base(base: Path, adapter: Path, manifest: Manifest, cache_dir: Path) 
     folded in, and SettingsError when ``cache_dir`` cannot be written.
     """
     target = cache_dir / f"merged-{manifest.digest[:32]}"
-    if target.is_dir():
-        return target
     try:
-        cache_dir.mkdir(parents=True, exist_ok=True)
-        with _lock(target.with_suffix(".lock")):
-            if not target.is_dir():
-                _remove_leftovers(cache_dir)
-                _build(base, adapter, manifest, target)
+        return made_once(target, partial(_build, base, adapter, manifest))
     except OSError as error:
         raise SettingsError(
             f"cannot fold the adapter into a copy of the base under {cache_dir}: {error}; give a "
             "cache folder with room for the base, or serve with serving='runtime'"
         ) from error
-    return target
 
 
 def _build(base: Path, adapter: Path, manifest: Manifest, target: Path) -> None:
     lora = read_lora(adapter, manifest, tied=_ties_embeddings(base))
-    partial = Path(tempfile.mkdtemp(dir=target.parent, prefix=".partial-"))
-    try:
-        unused = set(lora.modules)
-        for shard in sorted(base.glob("*.safetensors")):
-            unused -= _merge_shard(shard, partial / shard.name, lora)
-        if unused:
-            raise AdapterRefused(
-                lora.path, f"changes {min(unused)!r}, which is no weight of the base"
-            )
-        for path in base.iterdir():
-            if path.is_file() and path.suffix in _COPIED:
-                shutil.copyfile(path, partial / path.name)
-        partial.chmod(0o755)
-        _rename(partial, target)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    unused = set(lora.modules)
+    for shard in sorted(base.glob("*.safetensors")):
+        unused -= _merge_shard(shard, target / shard.name, lora)
+    if unused:
+        raise AdapterRefused(lora.path, f"changes {min(unused)!r}, which is no weight of the base")
+    for path in base.iterdir():
+        if path.is_file() and path.suffix in _COPIED:
+            shutil.copyfile(path, target / path.name)
 
 
 def _merge_shard(source: Path, target: Path, lora: LoraFiles) -> set[str]:
@@ -106,25 +87,3 @@ def _merge_shard(source: Path, target: Path, lora: LoraFiles) -> set[str]:
 def _ties_embeddings(base: Path) -> bool:
     config = json.loads((base / "config.json").read_text(encoding="utf-8"))
     return bool(config.get("tie_word_embeddings", False))
-
-
-def _rename(partial: Path, target: Path) -> None:
-    try:
-        partial.rename(target)
-    except OSError:
-        if not target.is_dir():  # else another process was first, where locks do not work
-            raise
-
-
-@contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def _remove_leftovers(cache_dir: Path) -> None:
-    """Remove what killed processes left; a younger one may be another process at work."""
-    for path in cache_dir.glob(".partial-*"):
-        if time.time() - path.stat().st_mtime > _LEFTOVER_S:
-            shutil.rmtree(path, ignore_errors=True)

@@ -73,7 +73,6 @@ def open_engine(
     engine_args: Mapping[str, Any] | None = None,
     encoder_precision: Precision | None = None,
     encoder_threads: int | None = None,
-    verify_weights: bool = True,
     max_adapters: int = 1,
     others: Sequence[Manifest] = (),
     priorities: bool = False,
@@ -82,8 +81,7 @@ def open_engine(
     """Verify ``adapter`` and start the engine of its kind: an encoder's in a second, vLLM in
     minutes.
 
-    The base that an adapter needs is ``base`` or among ``bases`` (``Bases``);
-    ``verify_weights=False`` compares its weight files by size only. ``serving``: see
+    The base that an adapter needs is ``base`` or among ``bases`` (``Bases``). ``serving``: see
     ``VllmLoader``; ``encoder_precision`` and ``encoder_threads``: see ``OnnxLoader``;
     ``policy`` is for each stage of a cascade. With ``max_adapters`` above 1 others, of any kind,
     can be loaded later, so many at the same time, and with ``priorities`` some of them in the
@@ -92,7 +90,7 @@ def open_engine(
     Raises AdapterRefused, SettingsError and EngineDied.
     """
     args = engine_args or {}
-    found = Bases([*([] if base is None else [base]), *bases], verify_weights=verify_weights)
+    found = Bases([*([] if base is None else [base]), *bases])
     known = read_manifest(adapter)
     vllm = VllmLoader(
         found,

@@ -30,7 +30,7 @@ from worker.engine.processes import ChildProcesses
 from worker.engine.vllm_answers import read_answer
 from worker.engine.vllm_config import no_warnings, request_params, vllm_config
 from worker.engine.vllm_context import destroy_context
-from worker.engine.vllm_core import starting_processes
+from worker.engine.vllm_core import client_context, starting_processes
 from worker.errors import EngineDied, MessageRejected
 
 _SHUTDOWN_S = 15
@@ -312,5 +312,6 @@ class VllmEngine:
         for one in rest:
             one.cancel()
         await asyncio.gather(*rest, return_exceptions=True)
-        await destroy_context(self._llm.engine_core.resources.ctx, _CONTEXT_S)
+        if (context := client_context(self._llm)) is not None:
+            await destroy_context(context, _CONTEXT_S)
         self._llm = None

@@ -22,6 +22,9 @@ from worker.lifecycle.refusal import Refusal
 from worker.lifecycle.restart import Restart
 from worker.lifecycle.retry import ArmRetry, next_retry
 
+LOAD_TIMEOUT_S = 600.0
+"""A 7B base that is merged on slow disks takes five minutes; what takes longer hangs."""
+
 _log = structlog.get_logger("worker.adapters")
 
 
@@ -53,7 +56,7 @@ class ArmController:
         factory: AdapterFactory,
         *,
         patience_s: float,
-        load_timeout_s: float,
+        load_timeout_s: float = LOAD_TIMEOUT_S,
         restart: Restart | None = None,
         declined: Declined | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -191,8 +194,8 @@ class ArmController:
     def _hung(self) -> Refusal:
         return Refusal(
             "hung",
-            f"it was not loaded and tried within {self._load_timeout_s:g} s "
-            "(adapters.load_timeout_s): look at the engine, and publish it again or restart",
+            f"it was not loaded and tried within {self._load_timeout_s:g} s: look at the "
+            "engine, and publish it again or restart",
         )
 
     def _serves_as_fallback(self, role: ArmRole, target: ArmTarget) -> bool:

@@ -8,7 +8,7 @@ from hashlib import blake2b
 
 from worker.core.adapter_router import AdapterRouter
 from worker.core.assignment import CompletedRecord
-from worker.core.events import NullListener
+from worker.core.events import LoopEvent, Published
 from worker.core.serving_adapter import ServingAdapter
 from worker.lifecycle.events import AdapterEvents, StopReason
 from worker.lifecycle.sequential import Evidence, marked_lowest
@@ -24,11 +24,16 @@ _DIGEST_BYTES = 16  # of a key, which may be of any size
 
 @dataclass(frozen=True, slots=True)
 class JudgePolicy:
-    """When to stop: with evidence 1 / ``false_positive_rate`` (0: never), and not before the
-    canary has labelled or rejected ``min_messages``."""
+    """Stop a canary at evidence 1 / ``false_positive_rate``, and not before it has labelled or
+    rejected ``min_messages``.
 
-    min_messages: int
-    false_positive_rate: float
+    The rate bounds the chance that a canary as good as main is ever stopped (Ville's inequality),
+    so it is one in a hundred trials, not one in a hundred looks. Evidence from a handful of
+    messages is sound too; the minimum keeps one odd minute from ending a trial.
+    """
+
+    min_messages: int = 200
+    false_positive_rate: float = 0.01
 
 
 class ArmComparison:
@@ -60,7 +65,7 @@ class ArmComparison:
     def worse(self) -> StopReason | None:
         """Why the canary should stop, if it should."""
         policy = self._policy
-        if self.messages < policy.min_messages or not policy.false_positive_rate:
+        if self.messages < policy.min_messages:
             return None
         if self.value < 1 / policy.false_positive_rate:
             return None
@@ -102,19 +107,22 @@ class ArmComparison:
             evidence.add(first, in_first, len(block) - first, sum(marks) - in_first)
 
 
-class CanaryJudge(NullListener):
-    """See ``worker.core.events.Listener``: compares each judged arm's committed records with its
+class CanaryJudge:
+    """A listener of the loop: compares each judged arm's committed records with its
     fallback's, and stops an arm that does worse."""
 
-    def __init__(self, router: AdapterRouter, events: AdapterEvents, policy: JudgePolicy) -> None:
+    def __init__(
+        self, router: AdapterRouter, events: AdapterEvents, policy: JudgePolicy = JudgePolicy()
+    ) -> None:
         self._router = router
         self._events = events
         self._policy = policy
         self._comparisons: dict[tuple[ServingAdapter, ServingAdapter], ArmComparison] = {}
 
-    def published(self, batch: Sequence[CompletedRecord], seconds: float) -> None:
-        """Compare, as long as there is a judged arm."""
-        del seconds
+    def __call__(self, event: LoopEvent) -> None:
+        """Compare what was published, as long as there is a judged arm."""
+        if not isinstance(event, Published):
+            return
         split = self._router.split
         judged = [arm for arm in split.arms if arm.role.judged]
         pairs = [(arm.adapter, split.fallback_of(arm).adapter) for arm in judged]
@@ -124,7 +132,7 @@ class CanaryJudge(NullListener):
         }
         for arm, (canary, main) in zip(judged, pairs, strict=True):
             comparison = self._comparisons[canary, main]
-            _add(comparison, batch, canary, main)
+            _add(comparison, event.batch, canary, main)
             if (why := comparison.worse) is not None:
                 detail = f"after {comparison.messages} messages, evidence {_evidence(comparison)}"
                 self._events.stop(arm, why, detail)

@@ -20,14 +20,12 @@ from worker.lifecycle.refusal import Refusal
 class AdapterFactory:
     """What an adapter is made ready with: bases, engines, the record formats.
 
-    ``max_probe_error_rate`` is the share of the serving adapter's probes that a new one may get
-    wrong, ``answer_s`` how long an answer to a probe may take (seconds).
+    ``answer_s`` is how long an answer to a probe may take (seconds).
     """
 
     files: ModelFiles
     loader: AdapterLoader
     serve: Callable[[Encoders, Manifest, Engine], ServingAdapter]
-    max_probe_error_rate: float
     answer_s: float
 
     def make(
@@ -61,6 +59,4 @@ class AdapterFactory:
             raise Refusal("engine", describe_private(error)) from error
         check_own_probes(labeller, engine, self.answer_s)
         if compared_with is not None:
-            compare_on_probes(
-                labeller, engine, compared_with, self.max_probe_error_rate, self.answer_s
-            )
+            compare_on_probes(labeller, engine, compared_with, self.answer_s)

@@ -19,9 +19,8 @@ RefusalReason = Literal[
 """All there are: the store's pointer cannot be read; a file is not what the manifest says; the
 adapter is of another base; the base tokenizes its prompts otherwise; its engine has no place in the
 memory next to the one that serves; the engine cannot load it or does not answer; loading and trying
-it took longer than ``adapters.load_timeout_s``; something that nobody expected; it misclassifies
-probes of its own manifest; it misclassifies more probes of the adapter in service than
-``adapters.max_probe_error_rate`` allows."""
+it took longer than ``LOAD_TIMEOUT_S``; something that nobody expected; it misclassifies probes of
+its own manifest; it misclassifies more than ``MAX_ERROR_RATE`` of the serving adapter's probes."""
 
 
 class Refusal(Exception):

@@ -21,6 +21,9 @@ from worker.lifecycle.refusal import RefusalReason
 
 _log = structlog.get_logger("worker.adapters")
 
+POLL_INTERVAL_S = 1.0
+"""A poll reads one small file, so a longer interval would save nothing, and delay a rollback."""
+
 _JOIN_S = 5.0
 _WAIT_S = 0.05
 
@@ -89,7 +92,7 @@ class AdapterWatcher:
         sources: Sequence[ArmSource],
         controller: ArmController,
         events: AdapterEvents,
-        poll_interval_s: float,
+        poll_interval_s: float = POLL_INTERVAL_S,
     ) -> None:
         self._pointers = [PointerWatcher(source, controller, events) for source in sources]
         self._controller = controller

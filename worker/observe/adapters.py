@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Literal
 
 from worker.core.adapter_router import AdapterRouter
-from worker.core.arms import TrafficSplit
+from worker.core.arms import MAIN, TrafficSplit
 from worker.core.assignment import CompletedRecord
 from worker.core.serving_adapter import ServingAdapter
 from worker.core.shadow import ShadowRequest
-from worker.lifecycle.events import AdapterEvents, StopReason
-from worker.lifecycle.refusal import RefusalReason
+from worker.lifecycle.events import (
+    AdapterEvent,
+    AdapterEvents,
+    Loaded,
+    Refused,
+    Serving,
+    Stopped,
+    Swapped,
+)
 from worker.observe import metrics as named
 from worker.observe.registry import MetricSample, Registry
 from worker.records.types import Classified, Outcome, Postponed
@@ -25,7 +31,7 @@ KEPT = 8
 
 
 class AdapterMetrics:
-    """See ``worker.lifecycle.events.Counters``; and counts committed records by adapter."""
+    """Counts what happens to adapters, and committed records by adapter."""
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
@@ -44,7 +50,23 @@ class AdapterMetrics:
         self._shadow_dropped = registry.counter(named.SHADOW_DROPPED, *_each(named.SHADOW_DROPS))
         self._load_s = registry.histogram(named.LOAD_SECONDS)
 
-    def serves(self, split: TrafficSplit) -> None:
+    def __call__(self, event: AdapterEvent) -> None:
+        """Count it."""
+        match event:
+            case Serving(split):
+                self._begin_series(split)
+            case Swapped():
+                self._swaps(1, "swapped")
+            case Loaded(seconds):
+                self._load_s([seconds])
+            case Refused(role=role, reason=reason):
+                self._refusals(1, reason)
+                if role == MAIN.name:
+                    self._swaps(1, "refused")
+            case Stopped(reason=reason):
+                self._stops(1, reason)
+
+    def _begin_series(self, split: TrafficSplit) -> None:
         """Begin the series of new adapters at 0; drop those of adapters that served long ago."""
         for serving in split.adapters:
             adapter = serving.digest[:DIGEST_CHARS]
@@ -112,22 +134,6 @@ class AdapterMetrics:
         elif shadow.result is not None and isinstance(outcome, Classified):
             label = outcome.decision.label
             self._shadow(1, label, "yes" if shadow.result.decision.label == label else "no")
-
-    def swapped(self, result: Literal["swapped", "refused"]) -> None:
-        """Count a swap of the main adapter, or its refusal."""
-        self._swaps(1, result)
-
-    def refused(self, reason: RefusalReason) -> None:
-        """Count a refusal in any role."""
-        self._refusals(1, reason)
-
-    def loaded(self, seconds: float) -> None:
-        """Observe how long it took to verify, load and test an adapter."""
-        self._load_s([seconds])
-
-    def stopped(self, reason: StopReason) -> None:
-        """Count a canary that was stopped."""
-        self._stops(1, reason)
 
 
 def adapter_samples(router: AdapterRouter, events: AdapterEvents) -> Iterator[MetricSample]:

@@ -7,7 +7,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from worker.contract.records.retry import RETRY_REASONS
 from worker.core.assignment import CompletedRecord
-from worker.core.events import NullListener, PressureKind, RebalanceKind, TransactionResult
+from worker.core.events import (
+    LoopEvent,
+    PressureChanged,
+    Published,
+    Rebalanced,
+    TransactionEnded,
+)
 from worker.core.state import LoopState
 from worker.observe import metrics as named
 from worker.observe.adapters import AdapterMetrics
@@ -15,8 +21,8 @@ from worker.observe.registry import MetricSample, Registry
 from worker.records.types import Classified, Postponed, Rejected, TopicPartition
 
 
-class MetricsListener(NullListener):
-    """See ``worker.core.events.Listener``. ``clock`` is the loop's, ``wall`` gives Unix seconds."""
+class MetricsListener:
+    """A listener of the loop. ``clock`` is the loop's, ``wall`` gives Unix seconds."""
 
     def __init__(
         self,
@@ -44,12 +50,21 @@ class MetricsListener(NullListener):
         self._transaction_s = registry.histogram(named.TRANSACTION_SECONDS)
         self._backpressure = registry.counter(named.BACKPRESSURE, *_each(named.PRESSURES))
 
-    def transaction(self, result: TransactionResult, seconds: float) -> None:
-        """Count the attempt."""
-        self._transactions(1, result)
-        self._transaction_s([seconds])
+    def __call__(self, event: LoopEvent) -> None:
+        """Count it."""
+        match event:
+            case TransactionEnded(result, seconds):
+                self._transactions(1, result)
+                self._transaction_s([seconds])
+            case Published(batch):
+                self._count(batch)
+            case Rebalanced(kind, _, dropped):
+                self._rebalances(1, kind)
+                self._dropped(dropped)
+            case PressureChanged(kind):
+                self._backpressure(1, kind)
 
-    def published(self, batch: Sequence[CompletedRecord], seconds: float) -> None:  # noqa: ARG002
+    def _count(self, batch: Sequence[CompletedRecord]) -> None:
         """Count each record by its outcome, and observe where its time went.
 
         What is tried again later has not ended: it is counted apart, and again when it has.
@@ -69,19 +84,6 @@ class MetricsListener(NullListener):
                 self._dead_letters(1, each.outcome.reason)
             elif isinstance(each.outcome, Postponed):
                 self._retries(1, each.outcome.rejected.reason)
-
-    def rebalanced(
-        self, kind: RebalanceKind, partitions: Sequence[TopicPartition], dropped: int
-    ) -> None:
-        """Count the rebalance, and the records that it dropped."""
-        del partitions
-        self._rebalances(1, kind)
-        self._dropped(dropped)
-
-    def backpressure(self, kind: PressureKind, records: int, size_bytes: int) -> None:
-        """Count a pause or a resume."""
-        del records, size_bytes
-        self._backpressure(1, kind)
 
     def _observe(self, labelled: Sequence[Classified]) -> None:
         self._truncated(sum(each.truncated for each in labelled))

@@ -184,7 +184,7 @@ IN_ENGINE = Metric(
 ENGINE_WINDOW = Metric(
     "clerk_engine_window_records",
     "gauge",
-    "Records that the engine may be given at a time: at most loop.max_in_engine, and fewer where "
+    "Records that the engine may be given at a time: at most 256 or max_num_seqs, fewer where "
     "they would take it longer than a quarter of loop.deadline_s.",
 )
 WATERMARK_GAP = Metric(

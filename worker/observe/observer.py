@@ -17,11 +17,11 @@ from worker.core.adapter_router import AdapterRouter
 from worker.core.assignment import CompletedRecord
 from worker.core.events import Listener
 from worker.core.loop import Loop
+from worker.core.loop_policy import PUBLISH_MAX_RECORDS
 from worker.engine.open import OpenedEngine
 from worker.lifecycle.events import AdapterEvents
 from worker.observe import metrics as named
 from worker.observe.adapters import AdapterMetrics, adapter_samples
-from worker.observe.drift.baseline import DriftPolicy
 from worker.observe.drift.listener import DriftListener
 from worker.observe.health import Health, HealthVerdict
 from worker.observe.info import describe_worker
@@ -60,8 +60,7 @@ class Observer:
         self.url: str | None = None
         if settings.tracing.enabled:
             self._trace()
-        if settings.http.enabled:
-            self._serve()
+        self._serve()
 
     def model_ready(
         self, opened: OpenedEngine, router: AdapterRouter, adapter_events: AdapterEvents
@@ -75,9 +74,8 @@ class Observer:
             named.CONFIG_INFO, self._settings.kafka.delivery, opened.serving, manifest.base.name
         )
         self._registry.at_scrape(lambda: adapter_samples(router, adapter_events))
-        if self._settings.http.enabled:
-            metrics = MetricsListener(self._registry, self.adapters, time.monotonic, time.time)
-            self.listeners.append(metrics)
+        metrics = MetricsListener(self._registry, self.adapters, time.monotonic, time.time)
+        self.listeners.append(metrics)
         if self._settings.drift.enabled:
             self._watch_drift(router)
         self._health.model_ready(router)
@@ -107,17 +105,7 @@ class Observer:
             self._close.pop()()
 
     def _watch_drift(self, router: AdapterRouter) -> None:
-        drift = self._settings.drift
-        self.drift = DriftListener(
-            DriftPolicy(
-                window=drift.window,
-                false_alarm_rate=drift.false_alarm_rate,
-                label_psi=drift.label_psi,
-                off_label_ratio=drift.off_label_ratio,
-                sample_ids=drift.sample_ids,
-            ),
-            lambda: router.main.manifest,
-        )
+        self.drift = DriftListener(lambda: router.main.manifest)
         self.listeners.append(self.drift)
         self._registry.at_scrape(self.drift.metric_samples)
 
@@ -130,7 +118,7 @@ class Observer:
             group=kafka.group_id,
             server=kafka.bootstrap_servers,
             client_id=str(kafka.client.get("client.id", CLIENT_ID)),
-            max_links=self._settings.loop.publish_max_records,
+            max_links=PUBLISH_MAX_RECORDS,
         )
         self.listeners.append(tracing)
         self.propagate_headers = tracing.propagate_headers

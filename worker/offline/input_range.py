@@ -1,11 +1,13 @@
-"""Which offsets of the input topic a command is about."""
+"""The records of a topic that a command is about: from times or offsets to records."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 
 from worker.errors import SettingsError
-from worker.records.types import TopicPartition
+from worker.records.types import Record, TopicPartition
+from worker.stream.kafka_config import KafkaConfig
 from worker.stream.kafka_scan import LogSpan, TopicScanner
 from worker.stream.record_range import RecordRange
 
@@ -38,6 +40,62 @@ def wanted_offsets(
             start, stop = found[source]
             found[source] = (at, max(at, stop)) if place == 0 else (start, max(start, at))
     return found
+
+
+def read_range(
+    config: KafkaConfig, topic: str, record_range: RecordRange, limit: int
+) -> list[Record]:
+    """Return the committed records of a range, oldest first, and at most ``limit`` of them: its
+    oldest (with ``last``: its newest).
+
+    What comes in while it is read is left out. Raises SettingsError and StreamFailed.
+    """
+    with TopicScanner(config) as scanner:
+        logs = scanner.spans(topic)
+        if record_range.last is not None:
+            return _newest(scanner, logs, min(record_range.last, limit))
+        return _oldest(scanner, wanted_offsets(scanner, record_range, logs), limit)
+
+
+def _newest(
+    scanner: TopicScanner, logs: Mapping[TopicPartition, LogSpan], wanted: int
+) -> list[Record]:
+    reach = wanted
+    while True:
+        # Transaction markers and aborted records are offsets without a record: reach further back.
+        ranges = {
+            source: (max(log.start, log.end - reach), log.end) for source, log in logs.items()
+        }
+        found = sorted(scanner.records(ranges), key=_age)
+        whole = all(start == logs[source].start for source, (start, _) in ranges.items())
+        if whole or len(found) >= wanted:
+            return found[-wanted:]
+        reach *= 4
+
+
+def _oldest(scanner: TopicScanner, ranges: Offsets, limit: int) -> list[Record]:
+    found: list[Record] = []
+    taken = Counter[TopicPartition]()
+    left = dict(ranges)
+    while left:
+        # No more than ``limit`` of one partition can be among the oldest so many.
+        part = {
+            source: (start, min(stop, start + limit - taken[source]))
+            for source, (start, stop) in left.items()
+        }
+        for record in scanner.records(part):
+            found.append(record)
+            taken[record.source] += 1
+        left = {
+            source: (part[source][1], stop)
+            for source, (_, stop) in left.items()
+            if part[source][1] < stop and taken[source] < limit
+        }
+    return sorted(found, key=_age)[:limit]
+
+
+def _age(record: Record) -> tuple[int, int, int]:
+    return record.timestamp_ms or 0, record.source.partition, record.offset
 
 
 def _given(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from worker.contract.records import (
@@ -13,7 +14,9 @@ from worker.contract.records import (
     read_replay,
 )
 from worker.core.labeller import TombstonePolicy
+from worker.offline.input_range import Offsets
 from worker.records.types import Record, TopicPartition
+from worker.stream.kafka_scan import TopicScanner
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,14 @@ class ReadResult:
     reason: str | None
     cluster: str | None = None
     precision: str | None = None
+
+
+def whole_logs(scanner: TopicScanner, topics: Iterable[str]) -> dict[str, Offsets]:
+    """Return by topic what its partitions hold now."""
+    return {
+        topic: {source: (log.start, log.end) for source, log in scanner.spans(topic).items()}
+        for topic in topics
+    }
 
 
 def is_of_another_cluster(result: ReadResult, cluster: str | None) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from worker.contract.records import DeadLetter, Headers, HeaderStyle, without_worker_headers
+from worker.contract.records import DeadLetter, Headers, without_worker_headers
 from worker.contract.records.dead_letter import OMITTED_BYTES
 from worker.contract.records.retry import RETRY_HEADERS
 from worker.records.types import Outgoing, Record, Rejected
@@ -17,7 +17,6 @@ class DeadLetterEncoder:
     topic: str
     worker_version: str
     adapter_digest: str
-    style: HeaderStyle = "clerk"
 
     def encode(self, record: Record, rejected: Rejected) -> Outgoing:
         """Keep the raw key, value and headers, and add the reason as headers.
@@ -40,7 +39,7 @@ class DeadLetterEncoder:
             adapter_digest=self.adapter_digest,
             cluster=record.origin_cluster,
         )
-        headers: Headers = without_worker_headers(record.headers) + letter.headers(self.style)
+        headers: Headers = without_worker_headers(record.headers) + letter.headers()
         if record.retry is not None:
             headers += record.retry.history()
         elif record.damage is not None:

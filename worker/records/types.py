@@ -160,8 +160,6 @@ class Outgoing:
     key: bytes | None
     value: bytes | None
     headers: Headers = ()
-    timestamp_ms: int | None = None
-    """Unix time; None: when it is produced."""
 
     @property
     def size_bytes(self) -> int:

@@ -30,7 +30,6 @@ class KafkaConfig:
     producer: Properties
     create_topics: bool
     topic_partitions: int
-    topic_replication_factor: int
     publish_timeout_s: float
     start_timeout_s: float
     origins: Mapping[str, str] = field(default_factory=dict)
@@ -40,8 +39,6 @@ class KafkaConfig:
     """How long each input topic keeps its records, where that is known and not for ever."""
     cluster: str | None = None
     """The cluster's name, which the ids of results then begin with."""
-    try_transactions: bool = False
-    """Whether the transactional.id may be tried before it is needed: no other process has it."""
 
     @property
     def transaction_timeout_s(self) -> float:
@@ -72,10 +69,8 @@ def build_config(
     producer: Properties,
     create_topics: bool,
     topic_partitions: int,
-    topic_replication_factor: int,
     publish_timeout_s: float,
     start_timeout_s: float,
-    own_transactional_id: bool = False,
     cluster: str | None = None,
 ) -> KafkaConfig:
     """Lay a user's properties over the worker's defaults. Raises SettingsError.
@@ -102,12 +97,10 @@ def build_config(
         producer=_producer(common, transactional_id, delivery, producer),
         create_topics=create_topics,
         topic_partitions=topic_partitions,
-        topic_replication_factor=topic_replication_factor,
         publish_timeout_s=publish_timeout_s,
         start_timeout_s=start_timeout_s,
         origins=_origins(security, client=client, consumer=consumer, producer=producer),
         cluster=cluster,
-        try_transactions=own_transactional_id and delivery == "exactly_once",
     )
 
 
@@ -214,7 +207,7 @@ def check_bounds(config: KafkaConfig, max_iteration_s: float) -> None:
     if max_iteration_s >= config.max_poll_interval_s:
         raise SettingsError(
             f"the loop may stay away from Kafka for {max_iteration_s:.0f} s (publishing, backoff "
-            f"and loop.revoke_drain_s) but max.poll.interval.ms gives it "
+            f"and a revoke) but max.poll.interval.ms gives it "
             f"{config.max_poll_interval_s:.0f} s: lower kafka.publish_timeout_s or raise "
             "max.poll.interval.ms in [kafka.consumer]"
         )

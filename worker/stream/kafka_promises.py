@@ -27,7 +27,7 @@ _RESERVED = {
     "enable.auto.offset.store": _OFFSETS,
     "offset.store.method": _OFFSETS,
     "enable.partition.eof": "the worker does not end with the log",
-    "transactional.id": "set kafka.transactional_id or kafka.instance_id",
+    "transactional.id": "set kafka.instance_id, which it is made of",
     "enable.idempotence": "set kafka.delivery",
     "bootstrap.servers": _SERVERS,
     "metadata.broker.list": _SERVERS,

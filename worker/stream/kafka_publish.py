@@ -178,7 +178,6 @@ class KafkaPublisher:
                         value=outgoing.value,
                         key=outgoing.key,
                         headers=list(outgoing.headers),
-                        timestamp=outgoing.timestamp_ms or 0,  # 0: now
                         on_delivery=self._delivery(index),
                     )
                     break

@@ -39,7 +39,7 @@ def check_rights(admin: AdminClient, config: KafkaConfig) -> None:
     """Refuse to start without a right that will be needed. Raises StreamFailed, which names all
     that are missing, with the setting that each thing is named in."""
     missing = [*_topic_rights(admin, config.topics), *_group_right(admin, config)]
-    if not missing and config.try_transactions:
+    if not missing and config.delivery == "exactly_once":
         missing += _transaction_right(config)
     if missing:
         raise StreamFailed(
@@ -100,7 +100,7 @@ def _transaction_right(config: KafkaConfig) -> Iterator[str]:
         return  # the call hangs: it is left behind, and made again when the worker starts
     except KafkaException as error:
         if error.args[0].code() in _DENIED:
-            yield f"write as the transactional id {name!r} (kafka.transactional_id)"
+            yield f"write as the transactional id {name!r} (kafka.group_id begins it)"
         else:
             _log.info("stream.rights_unknown", error=error.args[0].name())
     calls.close()

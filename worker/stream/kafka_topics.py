@@ -39,6 +39,10 @@ _UNKNOWN = {
 
 _ASK_AGAIN_S = 0.05
 
+_BROKERS_DEFAULT = -1
+"""Replicas of a created topic: how many copies a cluster keeps is decided for the cluster
+(``default.replication.factor``), and managed ones refuse any other number."""
+
 _T = TypeVar("_T")
 
 _Answers = Mapping[str, Future[Any]]
@@ -91,7 +95,7 @@ def _create(admin: AdminClient, missing: list[str], config: KafkaConfig) -> None
         NewTopic(
             topic,
             1 if topic == config.topics.retry else config.topic_partitions,
-            config.topic_replication_factor,
+            _BROKERS_DEFAULT,
         )
         for topic in missing
     ]

@@ -26,7 +26,7 @@ HOPELESS = {
     KafkaError.GROUP_AUTHORIZATION_FAILED: "no right to use the consumer group: give the "
     "worker's user Read on kafka.group_id",
     KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: "no right to use the transactional.id: give "
-    "the worker's user Write and Describe on kafka.transactional_id",
+    "the worker's user Write and Describe on the ids that begin with kafka.group_id",
     KafkaError.CLUSTER_AUTHORIZATION_FAILED: "no right to produce idempotently: give the "
     "worker's user IdempotentWrite on the cluster",
     KafkaError._AUTHENTICATION: "authentication failed",
@@ -39,8 +39,7 @@ OF_A_RECORD = {
     "without a key",
     KafkaError.INVALID_MSG: "the topic takes no such record",
     KafkaError.INVALID_MSG_SIZE: "the topic takes no record of this size",
-    KafkaError.INVALID_TIMESTAMP: "the topic takes no record of that time: set records.timestamp "
-    "to now, or raise its message.timestamp.before.max.ms",
+    KafkaError.INVALID_TIMESTAMP: "the topic takes no record of that time: set the clock here",
     KafkaError.UNSUPPORTED_FOR_MESSAGE_FORMAT: "the topic's message format does not allow it",
     KafkaError.POLICY_VIOLATION: "a policy of the broker does not allow it",
     KafkaError.RECORD_LIST_TOO_LARGE: "the batch is larger than a segment of the topic",

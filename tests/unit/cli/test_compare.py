@@ -1,4 +1,4 @@
-"""``clerk-worker compare``: its options, parsed."""
+"""Ranges of records, as options give them."""
 
 from __future__ import annotations
 
@@ -6,20 +6,19 @@ from typing import Any
 
 import pytest
 
-from worker.cli.compare import parse_range
+from worker.cli.ranges import input_range
 from worker.errors import SettingsError
-from worker.offline.message_file import MessageFile
 from worker.stream.record_range import RecordRange
 
 
 def test_a_range_is_said_in_one_way() -> None:
-    """By a file, a number, a time or offsets; two of them or none is an error."""
+    """By a number, a time or offsets; two of them are an error."""
 
-    def source(file: MessageFile | None = None, **given: Any) -> RecordRange | None:
+    def source(**given: Any) -> RecordRange | None:
         every: dict[str, Any] = {"last": None, "since": None, "until": None, "offsets": []}
-        return parse_range(file, **{**every, **given})
+        return input_range(**{**every, **given})
 
-    assert source(MessageFile("x.csv")) is None
+    assert source() is None
     assert source(last=10) == RecordRange(last=10)
     day = 1_772_431_200_000
     assert source(since="2026-03-02T06:00") == RecordRange(since_ms=day)
@@ -27,7 +26,6 @@ def test_a_range_is_said_in_one_way() -> None:
     assert found == RecordRange(since_ms=day, until_ms=day + 1000)
     assert source(offsets=["0:5-9", "3:7-"]) == RecordRange(offsets={0: (5, 9), 3: (7, None)})
     for wrong, said in (
-        ({}, "none is given"),
         ({"last": 1, "since": "2026-03-02"}, "--last and --since are given"),
         ({"until": "2026-03-02", "last": 1}, "--until needs --since"),
         ({"since": "yesterday"}, "write it as"),

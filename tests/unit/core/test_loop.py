@@ -89,7 +89,7 @@ def test_every_record_ends_in_exactly_one_topic() -> None:
         Published("dead", "in-0-4", reason="not_utf8"),
     ]
     assert rig.committed() == 5
-    assert rig.loop.held_records == 0
+    assert rig.loop.state.in_flight_records == 0
 
 
 def test_without_a_review_topic_doubtful_labels_go_to_the_output() -> None:
@@ -141,7 +141,7 @@ def test_a_message_without_an_answer_in_time_is_rejected_and_its_answer_ignored(
     rig.answer("stuck")
     rig.iterate()
     assert len(rig.ids) == 2
-    assert rig.loop.held_records == 0
+    assert rig.loop.state.in_flight_records == 0
 
 
 def test_a_deadline_gives_the_engines_place_up() -> None:
@@ -213,7 +213,7 @@ def test_fetching_stops_at_the_high_mark_and_goes_on_at_the_low_one() -> None:
     assert len(rig.engine.pending) == 4
     assert rig.stream.calls == ["pause"]
     rig.answer("m0")
-    assert rig.loop.held_records == 3
+    assert rig.loop.state.in_flight_records == 3
     assert rig.stream.calls == ["pause"]
     rig.answer("m1")
     assert rig.stream.calls == ["pause", "resume"]
@@ -228,7 +228,7 @@ def test_records_finished_behind_a_slow_one_count_as_held() -> None:
     rig = started(*(f"m{n}" for n in range(8)), policy=SMALL)
     rig.answer("m1", "m2", "m3")
     rig.iterate(3)
-    assert rig.loop.held_records == 4
+    assert rig.loop.state.in_flight_records == 4
     assert rig.stream.calls == ["pause"]
 
 
@@ -258,7 +258,7 @@ def test_a_pause_holds_for_partitions_that_come_later() -> None:
     rig.stream.script.append(lambda: rig.stream.assign(1))
     rig.iterate(3)
     assert rig.stream.paused == set(rig.stream.sources)
-    assert rig.loop.held_records == 6
+    assert rig.loop.state.in_flight_records == 6
     rig.answer("m0", "m1", "m2", "m3")
     assert rig.stream.paused == set()
     rig.iterate()
@@ -276,7 +276,7 @@ def test_a_partition_that_goes_away_makes_room_for_the_others() -> None:
     rig.iterate()
     rig.stream.lose(0)
     rig.iterate(2)
-    assert rig.loop.held_records == 1
+    assert rig.loop.state.in_flight_records == 1
     assert rig.engine.pending == ["n0"]
 
 
@@ -355,14 +355,14 @@ def test_a_stuck_message_keeps_no_finished_one_in_memory() -> None:
         rig.answer(f"m{number}")
     assert rig.committed(1) == 50
     monitors = rig.loop._requests._monitors.values()
-    assert sum(len(monitor.lane) for monitor in monitors) == rig.loop.held_records == 1
+    assert sum(len(monitor.lane) for monitor in monitors) == rig.loop.state.in_flight_records == 1
 
 
 def test_fetching_never_asks_for_more_than_there_is_room_for() -> None:
     """The record bound is a bound, not a hint."""
     rig = started(*(f"m{n}" for n in range(20)), policy=SMALL)
     for number in range(20):
-        assert rig.loop.held_records <= 8
+        assert rig.loop.state.in_flight_records <= 8
         rig.answer(f"m{number}")
         rig.iterate()
     assert rig.committed() == 20

@@ -82,7 +82,7 @@ def test_an_unanswered_commit_neither_repeats_nor_loses(published: bool) -> None
     assert rig.stream.calls == ["resolve_unknown_commit"]
     told = [event[1] for event in rig.events.kinds("published")]
     assert list(itertools.chain(*told)) == rig.ids
-    assert rig.loop.held_records == 0
+    assert rig.loop.state.in_flight_records == 0
     rig.add("m3")
     rig.iterate()
     rig.answer("m3")
@@ -122,7 +122,7 @@ def test_while_kafka_cannot_tell_nothing_is_published(monkeypatch: pytest.Monkey
     monkeypatch.setattr(rig.stream, "resolve_unknown_commit", resolve)
     rig.iterate(2)
     assert rig.ids == ["in-0-0"]
-    assert rig.loop.held_records == 0
+    assert rig.loop.state.in_flight_records == 0
 
     monkeypatch.setattr(rig.stream, "resolve_unknown_commit", cannot_tell)
     rig.add("m1")

@@ -21,7 +21,7 @@ def test_a_revoke_publishes_the_finished_prefix_and_drops_the_rest() -> None:
     rig.stream.revoke(0)
     assert (rig.ids, rig.committed()) == (["in-0-0", "in-0-1"], 2)
     assert rig.events.kinds("revoked") == [("revoked", [0], 2)]
-    assert rig.loop.held_records == 0
+    assert rig.loop.state.in_flight_records == 0
 
 
 def test_answers_of_an_ended_assignment_are_ignored() -> None:
@@ -33,7 +33,7 @@ def test_answers_of_an_ended_assignment_are_ignored() -> None:
     assert called_off.cancelled()
     rig.answer("m0")
     rig.iterate(2)
-    assert (rig.ids, rig.committed(), rig.loop.held_records) == ([], 0, 0)
+    assert (rig.ids, rig.committed(), rig.loop.state.in_flight_records) == ([], 0, 0)
 
 
 def test_answers_of_an_ended_assignment_do_not_count_when_the_partition_comes_back() -> None:
@@ -131,7 +131,7 @@ def test_records_fetched_before_their_partition_went_away_are_left_to_its_new_ow
     monkeypatch.setattr(rig.stream, "poll", poll)
     rig.answer("n0")
     assert [text for text, _ in rig.engine.submitted] == ["n0"]
-    assert (rig.ids, rig.loop.held_records) == (["in-1-0"], 0)
+    assert (rig.ids, rig.loop.state.in_flight_records) == (["in-1-0"], 0)
 
 
 def test_a_lost_partition_that_comes_back_goes_on_behind_the_other_owners_work() -> None:
@@ -153,7 +153,7 @@ def test_an_assignment_of_what_is_held_already_starts_it_anew() -> None:
     rig.answer("m0")
     rig.stream.assign(0)
     rig.iterate()
-    assert rig.loop.held_records == 2
+    assert rig.loop.state.in_flight_records == 2
     rig.answer("m0", "m1")
     assert rig.ids == ["in-0-0", "in-0-1"]
 
@@ -194,7 +194,7 @@ def test_a_revoke_that_cannot_publish_lets_go_all_the_same() -> None:
     rig.loop._pipeline.poll(0.0)
     rig.stream.failures.append(PublishAborted("broker away"))
     rig.stream.revoke(0)
-    assert (rig.ids, rig.loop.partitions) == ([], ())
+    assert (rig.ids, rig.loop.state.waiting) == ([], {})
     assert rig.events.kinds("publish_failed") == [("publish_failed", 1, 1)]
 
 
@@ -226,7 +226,7 @@ def test_stop_drains_publishes_and_returns() -> None:
     rig.loop.run()
     assert rig.ids == ["in-0-0", "in-0-1"]
     assert [text for text, _ in rig.engine.submitted] == ["m0", "m1"]
-    assert (rig.committed(), rig.loop.held_records) == (2, 0)
+    assert (rig.committed(), rig.loop.state.in_flight_records) == (2, 0)
 
 
 def test_drain_respects_its_bound_and_leaves_the_rest_uncommitted() -> None:
@@ -240,7 +240,7 @@ def test_drain_respects_its_bound_and_leaves_the_rest_uncommitted() -> None:
     assert 5.0 <= rig.clock.now - began < 5.2
     assert (rig.ids, rig.committed()) == (["in-0-0"], 1)
     assert future.cancelled()
-    assert rig.loop.held_records == 0
+    assert rig.loop.state.in_flight_records == 0
 
 
 def test_drain_keeps_polling() -> None:

@@ -143,7 +143,7 @@ class ExactlyOnce(RuleBasedStateMachine):
             for offset in range(self.rig.committed(partition))
         }
         assert set(ids) == expected, "an offset was committed without its output, or the reverse"
-        assert self.rig.loop.held_records <= POLICY.bounds.max_records
+        assert self.rig.loop.state.in_flight_records <= POLICY.bounds.max_records
 
     def teardown(self) -> None:
         if not hasattr(self, "rig"):
@@ -153,14 +153,14 @@ class ExactlyOnce(RuleBasedStateMachine):
             if not self.held(partition):
                 rig.stream.assign(partition)
         for _ in range(1000):
-            if not rig.loop.held_records and self.committed == self.added:
+            if not rig.loop.state.in_flight_records and self.committed == self.added:
                 break
             for text in rig.engine.pending:
                 rig.engine.answer(text)
             rig.iterate()
         self.committed_offsets_account_for_the_outputs()
         assert self.committed == self.added, "a record is stuck"
-        assert (rig.loop.held_records, rig.loop._pressure.bytes) == (0, 0)
+        assert (rig.loop.state.in_flight_records, rig.loop._pressure.bytes) == (0, 0)
         rig.iterate(2)
         assert rig.loop._requests.in_engine == len(rig.engine.pending)
 

@@ -59,14 +59,3 @@ def test_an_unanswered_commit_is_waited_for_too() -> None:
     rig.iterate(3)
     assert rig.ids == ["in-0-0"]
     assert rig.loop.state.outage_since is None
-
-
-def test_the_wait_can_be_limited() -> None:
-    """For whoever would rather have a restart."""
-    rig = started("m0", policy=make_loop_policy(max_outage_s=30.0))
-    rig.stream.failures.extend([AWAY] * 100)
-    rig.engine.answer("m0")
-    began = rig.clock.now
-    with pytest.raises(StreamFailed, match="has not been reachable"):
-        rig.iterate(100)
-    assert 30 < rig.clock.now - began < 45

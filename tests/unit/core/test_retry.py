@@ -20,7 +20,6 @@ from tests.support.retrying import (
 from worker.contract.records import Headers, Retry, read_dead_letter, read_retry
 from worker.contract.records.retry import NEEDED_RETRY_HEADERS
 from worker.errors import OutcomeUnknown, PublishAborted, RecordTooLarge
-from worker.records.header_policy import HeaderPolicy
 
 # What is written.
 
@@ -34,7 +33,6 @@ def test_a_message_that_the_engine_refuses_waits_on_the_retry_topic() -> None:
     (outgoing,) = batch.outputs
     assert (outgoing.topic, outgoing.key, outgoing.value) == ("retry", b"k", b"m0")
     assert outgoing.headers[:2] == OWN
-    assert outgoing.timestamp_ms is None, "retention counts from when it was written"
     found = read_retry(outgoing.headers)
     assert (found.id, found.timestamp_ms) == ("in-0-0", 1_700_000_000_000)
     assert (found.attempt, found.reason, found.engine_attempts) == (1, "engine_rejected", 1)
@@ -66,17 +64,6 @@ def test_an_answer_that_is_no_label_is_dead_at_once() -> None:
     rig.engine.answer("m0", label=None)
     rig.iterate()
     assert [published.reason for published in results(rig)] == ["invalid_answer"]
-
-
-def test_the_policy_of_headers_does_not_touch_what_waits() -> None:
-    """It is about results; what is tried again is the record as it came."""
-    rig = rig_with("m0", header_policy=HeaderPolicy(allow=(), deny=("*",)))
-    refuse(rig)
-    assert waiting(rig)[0].headers[:2] == OWN
-    rig.iterate(11)
-    rig.answer("m0")
-    (label,) = [each for each in rig.stream.outputs if each.topic == "out"]
-    assert label.headers == ()
 
 
 def test_forged_headers_on_the_input_mean_nothing() -> None:

@@ -35,7 +35,7 @@ def test_nothing_is_tried_before_its_time() -> None:
     while now_ms(rig) + 1000 < due_ms:
         rig.iterate()
         assert rig.engine.pending == []
-        assert rig.loop.held_records == 0
+        assert rig.loop.state.in_flight_records == 0
     rig.iterate(2)
     assert rig.engine.pending == ["m0"]
     rig.answer("m0")
@@ -63,7 +63,7 @@ def test_the_partition_is_paused_until_its_head_is_due() -> None:
     for text in ("m0", "m1", "m2"):
         rig.engine.fail(text, REFUSED)
     rig.iterate(2)
-    source = rig.stream.retry_sources[0]
+    source = rig.stream.sources[-1]
     assert rig.stream.paused == {source}
     assert rig.stream._position[source] == 1, "only the head is fetched"
     rig.iterate(7)
@@ -181,7 +181,7 @@ def test_a_head_is_no_affair_of_the_bounds() -> None:
     assert sorted(rig.engine.pending) == ["m0", "m1", "r0"]
     rig.answer("m0", "m1")
     rig.iterate(3)
-    source = rig.stream.retry_sources[0]
+    source = rig.stream.sources[-1]
     assert source in rig.stream.paused
     rig.loop._pressure.paused.add(source)  # as if it had been too busy before
     rig.iterate(5)
@@ -205,7 +205,7 @@ def test_a_head_is_read_again_when_its_partition_comes_back() -> None:
     rig.iterate(3)
     rig.stream.assign(1)
     rig.iterate()
-    assert rig.stream.paused == {rig.stream.retry_sources[0]}
+    assert rig.stream.paused == {rig.stream.sources[-1]}
     assert rig.engine.pending == []
     rig.iterate(9)
     assert rig.engine.pending == ["m0"]
@@ -257,8 +257,8 @@ def test_an_engine_that_dies_of_a_retry_is_found_out_as_ever() -> None:
     rig.iterate()
     refuse(rig)
     note = '{"v":1,"deaths":[0,3]}'
-    rig.stream.notes[rig.stream.retry_sources[0]] = note
-    rig.stream.committed[rig.stream.retry_sources[0]] = 0
+    rig.stream.notes[rig.stream.sources[-1]] = note
+    rig.stream.committed[rig.stream.sources[-1]] = 0
     rig.iterate(13)
     add(rig, "m1")
     rig.iterate()
@@ -277,7 +277,7 @@ def test_what_waits_is_shown() -> None:
     state = rig.loop.state
     assert state.retry_due_ms == read_retry(waiting(rig)[0].headers).not_before_ms
     assert (state.paused_partitions, state.in_flight_records) == (0, 0)
-    assert rig.stream.lag()[rig.stream.retry_sources[0]] == 1
+    assert rig.stream.lag()[rig.stream.sources[-1]] == 1
 
 
 class Shuffled:
@@ -290,7 +290,7 @@ class Shuffled:
 
     @property
     def ours(self) -> bool:
-        return self.rig.stream.retry_sources[0] in self.rig.stream.assigned
+        return self.rig.stream.sources[-1] in self.rig.stream.assigned
 
     def step(self, kind: str) -> None:
         """Do one of the things that may happen, where it can."""
@@ -342,5 +342,5 @@ def test_whatever_happens_each_message_ends_once_and_none_is_early(steps: list[s
     world.finish()
     ids = sorted(each.id for each in results(world.rig))
     assert ids == sorted(f"in-0-{n}" for n in range(world.added))
-    committed, source = world.rig.stream.committed, world.rig.stream.retry_sources[0]
+    committed, source = world.rig.stream.committed, world.rig.stream.sources[-1]
     assert committed.get(source, 0) == len(world.rig.stream.log[source])

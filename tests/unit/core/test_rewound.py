@@ -30,12 +30,12 @@ def test_what_was_published_before_is_left_out(isolated: bool) -> None:
     rig = begun(stream, isolated=isolated)
     rig.iterate(2)
     assert rig.engine.pending == ["new"]
-    assert rig.loop.held_records == 1
+    assert rig.loop.state.in_flight_records == 1
     rig.answer("new")
     assert rig.events.kinds("published") == [("published", ["in-0-2"])]
     assert stream.committed[stream.sources[0]] == 3
     assert rig.events.kinds("rewound") == [("rewound", 0, 0, 2)]
-    assert rig.loop.held_records == 0
+    assert rig.loop.state.in_flight_records == 0
 
 
 def test_a_long_log_is_not_read_again_up_to_the_committed_offset() -> None:

@@ -1,7 +1,6 @@
 """The local broker without a broker: its properties, its ports, and the jars it will trust."""
 
 import hashlib
-import json
 import re
 import socket
 import threading
@@ -51,15 +50,6 @@ def test_jars_are_fetched_once(tmp_path: Path) -> None:
     assert said == ["fetching Apache Kafka 4.2.1 (45 MB)"]
 
 
-def test_the_marker_names_coordinates_and_digests(tmp_path: Path) -> None:
-    """What is in the cache folder can be told without the program."""
-    home = ensure_kafka(tmp_path, pins=PINS, fetch=Index()).parent
-    marker = json.loads((home / "complete.json").read_text())
-    assert marker["jars"] == PINS
-    assert "org.apache.kafka:kafka_2.13:4.2.1" in marker["coordinates"]
-    assert sorted(path.name for path in home.iterdir()) == ["complete.json", "libs"]
-
-
 def test_a_jar_with_another_digest_is_refused_by_name(tmp_path: Path) -> None:
     """A jar that was changed at its source never gets into the place that the broker runs from."""
     index = Index(JARS | {"log4j-1.jar": b"something else"})
@@ -103,27 +93,20 @@ def test_an_interrupted_fetch_leaves_nothing_and_is_retried(tmp_path: Path) -> N
     assert index.fetches == 2
 
 
-@pytest.mark.parametrize("folder", ["kafka-4.2.1.partial", "kafka-4.2.1"])
-def test_a_folder_without_its_marker_is_fetched_again(tmp_path: Path, folder: str) -> None:
-    """What a killed fetch has left is replaced, not used and not added to."""
-    libs = tmp_path / folder / "libs"
+def test_what_a_killed_fetch_has_left_is_not_used(tmp_path: Path) -> None:
+    """Only a whole set of jars gets the name that is looked for."""
+    libs = tmp_path / ".partial-1" / "libs"
     libs.mkdir(parents=True)
     (libs / "kafka-1.jar").write_bytes(b"the br")
-    (libs / "older.jar").write_bytes(b"older")
-    index = Index()
-    found = ensure_kafka(tmp_path, pins=PINS, fetch=index)
+    found = ensure_kafka(tmp_path, pins=PINS, fetch=Index())
     assert {path.name: path.read_bytes() for path in found.iterdir()} == JARS
-    assert index.fetches == 1
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"coordinates": [], "jars": {}}'])
-def test_a_marker_of_other_jars_does_not_count(tmp_path: Path, text: str) -> None:
-    """A cache from before the pins changed is fetched again."""
-    home = ensure_kafka(tmp_path, pins=PINS, fetch=Index()).parent
-    (home / "complete.json").write_text(text)
-    index = Index()
-    ensure_kafka(tmp_path, pins=PINS, fetch=index)
-    assert index.fetches == 1
+def test_a_cache_of_other_pins_is_refused_with_what_to_delete(tmp_path: Path) -> None:
+    """As after an update that pins another jar for the same Kafka."""
+    ensure_kafka(tmp_path, pins=PINS, fetch=Index())
+    with pytest.raises(BrokerError, match=r"kafka-4\.2\.1 to fetch again"):
+        ensure_kafka(tmp_path, pins=PINS | {"new.jar": "0" * 64}, fetch=Index())
 
 
 def test_concurrent_callers_fetch_once(tmp_path: Path) -> None:

@@ -52,10 +52,10 @@ def test_a_base_that_is_not_among_several_is_named(published: Published, tmp_pat
         Bases([]).find(published.adapter, published.manifest)
 
 
-def test_altered_weights_of_the_right_size_are_refused_unless_that_is_not_wanted(
+def test_altered_weights_of_the_right_size_are_refused_where_weights_are_read(
     published: Published, tmp_path: Path
 ) -> None:
-    """A gigabyte takes a second to read: ``model.verify_weights``."""
+    """A gigabyte takes a second to read; `check-config` compares sizes alone."""
     bases = [another(published.base, tmp_path / "a", b"BASE weights"), tmp_path / "nowhere"]
     with pytest.raises(AdapterRefused, match="sha256 is"):
         Bases(bases).find(published.adapter, published.manifest)

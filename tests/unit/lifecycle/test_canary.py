@@ -20,6 +20,7 @@ from tests.support.swapping import ONE, THREE, TWO, answer_with, labels_of, stam
 from tests.support.toy_adapter import toy_manifest
 from worker.contract import Manifest
 from worker.contract.store import CanaryPointer, remove_canary, write_canary
+from worker.core.events import Published
 from worker.core.share import place_of
 from worker.errors import MessageRejected
 from worker.lifecycle.canary_judge import BLOCK, ArmComparison, CanaryJudge
@@ -195,7 +196,7 @@ def watched(tmp_path: Path, p_canary: float, **policy: Any) -> Follower:
     loader.respond[canary.digest] = lambda _: answer_with(canary, "billing", p_canary)
     follower = Follower(AdapterStore(tmp_path), main, rig=Rig(policy=WIDE), loader=loader)
     judge = CanaryJudge(follower.router, follower.events, make_judge_policy(**policy))
-    follower.rig.on_published(lambda batch: judge.published(batch, 0.0))
+    follower.rig.on_published(lambda batch: judge(Published(batch, 0.0)))
     follower.rig.stream.assign(0)
     follower.store.canary(canary, 0.5)
     follower.follow()

@@ -17,6 +17,7 @@ from tests.support.toy_adapter import toy_manifest
 from worker.core.batch import TopicRouter
 from worker.core.shadow import ShadowTraffic
 from worker.errors import OutcomeUnknown, PublishAborted, RecordTooLarge, SettingsError
+from worker.lifecycle.events import Serving
 from worker.observe.adapters import AdapterMetrics
 from worker.observe.registry import Registry
 from worker.policies import kafka_config
@@ -45,7 +46,7 @@ def shadowed(tmp_path: Path, share: float = 1.0, at_a_time: int = 64, label: str
     loop._pipeline._shadow_traffic = ShadowTraffic(follower.router, at_a_time, follower.rig.clock)
     registry = Registry()
     metrics = AdapterMetrics(registry)
-    metrics.serves(follower.router.latest)
+    metrics(Serving(follower.router.latest))
     follower.rig.on_published(metrics.published)
     follower.rig.stream.assign(0)
     follower.rig.iterate()

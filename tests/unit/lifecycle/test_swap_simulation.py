@@ -173,7 +173,7 @@ class Swapping(RuleBasedStateMachine):
             for partition in range(PARTITIONS)
             for offset in range(self.rig.committed(partition))
         }
-        assert self.rig.loop.held_records <= POLICY.bounds.max_records
+        assert self.rig.loop.state.in_flight_records <= POLICY.bounds.max_records
 
     def teardown(self) -> None:
         if not hasattr(self, "rig"):
@@ -188,7 +188,7 @@ class Swapping(RuleBasedStateMachine):
             if not self.held(partition):
                 self.rig.stream.assign(partition)
         for _ in range(1000):
-            if not self.rig.loop.held_records and self.committed == self.added:
+            if not self.rig.loop.state.in_flight_records and self.committed == self.added:
                 break
             for engine in self.engines:
                 engine.release()

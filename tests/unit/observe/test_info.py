@@ -30,7 +30,7 @@ SETTINGS = Settings(
 
 
 def info(opened: OpenedEngine | None) -> dict[str, Any]:
-    serving = None if opened is None else make_adapter_router(SETTINGS, opened)
+    serving = None if opened is None else make_adapter_router(SETTINGS, opened, lambda _: None)
     return dict(json.loads(json.dumps(describe_worker(SETTINGS, STARTED, opened, serving))))
 
 

@@ -15,6 +15,7 @@ from tests.support.toy_adapter import (
 )
 from tests.unit.observe.conftest import Scrape, finished, label
 from worker.core.arms import CANARY, Arm
+from worker.core.events import Published
 from worker.engine.fake import FakeEngine
 from worker.engine.open import OpenedEngine
 from worker.errors import MessageRejected
@@ -53,7 +54,7 @@ def test_every_metric_named_is_on_the_page_of_a_running_worker_and_no_other() ->
         rig.iterate(2)  # one waits, one is in the engine
         observer.runs(rig.loop, rig.stream, {"in": 604800.0})
         for listener in observer.listeners:  # a whole window, for what drift shows
-            listener.published(finished(*[label()] * 1000), 0.1)
+            listener(Published(finished(*[label()] * 1000), 0.1))
         page = Scrape(observer.metrics())
     finally:
         observer.close()

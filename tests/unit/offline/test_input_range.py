@@ -6,9 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import cast
 
 import pytest
+from confluent_kafka import KafkaError, Producer
 
-from worker.errors import SettingsError
-from worker.offline.input_range import Offsets, wanted_offsets
+from tests.support.mock_kafka import MockKafka
+from tests.support.policies import make_kafka_config
+from worker.errors import SettingsError, StreamFailed
+from worker.offline.input_range import Offsets, read_range, wanted_offsets
 from worker.records.types import TopicPartition
 from worker.stream.kafka_scan import LogSpan, TopicScanner
 from worker.stream.record_range import RecordRange
@@ -75,3 +78,69 @@ def test_a_partition_that_does_not_exist_is_told() -> None:
     with pytest.raises(SettingsError) as caught:
         wanted(RecordRange(offsets={0: (0, 1), 7: (0, 1)}))
     assert str(caught.value) == "--offsets: the input has no partition 7: it has 2, from 0"
+
+
+@pytest.fixture
+def full(broker: MockKafka) -> MockKafka:
+    """The topic in: three records of partition 0 at 1, 2 and 3 s, two of partition 1 at 1.5 s."""
+    broker.create_topic("in", 2)
+    producer = Producer({"bootstrap.servers": broker.servers, "linger.ms": 0, "log_level": 0})
+    for partition, begin_ms, values in ((0, 1000, b"abc"), (1, 1500, b"xy")):
+        for number, value in enumerate(values):
+            at_ms = begin_ms + 1000 * number
+            producer.produce("in", bytes([value]), partition=partition, timestamp=at_ms)
+    assert producer.flush(10) == 0
+    return broker
+
+
+def read(broker: MockKafka, limit: int = 100, **given: object) -> list[bytes | None]:
+    config = make_kafka_config(bootstrap_servers=broker.servers, start_timeout_s=5.0)
+    found = read_range(config, "in", RecordRange(**given), limit)  # type: ignore[arg-type]
+    return [record.value for record in found]
+
+
+def test_the_newest_of_all_partitions(full: MockKafka) -> None:
+    """In the order of their times, whatever partition they are in; never more than the limit."""
+    assert read(full, last=3) == [b"b", b"y", b"c"]
+    assert read(full, last=100) == [b"a", b"x", b"b", b"y", b"c"]
+    assert read(full, limit=2, last=3) == [b"y", b"c"]
+
+
+def test_markers_of_transactions_are_not_counted(broker: MockKafka) -> None:
+    """The newest two are two records, however many offsets lie between them."""
+    broker.create_topic("in")
+    producer = Producer(
+        {"bootstrap.servers": broker.servers, "transactional.id": "t", "log_level": 0}
+    )
+    producer.init_transactions(5)
+    for value in (b"a", b"b", b"c"):
+        producer.begin_transaction()
+        producer.produce("in", value, partition=0)
+        producer.commit_transaction(5)
+    assert read(broker, last=2) == [b"b", b"c"]
+
+
+def test_the_oldest_of_a_range(full: MockKafka) -> None:
+    """Up to the limit, over all partitions. (The broker here finds no offset by time; a real one
+    does in tests/ports/test_compare.py.)"""
+    assert read(full) == [b"a", b"x", b"b", b"y", b"c"]
+    assert read(full, limit=2) == [b"a", b"x"]
+    assert read(full, limit=3, offsets={0: (1, None), 1: (0, 1)}) == [b"x", b"b", b"y"]
+
+
+def test_by_offsets(full: MockKafka) -> None:
+    """Both ends included; what the log does not have is left out."""
+    assert read(full, offsets={0: (1, 1)}) == [b"b"]
+    assert read(full, offsets={0: (1, None), 1: (0, 99)}) == [b"x", b"b", b"y", b"c"]
+    assert read(full, offsets={0: (50, None)}) == []
+    with pytest.raises(SettingsError, match=r"the input has no partition 7: it has 2, from 0$"):
+        read(full, offsets={7: (0, None)})
+
+
+def test_a_topic_that_may_not_be_read(full: MockKafka) -> None:
+    """Told in one line, with the place, the reason, and what to check."""
+    full.fail_topic("in", KafkaError.TOPIC_AUTHORIZATION_FAILED)
+    with pytest.raises(StreamFailed) as caught:
+        read(full, last=1)
+    said = str(caught.value)
+    assert said.startswith(f"in at {full.servers} cannot be read (no right to use the topic")

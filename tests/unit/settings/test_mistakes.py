@@ -56,7 +56,7 @@ def test_an_unknown_key_like_nothing_gets_no_suggestion() -> None:
         ("loop.max_in_flight=0", "loop.max_in_flight: Input should be greater than or equal to 1"),
         ("loop.deadline_s=0", "loop.deadline_s: Input should be greater than 0"),
         ("loop.deadline_s=soon", "loop.deadline_s: Input should be a valid number"),
-        ("loop.resume_ratio=1.5", "loop.resume_ratio: Input should be less than or equal to 1"),
+        ("review.confidence=1.5", "review.confidence: Input should be less than or equal to 1"),
         ("kafka.delivery=at_most_once", "kafka.delivery: Input should be 'exactly_once' or"),
         ("kafka.create_topics=maybe", "kafka.create_topics: Input should be a valid boolean"),
         ("records.text_fields=[]", "records.text_fields: Tuple should have at least 1 item"),

@@ -74,7 +74,7 @@ def test_a_worker_finds_out_before_its_model_is_loaded() -> None:
         pytest.fail("the model was loaded first")
 
     kafka = {"bootstrap_servers": NOWHERE, "producer": {"linger.msx": 1}}
-    settings = Settings.model_validate({"kafka": kafka, "http": {"enabled": False}})
+    settings = Settings.model_validate({"kafka": kafka, "http": {"port": 0}})
     with pytest.raises(SettingsError, match=r"^kafka\.producer\.linger\.msx: "):
         run_worker(settings, load)
 

@@ -48,7 +48,7 @@ def test_at_least_once_makes_no_transactions() -> None:
         ("enable.auto.commit", "offsets are committed with the results"),
         ("enable.auto.offset.store", "offsets are committed with the results"),
         ("enable.idempotence", "set kafka.delivery"),
-        ("transactional.id", "set kafka.transactional_id or kafka.instance_id"),
+        ("transactional.id", "set kafka.instance_id, which it is made of"),
         ("bootstrap.servers", "set kafka.bootstrap_servers"),
         ("group.id", "set kafka.group_id"),
         ("enable.partition.eof", "does not end with the log"),

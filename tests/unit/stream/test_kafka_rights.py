@@ -98,17 +98,15 @@ def test_each_topic_is_told_by_its_setting() -> None:
     }
 
 
-def test_a_transactional_id_is_tried_where_no_other_process_has_it(
-    broker: MockKafka, configured: Configured
-) -> None:
+def test_the_transactional_id_is_tried(broker: MockKafka, configured: Configured) -> None:
     """It is the only way to ask. What passes by itself is no reason not to start."""
     for topic in ("in", "out", "review", "dead"):
         broker.create_topic(topic)
-    config = configured(own_transactional_id=True)
+    config = configured()
     admin, _ = reach(config)
     check_rights(admin, config)
     broker.fail_next(INIT_PRODUCER_ID, KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED)
-    with pytest.raises(StreamFailed, match=r"the transactional id 't' \(kafka\.transactional_id\)"):
+    with pytest.raises(StreamFailed, match=r"the transactional id 't' \(kafka\.group_id"):
         check_rights(admin, config)
     broker.fail_next(INIT_PRODUCER_ID, KafkaError.UNSUPPORTED_VERSION)
     check_rights(admin, config)

@@ -215,11 +215,8 @@ def test_missing_topics_are_created_as_the_settings_say(
     """Only those; and somebody else may be the first."""
     exists = {"out": KafkaError.TOPIC_ALREADY_EXISTS}
     client = admin({}, ("in",), created=exists)
-    config = configured(
-        topics=NO_REVIEW, create_topics=True, topic_partitions=12, topic_replication_factor=3
-    )
-    prepare_topics(config)
-    assert client.asked == [("out", 12, 3), ("dead", 12, 3)]
+    prepare_topics(configured(topics=NO_REVIEW, create_topics=True, topic_partitions=12))
+    assert client.asked == [("out", 12, -1), ("dead", 12, -1)]
 
 
 def test_a_broker_that_has_not_heard_of_a_topic_yet_is_asked_again(

@@ -10,7 +10,7 @@ How they are written fast, and their JSON Schemas, are ``worker.records``.
 """
 
 from worker.contract.records.correction import Correction, MachineLabel, correct, read_correction
-from worker.contract.records.dead_letter import DeadLetter, HeaderStyle, Stage, read_dead_letter
+from worker.contract.records.dead_letter import DeadLetter, Stage, read_dead_letter
 from worker.contract.records.decode import DECODERS, Decoder, decode_value
 from worker.contract.records.identity import Headers, record_id
 from worker.contract.records.message import FormatName, InputFormat, SupportMessage
@@ -27,7 +27,6 @@ __all__ = [
     "DeadLetter",
     "Decoder",
     "FormatName",
-    "HeaderStyle",
     "Headers",
     "InputFormat",
     "MachineLabel",

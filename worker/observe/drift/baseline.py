@@ -27,14 +27,17 @@ class DriftPolicy:
     """How a window of ``window`` messages is judged.
 
     ``false_alarm_rate`` is the share of windows without drift that may exceed one threshold or the
-    other. ``label_psi`` and ``off_label_ratio`` replace the thresholds derived from it.
+    other. ``sample_ids`` record ids are reported with a drifted window.
+
+    A window of 1000 finds a tenth of messages out of scope within two windows, and its threshold
+    for labels is half of the usual 0.1; 500 finds less, 5000 finds it later (docs/drift.md has the
+    measurements). The alert waits for two consecutive windows, so a rate of 0.01 fires it by chance
+    in one of ten thousand.
     """
 
-    window: int
-    false_alarm_rate: float
-    label_psi: float | None = None
-    off_label_ratio: float | None = None
-    sample_ids: int = 0
+    window: int = 1000
+    false_alarm_rate: float = 0.01
+    sample_ids: int = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,14 +70,10 @@ def make_baseline(manifest: Manifest, policy: DriftPolicy) -> DriftBaseline | No
     signals = 1 if quantile is None else 2
     alarm_rate = policy.false_alarm_rate / signals
     shares = {name: reference.label_shares.get(name, 0.0) for name in manifest.taxonomy.names}
-    label_psi = policy.label_psi
-    if label_psi is None:
-        tolerated = TOLERATED_PSI + expected_errors(reference.confidence) ** 2
-        label_psi = psi_threshold(policy.window, len(shares), tolerated, alarm_rate)
-    off_label = policy.off_label_ratio
-    if off_label is None:
-        above = share_bound(1 - QUANTILE, manifest.calibration.examples, _CONFIDENCE)
-        off_label = count_threshold(policy.window, above, alarm_rate) / policy.window
+    tolerated = TOLERATED_PSI + expected_errors(reference.confidence) ** 2
+    label_psi = psi_threshold(policy.window, len(shares), tolerated, alarm_rate)
+    above = share_bound(1 - QUANTILE, manifest.calibration.examples, _CONFIDENCE)
+    off_label = count_threshold(policy.window, above, alarm_rate) / policy.window
     # An out-of-scope score has no least value: it is of any sign and size.
     mass = (
         max(quantile, LEAST_MASS) if quantile is not None and reference.off_label_mass else quantile

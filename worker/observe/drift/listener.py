@@ -10,8 +10,7 @@ from typing import Any
 import structlog
 
 from worker.contract import Manifest
-from worker.core.assignment import CompletedRecord
-from worker.core.events import NullListener
+from worker.core.events import LoopEvent, Published
 from worker.observe.drift import metrics as named
 from worker.observe.drift.baseline import DriftBaseline, DriftPolicy, make_baseline
 from worker.observe.drift.detector import DriftDetector, LabelShift, Signal, WindowReport
@@ -23,8 +22,8 @@ _log = structlog.get_logger("worker.drift")
 _DIGITS = 4
 
 
-class DriftListener(NullListener):
-    """See ``worker.core.events.Listener``. Watches the answers of the adapter ``main`` returns.
+class DriftListener:
+    """A listener of the loop that watches the answers of the adapter ``main`` returns.
 
     A canary's answers are left out, and another main adapter begins a new window, as soon as its
     baseline is worked out: that takes the better part of a second, and the loop does not wait for
@@ -36,11 +35,11 @@ class DriftListener(NullListener):
 
     def __init__(
         self,
-        policy: DriftPolicy,
         main: Callable[[], Manifest],
+        policy: DriftPolicy | None = None,
         in_background: Callable[[Callable[[], None]], None] | None = None,
     ) -> None:
-        self._policy = policy
+        self._policy = policy or DriftPolicy()
         self._main = main
         self._in_background = in_background or _on_a_thread
         self._digest: str | None = None
@@ -51,7 +50,7 @@ class DriftListener(NullListener):
         self._last: WindowReport | None = None
         self._windows: dict[tuple[Signal, str], int] = {}
         manifest = main()
-        self._watch(manifest, make_baseline(manifest, policy))
+        self._watch(manifest, make_baseline(manifest, self._policy))
 
     def _follow(self) -> None:
         """Watch the current main adapter, once there is what to compare it with."""
@@ -89,14 +88,15 @@ class DriftListener(NullListener):
             for result in named.WINDOW_RESULTS:
                 self._windows.setdefault((signal, result), 0)
 
-    def published(self, batch: Sequence[CompletedRecord], seconds: float) -> None:
-        """Count the labels; judge a window when it is full."""
-        del seconds
+    def __call__(self, event: LoopEvent) -> None:
+        """Count the labels that were published; judge a window when it is full."""
+        if not isinstance(event, Published):
+            return
         self._follow()
         detector = self._detector
         if detector is None:
             return
-        for completed in batch:
+        for completed in event.batch:
             outcome = completed.outcome
             if isinstance(outcome, Classified) and completed.adapter.digest == self._digest:
                 decision = outcome.decision

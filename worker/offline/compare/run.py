@@ -15,13 +15,13 @@ from worker.errors import MessageRejected, SettingsError
 from worker.offline.classify import Result, label_in_order, with_progress
 from worker.offline.compare.adapters import resolve_adapter
 from worker.offline.compare.agreement import Comparison, Labelled, Pair, compare
+from worker.offline.input_range import read_range
 from worker.offline.message_file import MessageFile, Row, read_rows
 from worker.policies import kafka_config
 from worker.records.types import Record
 from worker.serving import make_labeller, open_model, record_layout
 from worker.settings import Settings
 from worker.stream.kafka_check import check_clients
-from worker.stream.kafka_range import read_range
 from worker.stream.record_range import RecordRange
 
 Opener = Callable[[Settings], OpenedEngine]

@@ -9,13 +9,12 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from worker.contract.errors import RejectReason
-from worker.contract.records import Replay
+from worker.contract.records import Replay, without_worker_headers
 from worker.core.labeller import Prepared
 from worker.core.serving_adapter import ServingAdapter
 from worker.engine.port import Answer
 from worker.errors import MessageRejected, StreamFailed
 from worker.offline.answers import wait_for_answers, why_cancelled
-from worker.records.header_policy import HeaderPolicy
 from worker.records.types import Outcome, Outgoing, Postponed, Record, Rejected, Timing, Tombstone
 from worker.stream.topics import Topics
 
@@ -85,7 +84,6 @@ def encode_results(
     replay: Replay,
     records: Sequence[Record],
     outcomes: Sequence[Outcome],
-    header_policy: HeaderPolicy,
 ) -> list[Outgoing]:
     """Return the records to produce, each marked with the replay."""
     now = datetime.now(UTC)
@@ -98,7 +96,7 @@ def encode_results(
         topic = topics.output
         if outcome.review and topics.review is not None:
             topic = topics.review
-        labelled = replace(record, headers=header_policy.keep(record.headers))
+        labelled = replace(record, headers=without_worker_headers(record.headers))
         results.append(adapter.outputs.encode(labelled, outcome, topic, now, replay))
     return results
 

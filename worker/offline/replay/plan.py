@@ -10,7 +10,7 @@ from worker.errors import SettingsError
 from worker.offline.input_range import Offsets, wanted_offsets
 from worker.offline.offset_set import OffsetSet
 from worker.offline.replay.select import Criteria, Selector
-from worker.offline.results import is_of_another_cluster, read_result
+from worker.offline.results import is_of_another_cluster, read_result, whole_logs
 from worker.offline.scan_progress import ScanProgress
 from worker.records.types import Record, TopicPartition
 from worker.stream.kafka_scan import LogSpan, TopicScanner
@@ -117,11 +117,8 @@ def make_selector(
 def _read_results(
     scanner: TopicScanner, progress: ScanProgress, topics: Topics, selector: Selector
 ) -> None:
-    for topic in topics.results:
-        logs = scanner.spans(topic)
-        for record in progress.read(
-            scanner, topic, {source: (log.start, log.end) for source, log in logs.items()}
-        ):
+    for topic, offsets in whole_logs(scanner, topics.results).items():
+        for record in progress.read(scanner, topic, offsets):
             try:
                 result = read_result(record, topics.dead_letter)
             except RecordRefused:

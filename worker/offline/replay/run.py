@@ -15,6 +15,8 @@ from itertools import islice
 
 from worker.contract import read_manifest
 from worker.contract.records import Replay
+from worker.core.engine_requests import MAX_ATTEMPTS
+from worker.core.loop_policy import PUBLISH_MAX_RECORDS
 from worker.core.serving_adapter import ServingAdapter
 from worker.engine.open import OpenedEngine
 from worker.errors import OutputRefused, SettingsError
@@ -25,8 +27,7 @@ from worker.offline.replay.publish import ReplayPublisher
 from worker.offline.replay.select import Criteria
 from worker.offline.results import has_no_result
 from worker.offline.scan_progress import ScanProgress
-from worker.policies import kafka_config
-from worker.records.header_policy import HeaderPolicy
+from worker.policies import kafka_config, loop_policy
 from worker.records.types import NextOffset, Outgoing, Record, Rejected, TopicPartition
 from worker.serving import make_serving_adapter, open_model
 from worker.settings import ModelSettings, Settings
@@ -119,14 +120,17 @@ def run_replay(
 
 def _own_settings(settings: Settings, request: ReplayRequest, to: Mapping[str, str]) -> Settings:
     """The settings with a group and a transactional.id of the replay's own: progress that nobody
-    else moves, and of two commands under one id the later fences the earlier."""
+    else moves, and of two commands under one id the later fences the earlier.
+
+    The transactional.id is made of the group and the instance, which is the same in every run.
+    """
     group = f"{settings.kafka.group_id}.replay.{request.replay.id}"
     kafka = settings.kafka.model_copy(
         update={
             "group_id": group,
-            "transactional_id": group,
             "delivery": "exactly_once",
             "create_topics": False,
+            "instance_id": "replay",
             **to,
         }
     )
@@ -144,13 +148,12 @@ def _label_all(
     """Label and publish, batch by batch; return how many labels and dead letters that gave."""
     loop = settings.loop
     labelled = dead = 0
-    policy = HeaderPolicy(settings.records.headers_allow, settings.records.headers_deny)
-    for read in _batches(records, min(loop.max_in_flight, loop.publish_max_records)):
+    for read in _batches(records, min(loop.max_in_flight, PUBLISH_MAX_RECORDS)):
         batch = [each for each in read if not has_no_result(each, settings.records.tombstones)]
         outcomes = label_records(
-            adapter, batch, max_attempts=loop.max_attempts, silence_s=loop.deadline_s
+            adapter, batch, max_attempts=MAX_ATTEMPTS, silence_s=loop.deadline_s
         )
-        outputs = encode_results(adapter, topics, replay, batch, outcomes, policy)
+        outputs = encode_results(adapter, topics, replay, batch, outcomes)
         results = {_place(record): output for record, output in zip(batch, outputs, strict=True)}
         publish_results(publisher, adapter, replay, read, results)
         rejected = sum(isinstance(outcome, Rejected) for outcome in outcomes)
@@ -243,11 +246,12 @@ def _model(settings: Settings, request: ReplayRequest) -> ModelSettings:
 def _publishing(
     settings: Settings, config: KafkaConfig, scanner: TopicScanner
 ) -> Iterator[ReplayPublisher]:
+    policy = loop_policy(settings.loop)
     publisher = ReplayPublisher(
         KafkaPublisher(config, scanner),
         scanner.committed,
-        attempts=settings.loop.publish_attempts,
-        backoff_s=settings.loop.publish_backoff_s,
+        attempts=policy.publish_attempts,
+        backoff_s=policy.publish_backoff_s,
         timeout_s=config.start_timeout_s,
     )
     with closing(publisher):

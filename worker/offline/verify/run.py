@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from worker.contract.errors import RecordRefused
@@ -11,7 +11,7 @@ from worker.contract.store import is_digest
 from worker.errors import SettingsError
 from worker.offline.compare.adapters import store_of
 from worker.offline.input_range import Offsets, wanted_offsets
-from worker.offline.results import has_no_result, is_of_another_cluster, read_result
+from worker.offline.results import has_no_result, is_of_another_cluster, read_result, whole_logs
 from worker.offline.scan_progress import ScanProgress
 from worker.offline.verify.check import Checker
 from worker.offline.verify.verdict import Place, Result, RetryRecord, Span, Verdict
@@ -72,9 +72,9 @@ def run_verify(settings: Settings, request: VerifyRequest) -> Verification:
     with TopicScanner(config) as scanner, ScanProgress() as progress:
         committed = scanner.committed(list(scanner.spans(topic)))
         retried = scanner.committed(list(scanner.spans(topics.retry))) if topics.retry else {}
-        written = _result_offsets(scanner, topics.results)
+        written = whole_logs(scanner, topics.results)
         # After those of results: of each that was tried again later it is known that it was.
-        retries = _result_offsets(scanner, (topics.retry,) if topics.retry else ())
+        retries = whole_logs(scanner, (topics.retry,) if topics.retry else ())
         # Asked for after the results, so that no record of theirs is beyond it.
         logs = scanner.spans(topic)
         _expect_a_commit(settings.kafka.group_id, topic, committed, logs)
@@ -114,13 +114,6 @@ def run_verify(settings: Settings, request: VerifyRequest) -> Verification:
         adapters,
         checker.verdict(),
     )
-
-
-def _result_offsets(scanner: TopicScanner, topics: Sequence[str]) -> dict[str, Offsets]:
-    return {
-        topic: {source: (log.start, log.end) for source, log in scanner.spans(topic).items()}
-        for topic in topics
-    }
 
 
 def _spans(ranges: Offsets, logs: Mapping[TopicPartition, LogSpan]) -> dict[TopicPartition, Span]:

@@ -29,14 +29,13 @@ def test_a_reader_holds_the_id_to_the_source() -> None:
             check_identity(id_, Source("in", 3, 42, None, cluster))
 
 
-@pytest.mark.parametrize("style", ["clerk", "connect"])
-def test_a_dead_letter_names_the_cluster_where_there_is_one(style: str) -> None:
+def test_a_dead_letter_names_the_cluster_where_there_is_one() -> None:
     """In a header of its own."""
     plain = DeadLetter("not_json", "decode", "x", "in", 3, 42, None, 1, "1", "d")
-    assert read_dead_letter(plain.headers(style)) == plain  # type: ignore[arg-type]
-    assert "clerk.source.cluster" not in dict(plain.headers(style))  # type: ignore[arg-type]
+    assert read_dead_letter(plain.headers()) == plain
+    assert "clerk.source.cluster" not in dict(plain.headers())
     named = DeadLetter("not_json", "decode", "x", "in", 3, 42, None, 1, "1", "d", cluster="eu")
-    assert read_dead_letter(named.headers(style)) == named  # type: ignore[arg-type]
+    assert read_dead_letter(named.headers()) == named
     assert named.id == "eu/in-3-42"
 
 

@@ -1,4 +1,4 @@
-"""Dead letters as others read them: the story is in the headers, in either style."""
+"""Dead letters as others read them: the story is in the headers."""
 
 import typing
 from dataclasses import replace
@@ -8,7 +8,6 @@ import pytest
 from worker.contract.errors import RecordRefused, RejectReason
 from worker.contract.records import (
     DeadLetter,
-    HeaderStyle,
     Stage,
     read_dead_letter,
     record_id,
@@ -26,19 +25,17 @@ LETTER = DeadLetter(
     worker_version="9.9",
     adapter_digest="abc",
 )
-STYLES: tuple[HeaderStyle, ...] = typing.get_args(HeaderStyle)
 
 
-@pytest.mark.parametrize("style", STYLES)
 @pytest.mark.parametrize("reason", typing.get_args(RejectReason))
 @pytest.mark.parametrize("stage", typing.get_args(Stage))
 @pytest.mark.parametrize("timestamp_ms", [None, 0, -1])
 def test_every_letter_is_read_back_from_its_headers(
-    style: HeaderStyle, reason: RejectReason, stage: Stage, timestamp_ms: int | None
+    reason: RejectReason, stage: Stage, timestamp_ms: int | None
 ) -> None:
-    """Both styles carry the same facts."""
+    """Among the sender's own."""
     letter = replace(LETTER, reason=reason, stage=stage, timestamp_ms=timestamp_ms)
-    headers = [("trace", b"\xff"), ("none", None), *letter.headers(style)]
+    headers = [("trace", b"\xff"), ("none", None), *letter.headers()]
     assert read_dead_letter(headers) == letter
 
 
@@ -48,11 +45,9 @@ def test_it_has_the_id_of_the_output_that_there_is_not() -> None:
 
 
 def test_of_two_stories_the_later_one_is_told() -> None:
-    """A dead letter that was sent again and failed again, also in another style."""
+    """A dead letter that was sent again, with its headers, and failed again."""
     later = replace(LETTER, reason="deadline_exceeded", stage="engine", offset=7)
-    for first in STYLES:
-        for second in STYLES:
-            assert read_dead_letter([*LETTER.headers(first), *later.headers(second)]) == later
+    assert read_dead_letter([*LETTER.headers(), *later.headers()]) == later
 
 
 @pytest.mark.parametrize(

@@ -109,13 +109,6 @@ def test_the_errors_expected_are_what_the_confidences_leave() -> None:
     assert expected_errors(some) == pytest.approx(1 - sum(values) / len(values), abs=0.03)
 
 
-def test_thresholds_can_be_set_by_hand() -> None:
-    """For traffic that is known to differ from the training data."""
-    found = make_baseline(small_manifest(), replace(POLICY, label_psi=0.1, off_label_ratio=0.3))
-    assert found is not None
-    assert (found.psi_threshold, found.off_label_threshold) == (0.1, 0.3)
-
-
 @pytest.mark.parametrize("examples", [0, 1, 10])
 def test_little_validation_makes_a_careful_threshold_and_no_error(examples: int) -> None:
     """Down to none at all, where only a window full of them would be drift."""

@@ -23,6 +23,7 @@ from tests.support.toy_adapter import (
 )
 from tests.unit.observe.conftest import Scrape, finished, label, rejected
 from worker.contract import Manifest
+from worker.core.events import Published
 from worker.observe.drift import listener as listener_module
 from worker.observe.drift.baseline import DriftPolicy, make_baseline
 from worker.observe.drift.listener import DriftListener
@@ -39,7 +40,7 @@ class Watched(DriftListener):
 
     def __init__(self, manifest: Manifest | None = None) -> None:
         self.main = manifest or small_manifest()
-        super().__init__(POLICY, lambda: self.main, in_background=lambda work: work())
+        super().__init__(lambda: self.main, POLICY, in_background=lambda work: work())
 
 
 @pytest.fixture
@@ -56,7 +57,7 @@ def feed(
     with capture_logs() as logs:
         for at in range(0, len(labels), 7):
             batch = finished(*map(label, labels[at : at + 7]), rejected(), value=value)
-            listener.published([replace(record, adapter=adapter) for record in batch], 0.1)
+            listener(Published([replace(record, adapter=adapter) for record in batch], 0.1))
     return list(logs)
 
 
@@ -197,18 +198,18 @@ def test_the_loop_does_not_wait_for_a_baseline(monkeypatch: pytest.MonkeyPatch) 
         return make_baseline(manifest, policy)
 
     monkeypatch.setattr(listener_module, "make_baseline", slow)
-    listener = DriftListener(POLICY, lambda: main[0])
+    listener = DriftListener(lambda: main[0], POLICY)
     assert threads == [threading.current_thread().name], "the first before anything is served"
     main[0] = mains[1]
     for _ in range(3):
-        listener.published([], 0.1)
+        listener(Published([], 0.1))
     assert listener.info()["adapter_digest"] == mains[0].digest
     assert threads[1:] in ([], ["drift-baseline"])
     release.set()
     end = time.monotonic() + 10
     while listener.info()["adapter_digest"] != mains[1].digest:
         assert time.monotonic() < end
-        listener.published([], 0.1)
+        listener(Published([], 0.1))
     assert threads[1:] == ["drift-baseline"]
     assert listener.info()["messages"] == 0
 
@@ -223,7 +224,7 @@ def test_messages_that_fit_no_output_of_a_head_are_drift() -> None:
         outcomes = [with_score(label(name), score) for name in EVEN]
         batch = [replace(record, adapter=adapter) for record in finished(*outcomes)]
         with capture_logs() as logs:
-            listener.published(batch, 0.1)
+            listener(Published(batch, 0.1))
         told = [line["event"] for line in logs]
         assert told == (["drift.off_label"] if result == "drifted" else [])
         counted = page(listener)("clerk_drift_windows_total", signal="off_label", result=result)

@@ -16,7 +16,6 @@ from worker.engine.fake import FakeEngine
 from worker.engine.port import Answer
 from worker.errors import EngineDied, MessageRejected, StreamFailed
 from worker.offline.replay.label import encode_results, label_records, make_smaller
-from worker.records.header_policy import HeaderPolicy
 from worker.records.types import Classified, Rejected
 from worker.stream.topics import Topics
 
@@ -39,7 +38,7 @@ def test_outcomes_are_the_workers_and_carry_the_replay() -> None:
         for offset, value in enumerate((b"where is it", b"doubt", b"refuse", b"", None))
     ]
     outcomes = label_records(adapter, records, max_attempts=2, silence_s=5)
-    results = encode_results(adapter, TOPICS, REPLAY, records, outcomes, HeaderPolicy())
+    results = encode_results(adapter, TOPICS, REPLAY, records, outcomes)
     assert [result.topic for result in results] == ["out", "review", "dead", "dead", "dead"]
     for record, result in zip(records, results, strict=True):
         assert result.key == record.key
@@ -97,7 +96,7 @@ def test_a_message_that_is_never_answered_is_a_dead_letter_and_the_rest_goes_on(
     assert isinstance(rejected, Rejected)
     assert (rejected.stage, rejected.attempts) == ("engine", 1)
     assert [future.cancelled() for future in engine.kept] == [True, True]
-    (_, letter, _, _) = encode_results(adapter, TOPICS, REPLAY, records, outcomes, HeaderPolicy())
+    (_, letter, _, _) = encode_results(adapter, TOPICS, REPLAY, records, outcomes)
     assert read_dead_letter(letter.headers).reason == "deadline_exceeded"
 
 
@@ -140,7 +139,7 @@ def test_what_is_too_large_becomes_smaller_and_keeps_the_mark() -> None:
     adapter = toy_serving_adapter(FakeEngine(respond, service_s=0.0))
     record = toy_record(b"hi")
     outcomes = label_records(adapter, [record], max_attempts=1, silence_s=5)
-    (result,) = encode_results(adapter, TOPICS, REPLAY, [record], outcomes, HeaderPolicy())
+    (result,) = encode_results(adapter, TOPICS, REPLAY, [record], outcomes)
     letter = make_smaller(adapter, REPLAY, record, result, "output_too_large", "too large")
     bare = make_smaller(adapter, REPLAY, record, letter, "output_too_large", "too large")
     assert (letter.topic, letter.value, bare.value) == ("dead", b"hi", None)

@@ -82,7 +82,7 @@ def settings(world: tuple[KafkaWorld, list[Record]]) -> Settings:
             dead_letter_topic=made.topics["dead"],
             start_timeout_s=5,
         ),
-        loop=LoopSettings(publish_max_records=3, deadline_s=5),
+        loop=LoopSettings(max_in_flight=3, deadline_s=5),
         records=RecordSettings(format="text"),
     )
 
