@@ -12,7 +12,7 @@ from desk.clock import Clock, now_ms
 from desk.errors import ProviderAway, ProviderWrong, SettingsError
 from desk.settings import OidcSettings, Settings
 from desk.web.options import WebOptions
-from worker.contract.settings_tree import read_secret
+from worker.common.settings import read_secret
 
 if TYPE_CHECKING:
     from desk.auth.provider import Provider

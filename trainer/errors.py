@@ -8,6 +8,8 @@ TrainerError
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 
 class TrainerError(Exception):
     """Base of every error the trainer raises on purpose."""
@@ -23,3 +25,13 @@ class NotGoodEnough(TrainerError):
 
 class ProofFailed(TrainerError):
     """A check of the trainer's own work failed: a row, a forward pass or a file is wrong."""
+
+
+# --- extras: Packages that only some users need: each is an extra of this project.
+
+
+def require(package: str, extra: str, purpose: str) -> None:
+    """Check that an optional package is installed. Raises BadInput that says how to install it;
+    ``purpose`` is the subject of its sentence."""
+    if find_spec(package) is None:
+        raise BadInput(f"{purpose} needs {package}: pip install 'filing-clerk[{extra}]'")

@@ -9,8 +9,7 @@ from pathlib import Path
 from desk.app import open_database, open_settings_desk
 from desk.logs import configure_logging
 from desk.service.context import Desk
-from desk.settings import Settings
-from desk.settings_load import LoadedSettings, load_settings
+from desk.settings import LoadedSettings, Settings, load_settings
 
 
 def load(config: Path | None, sets: Sequence[str] | None) -> LoadedSettings:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from worker.contract.review import ReviewReason
+from worker.contract.scoring import ReviewReason
 
 Order = Literal["oldest", "newest", "doubtful"]
 """By the time it came, or the least confident first."""

@@ -14,11 +14,11 @@ from desk.service.viewing import seen_how, text_for
 from desk.store import advising, people
 from desk.store.advising import Shown, StoredAdvice
 from desk.store.types import Person
-from worker.contract.circle import Advice, Finding, Task
 from worker.contract.codec import decode, encode
 from worker.contract.digest import sha256_json
 from worker.contract.errors import RecordRefused
-from worker.contract.records.wire import read_json
+from worker.contract.exchange import Advice, Finding, Task
+from worker.contract.records.identity import read_json
 from worker.contract.text import message_sha256
 
 __all__ = ["Given", "Shown", "ask", "everything", "load", "messages"]

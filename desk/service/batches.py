@@ -15,9 +15,9 @@ from desk.store import batches, people
 from desk.store.batches import Batch, Like, NewTask, Progress
 from desk.store.items import NewItem
 from desk.store.types import Person
-from worker.contract.circle import Purpose, Task, parse_tasks
 from worker.contract.digest import sha256_json
 from worker.contract.errors import RecordRefused
+from worker.contract.exchange import Purpose, Task, parse_tasks
 from worker.contract.text import message_sha256
 
 __all__ = ["Batch", "BatchProgress", "Loaded", "Progress", "all_progress", "load", "load_tasks"]

@@ -11,8 +11,8 @@ from desk.service import proposing
 from desk.service.context import Desk
 from desk.store import batches, exports
 from desk.store.database import Tx
-from worker.contract.circle import write_answers, write_decision
 from worker.contract.digest import write_atomically
+from worker.contract.exchange import write_answers, write_decision
 
 INBOX = "inbox"
 """The project of what came from Kafka."""

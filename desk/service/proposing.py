@@ -11,10 +11,10 @@ from desk.service.context import Desk, require
 from desk.store import people, proposals
 from desk.store.proposals import StoredProposal
 from desk.store.types import Person
-from worker.contract.circle import Proposal, ProposalDecision
 from worker.contract.codec import decode, encode
 from worker.contract.errors import RecordRefused
-from worker.contract.records.wire import read_json
+from worker.contract.exchange import Proposal, ProposalDecision
+from worker.contract.records.identity import read_json
 from worker.contract.timestamps import rfc3339_from_ms
 
 OPERATOR = "operator"

@@ -9,7 +9,7 @@ from desk.store import batches, items
 from desk.store.batches import Asked
 from desk.store.database import Tx
 from desk.store.types import Item
-from worker.contract.review import ReviewReason
+from worker.contract.scoring import ReviewReason
 
 
 @dataclass(frozen=True, slots=True)

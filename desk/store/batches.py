@@ -14,7 +14,7 @@ from desk.store.database import Tx
 from desk.store.items import NewItem, insert_ignore
 from desk.store.tables import batches, decisions, items, people, similar, tasks
 from desk.store.texts import FoundText
-from worker.contract.circle import Purpose
+from worker.contract.exchange import Purpose
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,8 @@ from desk.store.database import Tx
 from desk.store.rows import ITEM, read
 from desk.store.tables import decisions, facets, items, texts, traffic
 from desk.store.types import Item
-from worker.contract.records.replay import Replay, supersedes
-from worker.contract.review import ReviewReason
+from worker.contract.records.identity import Replay, supersedes
+from worker.contract.scoring import ReviewReason
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import Literal
 
 from desk.core.opinions import DecisionKind, State
 from desk.core.queue import Origin
-from worker.contract.review import ReviewReason
+from worker.contract.scoring import ReviewReason
 
 Role = Literal["reviewer", "adjudicator", "owner"]
 TextState = Literal["pending", "here", "expired", "unreadable", "purged"]

@@ -23,7 +23,7 @@ from desk.web.identity import (
 )
 from desk.web.strings import t
 from desk.web.visit import Page, Visit, Web, redirect
-from worker.contract.tracebacks import format_private
+from worker.common.errors import format_private
 
 _log = structlog.get_logger("desk.web")
 

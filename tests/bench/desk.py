@@ -44,7 +44,7 @@ from desk.store.types import Person
 from desk.web.application import build_application
 from desk.web.options import WebOptions
 from tests.bench.desk_items import ADAPTERS, LABELS, TAXONOMY, fill
-from worker.contract.garbage import start_up_frozen
+from worker.common.process import start_up_frozen
 
 OPTIONS = WebOptions(method="local", port=0)
 DAY_MS = 86_400_000

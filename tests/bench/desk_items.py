@@ -9,7 +9,7 @@ from desk.store import items, tables
 from desk.store.database import Database, Tx
 from desk.store.items import NewItem
 from worker.contract.records import record_id
-from worker.contract.review import ReviewReason
+from worker.contract.scoring import ReviewReason
 from worker.contract.taxonomy import Label, Taxonomy
 
 LABELS = tuple(f"label_{n:02}" for n in range(11))

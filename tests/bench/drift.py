@@ -26,17 +26,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worker.contract import Manifest, read_manifest
-from worker.observe.drift.baseline import (
+from worker.observe.drift import (
     LEAST_MASS,
     TOLERATED_PSI,
     DriftBaseline,
+    DriftDetector,
     DriftPolicy,
+    count_threshold,
     expected_errors,
     make_baseline,
-)
-from worker.observe.drift.detector import DriftDetector
-from worker.observe.drift.statistics import (
-    count_threshold,
     psi_by_label,
     psi_threshold,
     share_bound,

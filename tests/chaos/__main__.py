@@ -29,7 +29,7 @@ from tests.chaos.run import Goal, carry_out
 from tests.chaos.site import Site, SiteOptions
 from tests.chaos.soak import soak
 from tests.chaos.worker_slot import FAKETIME
-from worker.demo.samples import read_samples
+from worker.demo.models import read_samples
 
 # What needs an engine that can be told, or an adapter that can be made.
 _FIXED_ONLY: tuple[Kind, ...] = (

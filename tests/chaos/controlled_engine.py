@@ -18,7 +18,7 @@ from tests.support.follower import ToyFiles
 from tests.support.swapping import by_length
 from worker.contract import Manifest
 from worker.engine.fake import FakeEngine
-from worker.engine.loaders import load_cascade
+from worker.engine.open import load_cascade
 from worker.engine.pacing import UNBOUNDED
 from worker.engine.port import Answer, Engine
 from worker.errors import MessageRejected

@@ -29,15 +29,14 @@ from tests.chaos.controlled_engine import ControlledLoader, EngineControl, make_
 from tests.support.fakes import message_of
 from tests.support.toy_adapter import ENCODERS, scores, small_manifest
 from worker.app import run_worker
+from worker.common.logs import configure_logging
 from worker.contract import read_manifest
 from worker.contract.store import find_adapter
 from worker.engine.fake import FakeEngine
 from worker.engine.open import OpenedEngine
 from worker.engine.port import Answer
 from worker.errors import EngineDied, WorkerStopped
-from worker.logs import configure_logging
-from worker.settings import Settings
-from worker.settings_load import load_settings
+from worker.settings import Settings, load_settings
 
 POISON = "this message is poison"
 FITS_NOWHERE = "this message fits nowhere"

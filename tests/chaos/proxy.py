@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tests.chaos.frames import Conversation, FrameSplitter
-from worker.demo.broker_config import HOST
+from worker.demo.kafka_files import HOST
 
 Link = Literal["whole", "slow", "half_open", "cut"]
 

@@ -155,7 +155,7 @@ def _longest_stalls(site: Site) -> dict[str, float]:
 
 def _loads_mixed_up(site: Site) -> int:
     """How often the broker was told of a load's end when it had taken another's for it: it may have
-    served the group's offsets of long ago (``worker/demo/broker_config.py``)."""
+    served the group's offsets of long ago (``worker/demo/kafka_files.py``)."""
     said = (site.folder / "broker.log").read_text(encoding="utf-8", errors="replace")
     return said.count("Ignored load completion from __consumer_offsets")
 

@@ -30,7 +30,7 @@ from tests.support.follower import AdapterStore
 from tests.support.swapping import make_manifest
 from worker.demo.base_model import ensure_base_model
 from worker.demo.broker import LocalBroker
-from worker.demo.samples import adapter_dir
+from worker.demo.models import adapter_dir
 
 Delivery = Literal["exactly_once", "at_least_once"]
 Protocol = Literal["cooperative", "range", "consumer"]

@@ -84,7 +84,7 @@ def _bring_back(site: Site) -> tuple[float, float | None]:
     """Start the broker again; return when it was back (monotonic), and the recovery's seconds.
 
     Kafka 4.4 may come back with a group coordinator that has loaded a part of its log, and answers
-    no member until it is started once more (``worker/demo/broker_config.py`` says why, and keeps
+    no member until it is started once more (``worker/demo/kafka_files.py`` says why, and keeps
     it from that). Nobody else could mend it, so it is done here, and written down.
     """
     targets = site.load.ends()

@@ -15,7 +15,7 @@ from tests.chaos.disk import SmallDisk
 from tests.chaos.journal import Journal
 from tests.chaos.proxy import Proxy
 from tests.chaos.worker_log import WorkerLog
-from worker.demo.child import ChildProcess
+from worker.demo.program import ChildProcess
 
 FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from desk.settings_load import load_settings
+from desk.settings import load_settings
 from tests.chart.render import (
     EXAMPLES,
     MINIMAL,

@@ -26,7 +26,7 @@ from tests.support.propose_world import gates
 from tests.support.trainer_world import call
 from trainer.dataset.folder import Dataset, open_dataset
 from trainer.model.embeddings import find_embedding_model
-from worker.contract.circle import (
+from worker.contract.exchange import (
     Answer,
     Proposal,
     ProposalDecision,

@@ -26,12 +26,12 @@ import desk.core.storable
 import desk.store.search_index
 import desk.web.shown
 import trainer.check.labels
-import trainer.dataset.mails
+import trainer.dataset.clean
 import trainer.dataset.names
 import trainer.dataset.near_duplicates
 import trainer.dataset.text_files
 import trainer.report.texts
-import worker.contract.records.decode_json
+import worker.contract.records.decode
 import worker.contract.redact
 import worker.contract.text
 from tests.support.toy_adapter import encode_plain, toy_manifest, toy_spec
@@ -40,6 +40,7 @@ from trainer.dataset.folder import Row
 from trainer.errors import BadInput
 from worker.contract import REDACTION, Thresholds, build_prompt
 from worker.contract.errors import MessageRejected, RecordRefused
+from worker.contract.prompt import Encode
 from worker.contract.records import (
     InputFormat,
     decode_value,
@@ -49,10 +50,9 @@ from worker.contract.records import (
     without_worker_headers,
 )
 from worker.contract.text import normalize
-from worker.contract.tokens import Encode
 from worker.core.labeller import Labeller
-from worker.engine.tokenizer import load_encoders
-from worker.offline.message_file import MessageFile, read_rows
+from worker.engine.model_files import load_encoders
+from worker.offline.classify import MessageFile, read_rows
 from worker.records.types import Record, TopicPartition
 
 _LAYOUT = InputFormat("json", ("subject", "message", "parts.0.text"))
@@ -226,7 +226,7 @@ def _searched(text: str) -> None:
 
 
 _REDACT = (worker.contract.redact,)
-_MAILS = (trainer.dataset.mails,)
+_MAILS = (trainer.dataset.clean,)
 
 ENTRIES: Mapping[str, Entry] = {
     "decode a message in JSON": Entry(
@@ -239,7 +239,7 @@ ENTRIES: Mapping[str, Entry] = {
     ),
     "decode any JSON": Entry(
         partial(_refusing, lambda text: decode_value(_bytes(text), _LAYOUT)),
-        (worker.contract.records.decode_json,),
+        (worker.contract.records.decode,),
     ),
     "decode text": Entry(
         partial(_refusing, lambda text: decode_value(_bytes(text), InputFormat("text")))
@@ -260,8 +260,8 @@ ENTRIES: Mapping[str, Entry] = {
     "prompt by WordPiece": Entry(partial(_prompt, "wordpiece"), _REDACT, 300),
     "prompt by Unigram": Entry(partial(_prompt, "unigram"), _REDACT, 300),
     "read a file of messages": Entry(_message_file, most=250),
-    "strip quotes": Entry(trainer.dataset.mails.strip_quotes, _MAILS, 250),
-    "strip a signature": Entry(trainer.dataset.mails.strip_signature, _MAILS),
+    "strip quotes": Entry(trainer.dataset.clean.strip_quotes, _MAILS, 250),
+    "strip a signature": Entry(trainer.dataset.clean.strip_signature, _MAILS),
     "replace names": Entry(_names, (trainer.dataset.names,)),
     "read CSV": Entry(partial(_refusing, _csv)),
     "key of a row": Entry(lambda text: Row("a", text, "b", None, "x").folded),

@@ -23,7 +23,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from worker.demo.samples import read_samples
+from worker.demo.models import read_samples
 
 _WORK = Path(".cache") / "gpu-smoke"
 _FEW = 32

@@ -16,7 +16,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trainer.model.chat_template import load_renderer
 from trainer.model.device import describe_device, free_memory, peak_memory, resolve_device
 from trainer.model.forward import answer_logits
 from trainer.model.lora_model import (
@@ -27,7 +26,7 @@ from trainer.model.lora_model import (
     round_weights,
     write_weights,
 )
-from trainer.model.prompt import BaseTokenizer, load_tokenizer, make_prompt
+from trainer.model.prompt import BaseTokenizer, load_renderer, load_tokenizer, make_prompt
 from trainer.model.scoring import Scorer
 from worker.contract import (
     Calibration,
@@ -220,9 +219,8 @@ def estimate_step(prepared: Prepared, longest: int, shape: str, device: torch.de
     loads anything); None where the recipe's library is not installed."""
     if find_spec("pydantic_settings") is None:
         return None
-    from trainer.training.memory import estimate, heap_on
+    from trainer.training.memory import estimate, heap_on, read_shape
     from trainer.training.recipe import load_recipe
-    from trainer.training.shape import read_shape
 
     recipe = load_recipe(
         Path(__file__).parents[2] / "config" / "trainer.toml",

@@ -23,8 +23,8 @@ from worker.contract.store import Pointer, write_pointer
 from worker.contract.timestamps import rfc3339_now
 from worker.demo.broker import LocalBroker
 from worker.demo.client import Publisher, Watcher, create_demo_topics
+from worker.demo.models import read_samples
 from worker.demo.program import Program, start_worker
-from worker.demo.samples import read_samples
 
 _READY_S = 3600.0
 _STALL_S = 900.0

@@ -15,8 +15,8 @@ from testcontainers.core.network import Network
 
 from tests.image.contained import Contained
 from worker.demo.client import Publisher, Seen, Watcher
+from worker.demo.models import adapter_dir, demo_samples
 from worker.demo.run import DEAD, INPUT, OUTPUT, REVIEW
-from worker.demo.samples import adapter_dir, demo_samples
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -113,9 +113,9 @@ def test_it_drains_on_sigterm(worker: Contained, kafka: str) -> None:
         publisher.publish(f"late-{sample.id}", sample.message)
     publisher.flush()
     worker.container.kill("SIGTERM")
-    assert worker.ended(120) == 0, worker.logs()
+    assert worker.ended(120) == 0, worker.common.logs()
     assert worker.events()[-1] == "worker.drained"
-    said = worker.logs()
+    said = worker.common.logs()
     assert not [sample.message for sample in samples if sample.message in said]
 
 

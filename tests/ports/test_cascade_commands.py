@@ -22,8 +22,8 @@ from tests.support.processes import worker_command
 from tests.support.tiny_onnx import write_tiny_encoder
 from tests.support.topics import read_all
 from worker.contract import Manifest, read_manifest
+from worker.demo.models import read_samples
 from worker.demo.program import start_worker
-from worker.demo.samples import read_samples
 
 COUNT = 60
 

@@ -25,7 +25,7 @@ from tests.support.toy_adapter import toy_taxonomy
 from worker.app import make_loop
 from worker.contract import Manifest, read_manifest
 from worker.core.loop import Loop
-from worker.demo.samples import read_samples
+from worker.demo.models import read_samples
 from worker.engine.open import OpenedEngine
 from worker.engine.vllm_config import vllm_is_installed
 from worker.lifecycle.watcher import close_all

@@ -14,8 +14,8 @@ from typing import Any
 import yaml
 
 from tests.rules.expressions import RULES
-from worker.demo.broker_config import free_port
-from worker.demo.child import ChildProcess
+from worker.demo.kafka_files import free_port
+from worker.demo.program import ChildProcess
 
 JOB = "clerk"
 NAMESPACE = "live"

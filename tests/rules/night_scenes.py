@@ -20,7 +20,7 @@ from tests.support.cascades import cascade_of
 from tests.support.swapping import make_manifest
 from tests.support.toy_adapter import one_golden, toy_manifest, toy_spec
 from worker.contract import Manifest
-from worker.demo.broker_config import free_port
+from worker.demo.kafka_files import free_port
 
 STRANGE_FROM_S = 120.0
 """Four hours of the night are enough to know what is usual."""

@@ -22,7 +22,7 @@ from tests.chaos.harness import Arena
 from tests.rules.expressions import VARIABLES, alerts, dashboard_queries, rules, selectors
 from tests.rules.live import Prometheus, scraping
 from worker.observe import metrics
-from worker.observe.metric import Metric
+from worker.observe.metrics import Metric
 
 SECONDS = 30
 PER_SECOND = 120

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from tests.support.toy_adapter import decode, scores, small_manifest
-from worker.core.adapter_router import AdapterFailed, AdapterIdle, RouterEvent, SplitChanged
+from worker.core.arms import AdapterFailed, AdapterIdle, RouterEvent, SplitChanged
 from worker.core.crash_isolation import IsolationPolicy, ProvenDeath
 from worker.core.events import (
     KafkaReachable,

@@ -16,15 +16,19 @@ from tests.support.swapping import stamps, write_adapter
 from tests.support.toy_adapter import ENCODERS, toy_serving_adapter
 from worker.contract import ENCODER_KINDS, BaseModel, Encoders, Manifest
 from worker.contract.store import CanaryPointer, Pointer, write_canary, write_pointer
-from worker.core.adapter_router import AdapterRouter
-from worker.core.arms import CANARY, SHADOW, ArmRole, TrafficSplit
-from worker.core.serving_adapter import ServingAdapter
-from worker.engine.loaders import load_cascade
+from worker.core.arms import CANARY, SHADOW, AdapterRouter, ArmRole, TrafficSplit
+from worker.core.labeller import ServingAdapter
 from worker.engine.model_files import Bases, LoadedBase, ModelFiles
+from worker.engine.open import load_cascade
 from worker.engine.pacing import UNBOUNDED
 from worker.engine.port import AdapterLoader, Declined, Engine
-from worker.lifecycle.arm_controller import ArmController
-from worker.lifecycle.arm_source import canary_adapter, current_adapter, named_adapter
+from worker.lifecycle.arm_controller import (
+    ArmController,
+    Restart,
+    canary_adapter,
+    current_adapter,
+    named_adapter,
+)
 from worker.lifecycle.events import (
     AdapterEvent,
     AdapterEvents,
@@ -33,8 +37,7 @@ from worker.lifecycle.events import (
     Stopped,
     Swapped,
 )
-from worker.lifecycle.factory import AdapterFactory
-from worker.lifecycle.restart import Restart
+from worker.lifecycle.preflight import AdapterFactory
 from worker.lifecycle.watcher import AdapterWatcher
 
 WIDE = make_loop_policy(bounds=make_bounds(max_records=128), publish_max_records=50)

@@ -15,10 +15,8 @@ from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-def
 from tests.support.fakes import NOW
 from tests.support.toy_adapter import small_manifest
 from worker.contract.records import Replay
-from worker.contract.review import ReviewReason
-from worker.contract.scoring import Decision
-from worker.records.dead_letter import DeadLetterEncoder
-from worker.records.output import OutputEncoder
+from worker.contract.scoring import Decision, ReviewReason
+from worker.records.encode import DeadLetterEncoder, OutputEncoder
 from worker.records.types import Classified, Outgoing, Record, Rejected, Timing, TopicPartition
 
 _QUIET: dict[str, str | int | float | bool] = {"log_level": 0}

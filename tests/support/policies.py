@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from worker.core.backpressure import Bounds
-from worker.core.loop_policy import LoopPolicy
+from worker.core.assignment import Bounds
+from worker.core.publisher import LoopPolicy
 from worker.lifecycle.canary_judge import JudgePolicy
 from worker.policies import loop_policy
-from worker.settings import LoopSettings
-from worker.settings_kafka import KafkaSettings
+from worker.settings import KafkaSettings, LoopSettings
 from worker.stream.kafka_config import KafkaConfig, build_config
 from worker.stream.topics import Topics
 

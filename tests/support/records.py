@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.support.toy_adapter import toy_serving_adapter
 from worker.core.assignment import CompletedRecord
-from worker.core.serving_adapter import ServingAdapter
+from worker.core.labeller import ServingAdapter
 from worker.records.types import Outcome, Outgoing, Record, TopicPartition
 
 # What JSON can carry: also halves of surrogate pairs, which ``st.text`` leaves out.

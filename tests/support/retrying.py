@@ -9,7 +9,7 @@ from tests.support.records import Published, read_output
 from tests.support.rig import Rig
 from worker.contract.records import Headers, Retry
 from worker.errors import MessageRejected
-from worker.records.retry import RetryPolicy
+from worker.records.encode import RetryPolicy
 from worker.records.types import Outgoing, Record
 
 POLICY = RetryPolicy("retry", delay_s=10.0, max_attempts=2)

@@ -12,16 +12,14 @@ from tests.support.policies import make_loop_policy
 from tests.support.records import Published, read_output
 from tests.support.toy_adapter import toy_serving_adapter
 from worker.core import events
-from worker.core.adapter_router import AdapterRouter
-from worker.core.arms import TrafficSplit
+from worker.core.arms import AdapterRouter, TrafficSplit
 from worker.core.assignment import CompletedRecord
-from worker.core.batch import TopicRouter
 from worker.core.crash_isolation import IsolationPolicy
 from worker.core.loop import Loop
-from worker.core.loop_policy import LoopPolicy
 from worker.core.pipeline import Pipeline
+from worker.core.publisher import LoopPolicy, TopicRouter
 from worker.policies import admission_policy
-from worker.records.retry import RetryPolicy
+from worker.records.encode import RetryPolicy
 from worker.settings import Settings
 from worker.stream.fake import FakeStream
 

@@ -31,7 +31,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 
 from tests.support.certificates import CertificateAuthority, SignedCertificate
 from worker.demo.broker import LocalBroker
-from worker.demo.broker_config import HOST, PropertyValue
+from worker.demo.kafka_files import HOST, PropertyValue
 
 PLAIN_PASSWORD = "planted-plain-password"
 SCRAM_PASSWORD = "planted-scram-password"

@@ -11,7 +11,7 @@ from typing import Any
 
 from tests.support.toy_adapter import one_golden, toy_manifest, toy_spec, toy_taxonomy
 from worker.contract import Manifest, Probe, write_manifest
-from worker.contract.probes import ProbeFile, probes_path, write_probes
+from worker.contract.verify import ProbeFile, probes_path, write_probes
 from worker.engine.port import Answer, CodeScores
 
 PROBES = ("where is my parcel", "I was charged twice", "hello")

@@ -31,12 +31,10 @@ from worker.contract import (
 )
 from worker.contract.records import InputFormat
 from worker.contract.text import NORMALIZATION
-from worker.core.labeller import Labeller
-from worker.core.serving_adapter import ServingAdapter
+from worker.core.labeller import Labeller, ServingAdapter
 from worker.engine.fake import FakeEngine
 from worker.engine.port import CodeScores, Engine
-from worker.records.dead_letter import DeadLetterEncoder
-from worker.records.output import OutputEncoder
+from worker.records.encode import DeadLetterEncoder, OutputEncoder
 
 LABELS = ("billing", "delivery", "other")
 SHA = "0" * 64

@@ -17,8 +17,7 @@ from tests.support.policies import make_bounds, make_loop_policy
 from tests.support.records import read_output
 from tests.support.rig import Rig
 from tests.support.toy_adapter import ENCODERS, toy_serving_adapter
-from worker.core.adapter_router import AdapterRouter
-from worker.core.arms import TrafficSplit
+from worker.core.arms import AdapterRouter, TrafficSplit
 from worker.engine.cascade import CascadeEngine, OpenStage
 from worker.engine.fake import FakeEngine
 from worker.engine.pacing import AdmissionPolicy

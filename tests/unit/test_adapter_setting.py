@@ -22,8 +22,8 @@ from tests.support.toy_adapter import (
 )
 from worker import serving
 from worker.contract import AdapterRefused, Manifest, read_manifest, write_manifest
-from worker.contract.probes import attach_probes
 from worker.contract.store import CURRENT_NAME, Pointer, write_pointer
+from worker.contract.verify import attach_probes
 from worker.engine.fake import FakeEngine
 from worker.engine.open import OpenedEngine
 from worker.errors import EngineDied, SettingsError

@@ -33,17 +33,17 @@ from worker.engine.model_files import LoadedBase
 from worker.engine.open import OpenedEngine
 from worker.engine.port import Answer
 from worker.errors import FeedBroken, MessageRejected, RestartNeeded, StreamFailed
-from worker.offline.input_range import read_range
+from worker.offline.records import read_range
 from worker.policies import kafka_config
 from worker.settings import (
     AdapterSettings,
     HttpSettings,
+    KafkaSettings,
     LoopSettings,
     ModelSettings,
     Settings,
 )
-from worker.settings_kafka import KafkaSettings
-from worker.stream.record_range import RecordRange
+from worker.stream.topics import RecordRange
 
 pytestmark = pytest.mark.slow
 

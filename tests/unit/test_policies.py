@@ -18,8 +18,7 @@ from worker.policies import (
     shadow_topic,
     transactional_id,
 )
-from worker.settings import AdapterSettings, LoopSettings, ModelSettings, Settings
-from worker.settings_kafka import KafkaSettings
+from worker.settings import AdapterSettings, KafkaSettings, LoopSettings, ModelSettings, Settings
 
 
 def test_the_loop_is_told_what_the_settings_say() -> None:

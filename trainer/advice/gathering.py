@@ -8,7 +8,7 @@ from pathlib import Path
 from trainer.advice.run import Embed, advise
 from trainer.dataset.folder import open_dataset, open_holdout
 from trainer.propose.messages import read_new_messages
-from worker.contract.circle import Advice, read_answers
+from worker.contract.exchange import Advice, read_answers
 from worker.contract.text import message_sha256
 
 

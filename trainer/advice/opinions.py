@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from worker.contract.circle import Answer
+from worker.contract.exchange import Answer
 
 NONE = ""
 """What stands for "no label fits"."""

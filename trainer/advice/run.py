@@ -14,7 +14,7 @@ from trainer.advice.pairs import LabelFound, PairFound, find_contradictory, find
 from trainer.advice.shape import Vectors, find_missing
 from trainer.advice.split import SplitFound, find_split
 from trainer.dataset.folder import Dataset
-from worker.contract.circle import Advice, AdviceMessage, Answer, Finding
+from worker.contract.exchange import Advice, AdviceMessage, Answer, Finding
 from worker.contract.text import message_sha256
 from worker.contract.timestamps import rfc3339_now
 

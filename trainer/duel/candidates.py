@@ -16,14 +16,13 @@ from trainer.dataset.folder import Example
 from trainer.errors import BadInput
 from trainer.evaluation.engines import read_table
 from trainer.evaluation.outputs import Outputs, outputs_of
-from trainer.model.chat_template import load_renderer
 from trainer.model.lora_model import LoraModel, encode_prompts, label_token_ids
-from trainer.model.prompt import BaseTokenizer, make_prompt
+from trainer.model.prompt import BaseTokenizer, load_renderer, make_prompt
 from trainer.model.published import open_scorer
 from trainer.model.scoring import Scores, make_verified_scorer
 from trainer.terminal import make_bar
+from worker.common.settings import split_assignment
 from worker.contract import Kind, Manifest
-from worker.contract.assignments import split_assignment
 
 ADAPTER = "adapter"
 BASE_PROMPTED = "base-prompted"

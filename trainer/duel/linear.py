@@ -12,9 +12,9 @@ import scipy  # loads its parts at their first use
 from numpy.typing import NDArray
 
 from trainer.dataset.folder import Example
-from trainer.model.logistic import C_GRID, EMBEDDING_LENGTH, fit_grid
+from trainer.model.embeddings import C_GRID, EMBEDDING_LENGTH, fit_grid
 from trainer.statistics.calibration import Floats
-from worker.contract.kinds import Kind
+from worker.contract.manifest import Kind
 from worker.contract.text import normalize
 
 Features = Literal["tfidf", "embeddings", "combined"]

@@ -12,7 +12,7 @@ from trainer.artifacts.duel import MadeAdapter
 from trainer.dataset.folder import Dataset, Example
 from trainer.duel.candidates import Candidate, ask_adapter
 from trainer.errors import BadInput
-from trainer.model.encoder_files import holds_whole_encoder
+from trainer.model.encoder import holds_whole_encoder
 from trainer.model.prompt import BaseTokenizer
 from trainer.model.published import read_adapter
 from trainer.model_card import read_training

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from trainer.artifacts.evaluation import DisjointProof
-from trainer.dataset.disjoint import verify_disjoint
 from trainer.dataset.folder import Dataset, Example
+from trainer.dataset.near_duplicates import verify_disjoint
 from trainer.errors import BadInput
 from worker.contract import Manifest
 

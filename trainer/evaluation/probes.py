@@ -13,8 +13,8 @@ from trainer.errors import BadInput
 from trainer.evaluation.engines import ScoresByKey, read_table
 from trainer.evaluation.outputs import outputs_of
 from worker.contract import Manifest, Probe, review_reasons
-from worker.contract.probes import ProbeFile
 from worker.contract.taxonomy import label_name
+from worker.contract.verify import ProbeFile
 
 
 def read_written(path: Path, labels: Sequence[str]) -> tuple[Example, ...]:

@@ -18,7 +18,7 @@ from trainer.statistics.noninferiority import lowest_difference
 from trainer.statistics.paired import paired_interval
 from trainer.statistics.spending import alpha_of
 from trainer.store.verdict import GateVerdict
-from worker.contract.circle import Answer, Figure, Verdict
+from worker.contract.exchange import Answer, Figure, Verdict
 
 OLD_HOLDOUT = "accuracy on the hold-out of the dataset before"
 AUDITED = "accuracy on its audited messages, by people's labels"

@@ -10,7 +10,7 @@ from trainer.propose.steps import PROPOSAL, plan_proposed
 from trainer.store.gate_rules import GateRules
 from trainer.store.publish import publish_adapter
 from worker.contract import AdapterRefused
-from worker.contract.circle import (
+from worker.contract.exchange import (
     CHANGES,
     Proposal,
     ProposalDecision,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer.errors import BadInput
-from worker.contract.circle import Answer, read_answers, read_tasks
+from worker.contract.exchange import Answer, read_answers, read_tasks
 from worker.contract.taxonomy import label_name
 from worker.contract.text import message_sha256
 

@@ -43,14 +43,8 @@ from trainer.store.verdict import GateVerdict
 from trainer.training.recipe import Recipe
 from trainer.training.train import train
 from worker.contract import Manifest, read_manifest
-from worker.contract.circle import (
-    AdapterName,
-    GateRow,
-    Proposal,
-    read_proposal,
-    write_proposal,
-)
 from worker.contract.digest import sha256_file, sha256_json
+from worker.contract.exchange import AdapterName, GateRow, Proposal, read_proposal, write_proposal
 from worker.contract.store import read_pointer
 from worker.contract.timestamps import rfc3339_now
 

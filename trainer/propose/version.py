@@ -29,6 +29,13 @@ from trainer.dataset.clean import (
     describe_cleaning,
     describe_names,
 )
+from trainer.dataset.extra_files import (
+    LABEL_SOURCES,
+    LabelOrigin,
+    count_sources,
+    read_label_sources,
+    source_lines,
+)
 from trainer.dataset.folder import (
     HOLDOUT,
     SPLITS,
@@ -36,27 +43,19 @@ from trainer.dataset.folder import (
     VALIDATION,
     Dataset,
     Example,
+    earlier_openings,
     open_holdout,
     texts_sha256,
     write_dataset,
 )
-from trainer.dataset.label_sources import (
-    LABEL_SOURCES,
-    LabelOrigin,
-    count_sources,
-    read_label_sources,
-    source_lines,
-)
 from trainer.dataset.near_duplicates import near_clusters
-from trainer.dataset.openings import earlier_openings
-from trainer.dataset.split import shuffle_key
-from trainer.dataset.together import unite_copies
-from trainer.dataset.write import building
+from trainer.dataset.prepare import building
+from trainer.dataset.split import shuffle_key, unite_copies
 from trainer.errors import BadInput
 from trainer.propose.messages import Message
 from trainer.similarity import SIMILARITY
-from worker.contract.circle import Answer
 from worker.contract.digest import sha256_bytes, write_atomically
+from worker.contract.exchange import Answer
 from worker.contract.text import message_sha256
 
 RULE = "version/1"

@@ -5,137 +5,152 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from trainer.report import numbers, svg
-from trainer.report.svg import Axis, Chart, Frame, Svg
+from markupsafe import Markup
+
+from trainer import numbers
+from trainer.report import svg
+from trainer.report.svg import Axis, Chart, Frame
+from trainer.statistics.lengths import LengthBin
+
+STYLE_OF_SPLIT = ("s1", "s3", "s5")
+"""How training, validation and hold-out are drawn."""
 
 _CELLS_WIDTH = 600
 _CHARACTER = 6.6  # pixels of a character of the tick font, on average
 _DARK, _MIDDLE = 0.72, 0.55  # shades from which on a theme writes in the other ink
+_LEAST_GAP = 30.0  # pixels between two numbers under the bars
 
 
-def bar(share: float, style: str = "s1") -> Svg:
-    """Return the bar of a share, 100 units wide, to stretch over a table cell."""
-    width = 100 * min(1.0, max(0.0, share))
+def bar(*shares: tuple[float, str]) -> Markup:
+    """Return shares side by side, each in its style, 100 units wide, to stretch over a cell."""
+    parts, start = [svg.rect("trough", 0, 0, 100, 6)], 0.0
+    for share, style in shares:
+        width = 100 * min(1.0, max(0.0, share))
+        parts.append(svg.rect(f"fill {style}", start, 0, width, 6))
+        start += width
+    return _cell_drawing(*parts)
+
+
+def span(low: float, high: float, value: float, style: str = "s1") -> Markup:
+    """Return an interval of shares with its value, 100 units wide, to stretch over a cell."""
+    return _cell_drawing(
+        svg.rect("trough", 0, 2, 100, 2),
+        svg.rect(f"fill {style} reach", 100 * low, 1, 100 * (high - low), 4),
+        svg.rect(f"fill {style}", min(98.5, 100 * value), 0, 1.5, 6),
+    )
+
+
+def _cell_drawing(*parts: Markup) -> Markup:
     return svg.element(
         "svg",
-        svg.element("rect", class_="trough", x=0, y=0, width=100, height=6),
-        svg.element("rect", class_=f"fill {style}", x=0, y=0, width=width, height=6),
+        *parts,
         class_="bar",
         viewBox="0 0 100 6",
         preserveAspectRatio="none",
         aria_hidden="true",
     )
-
-
-def span(low: float, high: float, value: float, style: str = "s1") -> Svg:
-    """Return an interval of shares with its value, 100 units wide, to stretch over a cell."""
-    start, end, at = 100 * low, 100 * high, min(98.5, 100 * value)
-    style = f"fill {style}"
-    return svg.element(
-        "svg",
-        svg.element("rect", class_="trough", x=0, y=2, width=100, height=2),
-        svg.element("rect", class_=f"{style} reach", x=start, y=1, width=end - start, height=4),
-        svg.element("rect", class_=style, x=at, y=0, width=1.5, height=6),
-        class_="bar",
-        viewBox="0 0 100 6",
-        preserveAspectRatio="none",
-        aria_hidden="true",
-    )  # fmt: skip
 
 
 def confidence_chart(right: Sequence[float], wrong: Sequence[float], *, bins: int = 20) -> Chart:
-    """Draw how many messages were right and wrong by confidence; the counts' scale is square
-    root, since most messages crowd at the sure end."""
-    frame = Frame()
-    everything = [*right, *wrong]
-    low = min(0.9, max(0.0, min(everything) - 0.001) // 0.1 * 0.1)
+    """Draw how many messages were right and wrong by confidence."""
+    low = min(0.9, max(0.0, min((*right, *wrong)) - 0.001) // 0.1 * 0.1)
     step = (1.0 - low) / bins
     counted = [[0] * bins, [0] * bins]
-    for part, values in enumerate((right, wrong)):
+    for part, values in zip(counted, (right, wrong), strict=True):
         for value in values:
-            counted[part][min(bins - 1, int((value - low) / step + 1e-9))] += 1
-    most = max(a + b for a, b in zip(*counted, strict=True))
-    across, up = frame.across(low, 1.0), frame.up(0.0, most**0.5 * 1.05)
+            part[min(bins - 1, int((value - low) / step + 1e-9))] += 1
     ticks = svg.nice_ticks(low, 1.0)
-    y_ticks = _root_ticks(most)
-    x = Axis(across, ticks, svg.percent_writer(ticks), "confidence")
-    y = Axis(up, tuple(t**0.5 for t in y_ticks), lambda root: numbers.count(root**2), "messages")
-    parts = [svg.axes(frame, x, y)]
-    rows = []
-    floor = up(0.0)
-    for at in range(bins):
-        good, bad = counted[0][at], counted[1][at]
-        start, end = low + at * step, low + (at + 1) * step
-        name = f"{numbers.percent(start)} to {numbers.percent(end)}"
-        if good + bad:
-            rows.append((name, numbers.count(good), numbers.count(bad)))
-            top, middle = up((good + bad) ** 0.5), up(bad**0.5)
-            left, width = across(start) + 0.75, across(end) - across(start) - 1.5
-            parts.append(
-                svg.element(
-                    "g",
-                    svg.tooltip(f"confidence {name}: {good} right, {bad} wrong"),
-                    svg.element("rect", class_="fill s1", x=left, y=top, width=width,
-                                height=middle - top),
-                    svg.element("rect", class_="fill s2", x=left, y=middle, width=width,
-                                height=floor - middle),
-                )
-            )  # fmt: skip
-    return Chart(
+    frame = Frame()
+    return _histogram(
+        [
+            (
+                f"{numbers.percent(low + at * step)} to {numbers.percent(low + (at + 1) * step)}",
+                *pair,
+            )
+            for at, pair in enumerate(zip(*counted, strict=True))
+        ],
+        ("right", "wrong"),
+        Axis(low, 1.0, frame.left, frame.end, "confidence", ticks, svg.percent_writer(ticks)),
         title="How sure it was",
         caption="Messages by confidence. The height is a square-root scale, so that few are seen.",
-        svg=svg.drawing(
-            frame,
-            f"Histogram of the confidence of {len(right)} right and {len(wrong)} wrong answers",
-            *parts,
-        ),
-        columns=("confidence", "right", "wrong"),
-        rows=tuple(rows),
-        legend=(("fill s1", "right"), ("fill s2", "wrong")),
+        root=True,
     )
 
 
-def splits_chart(labels: Sequence[str], splits: Sequence[tuple[str, Sequence[int]]]) -> Chart:
-    """Draw messages per label, a colour per split of the dataset."""
-    row = 34.0
-    styles = [("s1", "s3", "s5")[number % 3] for number in range(len(splits))]
-    frame = Frame(460, 10 + row * len(labels) + 6, 16, 16, 10, 6)
-    totals = [sum(values[at] for _, values in splits) for at in range(len(labels))]
-    scale = svg.Scale(0, max(*totals, 1), frame.left, frame.width - frame.right)
-    drawn: list[Svg] = []
-    for at, name in enumerate(labels):
-        y = frame.top + row * at
-        drawn.extend(
-            (
-                svg.label(frame.left, y + 12, name, class_="row-name"),
-                svg.label(scale.end, y + 12, numbers.count(totals[at]), class_="row-name",
-                          text_anchor="end"),
+def length_chart(bins: Sequence[LengthBin], *, unit: str, title: str, caption: str) -> Chart:
+    """Draw at least one bin, all side by side and equally wide, with what is shortened below."""
+    frame = Frame()
+    width = (frame.end - frame.left) / len(bins)
+    apart = math.ceil(_LEAST_GAP / width)  # bins between two numbers that do not overlap
+    return _histogram(
+        [(_range(each), each.count - each.cut, each.cut) for each in bins],
+        ("as they are", "shortened") if any(each.cut for each in bins) else ("messages",),
+        Axis(
+            *(0, len(bins), frame.left, frame.end, unit),
+            ticks=tuple(range(1, len(bins) + 1, apart)),
+            write=lambda at: numbers.count(bins[int(at) - 1].upto),
+        ),
+        title=title,
+        caption=caption,
+    )
+
+
+def _range(each: LengthBin) -> str:
+    low, high = numbers.count(each.above + 1), numbers.count(each.upto)
+    return high if low == high else f"{low} to {high}"
+
+
+def _histogram(
+    bins: Sequence[tuple[str, int, int]],
+    kinds: tuple[str, ...],
+    x: Axis,
+    *,
+    title: str,
+    caption: str,
+    root: bool = False,
+) -> Chart:
+    """Draw bars of equal width along ``x``, each of two kinds of messages: (name, upper, lower).
+    With ``root`` heights are square roots, for bars of very different sizes."""
+    frame = Frame()
+    power = 0.5 if root else 1.0
+    most = max(upper + lower for _, upper, lower in bins) or 1
+    ticks = _root_ticks(most) if root else svg.nice_ticks(0.0, most * 1.05)
+    y = Axis(
+        *(0.0, most**power * 1.05, frame.floor, frame.top, "messages"),
+        ticks=tuple(tick**power for tick in ticks if tick == int(tick)),
+        write=lambda height: numbers.count(height ** (1 / power)),
+    )
+    parts = [svg.axes(frame, x, y)]
+    width = (frame.end - frame.left) / len(bins)
+    for at, (name, upper, lower) in enumerate(bins):
+        left, top, middle = (
+            frame.left + at * width + 1,
+            y((upper + lower) ** power),
+            y(lower**power),
+        )
+        told = ", ".join(
+            f"{numbers.count(count)} {kind}"
+            for count, kind in zip((upper, lower), kinds, strict=False)
+        )
+        parts.append(
+            svg.element(
+                "g",
+                svg.tooltip(f"{name} ({x.title}): {told}"),
+                svg.rect("fill s1", left, top, width - 2, middle - top),
+                svg.rect("fill s2", left, middle, width - 2, frame.floor - middle),
             )
-        )  # fmt: skip
-        start = 0
-        for style, (split, values) in zip(styles, splits, strict=True):
-            left, right = scale(start), scale(start + values[at])
-            start += values[at]
-            drawn.append(
-                svg.element(
-                    "g",
-                    svg.tooltip(f"{name}, {split}: {numbers.counted(values[at], 'message')}"),
-                    svg.element("rect", class_=f"fill {style}", x=left, y=y + 18,
-                                width=max(0.0, right - left - 1), height=8),
-                )
-            )  # fmt: skip
+        )
     return Chart(
-        title="Messages per label",
-        caption="How the dataset was split.",
-        svg=svg.drawing(frame, f"Messages per label, {len(labels)} labels", *drawn),
-        columns=("label", *(split for split, _ in splits)),
+        title=title,
+        caption=caption,
+        svg=svg.drawing(frame, f"{title}: histogram of {len(bins)} bars", *parts),
+        columns=(x.title, *kinds),
         rows=tuple(
-            (name, *(numbers.count(values[at]) for _, values in splits))
-            for at, name in enumerate(labels)
+            (name, *map(numbers.count, (upper, lower)[: len(kinds)]))
+            for name, upper, lower in bins
+            if upper + lower
         ),
-        legend=tuple(
-            (f"fill {style}", split) for style, (split, _) in zip(styles, splits, strict=True)
-        ),
+        legend=tuple(zip(("fill s1", "fill s2"), kinds, strict=False)) if len(kinds) > 1 else (),
     )
 
 
@@ -206,7 +221,7 @@ def confusion_chart(labels: Sequence[str], confusion: Sequence[Sequence[int]]) -
     )
 
 
-def _names(name: str, left: float, top: float, middle: float) -> tuple[Svg, Svg]:
+def _names(name: str, left: float, top: float, middle: float) -> tuple[Markup, Markup]:
     """Return a label's name beside its row and above its column."""
     place = f"translate({left + middle:.1f} {top - 8:.1f}) rotate(-38)"
     return (
@@ -228,16 +243,16 @@ def _ink(shade: float) -> str:
 
 def _cell(
     x: float, y: float, cell: float, number: int, shade: float, text: str, *, right: bool
-) -> Svg:
+) -> Markup:
     parts = [
         svg.tooltip(text),
-        svg.element("rect", x=x, y=y, width=cell, height=cell, class_="cell"),
+        svg.rect("cell", x, y, cell, cell),
     ]
     if number:
         parts.extend(
             (
-                svg.element("rect", x=x + 1, y=y + 1, width=cell - 2, height=cell - 2, rx=3,
-                            class_=f"heat {'right' if right else 'wrong'}", fill_opacity=shade),
+                svg.rect(f"heat {'right' if right else 'wrong'}", x + 1, y + 1, cell - 2, cell - 2,
+                         rx=3, fill_opacity=shade),
                 svg.label(x + cell / 2, y + cell / 2 + 4, str(number), text_anchor="middle",
                           class_=f"in-cell {_ink(shade)}".strip()),
             )

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from trainer.dataset.copies import read_copies
+from trainer import numbers
+from trainer.dataset.extra_files import read_copies
 from trainer.dataset.folder import list_openings, open_dataset, open_holdout
 from trainer.errors import BadInput
 from trainer.evaluation.verify import verify_evaluation
-from trainer.report import numbers
 from trainer.report.dataset.facts import read_check_of
 from trainer.report.judged import GateChoice, judge_run
 from trainer.report.records import Head, Input, Report, Run, read_run, write_page
@@ -39,11 +39,9 @@ _SECTIONS = (
     training.curves_section,
     training.sweep_section,
     provenance.data_section,
-    provenance.check_section,
     duel.cost_section,
     provenance.engines_section,
     provenance.making_section,
-    provenance.recompute_section,
 )
 
 
@@ -66,23 +64,25 @@ def write_report(
     ProofFailed where the evaluation's figures are not what its predictions give; nothing is
     written then.
     """
-    run = read_sound_run(directory, gate=gate or GateChoice())
+    run = _read_sound_run(directory)
+    run = replace(run, gate=judge_run(directory, gate or GateChoice()))
     run = _with_dataset(run, dataset, texts=texts)
     return write_page(out, _head(run), [make(run) for make in _SECTIONS])
 
 
-def read_sound_run(directory: Path, *, gate: GateChoice | None = None) -> Run:
+def _read_sound_run(directory: Path) -> Run:
     """Read a run folder whose records are of one adapter and one dataset, and whose figures are
-    those of its predictions. With ``gate`` the gate judges it. Raises as ``write_report``."""
+    those of its predictions. Raises as ``write_report``."""
     run = read_run(directory)
     _check_same(run, directory)
     if run.evaluation is not None and run.predictions:
         verify_evaluation((directory / Input.EVALUATION.path).parent)
-    return run if gate is None else replace(run, gate=judge_run(directory, gate))
+    return run
 
 
 def _head(run: Run) -> Head:
     record = run.training
+    evaluated_at = numbers.moment(run.evaluation.created_at) if run.evaluation else "not yet"
     return Head(
         kind="training report",
         name=record.name,
@@ -90,16 +90,10 @@ def _head(run: Run) -> Head:
             ("adapter", "", numbers.short(record.adapter.digest)),
             ("dataset", record.dataset.name, numbers.short(record.dataset.digest)),
             ("trained", numbers.moment(record.created_at), ""),
-            *evaluated_at(run),
+            ("evaluated", evaluated_at, ""),
         ),
         private="It shows held-out messages." if run.texts is not None else "",
     )
-
-
-def evaluated_at(run: Run) -> tuple[tuple[str, str, str], ...]:
-    """Return when the run was evaluated, as a fact for the head of a page."""
-    at = numbers.moment(run.evaluation.created_at) if run.evaluation else "not yet"
-    return (("evaluated", at, ""),)
 
 
 def _check_same(run: Run, directory: Path) -> None:

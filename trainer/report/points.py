@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from trainer.report import numbers
+from trainer import numbers
 
 GOOD, WARN, BAD, UNKNOWN = "good", "warn", "bad", "unknown"
 
@@ -14,11 +14,12 @@ MANY_OPENINGS = 5
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One line of the short answer: its tone, what is so, and the figures behind it."""
+    """One line of the short answer: its tone, what is so, the figures behind it, what to do."""
 
     tone: str
     claim: str
     detail: str
+    more: str = ""
 
 
 def tell_openings(openings: int) -> str:

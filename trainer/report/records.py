@@ -5,24 +5,27 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
-from trainer.artifacts import audit, duel, evaluation, training
-from trainer.artifacts.audit import AuditRecord
+from trainer.artifacts import duel, evaluation, training
+from trainer.artifacts import evaluation as audit
 from trainer.artifacts.duel import CostRecord, DuelRecord
-from trainer.artifacts.evaluation import EvaluationRecord, Prediction
+from trainer.artifacts.evaluation import AuditRecord, EvaluationRecord, Prediction
 from trainer.artifacts.files import PRIVATE
 from trainer.artifacts.training import Step, SweepRecord, TrainingRecord
 from trainer.check import finding
 from trainer.check.finding import CheckRecord
 from trainer.errors import BadInput
+from trainer.facts import Table
 from trainer.report.judged import Judged
+from trainer.report.svg import Chart
 from worker.contract.digest import write_atomically
 
 
@@ -107,21 +110,46 @@ def _read_sweep_of(directory: Path) -> SweepRecord | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Section:
-    """One section: ``key`` names its anchor and its template, ``content`` is what that shows.
+class Titled:
+    """A block under a heading of its own, or folded away under it."""
 
-    ``missing`` says in a sentence why there is nothing to show, and is empty otherwise.
-    """
+    title: str
+    block: Block
+    folded: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """What has a template of its own, and what that shows."""
+
+    template: str
+    content: Mapping[str, Any]
+
+
+Block = str | Table | Chart | Sequence[Chart] | Sequence[tuple[str, str]] | Titled | Drawn
+"""A part of a section: a paragraph (text, or markup), a table, charts side by side, (name, text)
+rows, or what has a template of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """One section: ``key`` is its anchor. ``missing`` says in a sentence why there is nothing to
+    show, and is empty otherwise."""
 
     key: str
     title: str
-    content: Mapping[str, Any] = field(default_factory=dict)
+    blocks: Sequence[Block] = ()
     missing: str = ""
 
     @property
     def present(self) -> bool:
         """Whether the section has something to show."""
         return not self.missing
+
+
+def small(text: str) -> Markup:
+    """Return a paragraph for those who want to know it exactly."""
+    return Markup('<span class="small">{}</span>').format(text)
 
 
 def lacking(key: str, title: str, source: Input, folder: str = "the run folder") -> Section:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainer.report.records import Section
+from trainer.report.records import Drawn, Section
 
 GOOD, WARN, BAD = "good", "warn", "bad"
 
@@ -35,7 +35,8 @@ def next_section(steps: Sequence[NextStep], lead: str) -> Section:
     """Return the section of the steps: those that must come first, then the rest, as given."""
     order = (BAD, WARN, GOOD)
     ranked = sorted(steps, key=lambda step: order.index(step.tone))
-    return Section("next", "What to do next", {"steps": ranked, "lead": lead})
+    steps_drawn = Drawn("next", {"steps": ranked})
+    return Section("next", "What to do next", [lead, steps_drawn])
 
 
 def command(name: str, *words: str | Path) -> str:

@@ -5,12 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from html import escape
 from itertools import pairwise
-from typing import NewType
 
-Svg = NewType("Svg", str)
-"""Markup that is safe to put into a page: made here alone, by escaping."""
+from markupsafe import Markup, escape
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +19,7 @@ class Chart:
 
     title: str
     caption: str
-    svg: Svg
+    svg: Markup
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     legend: tuple[tuple[str, str], ...] = ()
@@ -30,13 +27,17 @@ class Chart:
 
 
 @dataclass(frozen=True, slots=True)
-class Scale:
-    """A straight or logarithmic map from values to pixels."""
+class Axis:
+    """A straight or logarithmic map from values to pixels, with its ticks, how they are written,
+    and what is measured."""
 
     low: float
     high: float
     start: float
     end: float
+    title: str
+    ticks: tuple[float, ...] = ()
+    write: Callable[[float], str] = str
     logarithmic: bool = False
 
     def __call__(self, value: float) -> float:
@@ -45,16 +46,6 @@ class Scale:
         if self.logarithmic:
             value, low, high = math.log(value), math.log(low), math.log(high)
         return self.start + (value - low) / (high - low) * (self.end - self.start)
-
-
-@dataclass(frozen=True, slots=True)
-class Axis:
-    """A scale with its ticks, how they are written, and what is measured."""
-
-    scale: Scale
-    ticks: tuple[float, ...]
-    write: Callable[[float], str]
-    title: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,16 +59,18 @@ class Frame:
     top: float = 14
     bottom: float = 48
 
-    def across(self, low: float, high: float, *, logarithmic: bool = False) -> Scale:
-        """Return the horizontal scale."""
-        return Scale(low, high, self.left, self.width - self.right, logarithmic)
+    @property
+    def end(self) -> float:
+        """The pixel where the right margin begins."""
+        return self.width - self.right
 
-    def up(self, low: float, high: float) -> Scale:
-        """Return the vertical scale, which grows upwards."""
-        return Scale(low, high, self.height - self.bottom, self.top)
+    @property
+    def floor(self) -> float:
+        """The pixel where the lower margin begins."""
+        return self.height - self.bottom
 
 
-def element(name: str, *children: Svg, **attributes: object) -> Svg:
+def element(name: str, *children: Markup, **attributes: object) -> Markup:
     """Return one element. ``class_`` is class, an underscore in a name becomes a hyphen, numbers
     keep two decimals, and None leaves the attribute out."""
     parts = [name]
@@ -88,31 +81,32 @@ def element(name: str, *children: Svg, **attributes: object) -> Svg:
         parts.append(f'{key.rstrip("_").replace("_", "-")}="{escape(written)}"')
     opening = " ".join(parts)
     if not children:
-        return Svg(f"<{opening}/>")
-    return Svg(f"<{opening}>{''.join(children)}</{name}>")
+        return Markup(f"<{opening}/>")  # noqa: S704 - every attribute is escaped above
+    return Markup(f"<{opening}>{''.join(children)}</{name}>")  # noqa: S704 - children are markup
 
 
-def group(*children: Svg) -> Svg:
-    """Return elements as one, nothing where there are none."""
-    return element("g", *children) if children else Svg("")
-
-
-def words(text: str) -> Svg:
-    """Return text as markup."""
-    return Svg(escape(text))
-
-
-def label(x: float, y: float, text: str, **attributes: object) -> Svg:
+def label(x: float, y: float, text: str, **attributes: object) -> Markup:
     """Return a text element at a point."""
-    return element("text", words(text), x=float(x), y=float(y), **attributes)
+    return element("text", escape(text), x=float(x), y=float(y), **attributes)
 
 
-def tooltip(text: str) -> Svg:
+def tooltip(text: str) -> Markup:
     """Return what a pointer that rests on the element reads."""
-    return element("title", words(text))
+    return element("title", escape(text))
 
 
-def drawing(frame: Frame, describe: str, *children: Svg) -> Svg:
+def rect(style: str, x: float, y: float, width: float, height: float, **more: object) -> Markup:
+    """Return a filled rectangle."""
+    return element("rect", class_=style, x=x, y=y, width=width, height=height, **more)
+
+
+def line(style: str, start: tuple[float, float], end: tuple[float, float]) -> Markup:
+    """Return a straight line."""
+    (x1, y1), (x2, y2) = start, end
+    return element("line", class_=style, x1=x1, x2=x2, y1=y1, y2=y2)
+
+
+def drawing(frame: Frame, describe: str, *children: Markup) -> Markup:
     """Return the whole drawing, with a name for those who do not see it."""
     return element(
         "svg",
@@ -125,56 +119,30 @@ def drawing(frame: Frame, describe: str, *children: Svg) -> Svg:
     )
 
 
-def axes(frame: Frame, x: Axis, y: Axis) -> Svg:
+def axes(frame: Frame, x: Axis, y: Axis) -> Markup:
     """Return grid lines, tick labels and the two titles."""
-    parts: list[Svg] = []
-    floor = frame.height - frame.bottom
+    parts: list[Markup] = []
+    floor = frame.floor
     for tick in y.ticks:
-        at = y.scale(tick)
-        parts.extend(
-            (
-                element("line", class_="grid", x1=frame.left, x2=frame.width - frame.right,
-                        y1=at, y2=at),
-                label(frame.left - 8, at + 4, y.write(tick), class_="tick", text_anchor="end"),
-            )
-        )  # fmt: skip
-    parts.append(
-        element("line", class_="axis", x1=frame.left, x2=frame.width - frame.right,
-                y1=float(floor), y2=float(floor))
-    )  # fmt: skip
+        at = y(tick)
+        parts.append(line("grid", (frame.left, at), (frame.end, at)))
+        parts.append(label(frame.left - 8, at + 4, y.write(tick), class_="tick", text_anchor="end"))
+    parts.append(line("axis", (frame.left, floor), (frame.end, floor)))
     for tick in x.ticks:
-        at = x.scale(tick)
-        parts.extend(
-            (
-                element("line", class_="axis", x1=at, x2=at, y1=float(floor), y2=floor + 4.0),
-                label(at, floor + 18, x.write(tick), class_="tick", text_anchor="middle"),
-            )
-        )
-    middle = (frame.left + frame.width - frame.right) / 2
-    parts.extend(
-        (
-            label(middle, frame.height - 8, x.title, class_="title", text_anchor="middle"),
-            label(0, 0, y.title, class_="title", text_anchor="middle",
-                  transform=f"translate(13 {_number((frame.top + floor) / 2)}) rotate(-90)"),
-        )
-    )  # fmt: skip
+        at = x(tick)
+        parts.append(line("axis", (at, floor), (at, floor + 4)))
+        parts.append(label(at, floor + 18, x.write(tick), class_="tick", text_anchor="middle"))
+    middle = (frame.left + frame.end) / 2
+    parts.append(label(middle, frame.height - 8, x.title, class_="title", text_anchor="middle"))
+    place = f"translate(13 {_number((frame.top + floor) / 2)}) rotate(-90)"
+    parts.append(label(0, 0, y.title, class_="title", text_anchor="middle", transform=place))
     return element("g", *parts)
 
 
-def path(points: Sequence[tuple[float, float]], **attributes: object) -> Svg:
+def path(points: Sequence[tuple[float, float]], style: str) -> Markup:
     """Return a line through the points, which are in pixels."""
     steps = "L".join(f"{_number(x)} {_number(y)}" for x, y in points)
-    return element("path", d=f"M{steps}", **attributes)
-
-
-def marker(x: float, y: float, style: str, text: str) -> Svg:
-    """Return a data point that is easy to hit with a finger and explains itself."""
-    return element(
-        "g",
-        tooltip(text),
-        element("circle", cx=float(x), cy=float(y), r=11, class_="hit-area"),
-        element("circle", cx=float(x), cy=float(y), r=4, class_=f"dot {style}"),
-    )
+    return element("path", d=f"M{steps}", class_=style)
 
 
 def nice_ticks(low: float, high: float, wanted: int = 5) -> tuple[float, ...]:

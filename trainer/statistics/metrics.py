@@ -77,6 +77,12 @@ def wilson(hits: float, total: float) -> tuple[float, float]:
     return low, 1.0 if hits >= total else min(1.0, middle + half)
 
 
+def share_interval(share: float, total: float, effect: float = 1.0) -> tuple[float, float]:
+    """Return the 95 % Wilson interval of a share of ``total`` messages, of which ``effect`` count
+    as one."""
+    return wilson(share * total / effect, total / effect)
+
+
 def highest_share(hits: float, total: float, alpha: float) -> float:
     """Return the upper end of the exact one-sided interval of a share at ``1 - alpha`` (Clopper &
     Pearson 1934); 1.0 of nothing. It is below a floor exactly where the binomial test of "the share

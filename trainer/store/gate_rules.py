@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from trainer.errors import BadInput
-from worker.contract.assignments import split_assignment, toml_value
+from worker.common.settings import split_assignment, toml_value
 
 _LARGEST_MARGIN = 0.5
 

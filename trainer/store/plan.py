@@ -17,7 +17,7 @@ from trainer.store.record import stored_evidence
 from trainer.store.unseen import judge_unseen
 from trainer.store.verdict import Comparison, GateVerdict
 from worker.contract import MANIFEST_NAME, AdapterRefused, Manifest, load_adapter, read_manifest
-from worker.contract.cascade import stage_directory
+from worker.contract.manifest import stage_directory
 from worker.contract.store import Pointer, read_pointer
 from worker.contract.verify import load_stages
 

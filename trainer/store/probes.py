@@ -12,7 +12,7 @@ from typing import Literal
 from trainer.artifacts.evaluation import PROBES_NAME
 from trainer.errors import BadInput
 from worker.contract import AdapterRefused, Manifest
-from worker.contract.probes import ProbeFile, probes_path, read_probes, write_probes
+from worker.contract.verify import ProbeFile, probes_path, read_probes, write_probes
 
 ProbeChoice = Literal["written", "validation", "off"]
 

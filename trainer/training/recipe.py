@@ -19,9 +19,25 @@ from pydantic_settings import (
 from trainer.artifacts.training import TRAINING
 from trainer.errors import BadInput
 from trainer.tracking.session import TrackerName
-from trainer.training.recipe_kinds import HEADS, RecipeKind, concerns
-from worker.contract.assignments import split_assignment
-from worker.contract.settings_tree import read_toml
+from worker.common.settings import read_toml, split_assignment
+
+RecipeKind = Literal["lora-code", "encoder", "embedding-linear"]
+"""What is trained (``worker.contract.manifest``): LoRA layers on an instruct model that answers with
+a label's code; a small encoder with a linear head; logistic regression over frozen sentence
+embeddings."""
+
+
+class _Only:
+    """Marks a setting that means something for some kinds of model alone."""
+
+    def __init__(self, *kinds: RecipeKind) -> None:
+        self.kinds = kinds
+
+
+_CODES = _Only("lora-code")
+_ENCODER = _Only("encoder")
+_HEADS = _Only("encoder", "embedding-linear")
+_GRADIENTS = _Only("lora-code", "encoder")
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -69,50 +85,52 @@ class Recipe(BaseSettings):
     dataset: Path
     run: Path
 
-    instruction: str = ""
-    list_labels: bool = True
-    descriptions: bool = False
-    prefix_block: Annotated[int, Field(ge=0)] = 0
+    instruction: Annotated[str, _CODES] = ""
+    list_labels: Annotated[bool, _CODES] = True
+    descriptions: Annotated[bool, _CODES] = False
+    prefix_block: Annotated[int, Field(ge=0), _CODES] = 0
     max_message_tokens: Annotated[int, Field(ge=16)] = 512
 
-    tuning: Literal["whole", "lora"] = "whole"
-    pooling: Literal["auto", "mean", "cls"] = "auto"
-    onnx: OnnxFiles = ("fp32", "int8")
+    tuning: Annotated[Literal["whole", "lora"], _ENCODER] = "whole"
+    pooling: Annotated[Literal["auto", "mean", "cls"], _HEADS] = "auto"
+    onnx: Annotated[OnnxFiles, _HEADS] = ("fp32", "int8")
 
-    lora_rank: Count = 16
-    lora_alpha: Positive = 32
-    lora_dropout: Fraction = 0.05
-    lora_target_modules: Names = ()
-    adapter_dtype: Literal["bfloat16", "float32"] = "bfloat16"
+    lora_rank: Annotated[Count, _GRADIENTS] = 16
+    lora_alpha: Annotated[Positive, _GRADIENTS] = 32
+    lora_dropout: Annotated[Fraction, _GRADIENTS] = 0.05
+    lora_target_modules: Annotated[Names, _GRADIENTS] = ()
+    adapter_dtype: Annotated[Literal["bfloat16", "float32"], _GRADIENTS] = "bfloat16"
 
     device: str = "auto"
-    base_dtype: Literal["bfloat16", "float32"] = "float32"
-    load_in_4bit: bool = False
-    serve_in_4bit: bool = False
-    mixed_precision: Literal["auto", "bf16", "no"] = "auto"
-    attn_implementation: Literal["auto", "sdpa", "eager", "flex_attention"] = "auto"
+    base_dtype: Annotated[Literal["bfloat16", "float32"], _CODES] = "float32"
+    load_in_4bit: Annotated[bool, _CODES] = False
+    serve_in_4bit: Annotated[bool, _CODES] = False
+    mixed_precision: Annotated[Literal["auto", "bf16", "no"], _GRADIENTS] = "auto"
+    attn_implementation: Annotated[Literal["auto", "sdpa", "eager", "flex_attention"], _CODES] = (
+        "auto"
+    )
     threads: Annotated[int, Field(ge=0)] = 0
-    share_prefix: bool = True
-    packing: bool | Literal["auto"] = "auto"
-    gradient_checkpointing: bool | Literal["auto"] = "auto"
+    share_prefix: Annotated[bool, _CODES] = True
+    packing: Annotated[bool | Literal["auto"], _CODES] = "auto"
+    gradient_checkpointing: Annotated[bool | Literal["auto"], _GRADIENTS] = "auto"
     memory_check: bool = True
 
     seed: int = 1
     per_label: Annotated[int, Field(ge=0)] = 0
-    epochs: Count = 4
-    early_stopping_patience: Count = 2
-    metric_for_best_model: Literal["loss", "macro_f1"] = "loss"
-    batch_size: Count = 16
-    micro_batch_size: Annotated[int, Field(ge=0)] = 0
-    learning_rate: Positive = 1e-3
-    head_learning_rate: Positive = 2e-3
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    warmup_ratio: Fraction = 0.06
-    label_smoothing: Fraction = 0.0
-    distillation_weight: Fraction = 0.0
-    ema_decay: Fraction = 0.0
+    epochs: Annotated[Count, _GRADIENTS] = 4
+    early_stopping_patience: Annotated[Count, _GRADIENTS] = 2
+    metric_for_best_model: Annotated[Literal["loss", "macro_f1"], _GRADIENTS] = "loss"
+    batch_size: Annotated[Count, _GRADIENTS] = 16
+    micro_batch_size: Annotated[int, Field(ge=0), _GRADIENTS] = 0
+    learning_rate: Annotated[Positive, _GRADIENTS] = 1e-3
+    head_learning_rate: Annotated[Positive, _ENCODER] = 2e-3
+    weight_decay: Annotated[float, Field(ge=0), _GRADIENTS] = 0.0
+    warmup_ratio: Annotated[Fraction, _GRADIENTS] = 0.06
+    label_smoothing: Annotated[Fraction, _GRADIENTS] = 0.0
+    distillation_weight: Annotated[Fraction, _GRADIENTS] = 0.0
+    ema_decay: Annotated[Fraction, _GRADIENTS] = 0.0
     sublabel_weight: Annotated[float, Field(ge=0)] | Literal["auto"] = 0.0
-    checkpoint_every_s: Positive = 120.0
+    checkpoint_every_s: Annotated[Positive, _GRADIENTS] = 120.0
     tracking: TrackerName = "none"
     tracking_project: Name = "filing-clerk"
 
@@ -164,7 +182,7 @@ class Recipe(BaseSettings):
     @property
     def has_head(self) -> bool:
         """Whether a linear head answers, and not the base's own vocabulary."""
-        return self.kind in HEADS
+        return self.kind in _HEADS.kinds
 
     @property
     def weights_dtype(self) -> str:
@@ -179,6 +197,12 @@ class Recipe(BaseSettings):
 
     def _concerns(self, setting: str) -> bool:
         return concerns(setting, self.kind)
+
+
+def concerns(setting: str, kind: RecipeKind) -> bool:
+    """Whether a setting means something for a kind of model."""
+    marks = [mark for mark in Recipe.model_fields[setting].metadata if isinstance(mark, _Only)]
+    return all(kind in mark.kinds for mark in marks)
 
 
 def load_recipe(path: Path, flags: Mapping[str, Any]) -> Recipe:

@@ -8,7 +8,7 @@ from desk.errors import Refused
 from desk.service import proposing
 from desk.web.strings import t
 from desk.web.visit import Page, Visit, redirect
-from worker.contract.circle import CHANGES
+from worker.contract.exchange import CHANGES
 
 
 def show(visit: Visit) -> Response:

@@ -15,7 +15,7 @@ from tests.support.swapping import ONE, THREE, TWO
 from tests.support.toy_adapter import ENCODERS
 from worker.cli.adapters import show_adapters
 from worker.engine.open import OpenedEngine
-from worker.observe.info import describe_worker
+from worker.observe.observer import describe_worker
 from worker.observe.server import HttpServer, Page
 from worker.settings import Settings
 

@@ -9,8 +9,7 @@ from tests.support.policies import make_bounds, make_loop_policy
 from tests.support.records import Published
 from tests.support.rig import Rig, started
 from tests.support.toy_adapter import one_golden, toy_manifest, toy_serving_adapter, toy_spec
-from worker.core.adapter_router import AdapterRouter
-from worker.core.arms import CANARY, Arm, TrafficSplit
+from worker.core.arms import CANARY, AdapterRouter, Arm, TrafficSplit
 from worker.core.labeller import Labeller, Prepared
 from worker.core.pipeline import ADMISSION_S
 from worker.errors import EngineDied, MessageRejected, StreamFailed

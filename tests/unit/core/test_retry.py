@@ -18,7 +18,7 @@ from tests.support.retrying import (
     waiting,
 )
 from worker.contract.records import Headers, Retry, read_dead_letter, read_retry
-from worker.contract.records.retry import NEEDED_RETRY_HEADERS
+from worker.contract.records.headers import NEEDED_RETRY_HEADERS
 from worker.errors import OutcomeUnknown, PublishAborted, RecordTooLarge
 
 # What is written.

@@ -82,7 +82,7 @@ def test_each_records_headers_are_read_once(monkeypatch: pytest.MonkeyPatch) -> 
         read.append(headers)
         return read_retry(headers)
 
-    monkeypatch.setattr("worker.records.retry.read_retry", counting)
+    monkeypatch.setattr("worker.records.encode.read_retry", counting)
     rig = rig_with("m0", "m1", "m2")
     for text in ("m0", "m1", "m2"):
         rig.engine.fail(text, REFUSED)

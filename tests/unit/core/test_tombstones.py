@@ -7,7 +7,7 @@ from tests.support.fakes import NOW
 from tests.support.records import toy_completed, toy_record
 from tests.support.rig import Rig, started
 from worker.core.assignment import PartitionState
-from worker.core.batch import TopicRouter, build_batch, replace_refused, take_ready
+from worker.core.publisher import TopicRouter, build_batch, replace_refused, take_ready
 from worker.errors import RecordTooLarge
 from worker.records.types import Outcome, Rejected, Tombstone, TopicPartition
 

@@ -19,7 +19,7 @@ from desk.store import outbox
 from desk.store.types import Person
 from tests.support.desk_files import DATASET, make_task, task_file
 from tests.support.desk_world import DeskWorld
-from worker.contract.circle import Neighbour, read_answers
+from worker.contract.exchange import Neighbour, read_answers
 
 TEXTS = ("Where is it?", "Give it back", "I paid twice")
 

@@ -14,8 +14,8 @@ from desk.service import advising, batches, exporting, people, proposing, review
 from desk.service.context import Policy
 from tests.support.desk_files import make_advice, make_proposal, make_task, task_file
 from tests.support.desk_world import DeskWorld
-from worker.contract.circle import Advice, Neighbour, Proposal, read_decision
 from worker.contract.codec import encode
+from worker.contract.exchange import Advice, Neighbour, Proposal, read_decision
 
 SECRET = "my scarlet teapot"
 

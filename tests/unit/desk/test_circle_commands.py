@@ -15,8 +15,8 @@ from desk.errors import Refused, SettingsError
 from desk.service import reviewing
 from tests.support.desk_files import make_advice, make_proposal, make_task, task_file
 from tests.support.desk_world import TAXONOMY, DeskWorld
-from worker.contract.circle import read_answers, read_decision
 from worker.contract.codec import encode
+from worker.contract.exchange import read_answers, read_decision
 
 Command = Callable[..., str]
 

@@ -19,8 +19,8 @@ from worker.contract.records import InputFormat, SupportMessage
 from worker.core.labeller import Labeller, Prepared
 from worker.engine.cascade import CascadeEngine, OpenStage
 from worker.engine.fake import FakeEngine
-from worker.engine.loaders import load_cascade
 from worker.engine.model_files import LoadedBase
+from worker.engine.open import load_cascade
 from worker.engine.pacing import UNBOUNDED, AdmissionPolicy
 from worker.engine.port import Answer, Engine, StageDecisions
 from worker.errors import EngineDied, MessageRejected

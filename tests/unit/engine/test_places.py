@@ -21,7 +21,7 @@ from tests.support.toy_adapter import (
 from worker import serving
 from worker.contract import Lora, Manifest, verify, write_manifest
 from worker.contract.store import CanaryPointer, Pointer, write_canary, write_pointer
-from worker.engine import loaders
+from worker.engine import open as loaders
 from worker.engine import open as opening
 from worker.engine.arguments import EngineSettings, engine_arguments
 from worker.engine.memory import EngineMemory, TooLarge

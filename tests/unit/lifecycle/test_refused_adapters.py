@@ -15,8 +15,8 @@ from tests.support.swapping import ONE, THREE, TWO, answer_with, labels_of, with
 from tests.support.toy_adapter import toy_manifest
 from worker.contract import BaseModel, FileDigest, Probe, write_manifest
 from worker.contract.digest import sha256_bytes
-from worker.contract.probes import ProbeFile, probes_path, write_probes
 from worker.contract.store import CURRENT_NAME
+from worker.contract.verify import ProbeFile, probes_path, write_probes
 from worker.errors import EngineDied
 from worker.lifecycle import preflight
 

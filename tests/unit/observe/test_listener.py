@@ -23,11 +23,10 @@ from worker.core.events import (
     Rebalanced,
     TransactionEnded,
 )
-from worker.core.state import LoopState
+from worker.core.loop import LoopState
 from worker.errors import PublishAborted
 from worker.lifecycle.events import Serving
-from worker.observe.adapters import AdapterMetrics
-from worker.observe.listener import MetricsListener, loop_samples
+from worker.observe.listener import AdapterMetrics, MetricsListener, loop_samples
 from worker.observe.metrics import METRICS, OUTCOMES, REASONS
 from worker.observe.registry import Registry
 from worker.records.types import Classified, Timing, Tombstone, TopicPartition

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from trainer.report import numbers
+from trainer import numbers
 from trainer.report.dataset.doubtful import doubtful_section
 from trainer.report.dataset.facts import DatasetFacts, read_facts
 from trainer.report.dataset.labels import labels_section
@@ -14,8 +14,20 @@ from trainer.report.dataset.power import power_section
 from trainer.report.dataset.rows import duplicates_section, rows_section
 from trainer.report.dataset.splits import splits_section
 from trainer.report.dataset.steps import steps_section
-from trainer.report.records import Head, Input, Report, Section, lacking, write_page
-from trainer.report.sections.provenance import describe_check
+from trainer.report.points import BAD, GOOD, UNKNOWN, WARN, Point
+from trainer.report.records import (
+    Block,
+    Drawn,
+    Head,
+    Input,
+    Report,
+    Section,
+    Titled,
+    lacking,
+    write_page,
+)
+
+_TONES = {"ok": GOOD, "warn": WARN, "fail": BAD}
 
 _SECTIONS = (
     overview_section,
@@ -65,4 +77,16 @@ def _check_section(facts: DatasetFacts) -> Section:
     title = "Everything the check found"
     if facts.check is None:
         return lacking("check", title, Input.CHECK, "the dataset folder")
-    return Section("check", title, describe_check(facts.check))
+    points = [
+        Point(_TONES.get(found.verdict, UNKNOWN), found.name, found.found, found.advice)
+        for found in facts.check.findings
+    ]
+    figures = [
+        row
+        for name, value in facts.check.to_json().items()
+        if name not in {"findings", "verdict", "verdicts", "schema"}
+        for row in numbers.flatten(value, name)
+    ]
+    blocks: list[Block] = [Drawn("points", {"points": points})]
+    blocks.append(Titled("the check's settings and figures", figures, folded=True))
+    return Section("check", title, blocks)

@@ -6,11 +6,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from trainer import numbers
 from trainer.check.finding import SUBLABELS, SUSPECTS
-from trainer.report import numbers
+from trainer.facts import Table
 from trainer.report.bars import bar
 from trainer.report.dataset.facts import DatasetFacts, suspects
-from trainer.report.records import Input, Section, lacking
+from trainer.report.records import Block, Drawn, Input, Section, Titled, lacking, small
 from trainer.report.texts import readable, show_text
 
 MOST_MOVES = 12
@@ -26,52 +27,73 @@ def doubtful_section(facts: DatasetFacts) -> Section:
     if found is None or found.verdict == "skipped":
         return Section("doubtful", title, missing=f"{found.found if found else 'Not judged'}.")
     figures = found.figures
-    expected = figures.get("expected_wrong")
-    return Section(
-        "doubtful",
-        title,
-        {
-            "found": found.found,
-            "queue": facts.check.queue,
-            "waiting": numbers.counted(facts.check.suspects, "row"),
-            "kept": facts.check.decisions_kept,
-            "slips": expected and numbers.percent(expected["slips"]),
-            "interval": expected and numbers.interval(expected["slips_interval_95"]),
-            "at_most": expected and numbers.percent(expected["at_most"]),
-            "agreement": numbers.percent(figures.get("agreement")),
-            "detector": figures.get("detector", ""),
-            "vouched": figures.get("vouched", 0),
-            "not_judged": figures.get("not_judged", 0),
-            "labels": _by_label(figures.get("per_label") or {}),
-            "pairs": _pairs(figures.get("moves") or ()),
-            "suspects": [_suspect(facts, suspect) for suspect in suspects(facts)],
-            "at_once": AT_ONCE,
-            "with_texts": facts.texts is not None,
-            "misplaced": [
-                (
-                    found["sublabel"],
-                    found["label"],
-                    found["reads_like"],
-                    numbers.count(found["examples"]),
-                    numbers.percent(found["other"], 0),
-                )
-                for found in facts.figures(SUBLABELS).get("misplaced", ())
-            ],
-        },
+    waiting = numbers.counted(facts.check.suspects, "row")
+    kept = facts.check.decisions_kept
+    told = f"{found.found}. {waiting} wait in {facts.check.queue} for a person"
+    told += f"; {numbers.count(kept)} of an earlier queue are decided." if kept else "."
+    blocks: list[Block] = [told]
+    if expected := figures.get("expected_wrong"):
+        blocks.append(
+            f"Of all labels in training and validation {numbers.percent(expected['slips'])} "
+            f"({numbers.interval(expected['slips_interval_95'])}) are probably slips, which have "
+            "nothing to do with the text. With mistakes between labels that are alike it may be "
+            f"more: at most {numbers.percent(expected['at_most'])}, the share on which the models "
+            "say another label. The queue holds both kinds, and messages that are merely hard."
+        )
+    judged = (
+        "Each message was judged by models that learnt neither it nor a near-copy: "
+        f"{figures.get('detector', '')}. They agree with "
+        f"{numbers.percent(figures.get('agreement'))} of the labels."
+    )
+    if vouched := figures.get("vouched"):
+        judged += f" {vouched} labels that a person decided on are not doubted again."
+    if not_judged := figures.get("not_judged"):
+        judged += f" {not_judged} could not be judged: their label has no other messages."
+    blocks.append(small(judged))
+    if labels := _by_label(figures.get("per_label") or {}):
+        table = Table(("label", "", "doubted", "share of it"), labels, words=2)
+        blocks.append(Titled("By label", table))
+    if pairs := _pairs(figures.get("moves") or ()):
+        blocks.append(
+            Titled("Which labels are taken for which", Drawn("doubtful", {"pairs": pairs}))
+        )
+    if rows := [_suspect(facts, suspect) for suspect in suspects(facts)]:
+        left_out = "" if facts.texts is not None else "; the texts are left out here"
+        blocks.append(Titled("The surest", f"As the queue has them{left_out}."))
+        blocks.append(Drawn("mistakes", {"rows": rows, "at_once": AT_ONCE}))
+    if misplaced := facts.figures(SUBLABELS).get("misplaced"):
+        blocks.append(Titled("Finer labels that read like another label", _misplaced(misplaced)))
+    return Section("doubtful", title, blocks)
+
+
+def _misplaced(found: Sequence[Mapping[str, Any]]) -> Table:
+    return Table(
+        ("finer label", "under", "reads like", "messages", "probability"),
+        [
+            (
+                each["sublabel"],
+                each["label"],
+                each["reads_like"],
+                numbers.count(each["examples"]),
+                numbers.percent(each["other"], 0),
+            )
+            for each in found
+        ],
+        words=3,
     )
 
 
-def _by_label(per_label: Mapping[str, Mapping[str, float]]) -> list[dict[str, Any]]:
+def _by_label(per_label: Mapping[str, Mapping[str, float]]) -> list[tuple[Any, ...]]:
     """Return the labels with a doubted row, the most doubted first."""
     ranked = sorted(per_label.items(), key=lambda item: (-item[1]["share"], item[0]))
     most = max((found["share"] for _, found in ranked), default=0) or 1
     return [
-        {
-            "label": label,
-            "suspects": numbers.count(found["suspects"]),
-            "share": numbers.percent(found["share"]),
-            "bar": bar(found["share"] / most, "s2"),
-        }
+        (
+            label,
+            bar((found["share"] / most, "s2")),
+            numbers.count(found["suspects"]),
+            numbers.percent(found["share"]),
+        )
         for label, found in ranked
         if found["suspects"]
     ]
@@ -101,16 +123,12 @@ def _pairs(moves: Sequence[Sequence[Any]]) -> list[dict[str, Any]]:
 
 
 def _suspect(facts: DatasetFacts, suspect: Mapping[str, Any]) -> dict[str, Any]:
-    similar = [str(id_) for id_ in suspect.get("similar") or ()]
     return {
         "id": readable(str(suspect["id"])),
         "label": suspect["label"],
-        "suggested": suspect["suggested_label"],
+        "predicted": suspect["suggested_label"],
         "confidence": numbers.sureness(suspect["confidence"]),
-        "bar": bar(suspect["confidence"], "s2"),
+        "bar": bar((suspect["confidence"], "s2")),
+        "review": False,
         "text": show_text(facts.texts, suspect["id"]),
-        "similar": [
-            (readable(id_), show_text(facts.texts, id_))
-            for id_ in (similar if facts.texts is not None else ())
-        ],
     }

@@ -7,14 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from trainer import numbers
 from trainer.check import finding
 from trainer.check.duplicates import fingerprint, holdout_fingerprints
 from trainer.check.finding import CheckRecord, Finding
-from trainer.dataset.folder import Dataset, list_openings, open_dataset
+from trainer.dataset.folder import Dataset, Opening, list_openings, open_dataset
 from trainer.dataset.near_duplicates import near_pairs
-from trainer.dataset.openings import Opening
 from trainer.errors import BadInput
-from trainer.report import numbers
 from trainer.similarity import SIMILARITY
 
 HIDDEN = "(near to the sealed hold-out: look it up by its id)"

@@ -2,50 +2,64 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+from trainer import numbers
 from trainer.check.finding import BALANCE, COUNTS, NAMES
 from trainer.check.labels import FLOOR, HARD_FLOOR
 from trainer.dataset.folder import SPLITS, TRAIN
-from trainer.report import numbers
-from trainer.report.bars import splits_chart
+from trainer.facts import Table
+from trainer.report.bars import STYLE_OF_SPLIT, bar
 from trainer.report.dataset.facts import DatasetFacts
-from trainer.report.records import Section
+from trainer.report.records import Block, Section, Titled, small
 
 
 def labels_section(facts: DatasetFacts) -> Section:
     """Return every label's counts, the largest first, and the imbalance."""
     names = sorted(facts.labels, key=lambda name: (-facts.per_label(TRAIN).get(name, 0), name))
-    splits = [(split, [facts.per_label(split).get(name, 0) for name in names]) for split in SPLITS]
-    learnt = splits[0][1]
+    sizes = {name: [facts.per_label(split).get(name, 0) for split in SPLITS] for name in names}
+    learnt = {name: counts[0] for name, counts in sizes.items()}
     surplus = facts.counts.get("surplus") or {}
-    figures = facts.figures(COUNTS)
-    floor = int(figures.get("floor", FLOOR))
-    sublabels = {example.sublabel for example in facts.dataset.train} - {None}
+    largest = max(map(sum, sizes.values())) or 1
+    rows = [
+        (
+            name,
+            bar(*((count / largest, s) for count, s in zip(counts, STYLE_OF_SPLIT, strict=True))),
+            *map(numbers.count, counts),
+            *((numbers.count(surplus.get(name, 0)),) if surplus else ()),
+            numbers.percent(learnt[name] / max(1, sum(learnt.values()))),
+        )
+        for name, counts in sizes.items()
+    ]
+    columns = ("label", "", *SPLITS, *(("unused",) if surplus else ()), "of training")
+    blocks: list[Block] = [" ".join(_sentences(facts, learnt)), Table(columns, rows, words=2)]
+    if alike := facts.figures(NAMES).get("alike"):
+        pairs = [tuple(pair) for pair in alike]
+        table = Table(("label", "and", "because"), pairs, words=3)
+        blocks.append(Titled("Names that annotators may mix up", table))
+    if silent := facts.figures(NAMES).get("without_description"):
+        blocks.append(small(f"Without a description in the taxonomy: {', '.join(silent)}."))
+    return Section("sizes", "The labels", blocks)
+
+
+def _sentences(facts: DatasetFacts, learnt: dict[str, int]) -> Iterator[str]:
+    largest, *_, smallest = learnt if len(learnt) > 1 else (*learnt, *learnt)
+    ratio = learnt[largest] / max(1, learnt[smallest])
     entropy = facts.figures(BALANCE).get("entropy")
-    return Section(
-        "sizes",
-        "The labels",
-        {
-            "chart": splits_chart(names, splits),
-            "columns": ("label", *SPLITS, *(("unused",) if surplus else ()), "of training"),
-            "rows": [
-                (
-                    name,
-                    *(numbers.count(values[at]) for _, values in splits),
-                    *((numbers.count(surplus.get(name, 0)),) if surplus else ()),
-                    numbers.percent(learnt[at] / max(1, sum(learnt))),
-                )
-                for at, name in enumerate(names)
-            ],
-            "few": [name for at, name in enumerate(names) if learnt[at] < floor],
-            "too_few": [name for at, name in enumerate(names) if learnt[at] < HARD_FLOOR],
-            "floor": floor,
-            "hard_floor": HARD_FLOOR,
-            "ratio": f"{max(learnt, default=0) / max(1, min(learnt, default=0)):.1f}",
-            "largest": names[0],
-            "smallest": names[-1],
-            "entropy": numbers.decimal(entropy, 2),
-            "sublabels": numbers.count(len(sublabels)) if sublabels else None,
-            "alike": [tuple(pair) for pair in facts.figures(NAMES).get("alike", ())],
-            "silent": list(facts.figures(NAMES).get("without_description", ())),
-        },
+    even = (
+        ""
+        if entropy is None
+        else (f"; the evenness of the labels is {numbers.decimal(entropy, 2)} (1: all of one size)")
     )
+    yield (
+        f"The largest, {largest}, has {ratio:.1f} times the messages of the smallest, "
+        f"{smallest}{even}."
+    )
+    floor = int(facts.figures(COUNTS).get("floor", FLOOR))
+    if too_few := [name for name, count in learnt.items() if count < HARD_FLOOR]:
+        few = ", ".join(too_few)
+        yield f"Nothing can be learnt of {few}: fewer than {HARD_FLOOR} messages."
+    if few := ", ".join(name for name, count in learnt.items() if count < floor):
+        yield f"Below {floor} messages to learn from: {few}."
+    if sublabels := {example.sublabel for example in facts.dataset.train} - {None}:
+        yield f"There are {numbers.count(len(sublabels))} finer labels."

@@ -6,12 +6,13 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from trainer import numbers
 from trainer.check.finding import LENGTHS
-from trainer.report import numbers
+from trainer.facts import Table
+from trainer.report.bars import length_chart
 from trainer.report.dataset.facts import DatasetFacts
-from trainer.report.histogram import length_chart
 from trainer.report.points import BAD, GOOD, UNKNOWN, WARN, Point
-from trainer.report.records import Section
+from trainer.report.records import Block, Section, Titled
 from trainer.report.svg import Chart
 from trainer.statistics.lengths import LengthBin, length_bins
 
@@ -37,20 +38,27 @@ def lengths_section(facts: DatasetFacts) -> Section:
     tokens = [LengthBin(*row) for row in figures.get("histogram", ())]
     if tokens:
         charts.insert(0, _tokens_chart(tokens, figures["budget"]))
-    return Section(
-        "lengths",
-        title,
-        {
-            "charts": charts,
-            "measured": "p50" in figures,
-            "budget": numbers.count(figures.get("budget")),
-            "shortened": numbers.counted(figures.get("shortened", 0), "message"),
-            "share": numbers.percent(figures.get("share_shortened")),
-            "any": bool(figures.get("shortened")),
-            "rows": _quantile_rows(characters, figures),
-            "per_label": _per_label(facts),
-        },
+    told = (
+        "How many tokens they have is not known: clerk-trainer check --base counts them as "
+        "training will."
     )
+    if "p50" in figures:
+        budget, cut = numbers.count(figures["budget"]), figures.get("shortened", 0)
+        share = numbers.percent(figures.get("share_shortened"))
+        told = f"Every message fits into the budget of {budget} tokens."
+        if cut:
+            told = (
+                f"With a budget of {budget} tokens {numbers.counted(cut, 'message')} ({share}) "
+                f"{'is' if cut == 1 else 'are'} shortened in the middle."
+            )
+    blocks: list[Block] = [
+        f"{told} The hold-out's are not counted: it stays sealed.",
+        charts,
+        Table(("", "characters", "tokens"), _quantile_rows(characters, figures)),
+    ]
+    if per_label := _per_label(facts):
+        blocks.append(Titled("Shortened, by label", Table(("label", "messages"), per_label)))
+    return Section("lengths", title, blocks)
 
 
 def tell_lengths(facts: DatasetFacts) -> Point:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from trainer import numbers
 from trainer.check.finding import COUNTS, LEAKAGE, SUSPECTS
 from trainer.check.labels import FLOOR
 from trainer.dataset.folder import HOLDOUT, TRAIN, VALIDATION
-from trainer.report import numbers
-from trainer.report.bars import bar
+from trainer.report.bars import STYLE_OF_SPLIT, bar
 from trainer.report.dataset.facts import DatasetFacts
 from trainer.report.dataset.lengths import tell_lengths
 from trainer.report.dataset.power import tell_holdout
 from trainer.report.points import BAD, GOOD, MANY_OPENINGS, UNKNOWN, WARN, Point, tell_openings
-from trainer.report.records import Section
+from trainer.report.records import Drawn, Section
 
 _TONES = {"ok": GOOD, "warn": WARN, "fail": BAD, "skipped": UNKNOWN}
 
@@ -22,20 +22,22 @@ def overview_section(facts: DatasetFacts) -> Section:
     """Return the headline and the points in plain words."""
     sizes = [(name, facts.size(name)) for name in (TRAIN, VALIDATION, HOLDOUT)]
     whole = sum(size for _, size in sizes) or 1
-    return Section(
-        "found",
-        "In short",
-        {
-            "learn_from": numbers.count(facts.size(TRAIN)),
-            "labels": len(facts.labels),
-            "all": numbers.count(whole),
-            "parts": [
-                {"name": name, "size": numbers.count(size), "bar": bar(size / whole, style)}
-                for (name, size), style in zip(sizes, ("s1", "s3", "s5"), strict=True)
-            ],
-            "points": list(_points(facts)),
-        },
-    )
+    card = {
+        "big": numbers.count(facts.size(TRAIN)),
+        "under": f"messages to learn {len(facts.labels)} labels from",
+        "interval": f"of {numbers.count(whole)} in all",
+        "ladder": [
+            {
+                "name": name,
+                "value": numbers.count(size),
+                "about": numbers.percent(size / whole),
+                "bar": bar((size / whole, style)),
+            }
+            for (name, size), style in zip(sizes, STYLE_OF_SPLIT, strict=True)
+        ],
+        "points": list(_points(facts)),
+    }
+    return Section("found", "In short", [Drawn("card", card)])
 
 
 def _points(facts: DatasetFacts) -> Iterator[Point]:

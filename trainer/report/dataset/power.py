@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from trainer import numbers
 from trainer.dataset.folder import HOLDOUT
-from trainer.report import numbers
+from trainer.facts import Table
 from trainer.report.dataset.facts import DatasetFacts
 from trainer.report.lines import Line, Mark, line_chart
 from trainer.report.points import BAD, GOOD, WARN, Point
-from trainer.report.records import Section
+from trainer.report.records import Section, Titled, small
 from trainer.report.svg import Chart
 from trainer.statistics.metrics import (
     ALPHA,
     lowest_share,
     minimum_detectable_difference,
-    wilson,
+    share_interval,
 )
 from trainer.statistics.noninferiority import power, required_messages, smallest_margin
 from trainer.statistics.promise import fewest_rows
@@ -39,34 +40,60 @@ def power_section(facts: DatasetFacts) -> Section:
     if not total:
         return Section("power", title, missing="There is no held-out message to measure on.")
     margin = GateRules().non_inferiority_margin
+    duel_margin, gate_margin = _points(DUEL_MARGIN), _points(margin)
+    accuracies = [
+        (numbers.percent(share, 0), numbers.interval(share_interval(share, total)))
+        for share in _ACCURACIES
+    ]
+    differences = [
+        (
+            numbers.percent(share, 0),
+            _points(minimum_detectable_difference(share, total)),
+            _points(smallest_margin(total, share)),
+            numbers.percent(power(total, share, DUEL_MARGIN), 0),
+            numbers.percent(power(total, share, margin), 0),
+            numbers.count(required_messages(share, DUEL_MARGIN)),
+            numbers.count(required_messages(share, margin)),
+        )
+        for share in DISCORDANCES
+    ]
+    told = (
+        f"With {numbers.counted(total, 'message')} you can tell {_margin_told(total)}: two models "
+        "that differ in being right on 5% of the messages, one exactly as good as the other, are "
+        "shown to be within that four times in five. How often two models differ is known only "
+        "afterwards."
+    )
+    tests = (
+        "Found: McNemar's test, two-sided at 5%, four times in five. Shown, passes: Tango's test "
+        f"for non-inferiority, one-sided at 5%; {duel_margin} is the duel's margin unless you "
+        f"state another, {gate_margin} the gate's."
+    )
+    by_label = (
+        f"The gate asks that a recall of {numbers.percent(GateRules().label_recall, 0)} is shown "
+        "for every label (exact test, one-sided at 5%). Name the labels that may go without proof "
+        "in the gate's label_unproven. Messages that belong together, as threads do, count as "
+        "fewer than here."
+    )
+    columns = ("they differ on", "a difference is found from", "an equal is shown within",
+               f"an equal passes {duel_margin}", f"an equal passes {gate_margin}",
+               f"messages for {duel_margin}", f"messages for {gate_margin}")  # fmt: skip
+    labels = ("label", "held out", "recall of 90% would lie within", "the gate passes it at")
     return Section(
         "power",
         title,
-        {
-            "total": numbers.counted(total, "message"),
-            "smallest": _margin_told(total),
-            "accuracies": [
-                (numbers.percent(share, 0), numbers.interval(wilson(round(share * total), total)))
-                for share in _ACCURACIES
-            ],
-            "differences": [
-                (
-                    numbers.percent(share, 0),
-                    _points(minimum_detectable_difference(share, total)),
-                    _points(smallest_margin(total, share)),
-                    numbers.percent(power(total, share, DUEL_MARGIN), 0),
-                    numbers.percent(power(total, share, margin), 0),
-                    numbers.count(required_messages(share, DUEL_MARGIN)),
-                    numbers.count(required_messages(share, margin)),
-                )
-                for share in DISCORDANCES
-            ],
-            "duel_margin": _points(DUEL_MARGIN),
-            "gate_margin": _points(margin),
-            "chart": _chart(total),
-            "labels": _labels(facts.per_label(HOLDOUT), facts.labels),
-            "floor": numbers.percent(GateRules().label_recall, 0),
-        },
+        [
+            told,
+            Table(("if this share is right", "known to lie within (95%)"), accuracies),
+            _chart(total),
+            Titled(
+                "Differences between two models on the same messages", Table(columns, differences)
+            ),
+            small(tests),
+            Titled(
+                "Label by label", Table(labels, _labels(facts.per_label(HOLDOUT), facts.labels))
+            ),
+            small(by_label),
+        ],
     )
 
 
@@ -75,7 +102,7 @@ def tell_holdout(facts: DatasetFacts) -> Point:
     total = facts.size(HOLDOUT)
     if not total:
         return Point(BAD, "Nothing is held out", "No accuracy can be measured on this dataset.")
-    low, high = wilson(round(0.9 * total), total)
+    low, high = share_interval(0.9, total)
     smallest = smallest_margin(total, 0.05)
     claim = f"{numbers.counted(total, 'held-out message')} can tell {_margin_told(total)}"
     detail = (
@@ -115,19 +142,8 @@ def _chart(total: int) -> Chart:
         ),
         x_title="held-out messages",
         y_title="smallest difference told",
-        table=(
-            ("messages", *(line.name for line in lines)),
-            tuple(
-                (
-                    numbers.count(size),
-                    *(_points(dict(line.points)[float(size)]) for line in lines),
-                )
-                for size in sizes
-            ),
-        ),
         write_y=_points,
         percent=True,
-        whole_x=True,
         logarithmic=True,
         x_range=(float(told[0]), float(told[-1])),
         marks=[Mark(float(total), f"this one: {numbers.count(total)}")],
@@ -151,7 +167,7 @@ def _labels(sizes: Mapping[str, int], names: tuple[str, ...]) -> list[tuple[str,
             (
                 name,
                 numbers.count(size),
-                numbers.interval(wilson(round(0.9 * size), size)) if size else numbers.NONE,
+                numbers.interval(share_interval(0.9, size)) if size else numbers.NONE,
                 f"too few to show it: {fewest_rows(floor)} could"
                 if least is None
                 else f"{numbers.count(least)} or more found",

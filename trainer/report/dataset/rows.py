@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from trainer import numbers
 from trainer.check.finding import CONFLICTS
 from trainer.dataset.folder import SPLITS
-from trainer.report import numbers
+from trainer.facts import Table
+from trainer.numbers import flatten
 from trainer.report.bars import bar
 from trainer.report.dataset.facts import DatasetFacts, conflicts
-from trainer.report.numbers import flatten
-from trainer.report.records import Input, Section
+from trainer.report.records import Block, Drawn, Input, Section, Titled
 from trainer.report.texts import Shown, show_text
 from trainer.similarity import SIMILARITY
 
@@ -37,18 +38,21 @@ def rows_section(facts: DatasetFacts) -> Section:
     if not counts.get("rows_read"):
         missing = f"{Input.DATASET.path} does not count rows: {Input.DATASET.command} did not "
         return Section("rows", title, missing=missing + "make this dataset.")
-    return Section(
-        "rows",
-        title,
-        {
-            "read": numbers.count(counts["rows_read"]),
-            "removed": list(_removed(counts)),
-            "used": list(_used(facts)),
-            "sources": [_source(source) for source in _sources(facts.record)],
-            "cleaned": list(_cleaned(facts)),
-            "settings": list(flatten(facts.record.get("settings") or {})),
-        },
-    )
+    told = f"{numbers.count(counts['rows_read'])} rows were read. Bars are shares of them."
+    removed = _ladder(counts, count_removed(counts).items(), "s2")
+    blocks: list[Block] = [
+        told,
+        Titled("In use", _ladder(counts, ((name, facts.size(name)) for name in SPLITS), "s1")),
+        Titled("Left out", removed if removed.rows else "None."),
+    ]
+    if sources := [_source(source) for source in _sources(facts.record)]:
+        table = Table(("file", "columns", "SHA-256", "rows"), sources, words=3)
+        blocks.append(Titled("The exports", table))
+    if cleaned := list(_cleaned(facts)):
+        blocks.append(Titled("What was changed in them", cleaned))
+    if settings := list(flatten(facts.record.get("settings") or {})):
+        blocks.append(Titled("Settings", settings))
+    return Section("rows", title, blocks)
 
 
 def count_removed(counts: Mapping[str, Any]) -> dict[str, int]:
@@ -67,65 +71,49 @@ def duplicates_section(facts: DatasetFacts) -> Section:
     sizes = [(int(size), count) for size, count in (near.get("sizes") or {}).items()]
     most = max((count for _, count in sizes), default=1)
     checked = facts.figures(CONFLICTS)
-    return Section(
-        "duplicates",
-        title,
-        {
-            "messages": numbers.counted(near["messages"], "message"),
-            "clusters": numbers.counted(near["clusters"], "cluster"),
-            "templates": _templates(facts.counts.get("templates") or {}),
-            "similarity": numbers.written(SIMILARITY),
-            "sizes": [
-                {"size": size, "count": numbers.count(count), "bar": bar(count / most, "s5")}
-                for size, count in sorted(sizes)
-            ],
-            "with_several_labels": numbers.counted(near["with_several_labels"], "cluster"),
-            "any_several": bool(near["with_several_labels"]),
-            "conflicts": numbers.counted(found["messages"], "message"),
-            "resolved": [
-                (why, numbers.count(n)) for why, n in (found.get("resolved") or {}).items()
-            ],
-            "checked": bool(checked),
-            "exact": numbers.counted(checked.get("exact_messages", 0), "message"),
-            "near": numbers.counted(checked.get("near_messages", 0), "message"),
-            "pairs": [_pair(facts, pair) for pair in conflicts(facts)],
-            "with_texts": facts.texts is not None,
-        },
+    similarity = numbers.written(SIMILARITY)
+    told = (
+        f"Messages that are nearly the same as another (similarity {similarity} or more): "
+        f"{numbers.count(near['messages'])}, in {numbers.counted(near['clusters'], 'cluster')}, "
+        f"each in one part alone. Clusters with several labels: "
+        f"{numbers.count(near['with_several_labels'])}; some are mistakes, some the very "
+        f"difference that matters. Messages that occurred under several labels, letter for "
+        f"letter: {numbers.count(found['messages'])}."
     )
+    blocks: list[Block] = [told]
+    if (templates := facts.counts.get("templates") or {}).get("templates"):
+        blocks.append(
+            f"{numbers.counted(templates['messages'], 'message')} follow "
+            f"{numbers.counted(templates['templates'], 'template')}: forms and automatic mails, "
+            "equal but for numbers and redacted data, the largest of "
+            f"{numbers.counted(templates['largest'], 'message')}. Each is in one part alone."
+        )
+    if sizes:
+        rows = [
+            (f"{size} messages", bar((count / most, "s5")), numbers.count(count))
+            for size, count in sorted(sizes)
+        ]
+        blocks.append(Titled("Clusters by size", Table(("", "", "clusters"), rows, words=2)))
+    if resolved := [(why, numbers.count(n)) for why, n in (found.get("resolved") or {}).items()]:
+        blocks.append(Titled("What became of messages with several labels", resolved))
+    if checked:
+        left = [
+            ("copies under another label", numbers.count(checked.get("exact_messages", 0))),
+            ("near-copies under another label", numbers.count(checked.get("near_messages", 0))),
+        ]
+        blocks.append(Titled("Left in training and validation", left))
+        blocks.append(Drawn("duplicates", {"pairs": [_pair(facts, p) for p in conflicts(facts)]}))
+    return Section("duplicates", title, blocks)
 
 
-def _templates(found: Mapping[str, int]) -> dict[str, str] | None:
-    if not found.get("templates"):
-        return None
-    return {
-        "templates": numbers.counted(found["templates"], "template"),
-        "messages": numbers.counted(found["messages"], "message"),
-        "largest": numbers.counted(found["largest"], "message"),
-    }
-
-
-def _removed(counts: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def _ladder(counts: Mapping[str, Any], rows: Iterable[tuple[str, int]], style: str) -> Table:
     read = counts["rows_read"]
-    for name, number in count_removed(counts).items():
-        if number:
-            yield {
-                "name": name,
-                "number": numbers.count(number),
-                "share": numbers.percent(number / read),
-                "bar": bar(number / read, "s2"),
-            }
-
-
-def _used(facts: DatasetFacts) -> Iterator[dict[str, Any]]:
-    read = facts.counts["rows_read"]
-    for name, style in zip(SPLITS, ("s1", "s3", "s5"), strict=True):
-        size = facts.size(name)
-        yield {
-            "name": name,
-            "number": numbers.count(size),
-            "share": numbers.percent(size / read),
-            "bar": bar(size / read, style),
-        }
+    shown = [
+        (name, bar((count / read, style)), numbers.count(count), numbers.percent(count / read))
+        for name, count in rows
+        if count
+    ]
+    return Table(("", "", "rows", "share"), shown, words=2)
 
 
 def _count(counts: Mapping[str, Any], path: tuple[str, ...]) -> int:
@@ -153,9 +141,9 @@ def _source(source: Mapping[str, Any]) -> tuple[str, str, str, str]:
     )
     return (
         str(source.get("name")),
-        numbers.count(source.get("rows")),
         ", ".join(told) or numbers.NONE,
         numbers.short(source.get("sha256")),
+        numbers.count(source.get("rows")),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+from trainer import numbers
 from trainer.check.finding import (
     BALANCE,
     CODES,
@@ -19,8 +20,7 @@ from trainer.check.finding import (
     Finding,
 )
 from trainer.dataset.folder import HOLDOUT, TRAIN
-from trainer.dataset.split_record import missing_languages
-from trainer.report import numbers
+from trainer.dataset.report import missing_languages
 from trainer.report.dataset.facts import DatasetFacts
 from trainer.report.points import MANY_OPENINGS
 from trainer.report.records import Section

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
-from trainer.artifacts.duel import CandidateFigures, CostInput, CostRecord, DuelRecord
+from markupsafe import Markup
+
+from trainer import facts, numbers
+from trainer.artifacts.duel import CostRecord, DuelRecord
 from trainer.cost import describe_margin
-from trainer.report import numbers
+from trainer.facts import Table
 from trainer.report.bars import span
-from trainer.report.lines import ForestRow, Line, Mark, forest_chart, line_chart
-from trainer.report.numbers import written
-from trainer.report.records import Input, Run, Section, lacking
+from trainer.report.lines import Line, Mark, line_chart
+from trainer.report.records import Input, Run, Section, Titled, lacking, small
 from trainer.report.svg import Chart
 from trainer.statistics.metrics import ALPHA
 
@@ -39,80 +42,48 @@ class RivalComparison:
 def duel_section(run: Run) -> Section:
     """Return the candidates, their paired differences, and the duel's verdict."""
     title = "Against simpler methods"
-    if run.duel is None or not run.duel.candidates:
+    duel = run.duel
+    if duel is None or not duel.candidates:
         return lacking("duel", title, Input.DUEL)
-    detectable = numbers.points(run.duel.minimum_detectable_difference)
+    verdict = duel.verdict
+    if duel.recommendation:
+        verdict += f" Recommended: {duel.recommendation}."
+    table = facts.candidates(duel)
+    bars = (rung["bar"] for rung in ladder(duel))
+    rows = [(*row[:3], bar_, *row[3:]) for row, bar_ in zip(table.rows, bars, strict=True)]
+    columns = (*table.columns[:3], "", *table.columns[3:])
+    told = (
+        "Both methods answered the same messages, so only those on which exactly one is right tell "
+        "them apart: overlapping intervals do not mean equal. p is McNemar's exact test with "
+        "Holm's adjustment for all pairs. Outside: answers that were none of the labels; the "
+        "adapter's is what it would have said without the constraint that it is served with."
+    )
+    margin = _unsigned(duel.margin)
+    told += (
+        f" At worst: the end of a one-sided 95% interval of how the second compares with the "
+        f"first; p (margin): of the second being {margin} or more worse (Tango's test). "
+        f"Validation chose {duel.tested_baseline} to be tested so; "
+        f"{numbers.count(duel.required_messages)} messages pass a baseline that is exactly as "
+        "good four times in five."
+    )
+    if duel.minimum_detectable_difference is not None:
+        detectable = _unsigned(duel.minimum_detectable_difference)
+        told += f" A hold-out of this size detects differences from {detectable}."
+    money = money_of_margin(run)
     return Section(
         "duel",
         title,
-        {
-            "forest": forest(run.duel),
-            "candidates": [
-                (
-                    _is_adapter(candidate),
-                    (
-                        candidate.name,
-                        numbers.percent(candidate.accuracy),
-                        numbers.interval(candidate.accuracy_interval_95),
-                        numbers.decimal(candidate.macro_f1),
-                        numbers.duration(candidate.train_seconds),
-                        numbers.significant(candidate.messages_per_s),
-                        numbers.count(candidate.outside_labels),
-                    ),
-                )
-                for candidate in _ranked(run.duel)
-            ],
-            "pairs": [
-                (
-                    pair.p_holm < ALPHA,
-                    (
-                        f"{pair.a} less {pair.b}",
-                        numbers.points(pair.difference),
-                        numbers.points_interval(pair.interval_95),
-                        numbers.count(pair.a_only),
-                        numbers.count(pair.b_only),
-                        numbers.probability(pair.mcnemar_p),
-                        numbers.probability(pair.p_holm),
-                        numbers.points(-pair.worst_difference),
-                        numbers.probability(pair.non_inferiority_p),
-                    ),
-                )
-                for pair in run.duel.pairs
-            ],
-            "detectable": detectable.removeprefix("+"),
-            "margin": _margin(run.duel),
-            "tested": run.duel.tested_baseline,
-            "required": numbers.count(run.duel.required_messages),
-            "money": money_of_margin(run),
-            "verdict": run.duel.verdict,
-            "recommendation": run.duel.recommendation,
-        },
-    )
-
-
-def forest(duel: DuelRecord) -> Chart:
-    """Return the accuracies of all candidates with their intervals."""
-    return forest_chart(
         [
-            ForestRow(
-                name=candidate.name,
-                value=candidate.accuracy,
-                low=candidate.accuracy_interval_95[0],
-                high=candidate.accuracy_interval_95[1],
-                ours=_is_adapter(candidate),
-            )
-            for candidate in duel.candidates
+            Markup('<span class="lead">{}</span>').format(verdict),
+            replace(table, columns=columns, rows=rows),
+            Titled("Paired differences", facts.pairs(duel)),
+            small(told),
+            *([small(money)] if money else []),
         ],
-        title="Accuracy on the same hold-out",
-        caption=(
-            "With 95% intervals. Overlapping intervals do not mean equal: the messages are the "
-            "same, so the paired differences decide."
-        ),
-        x_title="accuracy",
     )
 
 
-def ladder(duel: DuelRecord) -> list[dict[str, object]]:
+def ladder(duel: DuelRecord) -> list[dict[str, Any]]:
     """Return the candidates' accuracies with the bars of their intervals on one scale."""
     low = min(candidate.accuracy_interval_95[0] for candidate in duel.candidates)
     start = max(0.0, low - 0.25 * (1 - low))
@@ -123,25 +94,25 @@ def ladder(duel: DuelRecord) -> list[dict[str, object]]:
     return [
         {
             "name": candidate.name,
-            "ours": _is_adapter(candidate),
-            "accuracy": numbers.percent(candidate.accuracy),
-            "interval": numbers.interval(candidate.accuracy_interval_95),
+            "ours": facts.is_adapter(candidate),
+            "value": numbers.percent(candidate.accuracy),
+            "about": numbers.interval(candidate.accuracy_interval_95),
             "bar": span(
                 place(candidate.accuracy_interval_95[0]),
                 place(candidate.accuracy_interval_95[1]),
                 place(candidate.accuracy),
-                "s1" if _is_adapter(candidate) else "s5",
+                "s1" if facts.is_adapter(candidate) else "s5",
             ),
         }
-        for candidate in _ranked(duel)
+        for candidate in facts.ranked(duel)
     ]
 
 
 def compare_with_rival(duel: DuelRecord, name: str | None = None) -> RivalComparison | None:
     """Return the comparison with the candidate of that name, by default with the most accurate one;
     None where the duel lacks it."""
-    ours = next(filter(_is_adapter, duel.candidates), None)
-    rivals = [each for each in duel.candidates if not _is_adapter(each)]
+    ours = next(filter(facts.is_adapter, duel.candidates), None)
+    rivals = [each for each in duel.candidates if not facts.is_adapter(each)]
     if name is not None:
         rivals = [each for each in rivals if each.name == name]
     if ours is None or not rivals:
@@ -164,16 +135,8 @@ def money_of_margin(run: Run) -> str | None:
     return describe_margin(run.cost, run.duel.margin)
 
 
-def _margin(duel: DuelRecord) -> str:
-    return numbers.points(duel.margin).removeprefix("+")
-
-
-def _is_adapter(candidate: CandidateFigures) -> bool:
-    return candidate.kind == "adapter"
-
-
-def _ranked(duel: DuelRecord) -> list[CandidateFigures]:
-    return sorted(duel.candidates, key=lambda candidate: (-candidate.accuracy, candidate.name))
+def _unsigned(difference: float) -> str:
+    return numbers.points(difference).removeprefix("+")
 
 
 _DAYS_PER_MONTH = 365.25 / 12
@@ -186,39 +149,64 @@ def cost_section(run: Run) -> Section:
     if run.cost is None:
         return lacking("cost", title, Input.COST)
     found, planned = run.cost, run.cost.planned
+    money = numbers.money
+    pays = f"never pays for itself: {found.break_even_reason}."
+    if planned.break_even_days is not None:
+        messages = numbers.count(found.break_even_messages)
+        pays = f"has paid for itself after {_days(planned.break_even_days)}, {messages} messages."
+    volume = numbers.count(planned.messages_per_month)
+    least = numbers.count(found.pays_from_messages_per_month)
+    serving = (
+        f"Serving never costs less than the hosted model: {found.pays_from_reason}."
+        if found.pays_from_reason
+        else f"A month's serving costs no more than the hosted model from {least} messages on."
+    )
+    training, labelling = money(found.training), money(found.labelling)
+    own = money(found.per_thousand_messages, 4)
+    columns = ("messages a month", "replicas", "serving", "per thousand", "hosted", "saved",
+               "break-even")  # fmt: skip
+    volumes = [
+        (
+            numbers.count(volume.messages_per_month),
+            numbers.count(volume.replicas),
+            money(volume.serving),
+            money(volume.serving_per_thousand, 4),
+            money(volume.hosted),
+            money(volume.saving),
+            _days(volume.break_even_days),
+        )
+        for volume in found.by_volume
+    ]
+    inputs = [
+        (
+            given.name.replace("_", " "),
+            given.unit,
+            given.source or numbers.NONE,
+            numbers.written(given.value),
+        )
+        for given in found.inputs
+    ]
     return Section(
         "cost",
         title,
-        {
-            "currency": found.currency,
-            "one_off": numbers.money(found.one_off),
-            "training": numbers.money(found.training),
-            "labelling": numbers.money(found.labelling),
-            "own": numbers.money(found.per_thousand_messages, 4),
-            "hosted": numbers.money(found.hosted_per_thousand, 4),
-            "volume": numbers.count(planned.messages_per_month),
-            "serving_month": numbers.money(planned.serving),
-            "hosted_month": numbers.money(planned.hosted),
-            "days": None if planned.break_even_days is None else _days(planned.break_even_days),
-            "messages": numbers.count(found.break_even_messages),
-            "reason": found.break_even_reason,
-            "pays_from": numbers.count(found.pays_from_messages_per_month),
-            "pays_from_reason": found.pays_from_reason,
-            "chart": _running_total(found),
-            "volumes": [
-                (
-                    numbers.count(volume.messages_per_month),
-                    numbers.count(volume.replicas),
-                    numbers.money(volume.serving),
-                    numbers.money(volume.serving_per_thousand, 4),
-                    numbers.money(volume.hosted),
-                    numbers.money(volume.saving),
-                    _days(volume.break_even_days),
-                )
-                for volume in found.by_volume
+        [
+            f"At {volume} messages a month the adapter {pays}",
+            serving,
+            [
+                ("once", f"{money(found.one_off)} (training {training}, labelling {labelling})"),
+                ("a month: adapter", money(planned.serving)),
+                ("a month: hosted", money(planned.hosted)),
+                ("1,000 messages: adapter", f"{own} at the planned utilisation"),
+                ("1,000 messages: hosted", money(found.hosted_per_thousand, 4)),
             ],
-            "inputs": [_input(given) for given in found.inputs],
-        },
+            small(
+                f"All amounts in {found.currency}. Replicas are paid around the clock, whether "
+                "messages come or not."
+            ),
+            _running_total(found),
+            Titled("By volume", Table(columns, volumes, words=0)),
+            Titled("Inputs", Table(("input", "unit", "from", "value"), inputs, words=3)),
+        ],
     )
 
 
@@ -230,31 +218,19 @@ def _running_total(found: CostRecord) -> Chart:
     months = _LEAST_MONTHS
     if even is not None:
         months = min(_MOST_MONTHS, max(months, math.ceil(1.5 * even)))
-    own = [(float(at), once + at * planned.serving) for at in (0, months)]
-    hosted = [(float(at), at * planned.hosted) for at in (0, months)]
-    told = range(0, months + 1, max(1, months // 6))
+    at = range(0, months + 1, max(1, months // 6))
+    own = tuple((float(month), once + month * planned.serving) for month in at)
+    hosted = tuple((float(month), month * planned.hosted) for month in at)
     return line_chart(
         [
-            Line("the adapter", tuple(own), "s1", marked=False),
-            Line("the hosted model", tuple(hosted), "s2", marked=False),
+            Line("the adapter", own, "s1", marked=False),
+            Line("the hosted model", hosted, "s2", marked=False),
         ],
         title="Spent so far",
         caption=f"{found.currency}, at the planned volume, training and labelling included.",
         x_title="months",
         y_title=found.currency,
-        table=(
-            ("months", "the adapter", "the hosted model"),
-            tuple(
-                (
-                    str(at),
-                    numbers.money(once + at * planned.serving),
-                    numbers.money(at * planned.hosted),
-                )
-                for at in told
-            ),
-        ),
         write_y=numbers.money,
-        whole_x=True,
         y_range=(0.0, max(*(y for _, y in (*own, *hosted)), 1e-6) * 1.05),
         marks=[Mark(even, "break-even")] if even is not None and even <= months else (),
     )
@@ -262,12 +238,3 @@ def _running_total(found: CostRecord) -> Chart:
 
 def _days(days: float | None) -> str:
     return "never" if days is None else numbers.counted(math.ceil(days), "day")
-
-
-def _input(given: CostInput) -> tuple[str, str, str, str]:
-    return (
-        given.name.replace("_", " "),
-        written(given.value),
-        given.unit,
-        given.source or numbers.NONE,
-    )

@@ -6,9 +6,9 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
+from trainer import numbers
 from trainer.artifacts.evaluation import EvaluationRecord
 from trainer.artifacts.training import TRAINING
-from trainer.report import numbers
 from trainer.report.judged import Judged
 from trainer.report.records import Run
 from trainer.report.steps import (

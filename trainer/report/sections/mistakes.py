@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from trainer.report import numbers
+from trainer import facts, numbers
 from trainer.report.bars import bar, confusion_chart, span
-from trainer.report.records import Input, Run, Section, lacking
+from trainer.report.records import Block, Drawn, Input, Run, Section, lacking, small
 from trainer.report.texts import readable, show_text
-from trainer.statistics.metrics import ALPHA, binomial_test, wilson
+from trainer.statistics.metrics import ALPHA, binomial_test
 
 MOST_PAIRS = 12
 MOST_ERRORS = 100
@@ -64,18 +64,18 @@ def confusion_section(run: Run) -> Section:
     labels, matrix = run.evaluation.labels, run.evaluation.confusion
     pairs = confused_pairs(labels, matrix)
     shown = [pair for pair in pairs if pair.total > 1][:MOST_PAIRS]
-    return Section(
-        "confusion",
-        title,
-        {
-            "chart": confusion_chart(labels, matrix),
-            "pairs": [(pair, numbers.probability(pair.p)) for pair in shown],
-            "all_pairs": len(pairs),
-            "mistakes": sum(pair.total for pair in pairs),
-            "shown_mistakes": sum(pair.total for pair in shown),
-            "rule": RULE,
-        },
-    )
+    reading = {
+        "pairs": [(pair, numbers.probability(pair.p)) for pair in shown],
+        "all_pairs": len(pairs),
+        "mistakes": sum(pair.total for pair in pairs),
+        "shown_mistakes": sum(pair.total for pair in shown),
+    }
+    blocks: list[Block] = [
+        confusion_chart(labels, matrix),
+        Drawn("confusion", reading),
+        small(RULE),
+    ]
+    return Section("confusion", title, blocks)
 
 
 def labels_section(run: Run) -> Section:
@@ -83,20 +83,16 @@ def labels_section(run: Run) -> Section:
     title = "Label by label"
     if run.evaluation is None:
         return lacking("labels", title, Input.EVALUATION)
-    names, matrix = run.evaluation.labels, run.evaluation.confusion
     rows = []
     for figures in sorted(run.evaluation.per_label, key=lambda label: (label.f1, label.label)):
-        at = names.index(figures.label)
-        hits, given = matrix[at][at], sum(row[at] for row in matrix)
-        own, all_ = figures.effect, run.evaluation.design_effect
-        recall = wilson(hits / own, figures.support / own)
-        precision = wilson(hits / all_, given / all_)
+        recall = facts.recall_interval(figures)
+        precision = facts.precision_interval(run.evaluation, figures)
         rows.append(
             {
                 "label": figures.label,
                 "support": numbers.count(figures.support),
                 "f1": numbers.decimal(figures.f1),
-                "f1_bar": bar(figures.f1, "s3"),
+                "f1_bar": bar((figures.f1, "s3")),
                 "precision": numbers.percent(figures.precision),
                 "precision_span": span(*precision, figures.precision),
                 "precision_interval": numbers.interval(precision),
@@ -105,7 +101,7 @@ def labels_section(run: Run) -> Section:
                 "recall_interval": numbers.interval(recall),
             }
         )
-    return Section("labels", title, {"rows": rows})
+    return Section("labels", title, [Drawn("labels", {"rows": rows})])
 
 
 def errors_section(run: Run) -> Section:
@@ -119,26 +115,31 @@ def errors_section(run: Run) -> Section:
     return Section(
         "errors",
         title,
-        {
-            "at_once": AT_ONCE,
-            "rows": [
+        [
+            Drawn(
+                "errors",
                 {
-                    "id": readable(answer.id),
-                    "label": answer.label,
-                    "predicted": answer.predicted,
-                    "confidence": numbers.sureness(answer.confidence),
-                    "bar": bar(answer.confidence, "s2"),
-                    "review": answer.review,
-                    "text": show_text(run.texts, answer.id),
-                }
-                for answer in shown
-            ],
-            "wrong": len(wrong),
-            "unseen": sum(not answer.review for answer in wrong),
-            "true_labels": sorted({str(answer.label) for answer in shown}),
-            "given_labels": sorted({answer.predicted for answer in shown}),
-            "with_texts": run.texts is not None,
-        },
+                    "at_once": AT_ONCE,
+                    "rows": [
+                        {
+                            "id": readable(answer.id),
+                            "label": answer.label,
+                            "predicted": answer.predicted,
+                            "confidence": numbers.sureness(answer.confidence),
+                            "bar": bar((answer.confidence, "s2")),
+                            "review": answer.review,
+                            "text": show_text(run.texts, answer.id),
+                        }
+                        for answer in shown
+                    ],
+                    "wrong": len(wrong),
+                    "unseen": sum(not answer.review for answer in wrong),
+                    "true_labels": sorted({str(answer.label) for answer in shown}),
+                    "given_labels": sorted({answer.predicted for answer in shown}),
+                    "with_texts": run.texts is not None,
+                },
+            )
+        ],
     )
 
 

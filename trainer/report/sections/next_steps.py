@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 
+from trainer import facts, numbers
 from trainer.artifacts.duel import DuelRecord
-from trainer.report import numbers
 from trainer.report.points import MANY_OPENINGS
 from trainer.report.records import Run, Section
 from trainer.report.sections.mends import base_of, mend_criteria, recipe_words
@@ -171,13 +171,9 @@ def _learnt(run: Run) -> Iterator[NextStep]:
 
 
 def _rising(run: Run) -> Iterator[tuple[str, float, float]]:
-    curves: dict[str, list[tuple[int, float]]] = {}
-    for point in run.duel.learning_curve if run.duel else ():
-        curves.setdefault(point.candidate, []).append((point.per_label, point.validation_accuracy))
-    for name, points in curves.items():
-        ordered = sorted(points)
-        if len(ordered) > 1 and ordered[-1][1] - ordered[-2][1] > _STILL_RISING:
-            yield name, ordered[-1][1] - ordered[-2][1], ordered[-1][0]
+    for name, curve in facts.learning_curves(run.duel).items():
+        if len(curve) > 1 and curve[-1][1] - curve[-2][1] > _STILL_RISING:
+            yield name, curve[-1][1] - curve[-2][1], curve[-1][0]
 
 
 def _unknown(run: Run) -> Iterator[NextStep]:

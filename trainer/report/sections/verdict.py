@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from trainer import numbers
 from trainer.artifacts.duel import DuelRecord
 from trainer.artifacts.evaluation import EvaluationRecord
-from trainer.dataset.copies import TRAFFIC
-from trainer.report import numbers
+from trainer.dataset.extra_files import TRAFFIC
 from trainer.report.points import BAD, GOOD, MANY_OPENINGS, UNKNOWN, WARN, Point, tell_openings
-from trainer.report.records import Input, Run, Section, lacking
+from trainer.report.records import Drawn, Input, Run, Section, lacking, small
 from trainer.report.sections.duel import RivalComparison, compare_with_rival, ladder
 from trainer.statistics.metrics import wilson
 from trainer.statistics.traffic import weighted_accuracy
@@ -26,29 +26,35 @@ def verdict_section(run: Run) -> Section:
     if run.evaluation is None:
         return lacking("verdict", title, Input.EVALUATION)
     evaluation = run.evaluation
+    card = {
+        "big": numbers.percent(evaluation.accuracy),
+        "under": f"of {numbers.count(evaluation.examples)} held-out messages classified correctly",
+        "interval": f"95% interval {numbers.interval(evaluation.accuracy_interval_95)}",
+        "figures": [
+            ("macro-F1", numbers.decimal(evaluation.macro_f1)),
+            ("labels", len(evaluation.labels)),
+        ],
+        "limited": evaluation.limited,
+        "points": list(_points(run, evaluation)),
+        "ladder": ladder(run.duel) if run.duel else [],
+    }
+    recomputed = (
+        "Before this page was drawn, every figure of the evaluation was computed again from its "
+        "predictions, and agreed. "
+        if run.predictions
+        else ""
+    )
+    rules = (
+        f"{recomputed}Marked as a concern: a rival that is better, a baseline that does as well "
+        "within the duel's margin or cannot be told from it, an answer outside the labels, "
+        "accepted answers shown to be below the adapter's promise, a calibration error above "
+        f"{numbers.percent(LARGEST_ECE)}, a label with an F1 below {WEAK_F1}, a hold-out opened "
+        f"more than {MANY_OPENINGS} times, engines that disagree, a check of the data that is not "
+        "all right, an accuracy that an audit of the labels contradicts. Whether it may be "
+        "deployed is decided by the gate of clerk-trainer publish, not here."
+    )
     return Section(
-        "verdict",
-        title,
-        {
-            "accuracy": numbers.percent(evaluation.accuracy),
-            "interval": numbers.interval(evaluation.accuracy_interval_95),
-            "macro_f1": numbers.decimal(evaluation.macro_f1),
-            "examples": numbers.count(evaluation.examples),
-            "labels": len(evaluation.labels),
-            "about": tell_what_counts(run),
-            "limited": evaluation.limited,
-            "points": list(_points(run, evaluation)),
-            "ladder": ladder(run.duel) if run.duel else [],
-            "rules": (
-                f"Marked as a concern: a rival that is better, a baseline that does as well within "
-                f"the duel's margin or cannot be told from it, an answer outside the labels, "
-                f"accepted answers shown to be below the adapter's promise, a calibration error "
-                f"above {numbers.percent(LARGEST_ECE)}, a label "
-                f"with an F1 below {WEAK_F1}, a hold-out opened more than {MANY_OPENINGS} times, "
-                f"engines that disagree, a check of the data that is not all right, an accuracy "
-                f"that an audit of the labels contradicts."
-            ),
-        },
+        "verdict", title, [Drawn("card", card), small(tell_what_counts(run)), small(rules)]
     )
 
 

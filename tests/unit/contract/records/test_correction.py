@@ -24,7 +24,7 @@ from worker.contract.records import (
     to_json,
 )
 from worker.contract.records.identity import AdapterRef
-from worker.records.output import OutputEncoder
+from worker.records.encode import OutputEncoder
 from worker.records.schemas import json_schema
 from worker.records.types import Classified, Timing
 

@@ -21,10 +21,10 @@ from desk.core.queue import REASON_BITS, values_with
 from desk.core.sampling import is_drawn, position
 from desk.core.taxonomy_change import plan_change
 from tests.support.desk_world import START_MS, TAXONOMY
-from worker.contract.circle import ANSWER_COLUMNS, write_answers
-from worker.contract.review import ReviewReason
+from worker.contract.exchange import ANSWER_COLUMNS, write_answers
+from worker.contract.scoring import ReviewReason
 from worker.contract.taxonomy import Label
-from worker.demo.samples import read_samples
+from worker.demo.models import read_samples
 
 ANN = Opinion(1, "label", "refund")
 BOB = Opinion(2, "label", "refund")

@@ -16,7 +16,7 @@ from desk.auth.provider import Provider
 from desk.auth.provider_config import ProviderConfig
 from desk.errors import SettingsError
 from desk.service import people
-from desk.settings_load import effective, load_settings
+from desk.settings import effective, load_settings
 from desk.sign_in import provider_config, sign_in_provider, web_options
 from desk.store import people as store
 from desk.web import provider_visit

@@ -10,7 +10,7 @@ import pytest
 
 from trainer.advice.opinions import NONE, DecidedMessage, gather
 from trainer.advice.pairs import find_contradictory, find_pairs
-from worker.contract.circle import Answer
+from worker.contract.exchange import Answer
 
 pytestmark = pytest.mark.slow
 

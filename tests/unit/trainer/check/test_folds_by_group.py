@@ -19,8 +19,8 @@ from tests.unit.trainer.check.test_folds import LETTERS, share_found
 from trainer.check.duplicates import number_clusters, number_groups
 from trainer.check.finding import SUSPECTS
 from trainer.check.run import CheckSettings, check_dataset
+from trainer.dataset.extra_files import GROUPS, read_groups
 from trainer.dataset.folder import Dataset, Example, open_dataset, open_holdout
-from trainer.dataset.groups import GROUPS, read_groups
 from trainer.errors import BadInput
 from trainer.similarity import SIMILARITY
 

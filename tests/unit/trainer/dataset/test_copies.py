@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.trainer.dataset.conftest import Record, Run, WriteCsv
-from trainer.dataset.copies import COPIES, read_copies
+from trainer.dataset.extra_files import COPIES, read_copies
 from trainer.dataset.folder import open_dataset, open_holdout
 from trainer.errors import BadInput
 

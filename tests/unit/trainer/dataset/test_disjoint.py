@@ -11,8 +11,8 @@ import pytest
 from tests.unit.trainer.dataset.conftest import Record, Run, WriteCsv
 from tests.unit.trainer.dataset.mails import QUOTED, SIGNED
 from trainer.dataset.clean import Cleaner, canonical
-from trainer.dataset.disjoint import verify_disjoint
 from trainer.dataset.folder import Dataset, Example, open_dataset, open_holdout, write_dataset
+from trainer.dataset.near_duplicates import verify_disjoint
 from trainer.errors import BadInput
 from worker.contract.redact import REDACTION, redact_personal_data
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from trainer.dataset.dedupe import dedupe_exact
 from trainer.dataset.folder import Row, number_copies
+from trainer.dataset.prepare import dedupe_exact
 from trainer.dataset.settings import ConflictPolicy
 
 

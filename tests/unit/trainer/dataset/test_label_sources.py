@@ -9,9 +9,9 @@ import pytest
 
 from tests.support.trainer_world import call
 from tests.unit.trainer.dataset.conftest import unlike_messages
+from trainer.dataset.extra_files import LabelOrigin, read_label_sources
 from trainer.dataset.folder import open_dataset
-from trainer.dataset.label_sources import LabelOrigin, read_label_sources
-from worker.contract.circle import Answer, save_answers
+from worker.contract.exchange import Answer, save_answers
 from worker.contract.text import message_sha256
 
 

@@ -9,19 +9,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from tests.unit.trainer.dataset.test_labels import HEADER, decide, placed
 
 from tests.unit.trainer.dataset.conftest import Record, Refused, Run, WriteCsv
-from tests.unit.trainer.dataset.test_decisions import HEADER, decide, placed
-from trainer.dataset.decisions import read_decisions
 from trainer.dataset.folder import open_dataset
-from trainer.dataset.labels import read_label_map
+from trainer.dataset.labels import read_decisions, read_label_map
 from trainer.dataset.text_files import read_edited
 from trainer.errors import BadInput
 from trainer.evaluation.audit import read_true_label
 from trainer.evaluation.probes import read_written
 from trainer.propose.messages import read_new_messages
 from worker.contract import Taxonomy
-from worker.contract.circle import parse_answer
+from worker.contract.exchange import parse_answer
 
 COMPOSED = "Réclamation"
 APART = unicodedata.normalize("NFD", COMPOSED)

@@ -9,7 +9,7 @@ import pytest
 
 from tests.fuzz.slow import cpu_s
 from tests.unit.trainer.dataset.mails import NEITHER, NOT_QUOTED, NOT_SIGNED, QUOTED, SIGNED
-from trainer.dataset.mails import strip_quotes, strip_signature
+from trainer.dataset.clean import strip_quotes, strip_signature
 
 
 @pytest.mark.parametrize(("text", "left"), QUOTED)

@@ -7,7 +7,7 @@ from itertools import combinations
 
 import pytest
 
-from trainer.dataset import min_hash
+from trainer.dataset import near_duplicates as min_hash
 from trainer.dataset.near_duplicates import (
     group_near,
     jaccard,

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.unit.trainer.dataset.conftest import Record, Run, WriteCsv
-from trainer.dataset import write
+from trainer.dataset import prepare as write
 from trainer.dataset.folder import open_dataset, open_holdout
 from worker.contract.digest import sha256_file
 

@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 
-from trainer.dataset.columns import choose_columns
 from trainer.dataset.folder import Row, complete_ids
 from trainer.dataset.labels import map_labels, read_label_map
-from trainer.dataset.readers import Source, read_source
+from trainer.dataset.readers import Source, choose_columns, read_source
 from trainer.dataset.settings import ColumnNames
 from trainer.errors import BadInput
 

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.trainer.dataset.conftest import Record, Run, WriteCsv
-from trainer.dataset.folder import count_openings, list_openings, open_dataset, open_holdout
-from trainer.dataset.openings import LEDGER
+from trainer.dataset.folder import LEDGER, count_openings, list_openings, open_dataset, open_holdout
 
 
 def look(directory: Path, subject: str = "an adapter") -> None:

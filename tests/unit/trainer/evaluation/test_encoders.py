@@ -17,7 +17,7 @@ from trainer.errors import ProofFailed
 from trainer.evaluation.outputs import Outputs, outputs_from, outputs_of
 from trainer.evaluation.predictions import logprobs_of
 from trainer.evaluation.verify import recompute, verify_evaluation
-from trainer.model.onnx_scoring import open_onnx
+from trainer.model.onnx_files import open_onnx
 from trainer.model.prompt import load_tokenizer
 from trainer.statistics.calibration import energy
 from worker.contract import Manifest, build_prompt, load_adapter

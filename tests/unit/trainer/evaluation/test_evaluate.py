@@ -22,7 +22,7 @@ from trainer.errors import BadInput, ProofFailed
 from trainer.evaluation.verify import recompute, verify_evaluation
 from trainer.statistics.thresholds import review_threshold
 from trainer.terminal import show_evaluation
-from trainer.tracking.port import Tracker
+from trainer.tracking.session import Tracker
 from worker.contract import AdapterRefused, Taxonomy, decide_from_codes
 
 pytestmark = pytest.mark.slow

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from trainer.check.duplicates import fingerprint
-from trainer.tasks.choose import Floats, choose_batch, margins, one_of_each
+from trainer.tasks.make import Floats, choose_batch, margins, one_of_each
 
 
 def a_pool(groups: int = 12, each: int = 20, dimensions: int = 24) -> tuple[Floats, Floats]:
