@@ -17,7 +17,7 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.cog.plugins import register_default_plugins
 
 from helm.dashboard import as_json
-from tests.rules.expressions import DASHBOARD, dashboard, dashboard_queries, panels, selectors
+from tests.rules.live import DASHBOARD, dashboard, dashboard_queries, panels, selectors
 
 # The form that provisioning and the sidecar read; its types warn that there is a newer one.
 with warnings.catch_warnings():

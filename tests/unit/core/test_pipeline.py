@@ -8,11 +8,17 @@ from typing import Any
 
 import pytest
 
-from tests.support.cascades import CASCADE, LARGE, SMALL, large, small
-from tests.support.fakes import isolation
 from tests.support.paced_engine import PacedEngine
-from tests.support.rig import Rig
-from tests.support.toy_adapter import ENCODERS, toy_serving_adapter
+from tests.support.rig import Rig, isolation
+from tests.support.toy_adapter import (
+    CASCADE,
+    ENCODERS,
+    LARGE,
+    SMALL,
+    large,
+    small,
+    toy_serving_adapter,
+)
 from worker.core.arms import AdapterRouter, TrafficSplit
 from worker.core.assignment import OffsetNote
 from worker.engine.cascade import CascadeEngine, OpenStage

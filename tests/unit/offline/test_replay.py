@@ -20,9 +20,15 @@ from structlog.testing import capture_logs
 from tests.support.follower import AdapterStore
 from tests.support.kafka_world import KafkaWorld
 from tests.support.mock_kafka import MockKafka
-from tests.support.records import toy_record
-from tests.support.swapping import ONE
-from tests.support.toy_adapter import ENCODERS, decode, scores, small_manifest, toy_serving_adapter
+from tests.support.rig import toy_record
+from tests.support.toy_adapter import (
+    ENCODERS,
+    ONE,
+    decode,
+    scores,
+    small_manifest,
+    toy_serving_adapter,
+)
 from worker.contract.records import Replay, read_dead_letter, read_output, read_replay
 from worker.engine.fake import FakeEngine
 from worker.engine.open import OpenedEngine

@@ -9,10 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.cascades import cascade_of
-from tests.support.fakes import NOW
-from tests.support.records import toy_record
+from tests.support.rig import NOW, toy_record
 from tests.support.toy_adapter import (
+    cascade_of,
     one_golden,
     scores,
     small_manifest,

@@ -7,8 +7,8 @@ from typing import Any, cast
 import pytest
 from confluent_kafka import KafkaError, Message, Producer
 
-from tests.support.murmur2 import java_partition, murmur2
-from tests.support.policies import make_kafka_config
+from tests.support.rig import make_kafka_config
+from tests.support.topics import java_partition, murmur2
 from worker.errors import SettingsError
 from worker.stream.kafka_config import KafkaConfig, check_bounds
 from worker.stream.topics import Topics

@@ -13,8 +13,7 @@ from confluent_kafka import KafkaError
 from confluent_kafka import TopicPartition as KafkaPartition
 
 from tests.support.mock_kafka import HEARTBEAT, MockKafka
-from tests.support.policies import make_kafka_config
-from tests.support.records import toy_record
+from tests.support.rig import make_kafka_config, toy_record
 from tests.support.topics import read_all
 from worker.errors import PublishAborted
 from worker.records.types import Batch, NextOffset, Outgoing, Record, TopicPartition

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.support.mock_kafka import MockKafka
-from tests.support.policies import make_kafka_config
+from tests.support.rig import make_kafka_config
 from worker.app import run_worker
 from worker.engine.open import OpenedEngine
 from worker.errors import EXIT_STREAM, SettingsError, StreamFailed

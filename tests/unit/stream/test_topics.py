@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from confluent_kafka.admin import AclOperation  # type: ignore[attr-defined]
 
-from tests.support.policies import make_kafka_config
+from tests.support.rig import make_kafka_config
 from worker.errors import SettingsError, StreamFailed
 from worker.policies import kafka_config
 from worker.settings import KafkaSettings, Settings, load_settings

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.records import toy_record
+from tests.support.rig import toy_record
 from worker.contract.errors import RecordRefused
 from worker.contract.records import (
     DeadLetter,

@@ -9,8 +9,7 @@ from desk.accuracy.estimate import accuracy
 from desk.accuracy.falling import has_fallen, wilson_limits
 from desk.accuracy.reviewers import Doubled, mistakes
 from desk.accuracy.weighting import Counts, Share, Stratum, weighted_share
-from tests.bench.desk_accuracy import coverage, years
-from tests.support.audit_weeks import World
+from tests.bench.desk_accuracy import World, coverage, years
 
 pytestmark = pytest.mark.slow
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.support.wrong_labels import Desk, draw_answers, judge_answers, judge_desk
+from tests.bench.wrong_share import Desk, draw_answers, judge_answers, judge_desk
 from trainer.statistics.label_noise import wrong_share
 
 pytestmark = pytest.mark.slow
