@@ -51,7 +51,7 @@ from worker.contract.records import record_id
 from worker.contract.scoring import ReviewReason
 from worker.contract.taxonomy import Label, Taxonomy
 
-# --- A desk's database with very many items, for tests/bench/desk.py.
+# A desk's database with very many items, for tests/bench/desk.py.
 
 
 LABELS = tuple(f"label_{n:02}" for n in range(11))

@@ -23,7 +23,7 @@ from desk.accuracy.falling import REFERENCE_DAYS, WINDOWS_DAYS, has_fallen
 from desk.accuracy.reviewers import Doubled, mistakes
 from desk.accuracy.weighting import Counts, Share, Stratum
 
-# --- Weeks of traffic with a known truth, audited by people who make mistakes.
+# Weeks of traffic with a known truth, audited by people who make mistakes.
 
 
 LABELS = tuple(f"label_{n:02}" for n in range(11))

@@ -69,7 +69,7 @@ from trainer.statistics.thresholds import review_threshold
 from trainer.store.criteria import judge_kept_promise
 from trainer.store.gate_rules import GateRules
 
-# --- Real predictions for ``tests.bench.judges``: a run folder's, or those of cheap models.
+# Real predictions for ``tests.bench.judges``: a run folder's, or those of cheap models.
 
 
 DEMO = Path(__file__).parents[2] / "worker" / "demo" / "data"
@@ -231,7 +231,7 @@ def _demo_joint() -> Joint:
     return Joint(source, adapter, np.column_stack(others))
 
 
-# --- judges_table: The table of ``tests.bench.judges``: every judge in every world.
+# The table of ``tests.bench.judges``: every judge in every world.
 
 
 _DUEL_MARGIN, _DISCORDANCE = 0.01, 0.05

@@ -19,7 +19,7 @@ from trainer.check.out_of_fold import assign_folds, cross_val_predict, unit_rows
 from trainer.statistics.calibration import Floats, Ints
 from trainer.statistics.label_noise import WrongShare, wrong_share
 
-# --- Labels of which some are wrong, with the truth known, and what models that did not learn them
+# Labels of which some are wrong, with the truth known, and what models that did not learn them
 # say.
 
 

@@ -4,12 +4,11 @@
 
 CHAOS_SERVICE_S and CHAOS_CONCURRENCY set the engine's seconds a message and its parallelism,
 CHAOS_LOAD_S the seconds that its model takes to load, CHAOS_CONTROL the file that tells the engine
-to fail (``tests.chaos.fake_worker``), CHAOS_BREAK a guarantee to break
-(``tests.chaos.fake_worker``). CHAOS_POISON=engine: the engine dies of a message with POISON in it;
-=process: the whole process is killed. A message with ``refused until SECONDS`` in it is refused by
-the engine before that moment (Unix time), one with FITS_NOWHERE in it fits no label, and one with
-``controlled_engine.HANGS`` in it hangs the loop. Where ``model.adapter`` names a store, its
-adapters are served, and followed.
+to fail, CHAOS_BREAK a guarantee to break (``BROKEN``). CHAOS_POISON=engine: the engine dies of a
+message with POISON in it; =process: the whole process is killed. A message with ``refused until
+SECONDS`` in it is refused by the engine before that moment (Unix time), one with FITS_NOWHERE in it
+fits no label, and one with ``HANGS`` in it hangs the loop. Where ``model.adapter`` names a store,
+its adapters are served, and followed.
 """
 
 from __future__ import annotations
@@ -49,10 +48,11 @@ from worker.stream.kafka import KafkaStream
 from worker.stream.kafka_config import KafkaConfig
 from worker.stream.port import AssignmentListener
 
-# --- Engines of fixed service time that a file tells to crash, to hang or to be slow.
+# Engines of fixed service time that a file tells to crash, to hang or to be slow.
 #
-# The file holds ``MODE`` or ``MODE SECONDS``: ``crash``, ``hang``, ``slow 0.5`` (so much longer for
-# each answer), or nothing. What an engine did of it is counted in the file beside it, ``NAME.done``.
+# The file holds ``MODE`` or ``MODE SECONDS``: ``crash``, ``hang``, ``slow 0.5`` (so much longer
+# for each answer), or nothing. What an engine did of it is counted in the file beside it,
+# ``NAME.done``.
 
 
 _POLL_S = 0.05
@@ -164,8 +164,7 @@ class ControlledLoader:
         return make_engine(respond, self._control, self._service_s, self._concurrency)
 
 
-# --- broken: Streams that break a guarantee on purpose, so that it can be seen whether the suite
-# notices.
+# Streams that break a guarantee on purpose, so that it can be seen whether the suite notices.
 
 
 _BETWEEN_S = 0.3

@@ -1,4 +1,4 @@
-"""Faults of a worker's process, engine, disk and clock: each is carried out, and looked at."""
+"""The faults: each is carried out, and its effect observed."""
 
 from __future__ import annotations
 
@@ -197,8 +197,7 @@ def _wait(wanted: Callable[[], bool], timeout_s: float) -> bool:
     return True
 
 
-# --- link_faults: Faults of a worker's link to its broker, by its proxy: each is carried out, and
-# looked at.
+# Faults of a worker's link to its broker, by its proxy: each is carried out, and looked at.
 
 
 _SAID_S = 3.0
@@ -295,7 +294,7 @@ def _noticed(site: Site, fault: Fault, began: float) -> str:
     return ", ".join(sorted(set(said)))
 
 
-# --- site_faults: Faults that meet every worker: the broker, its disk, the adapter store.
+# Faults that meet every worker: the broker, its disk, the adapter store.
 
 
 _SWAP_S = 12.0

@@ -110,8 +110,7 @@ class Journal:
         self._file.flush()
 
 
-# --- progress: How far the group is in each partition, sampled; when it stood still; when it had
-# recovered.
+# How far the group is in each partition, sampled; when it stood still; when it had recovered.
 
 
 _EVERY_S = 0.2

@@ -19,11 +19,12 @@ from typing import Literal
 
 from worker.demo.kafka_files import HOST
 
-# --- Kafka's frames, as far as a proxy has to know them: requests by their kind, answers by their
+# Kafka's frames, as far as a proxy has to know them: requests by their kind, answers by their
 # request, and the broker's address in those that name it. Pure.
 #
-# A frame is a length (int32) and so many bytes. Those of a request begin with its kind (int16), its
-# version (int16) and a number (int32) that its answer begins with, in every version of the protocol.
+# A frame is a length (int32) and so many bytes. Those of a request begin with its kind (int16),
+# its version (int16) and a number (int32) that its answer begins with, in every version of the
+# protocol.
 
 
 METADATA = 3

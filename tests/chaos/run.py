@@ -1,4 +1,4 @@
-"""One run: the load, the plan carried out beside it, and the judgement at the end."""
+"""One run: the load, the plan carried out under it, and the judgement at the end."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from tests.chaos.plan import BROKER, KINDS, STORE, Fault, Kind
 from tests.chaos.site import Site
 from tests.chaos.worker_slot import WorkerSlot
 
-# --- What came of a run: figures, a table for people, and what is wrong with it.
+# What came of a run: figures, a table for people, and what is wrong with it.
 
 
 # After a fault has been recovered from, the group may still be dealing partitions out again.

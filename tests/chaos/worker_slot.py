@@ -1,4 +1,4 @@
-"""A place for a worker: its process, started again when it ends, its link, its disk, its clock."""
+"""A place for a worker: its process, started again when it ends, log, link, disk and clock."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.chaos.journal import Journal
 from tests.chaos.proxy import Proxy
 from worker.demo.program import ChildProcess
 
-# --- A small disk that can be filled up: a tmpfs of its own. Needs root, on Linux.
+# A small disk that can be filled up: a tmpfs of its own. Needs root, on Linux.
 
 
 _FILLER = "filler"
@@ -81,7 +81,7 @@ class SmallDisk:
         )
 
 
-# --- worker_log: A worker's log, read while it is written: what it said, when, and what it holds.
+# A worker's log, read while it is written: what it said, when, and what it holds.
 
 
 _PARTITION = re.compile(r".*\.in-(\d+)")

@@ -8,7 +8,7 @@ from typing import Any
 
 from tests.chart.render import Document, PodSpec, pods
 
-# --- The Pod Security Standard "restricted", as far as a manifest can break it.
+# The Pod Security Standard "restricted", as far as a manifest can break it.
 #
 # https://kubernetes.io/docs/concepts/security/pod-security-standards/
 

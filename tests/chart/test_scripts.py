@@ -87,8 +87,7 @@ def test_something_else_on_the_port_is_no_worker() -> None:
     assert check()[0] == 1
 
 
-# --- test_download: What fills the volumes: files come whole or not at all, however often it is
-# killed.
+# What fills the volumes: files come whole or not at all, however often it is killed.
 
 
 DOWNLOAD = CHART / "files" / "download.py"

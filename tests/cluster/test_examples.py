@@ -22,7 +22,7 @@ from tests.chart.render import EXAMPLE_FILES, Document, pods, render
 from tests.cluster.conftest import missing
 from tests.cluster.kubectl import Cluster
 
-# --- The operators' custom resource definitions, from their Go modules: for a cluster without them.
+# The operators' custom resource definitions, from their Go modules: for a cluster without them.
 #
 # Needs Go. A module is taken only if it has the checksum below, as in a go.sum.
 

@@ -88,8 +88,7 @@ def put_fake_engine(cluster: Cluster, config_map: str) -> None:
     )
 
 
-# --- volumes: Folders of this machine, which is the node, as volumes for claims; and a pod that
-# fills one.
+# Folders of this machine, which is the node, as volumes for claims; and a pod that fills one.
 
 
 LABEL = "clerk=test"
@@ -142,7 +141,7 @@ def filling_pod(image: str, pull_policy: str, claims: Mapping[str, str]) -> Docu
     return pod
 
 
-# --- keda: Workers that KEDA scales by the lag of a topic, with an engine of fixed service time.
+# Workers that KEDA scales by the lag of a topic, with an engine of fixed service time.
 
 
 def fresh_topics(kafka: str, name: str, partitions: int) -> Names:

@@ -47,10 +47,10 @@ from worker.contract import (
 from worker.contract.store import Pointer, write_pointer
 from worker.contract.timestamps import rfc3339_now
 
-# --- A base with the shape of a 7B, or a small one, made on the spot with random weights.
+# A base with the shape of a 7B, or a small one, made on the spot with random weights.
 #
-# What such a model says is worth nothing; it computes as long, and as much, as a real one. Weights
-# are drawn and written a file at a time, so that no more than one is in memory.
+# What such a model says is worth nothing; it computes as long, and as much, as a real one.
+# Weights are drawn and written a file at a time, so that no more than one is in memory.
 
 
 SHAPES: dict[str, dict[str, Any]] = {

@@ -14,14 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-# --- What a GPU should do with a 7B, by arithmetic: work and bytes of a message, memory, time, money.
+# What a GPU should do with a 7B, by arithmetic: work and bytes of a message, memory, time,
+# money.
 #
-# Every figure is worked out from the model's shape, the GPU's data sheet and the assumptions below,
-# which are named, because nothing of it has been measured. ``tests.gpu.page`` writes the tables of
-# docs/sizing.md from it, and ``make gpu-smoke`` puts what it measures beside them.
+# Every figure is worked out from the model's shape, the GPU's data sheet and the assumptions
+# below, which are named, because nothing of it has been measured. ``tests.gpu.page`` writes the
+# tables of docs/sizing.md from it, and ``make gpu-smoke`` puts what it measures beside them.
 #
-# Work is counted as floating-point operations, two for a weight and token (Kaplan et al. 2020, arXiv
-# 2001.08361, section 2.1), with attention's products; sizes are in bytes, times in seconds.
+# Work is counted as floating-point operations, two for a weight and token (Kaplan et al. 2020,
+# arXiv 2001.08361, section 2.1), with attention's products; sizes are in bytes, times in
+# seconds.
 
 
 Precision = Literal["bf16", "fp8"]

@@ -30,7 +30,7 @@ from worker.demo.program import Program, start_worker
 from worker.engine.open import open_engine
 from worker.engine.port import CodeScores, Engine
 
-# --- The worker's engine alone, for a machine on which no broker can be had.
+# The worker's engine alone, for a machine on which no broker can be had.
 
 
 class DirectEngine:

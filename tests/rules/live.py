@@ -1,4 +1,4 @@
-"""A real Prometheus on loopback, and what it answers."""
+"""The shipped rules and dashboard queries, and a real Prometheus on loopback that runs them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import yaml
 from worker.demo.kafka_files import free_port
 from worker.demo.program import ChildProcess
 
-# --- What there is to check: the rules, the dashboard's queries, and what they ask for.
+# What there is to check: the rules, the dashboard's queries, and what they ask for.
 
 
 FOLDER = Path(__file__).parent

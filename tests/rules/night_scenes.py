@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from confluent_kafka import Consumer, Producer
-from confluent_kafka.admin import (
+from confluent_kafka.admin import (  # type: ignore[attr-defined]
     AdminClient,
     AlterConfigOpType,
     ConfigEntry,
@@ -32,7 +32,7 @@ from worker.demo.kafka_files import free_port
 from worker.demo.program import Program
 from worker.engine.fork_server import variables
 
-# --- An install of workers that gets into trouble: a scene of ``tests.rules.night``.
+# An install of workers that gets into trouble: a scene of ``tests.rules.night``.
 
 
 def start_broker() -> LocalBroker:

@@ -37,7 +37,7 @@ from worker.lifecycle.events import AdapterEvent, AdapterEvents, Loaded, Refused
 from worker.lifecycle.preflight import AdapterFactory
 from worker.lifecycle.watcher import AdapterWatcher
 
-# --- A loader of adapters whose engines answer as a test says.
+# A loader of adapters whose engines answer as a test says.
 
 
 class FakeLoader:

@@ -1,4 +1,4 @@
-"""Programs that a test runs beside itself: what they said is shown where the test fails."""
+"""Programs and HTTP servers that run next to a test. Their output is shown if it fails."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def free_ports(count: int) -> list[int]:
         return [int(probe.getsockname()[1]) for probe in probes]
 
 
-# --- loopback: An HTTP server of a test, on loopback, for as long as it is wanted.
+# An HTTP server of a test, on loopback, for as long as it is wanted.
 
 
 POLL_S = 0.01

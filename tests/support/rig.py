@@ -1,4 +1,4 @@
-"""A loop and everything around it, wired as in the worker, on fakes."""
+"""A loop and everything around it, wired as in the worker, on fakes; and the fakes."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ from worker.stream.fake import FakeStream
 from worker.stream.kafka_config import KafkaConfig, build_config
 from worker.stream.topics import Topics
 
-# --- A clock, an engine and listeners that do as a test says and keep what they are told.
+# A clock, an engine and listeners that do as a test says and keep what they are told.
 
 
 NOW = datetime(2024, 5, 6, 7, 8, 9, 123_456, tzinfo=UTC)
@@ -240,7 +240,7 @@ def isolation(
     return IsolationPolicy(process, reach, witness or FakeWitness())
 
 
-# --- policies: Policies as the settings' defaults make them, but for what a test sets itself.
+# Policies as the settings' defaults make them, but for what a test sets itself.
 
 
 def make_bounds(**changes: Any) -> Bounds:
@@ -279,8 +279,7 @@ def make_kafka_config(**changes: Any) -> KafkaConfig:
     return build_config(**{**given, **changes})
 
 
-# --- records: Records on their way through the worker: made, completed, and read back once
-# published.
+# Records on their way through the worker: made, completed, and read back once published.
 
 
 # What JSON can carry: also halves of surrogate pairs, which ``st.text`` leaves out.
@@ -465,8 +464,7 @@ def started(*texts: str, **options: Any) -> Rig:
     return rig
 
 
-# --- retrying: A loop with a retry topic, on the fakes: messages that are refused, and what
-# becomes of them.
+# A loop with a retry topic, on the fakes: messages that are refused, and what becomes of them.
 
 
 POLICY = RetryPolicy("retry", delay_s=10.0, max_attempts=2)

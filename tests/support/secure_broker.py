@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import (
+from confluent_kafka.admin import (  # type: ignore[attr-defined]
     AclBinding,
     AclBindingFilter,
     AclOperation,
@@ -38,7 +38,7 @@ from cryptography.x509.oid import NameOID
 from worker.demo.broker import LocalBroker
 from worker.demo.kafka_files import HOST, PropertyValue
 
-# --- A certificate authority of a test's own, and the certificates that it signs, as PEM files.
+# A certificate authority of a test's own, and the certificates that it signs, as PEM files.
 
 
 _DAY = timedelta(days=1)

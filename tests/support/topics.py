@@ -1,4 +1,4 @@
-"""What is in a topic, read as a stranger would."""
+"""Reading a topic with a client of its own, and the partition that Java clients choose."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def _ends(servers: str, topic: str) -> dict[int | None, int]:
     return dict(ends)
 
 
-# --- murmur2: The hash by which Java clients choose a key's partition, written down on its own.
+# The hash by which Java clients choose a key's partition, written down on its own.
 #
 # After Austin Appleby's MurmurHash2 (32 bits, seed 0x9747b28c), as Kafka's ``Utils.murmur2`` and
 # ``BuiltInPartitioner.partitionForKey`` have it.

@@ -1,4 +1,4 @@
-"""A toy adapter: a tokenizer of one token a character, three labels, a manifest on no files."""
+"""Toy adapters: a tokenizer of one token a character, three labels, manifests on no files."""
 
 from __future__ import annotations
 
@@ -202,8 +202,7 @@ def toy_serving_adapter(
     )
 
 
-# --- swapping: Adapters that can be told apart by their answers, and which of them gave an
-# answer.
+# Adapters that can be told apart by their answers, and which of them gave an answer.
 
 
 PROBES = ("where is my parcel", "I was charged twice", "hello")
@@ -271,8 +270,7 @@ def stamps(outputs: Sequence[Any]) -> dict[str, tuple[str, str]]:
     return found
 
 
-# --- cascades: Cascades of toy adapters: manifests that bind stages, and what fake engines answer
-# for them.
+# Cascades of toy adapters: manifests that bind stages, and what fake engines answer for them.
 
 
 def cascade_of(*stages: Manifest, sure_from: float = 0.8, **changes: Any) -> Manifest:

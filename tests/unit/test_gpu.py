@@ -65,8 +65,7 @@ def test_what_cannot_fit_is_said_before_minutes_have_passed() -> None:
         fitting_settings(SEVEN_B, 16 * GB, [])
 
 
-# --- test_gpu_page: docs/gpu.md is about certain versions of vLLM and others: a lock that moves
-# is noticed.
+# docs/gpu.md is about certain versions of vLLM and others: a lock that moves is noticed.
 
 
 ROOT = Path(__file__).parents[2]
@@ -101,7 +100,7 @@ def test_the_worker_and_the_page_start_vllm_with_the_same_variables() -> None:
     assert {name for name in named if name not in PAGE} == set()
 
 
-# --- test_sizing: The arithmetic of docs/sizing.md against figures worked out by hand.
+# The arithmetic of docs/sizing.md against figures worked out by hand.
 
 
 TINY = Shape("tiny", 2, 8, 16, 2, 1, 4, 32)

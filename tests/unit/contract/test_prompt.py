@@ -15,7 +15,7 @@ from worker.contract.prompt import Prompt, added_token_ids
 from worker.contract.redact import MARGIN_CHARS, redact_personal_data
 from worker.contract.text import MAX_CHARS, normalize
 
-# --- Control tokens of a tokenizer, also those that it does not call special.
+# Control tokens of a tokenizer, also those that it does not call special.
 
 
 def test_every_added_token_is_made_special_and_told() -> None:

@@ -312,8 +312,7 @@ def test_a_fenced_worker_drains_nothing() -> None:
     assert (rig.ids, rig.committed()) == ([], 0)
 
 
-# --- test_rewound: A partition that is delivered from before its committed offset: what was
-# published stays so.
+# A partition that is delivered from before its committed offset: what was published stays so.
 
 
 def begun(stream: FakeStream, *, isolated: bool) -> Rig:

@@ -97,8 +97,7 @@ def test_a_dead_letter_too_large_even_without_its_payload_stops_the_worker() -> 
         replace_refused(take_ready([partition], 1), [0], TOO_LARGE)
 
 
-# --- test_loop_publish: Publishing that fails: tried again with the same results, or given up in
-# the open.
+# Publishing that fails: tried again with the same results, or given up in the open.
 
 
 def test_a_failed_publish_is_tried_again_with_the_same_results() -> None:
@@ -328,7 +327,7 @@ def test_a_dead_letter_topic_that_refuses_too_stops_the_worker() -> None:
     assert rig.ids == ["in-0-0"]
 
 
-# --- test_outage: A Kafka that cannot be reached while results wait.
+# A Kafka that cannot be reached while results wait.
 
 
 AWAY = PublishAborted("nobody answers", unreachable=True)
