@@ -124,6 +124,12 @@ class Arena:
         """Label and adapter's digest of every committed label, in order of reading."""
         return self._reader.stamps
 
+    @property
+    def by_topic(self) -> Counter[str]:
+        """How many results each topic has, by its short name."""
+        short = {full: name for name, full in self.topics.items()}
+        return Counter(short[topic] for topic in self._reader.topics)
+
     def verdict(self, expected: int) -> str:
         """Say how the results compare with the inputs. Fails unless each has exactly one."""
         self.read_for()
@@ -144,6 +150,7 @@ class Reader:
         self.ids: list[str] = []
         self.stamps: list[tuple[str, str]] = []
         """Label and adapter's digest of every result with a label."""
+        self.topics: list[str] = []
         self._consumer = Consumer(
             {
                 "bootstrap.servers": servers,
@@ -165,6 +172,7 @@ class Reader:
         message = self._consumer.poll(timeout_s)
         while message is not None:
             if message.error() is None:
+                self.topics.append(str(message.topic()))
                 headers = dict(cast("list[tuple[str, bytes]]", message.headers() or []))
                 self.ids.append(self._id(message.value(), headers))
                 if "clerk.reason" not in headers and message.value() is not None:
