@@ -189,9 +189,8 @@ def _check(given: CostInputs) -> None:
         raise ValueError(f"utilisation is {given.utilisation}; it is a share, from 0 to 1")
 
 
-# --- cost_inputs: Where each input of the cost comes from: a flag, the file, or a measurement of
+# --- Where each input of the cost comes from: a flag, the file, or a measurement of
 # the run.
-
 
 UNITS: Mapping[str, str] = {
     "training_hours": "machine hours",

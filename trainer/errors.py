@@ -27,7 +27,7 @@ class ProofFailed(TrainerError):
     """A check of the trainer's own work failed: a row, a forward pass or a file is wrong."""
 
 
-# --- extras: Packages that only some users need: each is an extra of this project.
+# --- Packages that only some users need: each is an extra of this project.
 
 
 def require(package: str, extra: str, purpose: str) -> None:

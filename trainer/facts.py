@@ -15,9 +15,9 @@ from trainer.artifacts.duel import CandidateFigures, DuelRecord
 from trainer.artifacts.evaluation import EvaluationRecord
 from trainer.artifacts.training import SweepRecord
 from trainer.numbers import decimal, interval, percent, points, probability, significant
+from trainer.statistics.calibration import ece_by_chance
 from trainer.statistics.figures import LabelFigures
 from trainer.statistics.metrics import share_interval
-from trainer.statistics.reliability import ece_by_chance
 
 Facts = Iterator[tuple[str, str]]
 

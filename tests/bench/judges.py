@@ -53,21 +53,21 @@ from trainer.artifacts.duel import ANSWERS_NAME, DUEL_FOLDER
 from trainer.artifacts.evaluation import EVALUATION, EVALUATION_FOLDER, PREDICTIONS
 from trainer.duel.verdict import PairedResult, decide
 from trainer.statistics.calibration import fit_temperature, temperature_softmax
-from trainer.statistics.clusters import design_effect
 from trainer.statistics.figures import ThresholdRule
 from trainer.statistics.metrics import (
     ALPHA,
     Discordance,
     count_discordant,
+    design_effect,
     holm,
     interval_of,
     lowest_share,
     mcnemar_exact,
 )
-from trainer.statistics.noninferiority import non_inferiority_p, power, required_messages
+from trainer.statistics.paired import non_inferiority_p, power, required_messages
 from trainer.statistics.thresholds import review_threshold
-from trainer.store.criteria import judge_kept_promise
-from trainer.store.gate_rules import GateRules
+from trainer.store.gate import judge_kept_promise
+from trainer.store.rules import GateRules
 
 # Real predictions for ``tests.bench.judges``: a run folder's, or those of cheap models.
 

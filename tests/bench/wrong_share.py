@@ -15,9 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import softmax
 
-from trainer.check.out_of_fold import assign_folds, cross_val_predict, unit_rows
+from trainer.check.suspects import assign_folds, cross_val_predict, unit_rows
 from trainer.statistics.calibration import Floats, Ints
-from trainer.statistics.label_noise import WrongShare, wrong_share
+from trainer.statistics.label_errors import WrongShare, wrong_share
 
 # Labels of which some are wrong, with the truth known, and what models that did not learn them
 # say.

@@ -25,17 +25,17 @@ import desk.core.near
 import desk.core.storable
 import desk.store.search_index
 import desk.web.shown
-import trainer.check.labels
+import trainer.check.findings
 import trainer.dataset.clean
 import trainer.dataset.names
 import trainer.dataset.near_duplicates
 import trainer.dataset.text_files
-import trainer.report.texts
+import trainer.report.page
 import worker.contract.records.decode
 import worker.contract.redact
 import worker.contract.text
 from tests.support.toy_adapter import encode_plain, toy_manifest, toy_spec
-from trainer.check.out_of_fold import _TOKEN
+from trainer.check.suspects import _TOKEN
 from trainer.dataset.folder import Row
 from trainer.errors import BadInput
 from worker.contract import REDACTION, Thresholds, build_prompt
@@ -207,8 +207,8 @@ def _learner(text: str) -> None:
 
 
 def _reported(text: str) -> None:
-    trainer.report.texts.show_text({"a": text}, "a")
-    trainer.report.texts.readable(text)
+    trainer.report.page.show_text({"a": text}, "a")
+    trainer.report.page.readable(text)
 
 
 # the desk ---
@@ -268,7 +268,7 @@ ENTRIES: Mapping[str, Entry] = {
     "shingles": Entry(_jaccard),
     "near-duplicates": Entry(_near_clusters, most=400),
     "features of a message": Entry(_learner, most=400),
-    "text in a report": Entry(_reported, (trainer.report.texts,)),
+    "text in a report": Entry(_reported, (trainer.report.page,)),
     "text on a desk's page": Entry(_shown, (desk.web.shown,), 200),
     "keys of a desk's item": Entry(desk.core.near.band_keys, most=400),
     "likeness of two items": Entry(lambda text: desk.core.near.likeness(text, text[1:])),

@@ -41,8 +41,7 @@ from trainer.cascade.table import (
 )
 from trainer.dataset.folder import Example, open_dataset
 from trainer.dataset.split import first_of_each
-from trainer.evaluation.outputs import PRECISION, Outputs, promised_by
-from trainer.evaluation.predictions import predict
+from trainer.evaluation.predictions import PRECISION, Outputs, predict, promised_by
 from trainer.evaluation.summary import Predictions, Setup, summarize
 from trainer.statistics.calibration import ece, nll
 from trainer.statistics.cascade import messages_needed

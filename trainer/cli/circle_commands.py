@@ -16,7 +16,7 @@ from trainer.cli.shared import AsJson, OptionalBase, Store, make_console, outcom
 if TYPE_CHECKING:
     from trainer.dataset.folder import Dataset
     from trainer.propose.steps import Request
-    from trainer.store.gate_rules import GateRules
+    from trainer.store.rules import GateRules
     from trainer.tasks.foreign import Form
     from trainer.tasks.make import Asking
     from worker.contract.exchange import Advice, Proposal, Task
@@ -157,7 +157,7 @@ def _check(asking: Asking, embeddings: Path | None) -> list[Task]:
     from trainer.tasks.make import check_tasks
 
     settings = CheckSettings(embeddings=_model(embeddings))
-    found = read_label_sources(asking.dataset.directory)
+    found = read_label_sources(asking.dataset)
     sources = {id_: origin.source for id_, origin in found.items()}
     return check_tasks(asking, check_dataset(asking.dataset, settings).suspects, sources)
 
@@ -326,7 +326,7 @@ def advise(
     """
     console = make_console(as_json=as_json)
     with outcomes():
-        from trainer.advice.gathering import advise_dataset
+        from trainer.advice.run import advise_dataset
         from worker.contract.exchange import write_advice
 
         found = advise_dataset(
@@ -452,7 +452,7 @@ def propose(
     """
     console = make_console(as_json=as_json)
     with outcomes():
-        from trainer.store.gate_rules import load_rules
+        from trainer.store.rules import load_rules
 
         rules = load_rules(gate, gate_sets or [])
         if decided is not None:
@@ -502,7 +502,7 @@ def _make(request: Request, console: Console, *, as_json: bool) -> None:
 def _carry_out(
     out: Path, store: Path, decided: Path, rules: GateRules, console: Console, *, as_json: bool
 ) -> None:
-    from trainer.propose.decide import carry_out, carry_out_all
+    from trainer.propose.steps import carry_out, carry_out_all
 
     if decided.is_dir():
         told = carry_out_all(out, store, decided, rules)

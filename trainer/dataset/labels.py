@@ -143,12 +143,11 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
 }
 
 
-# --- decisions: A person's decisions about labels: the CSV files they are made in, read and
+# --- A person's decisions about labels: the CSV files they are made in, read and
 # applied to the rows.
 #
 # Two commands write such files: ``check`` the review queue, ``prepare`` the conflicts it found.
 # Both have the columns named here beside their own, and ``prepare --decisions`` reads either.
-
 
 IDENTITY = ("id", "message_sha256")
 """What names a row: a decision holds for this text alone."""

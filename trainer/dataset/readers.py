@@ -241,9 +241,8 @@ def _json_object(line: str, where: str) -> dict[str, Any]:
     return record
 
 
-# --- columns: Which column of an export is the message, which the label: as the user names them,
+# --- Which column of an export is the message, which the label: as the user names them,
 # or guessed.
-
 
 # Taken, in this order, where the usual name is absent and none was asked for. The first pair is
 # what instruction-tuning files are made of.
@@ -347,11 +346,10 @@ def _missing(field: str, name: str, there: Sequence[str], where: str) -> str:
     return f"{where}: no column {name!r}{hint} There are: {columns}. Name one by --{field}-column"
 
 
-# --- cells: Cells that decide where a row goes: its time and its language, read strictly.
+# --- Cells that decide where a row goes: its time and its language, read strictly.
 #
 # An error names the place and what kind of value stands there, never the value: with a wrong
 # column named it is a message's text.
-
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DIGITS = re.compile(r"[0-9]{9,13}(?:\.[0-9]{1,9})?")

@@ -239,9 +239,8 @@ def _decisions(record: Mapping[str, Any]) -> Iterator[str]:
         yield ""
 
 
-# --- split_record: How a dataset was split, for its manifest and in words. No group is named, and
+# --- How a dataset was split, for its manifest and in words. No group is named, and
 # no text.
-
 
 _MOST_LANGUAGES = 60
 

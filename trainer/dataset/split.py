@@ -210,9 +210,8 @@ def shuffle_key(seed: int, key: str) -> str:
     return sha256_bytes(f"{seed}\n{key}".encode("utf-8", "surrogatepass"))
 
 
-# --- together: Which messages have to stay on one side: near-duplicates, copies, and members of a
+# --- Which messages have to stay on one side: near-duplicates, copies, and members of a
 # group.
-
 
 Key = TypeVar("Key", int, str)
 """A message, or copies of it: a number, or its text."""
@@ -258,14 +257,13 @@ def unite_copies(
     return sorted(united, key=lambda cluster: cluster[0])
 
 
-# --- balance: A split whose units are whole and whose parts are alike: in labels, in languages,
+# --- A split whose units are whole and whose parts are alike: in labels, in languages,
 # in both.
 #
 # The largest units first, each into the part that it fills most evenly: the greedy of scikit-
 # learn's ``StratifiedGroupKFold``, with parts of unlike size, and the chi-square distance between
 # what a part has and what it should have in place of a variance. For units of one message and one
 # stratum it is Sainte-Lague's apportionment.
-
 
 Strata = tuple[str, ...]
 """The strata that a message belongs to: its label, and its language where there is one."""
@@ -317,11 +315,10 @@ def _wanted(messages: int, shares: Mapping[str, float]) -> dict[str, float]:
     return wanted | {TRAIN: max(1.0, messages - sum(wanted.values()))}
 
 
-# --- by_time: The split by time: the last part is held out, the one before it is for validation.
+# --- The split by time: the last part is held out, the one before it is for validation.
 #
 # What serves is trained on the past and answers the future; a random split asks it about days
 # that it was trained on, and says too much good of it where messages change.
-
 
 NEAR_HOLDOUT = "left out, near to the hold-out"
 """Where a message goes that is near to one of the hold-out, or of its group, and may not be in it:
@@ -436,8 +433,7 @@ def _nearest(moments: Sequence[datetime], order: Sequence[datetime], wanted: flo
     return best
 
 
-# --- fill: Which row goes into which split, once it is known what has to stay together.
-
+# --- Which row goes into which split, once it is known what has to stay together.
 
 _OUT_OF_TIME = "left out, its label was given before the part it is in"
 

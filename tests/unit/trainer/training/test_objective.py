@@ -17,7 +17,7 @@ from torch.nn.functional import cross_entropy, log_softmax
 
 from tests.support.trainer_world import call
 from trainer.artifacts.training import TRAINING, Distillation
-from trainer.check import out_of_fold
+from trainer.check import suspects as out_of_fold
 from trainer.dataset.folder import Example, open_dataset, write_dataset
 from trainer.errors import BadInput
 from trainer.model.device import ProcessGroup
