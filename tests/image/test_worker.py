@@ -113,9 +113,9 @@ def test_it_drains_on_sigterm(worker: Contained, kafka: str) -> None:
         publisher.publish(f"late-{sample.id}", sample.message)
     publisher.flush()
     worker.container.kill("SIGTERM")
-    assert worker.ended(120) == 0, worker.container.logs()
+    assert worker.ended(120) == 0, worker.output()
     assert worker.events()[-1] == "worker.drained"
-    said = worker.container.logs()
+    said = worker.output()
     assert not [sample.message for sample in samples if sample.message in said]
 
 
