@@ -184,7 +184,7 @@ def _word(draw: random.Random) -> str:
 
 def _adapter(files: set[str], folder: Path) -> None:
     from tests.support.follower import AdapterStore, Follower
-    from tests.support.swapping import ONE, TWO
+    from tests.support.toy_adapter import ONE, TWO
     from tests.support.trainer_world import run_cli
     from tests.unit.trainer.store.conftest import write_adapter, write_evaluation
 

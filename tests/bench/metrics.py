@@ -15,8 +15,7 @@ import time
 from datetime import UTC, datetime
 
 from tests.bench.__main__ import direct, make_texts
-from tests.support.fakes import RouterEvents, isolation
-from tests.support.policies import make_loop_policy
+from tests.support.rig import RouterEvents, isolation, make_loop_policy
 from tests.support.toy_adapter import scores, toy_serving_adapter
 from worker.common.logs import configure_logging
 from worker.common.process import start_up_frozen

@@ -89,7 +89,7 @@ def _labeller() -> Labeller:
     return Labeller(toy_manifest(prompt=spec), encode_plain, Thresholds(0.5), InputFormat())
 
 
-# --- the worker ---
+# the worker ---
 def _headers(text: str) -> None:
     names = [text[:4000], *text.split()]
     without_worker_headers(tuple((name, None) for name in names))
@@ -168,7 +168,7 @@ def _prompt(kind: str, text: str) -> None:
     build_prompt(spec, text, tokenizer(kind))
 
 
-# --- the trainer ---
+# the trainer ---
 def _names(text: str) -> None:
     """Every word a name: as many spans as can be."""
     spans = [found.span() for found in re.finditer(r"\w+", text)]
@@ -210,7 +210,7 @@ def _reported(text: str) -> None:
     trainer.report.page.readable(text)
 
 
-# --- the desk ---
+# the desk ---
 def _shown(text: str) -> None:
     """As a page shows it: each piece escaped, and each mark with its name."""
     for piece in desk.web.templates.pieces(text):

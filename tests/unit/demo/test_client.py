@@ -12,7 +12,7 @@ import pytest
 from confluent_kafka import Producer
 
 from tests.support.mock_kafka import MockKafka
-from tests.support.policies import make_kafka_config
+from tests.support.rig import make_kafka_config
 from worker.demo import generate as generate_module
 from worker.demo.broker import BrokerError
 from worker.demo.client import Publisher, Seen, Watcher, create_demo_topics

@@ -15,12 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from tests.support.fake_loader import FakeLoader
-from tests.support.follower import WIDE, AdapterStore, Follower
-from tests.support.policies import make_judge_policy
-from tests.support.rig import Rig
-from tests.support.swapping import ONE, THREE, TWO, answer_with, labels_of, stamps
-from tests.support.toy_adapter import toy_manifest
+from tests.support.follower import WIDE, AdapterStore, FakeLoader, Follower
+from tests.support.rig import Rig, make_judge_policy
+from tests.support.toy_adapter import ONE, THREE, TWO, answer_with, labels_of, stamps, toy_manifest
 from worker.contract import Manifest
 from worker.contract.store import CanaryPointer, remove_canary, write_canary
 from worker.core.arms import place_of
@@ -340,7 +337,7 @@ def test_keys_of_any_size_are_remembered_in_the_same_room() -> None:
     assert max(map(len, comparison._seen)) <= 16
 
 
-# --- test_sequential: Evidence that may be looked at after every block.
+# Evidence that may be looked at after every block.
 
 
 def hypergeometric(first: int, second: int, marked: int) -> dict[int, float]:

@@ -9,11 +9,9 @@ from typing import Any
 
 import pytest
 
-from tests.support.fake_loader import FakeLoader
-from tests.support.follower import WIDE, AdapterStore, Follower
+from tests.support.follower import WIDE, AdapterStore, FakeLoader, Follower
 from tests.support.rig import Rig
-from tests.support.swapping import answer_with
-from tests.support.toy_adapter import toy_manifest
+from tests.support.toy_adapter import answer_with, toy_manifest
 from worker.core.arms import ShadowTraffic
 from worker.core.publisher import TopicRouter
 from worker.errors import OutcomeUnknown, PublishAborted, RecordTooLarge, SettingsError

@@ -3,8 +3,7 @@
 import pytest
 import structlog
 
-from tests.support.fakes import Clock
-from tests.support.records import default_adapter
+from tests.support.rig import Clock, default_adapter
 from tests.unit.observe.conftest import Scrape, finished, label
 from worker.contract.records.headers import RETRY_REASONS
 from worker.core.arms import TrafficSplit

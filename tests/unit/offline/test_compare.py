@@ -202,7 +202,7 @@ def test_no_more_than_the_limit_is_read(settings: Settings, tmp_path: Path) -> N
     assert [pair.id for pair in result.pairs] == ["1", "2"]
 
 
-# --- test_agreement: Agreement, kappa, McNemar and the rest, against known values.
+# Agreement, kappa, McNemar and the rest, against known values.
 
 
 def pair(

@@ -10,7 +10,7 @@ import pytest
 from confluent_kafka import KafkaError, Producer
 
 from tests.support.mock_kafka import MockKafka
-from tests.support.policies import make_kafka_config
+from tests.support.rig import make_kafka_config
 from worker.errors import SettingsError, StreamFailed
 from worker.offline.records import Offsets, ScanProgress, read_range, wanted_offsets
 from worker.records.types import Record, TopicPartition
@@ -147,7 +147,7 @@ def test_a_topic_that_may_not_be_read(full: MockKafka) -> None:
     assert said.startswith(f"in at {full.servers} cannot be read (no right to use the topic")
 
 
-# --- test_scan_progress: The bar while topics are read: on a terminal alone, and true at the end.
+# The bar while topics are read: on a terminal alone, and true at the end.
 
 
 SOURCE, EMPTY = TopicPartition("support.messages", 0), TopicPartition("support.messages", 1)

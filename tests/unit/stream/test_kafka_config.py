@@ -7,13 +7,13 @@ from typing import Any, cast
 import pytest
 from confluent_kafka import KafkaError, Message, Producer
 
-from tests.support.murmur2 import java_partition, murmur2
-from tests.support.policies import make_kafka_config
+from tests.support.rig import make_kafka_config
+from tests.support.topics import java_partition, murmur2
 from worker.errors import SettingsError
 from worker.stream.kafka_config import KafkaConfig, check_bounds
 from worker.stream.topics import Topics
 
-# --- Properties under which the worker's promises would silently not hold.
+# Properties under which the worker's promises would silently not hold.
 
 
 @pytest.mark.parametrize("place", ["client", "consumer"])
@@ -233,8 +233,7 @@ def test_a_bound_that_is_no_number_is_told(name: str) -> None:
         check_bounds(config(client={name: "soon"}), max_iteration_s=1.0)
 
 
-# --- test_partitioner: A key's records lie where Java clients put them, so that streams can be
-# joined by key.
+# A key's records lie where Java clients put them, so that streams can be joined by key.
 
 
 pytestmark = pytest.mark.slow

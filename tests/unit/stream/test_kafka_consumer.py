@@ -13,8 +13,7 @@ from confluent_kafka import KafkaError
 from confluent_kafka import TopicPartition as KafkaPartition
 
 from tests.support.mock_kafka import HEARTBEAT, MockKafka
-from tests.support.policies import make_kafka_config
-from tests.support.records import toy_record
+from tests.support.rig import make_kafka_config, toy_record
 from tests.support.topics import read_all
 from worker.errors import PublishAborted
 from worker.records.types import Batch, NextOffset, Outgoing, Record, TopicPartition
@@ -175,8 +174,7 @@ def test_the_coordinator_is_heard_of() -> None:
     assert not has_coordinator(read_statistics("{}"))
 
 
-# --- test_kafka_poll: A rebalance in the middle of the Kafka edge's poll, on a client made of a
-# script.
+# A rebalance in the middle of the Kafka edge's poll, on a client made of a script.
 
 
 class Message:
@@ -353,8 +351,7 @@ def test_a_member_that_lost_its_partitions_is_told_when_it_is_in_the_group_again
     assert owner.told[2:] == [("on_assigned", [])]
 
 
-# --- test_kafka_membership: A member that the group has given up publishes nothing, before it has
-# been told so itself.
+# A member that the group has given up publishes nothing, before it has been told so itself.
 
 
 pytestmark = pytest.mark.slow

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.support.mock_kafka import MockKafka
-from tests.support.policies import make_kafka_config
+from tests.support.rig import make_kafka_config
 from worker.app import run_worker
 from worker.engine.open import OpenedEngine
 from worker.errors import EXIT_STREAM, SettingsError, StreamFailed
@@ -27,7 +27,7 @@ from worker.stream.kafka_reach import (
     why_not_verified,
 )
 
-# --- What the client library refuses is told before anything slow begins, and with its setting.
+# What the client library refuses is told before anything slow begins, and with its setting.
 
 
 NOWHERE = "127.0.0.1:1"
@@ -105,8 +105,7 @@ def test_that_nobody_is_there_yet_is_not_told(caplog: pytest.LogCaptureFixture) 
     assert caplog.records == []
 
 
-# --- test_connection_hints: From the client's words to what is wrong: told apart, with the
-# setting, and without a secret.
+# From the client's words to what is wrong: told apart, with the setting, and without a secret.
 
 
 SASL = {

@@ -21,7 +21,7 @@ from worker.stream.kafka_reach import reach
 from worker.stream.kafka_topics import check_rights, is_compacted, named_in, prepare_topics
 from worker.stream.topics import Topics
 
-# --- Rights before the model is loaded: all that are missing at once, each with its setting.
+# Rights before the model is loaded: all that are missing at once, each with its setting.
 
 
 Configured = Callable[..., KafkaConfig]

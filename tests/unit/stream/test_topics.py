@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from confluent_kafka.admin import AclOperation  # type: ignore[attr-defined]
 
-from tests.support.policies import make_kafka_config
+from tests.support.rig import make_kafka_config
 from worker.errors import SettingsError, StreamFailed
 from worker.policies import kafka_config
 from worker.settings import KafkaSettings, Settings, load_settings
@@ -101,7 +101,7 @@ def test_of_several_topics_one_has_to_be_chosen() -> None:
             topics(*inputs).one_input(None)
 
 
-# --- test_retry_topic: The retry topic: read and written by the same worker, and nobody else's.
+# The retry topic: read and written by the same worker, and nobody else's.
 
 
 def with_retry(shadow: str | None = None, **changes: Any) -> Topics:

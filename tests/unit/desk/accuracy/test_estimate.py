@@ -21,8 +21,7 @@ from desk.accuracy.estimate import (
     weighted_share,
     wilson_limits,
 )
-from tests.bench.desk_accuracy import coverage, years
-from tests.support.audit_weeks import World
+from tests.bench.desk_accuracy import World, coverage, years
 
 pytestmark = pytest.mark.slow
 

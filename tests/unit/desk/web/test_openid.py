@@ -24,7 +24,7 @@ from desk.web.pages import signing
 from desk.web.visit import WebOptions
 from tests.support.desk_browser import ADDRESS, Browser, visit
 from tests.support.desk_world import DeskWorld
-from tests.support.openid_provider import CLIENT_ID, SECRET, OpenIdProvider, open_provider
+from tests.support.openid import CLIENT_ID, SECRET, OpenIdProvider, open_provider
 
 pytestmark = pytest.mark.slow
 

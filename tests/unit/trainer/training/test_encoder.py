@@ -301,8 +301,7 @@ def test_a_training_that_does_not_fit_is_refused_before_a_weight_is_loaded(
         train(recipe(tmp_path / "run", tiny_encoder, dataset_dir), Console(quiet=True))
 
 
-# --- test_onnx_files: In which order workers take an encoder's files, and on which scores it is
-# calibrated.
+# In which order workers take an encoder's files, and on which scores it is calibrated.
 
 
 def right(lost: int, won: int, same: int = 700) -> dict[OnnxPrecision, Bools]:

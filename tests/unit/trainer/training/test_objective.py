@@ -144,8 +144,7 @@ def test_finer_labels_that_are_not_there_are_told() -> None:
         )
 
 
-# --- test_teacher: Distillation: a teacher that has not learnt what it is asked, and what is
-# written down of it.
+# Distillation: a teacher that has not learnt what it is asked, and what is written down of it.
 
 
 CONFIG = Path(__file__).parents[4] / "config"

@@ -112,8 +112,7 @@ def test_assignments_need_an_equals_sign() -> None:
         parse_assignments(["lora_rank"])
 
 
-# --- test_kinds: The kinds of model: each is registered, and a setting that means nothing for one
-# is refused.
+# The kinds of model: each is registered, and a setting that means nothing for one is refused.
 
 
 ROOT = Path(__file__).parents[4]

@@ -344,8 +344,7 @@ def test_a_changed_weight_file_is_refused_later(
         load_adapter(copy)
 
 
-# --- test_served: The confidence is of the base that serves, also where the adapter learnt on one
-# of four bits.
+# The confidence is of the base that serves, also where the adapter learnt on one of four bits.
 
 
 CONFIG = Path(__file__).parents[4] / "config" / "trainer-cpu.toml"

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from tests.chaos.progress import Disturbance, Stall, StallWatch, longest_undisturbed_s
+from tests.chaos.journal import Disturbance, Stall, StallWatch, longest_undisturbed_s
 from tests.chaos.soak import Usage, trends
 
 

@@ -7,14 +7,17 @@ code is used once. ``make test-desk`` signs in by a real one.
 from __future__ import annotations
 
 import base64
+import contextlib
 import functools
 import hashlib
 import hmac
 import json
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -22,7 +25,7 @@ from joserfc import jwt
 from joserfc.jwk import KeySet, RSAKey
 
 from desk.clock import Clock
-from tests.support.loopback import serving
+from tests.support.processes import answering, running, serving
 
 CLIENT_ID = "desk"
 SECRET = "a secret: of 100 % + more/characters"
@@ -157,3 +160,34 @@ def open_provider(clock: Clock) -> Iterator[OpenIdProvider]:
 
     with serving(Handler) as provider.issuer:
         yield provider
+
+
+# A real OpenID provider for the desk's tests: npm's oidc-provider, by the lock file beside it.
+
+
+FOLDER = Path(__file__).parents[1] / "desk" / "openid"
+AXE = FOLDER / "node_modules" / "axe-core" / "axe.min.js"
+SERVER_SECRET = "a secret of the day"
+PEOPLE = {
+    "ada": {"name": "Ada Byron", "groups": ["support"]},
+    "bo": {"name": "Bo Diddley", "groups": ["support"]},
+    "cleo": {"name": "Cleo Laine", "groups": ["support", "leads"]},
+    "dora": {"name": "Dora Maar", "groups": ["managers"]},
+    "eve": {"name": "Eve Arden", "groups": ["sales"]},
+}
+"""Who is known to it: two reviewers, an adjudicator, an owner, somebody of another department."""
+
+
+@contextlib.contextmanager
+def openid_server(port: int, desk: str) -> Iterator[str]:
+    """Run the provider for the desk at this address; yields the issuer, which is another site."""
+    if not AXE.exists():
+        command = ["npm", "ci", "--no-audit", "--no-fund"]
+        subprocess.run(command, cwd=FOLDER, check=True, timeout=300)
+    given = json.dumps({"port": port, "desk": desk, "people": PEOPLE})
+    issuer = f"http://localhost:{port}"
+    with (
+        running(["node", "provider.js", given], cwd=FOLDER) as process,
+        answering(f"{issuer}/.well-known/openid-configuration", process),
+    ):
+        yield issuer

@@ -1,14 +1,18 @@
-"""The arithmetic of docs/sizing.md against figures worked out by hand."""
+"""The smoke run on a CPU takes settings that fit, or says that none do."""
 
 from __future__ import annotations
 
 import re
+import tomllib
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from packaging.markers import Marker
 
 from tests.gpu import page
-from tests.gpu.sizing import (
+from tests.gpu.fit import TooLittleMemory, fitting_settings
+from tests.gpu.page import (
     GPUS,
     HIT,
     NO_HIT,
@@ -27,6 +31,77 @@ from tests.gpu.sizing import (
     weight_bytes,
 )
 from trainer.cost import HOURS_PER_MONTH
+
+GB = 10**9
+SEVEN_B = int(15.2 * GB)
+
+
+def test_a_7b_gets_small_settings_where_it_was_killed_with_the_defaults() -> None:
+    """24 GB with other programs beside it, where they served it; 32 GB take the defaults."""
+    (one,) = fitting_settings(SEVEN_B, 22 * GB, [])
+    key, _, value = one.partition("=")
+    assert key == "model.engine_args"
+    assert tomllib.loads(f"it = {value}")["it"] == {
+        "max_num_batched_tokens": 1024,
+        "kv_cache_memory_bytes": 200_000_000,
+        "max_num_seqs": 2,
+    }
+    assert fitting_settings(SEVEN_B, 32 * GB, []) == []
+
+
+def test_a_small_shape_takes_the_defaults() -> None:
+    assert fitting_settings(20_000_000, 8 * GB, []) == []
+
+
+def test_what_is_given_is_taken() -> None:
+    """Whoever names engine arguments knows what they try."""
+    assert fitting_settings(SEVEN_B, GB, ["model.engine_args={max_num_seqs=1}"]) == []
+    assert len(fitting_settings(SEVEN_B, 22 * GB, ["loop.deadline_s=3600"])) == 1
+
+
+def test_what_cannot_fit_is_said_before_minutes_have_passed() -> None:
+    """With both numbers, and the settings to try all the same."""
+    with pytest.raises(TooLittleMemory, match=r"14\.2 GiB takes about .* and 14\.9 GiB are free"):
+        fitting_settings(SEVEN_B, 16 * GB, [])
+
+
+# docs/gpu.md is about certain versions of vLLM and others: a lock that moves is noticed.
+
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "gpu.md").read_text(encoding="utf-8")
+WRITTEN_FOR = dict(re.findall(r"^\| `([\w-]+)` \| ([\w.]+) \|$", PAGE, re.MULTILINE))
+MACHINE = {"sys_platform": "linux", "platform_machine": "x86_64"}
+
+
+def test_the_page_names_what_compiles() -> None:
+    assert {"vllm", "torch", "triton", "flashinfer-python", "nvidia-cuda-nvcc"} <= set(WRITTEN_FOR)
+
+
+@pytest.mark.parametrize("lock", ["gpu.txt", "image-gpu.txt"])
+@pytest.mark.parametrize("package", sorted(WRITTEN_FOR))
+def test_the_page_is_about_the_versions_in_the_lock(lock: str, package: str) -> None:
+    """What each of them compiles at the start was read in that version. Read it again in the new
+    one, mend the table, then the version on the page."""
+    text = (ROOT / "locks" / lock).read_text(encoding="utf-8")
+    lines = re.findall(rf"^{package}==(\S+)(?: ; (.*?))? \\$", text, re.MULTILINE)
+    on_linux = [
+        version for version, marker in lines if not marker or Marker(marker).evaluate(MACHINE)
+    ]
+    assert on_linux == [WRITTEN_FOR[package]]
+
+
+def test_the_worker_and_the_page_start_vllm_with_the_same_variables() -> None:
+    """None is set that the page does not name."""
+    source = (ROOT / "worker" / "engine" / "gpu_environment.py").read_text(encoding="utf-8")
+    body = source.partition("def gpu_variables")[2].partition("\ndef ")[0]
+    named = set(re.findall(r'"([A-Z_]{6,})"', body)) - {"XDG_CACHE_HOME"}
+    assert len(named) == 5
+    assert {name for name in named if name not in PAGE} == set()
+
+
+# The arithmetic of docs/sizing.md against figures worked out by hand.
+
 
 TINY = Shape("tiny", 2, 8, 16, 2, 1, 4, 32)
 L4, A10G, A100, H100 = GPUS
