@@ -60,6 +60,12 @@ _started_with: dict[str, str | None] | None = None
 _FOREVER = threading.Event()
 
 
+_OPTIONAL = ("sklearn", "scipy", "pandas")
+"""transformers imports these where they are installed, for assisted generation and the losses of
+object detection: not in an image of the worker, but next to the trainer. One of them starts a
+thread, and a process with two threads must not be forked (``fit_to_fork``)."""
+
+
 def start(environment: Mapping[str, str], modules: Sequence[str] = VLLM_MODULES) -> bool:
     """Have a fork server with these variables, over this process's own; return at once.
 
@@ -140,15 +146,6 @@ def _end_well_if_fit_to_fork() -> None:
 
     if not fit_to_fork():
         raise SystemExit(1)
-
-
-# --- quick_imports: Importing vLLM without libraries that start threads of their own.
-
-
-_OPTIONAL = ("sklearn", "scipy", "pandas")
-"""transformers imports these where they are installed, for assisted generation and the losses of
-object detection: not in an image of the worker, but next to the trainer. One of them starts a
-thread, and a process with two threads must not be forked (``fit_to_fork``)."""
 
 
 @contextmanager

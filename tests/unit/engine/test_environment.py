@@ -212,10 +212,6 @@ def test_that_there_is_no_triton_is_not_said(ours: bool, lines: int) -> None:
     assert done.stderr.count("Triton not available") == lines
 
 
-# --- test_gpu_environment: What vLLM is started with on a GPU, and what is missing there told in
-# words. No GPU is needed.
-
-
 HEADER = "Python.h"
 
 

@@ -184,9 +184,6 @@ def test_ctrl_c_at_the_terminal_is_for_the_owner_alone(owner: Owner) -> None:
     assert all(map(gone, pids))
 
 
-# --- test_quick_imports: What is left out while vLLM is imported.
-
-
 @pytest.fixture(autouse=True)
 def names(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(quick_imports, "_OPTIONAL", ("this", "json"))
