@@ -28,7 +28,7 @@ from tests.support.toy_adapter import (
 from tests.unit.observe.conftest import Scrape, finished, label, rejected
 from worker.contract import Calibration, Manifest
 from worker.core.events import Published
-from worker.observe import drift as listener_module
+from worker.observe import drift
 from worker.observe.drift import (
     LEAST_MASS,
     TOLERATED_PSI,
@@ -214,7 +214,7 @@ def test_the_loop_does_not_wait_for_a_baseline(monkeypatch: pytest.MonkeyPatch) 
             assert release.wait(10)
         return make_baseline(manifest, policy)
 
-    monkeypatch.setattr(listener_module, "make_baseline", slow)
+    monkeypatch.setattr(drift, "make_baseline", slow)
     listener = DriftListener(lambda: main[0], POLICY)
     assert threads == [threading.current_thread().name], "the first before anything is served"
     main[0] = mains[1]
