@@ -202,9 +202,6 @@ def test_no_more_than_the_limit_is_read(settings: Settings, tmp_path: Path) -> N
     assert [pair.id for pair in result.pairs] == ["1", "2"]
 
 
-# Agreement, kappa, McNemar and the rest, against known values.
-
-
 def pair(
     first: str, second: str, truth: str | None = None, sure: float = 0.9, review: bool = False
 ) -> Pair:
