@@ -1,4 +1,9 @@
-"""The partitions assigned to this worker, and the records of each on their way through."""
+"""The partitions assigned to this worker: what is held of each, and what may be published.
+
+From the bottom up: which records of a partition are finished (``Watermark``), which may have
+crashed the engine (``Suspects``, stored with the committed offset), a partition's state, the
+assignment, and when to stop and resume fetching (``Backpressure``).
+"""
 
 from __future__ import annotations
 
@@ -14,9 +19,6 @@ from worker.core.arms import ShadowRequest
 from worker.core.labeller import Prepared, ServingAdapter
 from worker.engine.port import Answer
 from worker.records.types import Outcome, Record, TopicPartition
-
-# --- Per partition: results in any order in, the contiguous finished prefix out.
-
 
 T = TypeVar("T")
 
@@ -96,17 +98,6 @@ class Watermark(Generic[T]):
         self._ready -= count
 
 
-# --- suspects: Which records of a partition may have crashed the engine, and the note that says
-# so in Kafka.
-#
-# Kafka keeps a string with each committed offset of a group (``offset.metadata.max.bytes``, 4,096
-# by default). Only the partition's owner can commit it, in the same step as its results, and the
-# next owner reads it. Suspects therefore survive a dead process and a takeover without a topic of
-# their own.
-#
-# The note is JSON; its offsets are relative to the committed one.
-
-
 VERSION = 1
 
 PROVEN_DEATHS = 3
@@ -120,7 +111,12 @@ _MAX_DEATHS = 64
 
 @dataclass(frozen=True, slots=True)
 class OffsetNote:
-    """What one owner of a partition leaves to the next.
+    """What one owner of a partition leaves to the next: JSON, in the committed offset's metadata.
+
+    Only the partition's owner can commit it, in the same step as its results, and the next owner
+    reads it. So suspects survive a dead process and a takeover without a topic of their own.
+    Brokers take 4,096 bytes (``offset.metadata.max.bytes``). Its offsets are relative to the
+    committed one.
 
     ``owner`` is the process that has the partition open, None once it closed it. ``suspects`` are
     the offsets that may have crashed the engine; ``deaths`` counts, by offset, the deaths of an
@@ -389,9 +385,6 @@ class Assignment:
         return ended
 
 
-# --- backpressure: When to stop fetching, and from which partitions, and when to start again.
-
-
 @dataclass(frozen=True, slots=True)
 class Bounds:
     """How much may be in flight at once: records and bytes fetched and not yet published.
@@ -400,11 +393,11 @@ class Bounds:
     """
 
     max_records: int
+    # A guard for the worker's memory: with the usual 512 records it is met first only where
+    # messages are larger than 128 kB, and a support message has some kilobytes.
     max_bytes: int = 64 * 1024 * 1024
-    # A guard for the worker's memory: a support message has some kilobytes, so ``max_records`` is
-    # met first unless messages are larger than 128 kB.
-    resume_ratio: float = 0.5
     # Each pause throws the client's prefetch away, so the two marks are kept far apart.
+    resume_ratio: float = 0.5
 
 
 class Backpressure:

@@ -18,9 +18,9 @@ class LimitPolicy:
     feed that is just at the limit is over it in a given window with at most ``false_stop``."""
 
     ratio: float
-    window: int = 1000
     # Some seconds of a feed that is broken, and enough to tell it from chance at every ratio that
     # can be set.
+    window: int = 1000
     false_stop: float = 1e-9
 
 

@@ -53,6 +53,12 @@ class Topics:
             _pattern(given).search(topic) for given in self.inputs if given.startswith("^")
         )
 
+    def setting_of(self, topic: str) -> str:
+        """Return the setting in which a topic is named."""
+        if topic in self.inputs:
+            return "kafka.input_topics"
+        return next(setting for setting, named in self._settings if named == topic)
+
     def one_input(self, chosen: str | None) -> str:
         """Return the topic to look at: the chosen one, else the only one. Raises SettingsError."""
         if chosen is not None and chosen == self.retry:
@@ -154,9 +160,6 @@ def _pattern(text: str) -> re.Pattern[str]:
         raise SettingsError(
             f"kafka.input_topics: {text!r} is no regular expression: {error}"
         ) from None
-
-
-# --- record_range: Which records of a topic are meant.
 
 
 @dataclass(frozen=True, slots=True)

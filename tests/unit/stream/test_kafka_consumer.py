@@ -175,10 +175,6 @@ def test_the_coordinator_is_heard_of() -> None:
     assert not has_coordinator(read_statistics("{}"))
 
 
-# --- test_kafka_poll: A rebalance in the middle of the Kafka edge's poll, on a client made of a
-# script.
-
-
 class Message:
     """What the client gives for one record."""
 
@@ -351,10 +347,6 @@ def test_a_member_that_lost_its_partitions_is_told_when_it_is_in_the_group_again
     client.tell_statistics(there)
     client.tell_statistics(there)
     assert owner.told[2:] == [("on_assigned", [])]
-
-
-# --- test_kafka_membership: A member that the group has given up publishes nothing, before it has
-# been told so itself.
 
 
 pytestmark = pytest.mark.slow

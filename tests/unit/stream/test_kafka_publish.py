@@ -142,10 +142,6 @@ def test_a_producer_that_was_fenced_ends_the_worker(stream: KafkaStream, call: s
     stream.close()
 
 
-# --- test_kafka_commit: At least once: records are written and their offsets not committed, on a
-# scripted client.
-
-
 SOURCE = TopicPartition("in", 0)
 LATE_BATCH = Batch([Outgoing("out", None, b"x", ())], [NextOffset(SOURCE, 1)])
 
