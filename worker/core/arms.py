@@ -27,7 +27,7 @@ class ArmRole:
     """What an arm is there for, whichever adapter is in it.
 
     ``labels``: what its adapter answers is the record's label; without it the adapter labels the
-    record as well, for comparison, and nobody acts on it. ``judged``: while it serves it is
+    record as well, for comparison, and its label is not used. ``judged``: while it serves it is
     compared with its fallback, and stopped if it does worse. ``fallback``: the role that does its
     records when the arm ends or its engine dies; with None nothing can, and the worker ends.
     """
@@ -61,7 +61,7 @@ class Arm:
     share: float = 1.0
 
     def takes(self, record: Record) -> bool:
-        """Tell whether the record is in this arm's share: the same key always is, or never."""
+        """Return whether the record is in this arm's share: the same key always is, or never."""
         if not self.share:
             return False
         return place_of(record, f"{self.role.name} {self.adapter.digest}") < self.share
@@ -119,7 +119,7 @@ class TrafficSplit:
         return TrafficSplit(tuple(sorted([*others, arm], key=_order)))
 
     def without(self, role: ArmRole) -> TrafficSplit:
-        """End the arm in this role; one without a fallback goes on."""
+        """End the arm in this role; one without a fallback stays."""
         if role.fallback is None:
             return self
         return TrafficSplit(tuple(arm for arm in self.arms if arm.role is not role))
@@ -216,7 +216,7 @@ class AdapterRouter:
         """Have another split serve from the loop's next iteration on. From any thread.
 
         ``change`` is given the latest split, also one that is still pending. Adapters of a
-        pending split that so never serve are told as idle.
+        pending split that therefore never serve are reported as idle.
         """
         with self._lock:
             latest = self._pending or self._split
@@ -379,7 +379,7 @@ class ShadowRequest:
 class ShadowTraffic:
     """Has shadows label records, at most ``max_in_flight`` at a time.
 
-    Nobody acts on their labels, and their work never delays or fails a record's own result: a
+    Their labels are not used, and their work never delays or fails a record's own result: a
     shadow's label is published with the record's own if it is ready by then, and is left out and
     counted otherwise.
     """

@@ -53,7 +53,7 @@ class Watermark(Generic[T]):
         return max(0, len(self._results) - self._ready)
 
     def add(self, offset: int) -> None:
-        """Take note of a record that was fetched. Raises ValueError if it is not a newer one."""
+        """Add a record that was fetched. Raises ValueError if it is not a newer one."""
         if offset <= self._last:
             raise ValueError(f"offset {offset} after {self._last}")
         self._last = offset
@@ -61,7 +61,7 @@ class Watermark(Generic[T]):
         self._open.add(offset)
 
     def forget_before(self, offset: int) -> int:
-        """Forget records before ``offset`` that nobody has begun with; return how many."""
+        """Forget records before ``offset`` that are not in the engine yet; return how many."""
         before = len(self._order)
         while self._order and self._order[0] < offset:
             self._open.remove(self._order.popleft())
@@ -114,7 +114,7 @@ class OffsetNote:
     """What one owner of a partition leaves to the next: JSON, in the committed offset's metadata.
 
     Only the partition's owner can commit it, in the same step as its results, and the next owner
-    reads it. So suspects survive a dead process and a takeover without a topic of their own.
+    reads it. So suspects survive a dead process and a takeover without another topic.
     Brokers take 4,096 bytes (``offset.metadata.max.bytes``). Its offsets are relative to the
     committed one.
 
@@ -167,7 +167,7 @@ class Suspects:
     def __init__(self, process: str | None, committed: int, note: OffsetNote) -> None:
         self.committed = committed
         self.reported = False
-        """Whether a listener was told of suspects that are not cleared yet."""
+        """Whether suspects were reported to the listener and are not cleared yet."""
         self._process = process
         self._range = note.suspects
         self._deaths = dict(note.deaths)
@@ -186,7 +186,7 @@ class Suspects:
         return cls(process, committed, note)
 
     def __contains__(self, offset: int) -> bool:
-        """Tell whether the record at ``offset`` is suspect."""
+        """Return whether the record at ``offset`` is suspect."""
         return offset in self._deaths or (offset in self._range and offset not in self._cleared)
 
     def __len__(self) -> int:
@@ -350,7 +350,7 @@ class Assignment:
         self._states: dict[TopicPartition, PartitionState] = {}
 
     def __contains__(self, source: TopicPartition) -> bool:
-        """Tell whether a partition is assigned."""
+        """Return whether a partition is assigned."""
         return source in self._states
 
     def __iter__(self) -> Iterator[PartitionState]:

@@ -208,7 +208,7 @@ class Loop:
     def _accept(self, record: Record) -> None:
         partition = self._assignment.get(record.source)
         if partition is None or record.offset < partition.starts_at:
-            return  # fetched before its partition went away, or published before it came
+            return  # fetched before its partition was revoked, or published by an earlier owner
         size_bytes = record.size_bytes
         partition.size_bytes += size_bytes
         self._pressure.take(size_bytes)
@@ -236,7 +236,7 @@ class Loop:
         in_flight = (self._pressure.records, self._pressure.bytes)
         if pause:
             self._stream.pause(pause)
-        for _ in pause:  # each by itself, so that those paused now are told by the difference
+        for _ in pause:  # one event each: partitions paused now are counted as paused minus resumed
             self._listener(PressureChanged("paused", *in_flight))
         if resume:
             self._stream.resume(resume)

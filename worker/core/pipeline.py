@@ -31,8 +31,8 @@ from worker.records.types import Outcome, Record, Rejected, Timing
 
 ADMISSION_S = 0.1
 """Preparing messages costs CPU time, a long or hostile one a hundred times as much as another.
-After so long the loop goes on, so that Kafka is polled and ``/livez`` answers; the rest follows in
-the next iteration."""
+After so long the loop continues, so that Kafka is polled and ``/livez`` answers; the rest follows
+in the next iteration."""
 
 SLOWEST_MESSAGE_S = 1.0
 """The longest that one message may take to prepare. The worst texts known take 0.15 s at 10 MB and
@@ -94,7 +94,7 @@ class Pipeline:
 
     @property
     def engine_is_empty(self) -> bool:
-        """Whether no engine has a prompt, not even one that nobody waits for, or a shadow's."""
+        """Whether no engine has a prompt, not even an unwanted one or a shadow's."""
         return not (
             self.alone is not None
             or self.requests.in_engine
@@ -146,7 +146,7 @@ class Pipeline:
         while self.requests.begin_again():
             if self._clock() >= until:
                 return
-        refused = 0
+        refused = 0  # in a row: another partition's adapter may have room where this one's has not
         while refused < len(self._line) and not self.isolating:
             partition = self._line.popleft()
             self._hold_suspects(partition)
@@ -210,7 +210,7 @@ class Pipeline:
             self.suspects = deque(held for held in self.suspects if not held.partition.ended)
 
     def _admit_next(self, partition: PartitionState) -> bool:
-        """Give the engine a partition's next record, if there is room; tell whether there was."""
+        """Give the engine a partition's next record, if there is room; return whether there was."""
         waiting = partition.waiting[0]
         monitor = self.requests.monitor(self._router.choose(waiting.record))
         if not monitor.has_room():
@@ -229,7 +229,7 @@ class Pipeline:
             self.suspects.append(waiting.popleft())
 
     def _may_try(self, held: WaitingRecord) -> bool:
-        """Tell whether a suspect may be tried now: the deciding trial needs a working engine."""
+        """Return whether a suspect may be tried now: the deciding trial needs a working engine."""
         if held.deaths >= PROVEN_DEATHS:
             return False
         if held.deaths < PROVEN_DEATHS - 1 or self.requests.has_answered:
@@ -472,7 +472,7 @@ class EngineRequests:
         return 1
 
     def _is_well(self, answered: _Answered, answer: Answer | MessageRejected) -> bool:
-        """Tell whether an answer shows that all of an engine works as it should."""
+        """Return whether an answer shows that all of an engine works as it should."""
         seconds, stages = answered.at - answered.submitted_at, 0
         if isinstance(answer, StageDecisions):
             seconds, stages = answer.seconds[-1], len(answer.seconds)
@@ -548,7 +548,7 @@ class EngineMonitor:
         engine = adapter.engine
         self._stages = engine if isinstance(engine, SelfPaced) else None
         self._orphaned_at: float | None = None
-        """Since when the engine has had only requests that nobody waits for any more."""
+        """Since when the engine has had only requests whose answers are no longer wanted."""
 
     @property
     def window(self) -> int:
@@ -556,7 +556,7 @@ class EngineMonitor:
         return self._stages.window if self._stages else self.lane.window.limit
 
     def has_room(self) -> bool:
-        """Tell whether another record may be given to the engine now."""
+        """Return whether another record may be given to the engine now."""
         if self._stages is not None:
             return self._stages.has_room()
         return self.lane.window.has_room(self.adapter.in_engine)

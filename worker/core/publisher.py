@@ -163,6 +163,7 @@ def take_ready(partitions: Sequence[PartitionState], limit: int) -> list[Partiti
     batches: list[PartitionBatch] = []
     left = limit
     ready = [partition for partition in partitions if partition.watermark.ready]
+    # Those with least first: what they leave of their share is for the others.
     ready.sort(key=lambda partition: partition.watermark.ready)
     for index, partition in enumerate(ready):
         share = -(-left // (len(ready) - index))
@@ -297,7 +298,7 @@ class PublishFailures:
         self._wait(backoff_s(self._policy.publish_backoff_s, failures))
 
     def succeeded(self, now: float) -> None:
-        """Begin to count anew."""
+        """Reset the counts."""
         self._refusals = 0
         since, self.unreachable_since = self.unreachable_since, None
         if since is not None:
@@ -359,7 +360,7 @@ class BatchPublisher:
         return (
             waited >= self._policy.publish_interval_s
             or ready >= self._policy.publish_max_records
-            or ready == self._pressure.records
+            or ready == self._pressure.records  # nothing is in flight that could join the batch
         )
 
     def try_publish(self) -> None:
@@ -439,7 +440,7 @@ class BatchPublisher:
                 count = partition.watermark.ready_below(committed.offset)
                 published.append(take_oldest(partition, count))
         self._commit_unknown = False
-        # Nothing published is no success: the count of failures in a row goes on.
+        # If nothing was published, this was not a success: the failures in a row still count.
         if published := [batch for batch in published if batch.completed]:
             self._confirm(published, started)
 

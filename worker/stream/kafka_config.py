@@ -121,12 +121,12 @@ def _check_reset(topics: Topics, consumer: Properties) -> None:
 
 
 def uses_brokers_protocol(consumer: Properties) -> bool:
-    """Tell whether the broker assigns the partitions (KIP-848); the client ignores the case."""
+    """Return whether the broker assigns the partitions (KIP-848); the client ignores the case."""
     return str(consumer.get("group.protocol", "")).lower() == "consumer"
 
 
 def compresses(producer: Properties) -> bool:
-    """Tell whether the producer compresses; of the property's two names the last one given wins."""
+    """Return whether the producer compresses; of the property's two names the last given wins."""
     given = [
         producer[name] for name in producer if name in ("compression.type", "compression.codec")
     ]
@@ -228,7 +228,7 @@ _OFFSETS = "offsets are committed with the results"
 _SERVERS = "set kafka.bootstrap_servers"
 _OWN = "it is the worker's own"
 
-# Offered as settings of their own, or not at all.
+# Set by other settings, or not configurable.
 _RESERVED = {
     "enable.auto.commit": _OFFSETS,
     "auto.commit.enable": _OFFSETS,
@@ -265,7 +265,7 @@ def _at_least(limit: int) -> Callable[[Property], bool]:
 
 
 def _as_number(value: Property) -> float | None:
-    """What is no number is for the client to refuse."""
+    """Return None for what is not a number: the client refuses it."""
     try:
         return float(value)
     except ValueError:
@@ -291,7 +291,7 @@ _COMMITTED = _Bound(
 _RESET = _Bound(
     lambda value: str(value).lower() not in {"latest", "largest", "end"},
     "earliest or error",
-    "a partition that is new, or whose offset is not told at once, would begin at its end and lose "
+    "a partition that is new, or whose offset is not known yet, would begin at its end and lose "
     "what lies before; to begin a group at the end, set its offsets before its first start "
     "(kafka-consumer-groups.sh --reset-offsets --to-latest)",
 )

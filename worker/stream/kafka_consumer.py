@@ -37,7 +37,7 @@ class KafkaConsumer:
 
     def __init__(self, config: KafkaConfig) -> None:
         self._topics = config.topics
-        # A member for which there is no partition is told so by the classic protocols alone.
+        # Only the classic protocols tell a member that there is no partition for it.
         self._quiet_protocol = uses_brokers_protocol(config.consumer)
         self._listener: AssignmentListener | None = None
         self._fatal: KafkaError | None = None
@@ -131,7 +131,7 @@ class KafkaConsumer:
         Raises PublishAborted when the group has given this member up. Its client knows that before
         the loop does, and then names no member and sometimes no generation either (librdkafka
         2.16), which Kafka takes for a client that has nothing to do with the group: it would let it
-        commit over the head of whoever has the partitions now.
+        commit offsets of partitions that another member has now.
         """
         metadata = self._client.consumer_group_metadata()
         if not self._client.memberid():  # asked second, so that it is true of the membership too
@@ -152,7 +152,7 @@ class KafkaConsumer:
             self._commit(tuple(self._uncommitted.values()))
 
     def published(self, next_offsets: Sequence[NextOffset]) -> None:
-        """Take note of offsets that were committed."""
+        """Update the lag with offsets that were committed."""
         self._lag.published(next_offsets)
 
     def committed(self, partitions: Sequence[TopicPartition]) -> Sequence[NextOffset]:
@@ -259,7 +259,7 @@ class KafkaConsumer:
             getattr(self._listener, kind)(sources)
         if kind != "on_assigned":
             self._lag.ended(sources)
-            for source in sources:  # whoever has it next may be further on by now
+            for source in sources:  # the next owner may have committed a later offset
                 self._uncommitted.pop(source, None)
             # The client keeps a pause beyond the assignment it was made in (librdkafka issue 5113),
             # and would deliver nothing of the partition if it came back.
@@ -272,7 +272,7 @@ class KafkaConsumer:
             self._rebalance("on_assigned", [])
 
     def _on_error(self, error: KafkaError) -> None:
-        # What ends the worker for good; anything else the client mends by itself.
+        # These end the worker; the client recovers from all others by itself.
         if error.fatal() or (
             error.code() in HOPELESS and error.code() != KafkaError._AUTHENTICATION
         ):
@@ -301,8 +301,8 @@ class Lag:
     looked at. Transaction markers in the input are offsets without a record; where the client has
     read to the end and everything it delivered is published, the lag is 0 in spite of them.
 
-    The lag in time is told by the timestamp of the oldest record that was delivered and is not
-    published. What the client has not handed out is younger, or of unknown age.
+    The lag in time is the age of the oldest record that was delivered and is not
+    published. Records that the client has not handed out are younger, or of unknown age.
     """
 
     def __init__(self) -> None:
@@ -338,7 +338,7 @@ class Lag:
         self._oldest_ms = {at: ms for at, ms in self._oldest_ms.items() if at in self._held}
 
     def delivered(self, records: Iterable[Record]) -> None:
-        """Take note of records handed out, in order."""
+        """Add records that were handed out, in order."""
         for record in records:
             source, offset = record.source, record.offset
             self._delivered[source] = offset + 1
@@ -352,7 +352,7 @@ class Lag:
             waiting.append((offset, record.timestamp_ms))
 
     def published(self, offsets: Iterable[NextOffset]) -> None:
-        """Take note of what was committed."""
+        """Drop records that are committed."""
         for next_offset in offsets:
             self._published[next_offset.source] = next_offset.offset
             waiting = self._waiting.get(next_offset.source, _NOTHING)
@@ -360,7 +360,7 @@ class Lag:
                 waiting.popleft()
 
     def update(self, statistics: Mapping[str, Any], paused: Collection[TopicPartition]) -> None:
-        """Work out each lag anew from the client's statistics (librdkafka's STATISTICS.md).
+        """Compute each lag from the client's statistics (librdkafka's STATISTICS.md).
 
         ``paused`` partitions are not fetched: what the client had read ahead of them is gone.
         """
@@ -400,7 +400,7 @@ def read_statistics(text: str) -> Mapping[str, Any]:
 
 
 def has_coordinator(statistics: Mapping[str, Any]) -> bool:
-    """Tell whether the client talks to its group's coordinator."""
+    """Return whether the client talks to its group's coordinator."""
     return bool(statistics.get("cgrp", {}).get("state") == "up")
 
 
@@ -422,7 +422,7 @@ class DuplicateFilter:
             self._last.pop(source, None)
 
     def has(self, source: TopicPartition, offset: int, leader_epoch: int | None) -> bool:
-        """Tell whether this record was delivered before, and if not take it for delivered now.
+        """Return whether this record was delivered before, and if not take it for delivered now.
 
         A log that was cut (an unclean election) has other records under the old offsets, of a
         later leader epoch than all that were there before. They are new.

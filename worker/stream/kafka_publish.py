@@ -70,7 +70,7 @@ class OffsetCommitter(Protocol):
 
 
 class KafkaPublisher:
-    """Publishes batches with a producer of its own and the consumer's membership."""
+    """Publishes batches with its own producer and the consumer's membership."""
 
     def __init__(self, config: KafkaConfig, consumer: OffsetCommitter) -> None:
         self._config = config
@@ -139,7 +139,7 @@ class KafkaPublisher:
     def _undo(
         self, client: Producer, batch: Batch, error: Exception, began: float, *, committing: bool
     ) -> PublishAborted:
-        """End a transaction that failed; return what the caller is told. Raises StreamFailed."""
+        """End a transaction that failed; return what to raise. Raises StreamFailed."""
         timed_out = time.monotonic() - began > self._config.transaction_timeout_s
         cause = error.args[0] if isinstance(error, KafkaException) else None
         if cause is not None and ends_the_worker(cause, timed_out=timed_out):
@@ -196,7 +196,7 @@ class KafkaPublisher:
                     with client_callbacks():
                         client.poll(0.05)
                 except KafkaException as error:
-                    # Too large for the client's own limit: told at once, the record is not queued.
+                    # Too large for the client's own limit: known at once, the record is not queued.
                     if error.args[0].code() != KafkaError.MSG_SIZE_TOO_LARGE:
                         raise
                     self._failed.append((index, error.args[0]))
@@ -297,7 +297,7 @@ def _not_committed(error: KafkaException) -> PublishAborted:
 
 
 _CALL_S = 5.0  # one blocking call; longer waits are made of repeated ones
-_HANG_S = 2.0  # a call that takes so much longer than it was told to does not come back
+_HANG_S = 2.0  # a call that exceeds its limit by so much does not come back
 
 
 class KafkaProducer:
@@ -353,7 +353,7 @@ class KafkaProducer:
     def serve(self) -> None:
         """Let the client call back, if there is one. Does not block.
 
-        What is fatal for it is told again by its next transaction.
+        A fatal error is raised again by its next transaction.
         """
         if self._client is not None:
             self._poll(self._client)
@@ -392,7 +392,7 @@ class KafkaProducer:
         self.repeat(client.commit_transaction, until, resume=False)
 
     def abort(self, client: Producer, *, timed_out: bool = False) -> bool:
-        """Abort the open transaction; tell whether that was done. Raises StreamFailed.
+        """Abort the open transaction; return whether that was done. Raises StreamFailed.
 
         ``timed_out``: it was open for longer than the broker lets it be."""
         try:
@@ -434,7 +434,7 @@ def _on_error(error: KafkaError) -> None:
 
 
 class BoundedCaller:
-    """Makes blocking calls on a thread of its own and waits for each no longer than it may take.
+    """Makes blocking calls on its own thread and waits for each no longer than it may take.
 
     A call that does not return in time cannot be ended: its thread is left behind, and so must
     be this object and whatever the call was made on.

@@ -30,7 +30,7 @@ _REFUSED_S = 5.0
 def reach(config: KafkaConfig) -> tuple[AdminClient, Iterable[str]]:
     """Return a client that has reached the cluster, and the topics that it may see.
 
-    Raises StreamFailed in one line: where, what is wrong, how to mend it. What passes by itself is
+    Raises StreamFailed in one line: where, what is wrong, how to fix it. What passes by itself is
     waited for as long as the settings say, a refusal for 5 s.
     """
     errors: list[KafkaError] = []
@@ -64,7 +64,7 @@ def reach(config: KafkaConfig) -> tuple[AdminClient, Iterable[str]]:
 
 
 def _telling(errors: list[KafkaError]) -> KafkaError | None:
-    """Return the last error that says more than that there is nobody left to ask."""
+    """Return the last error that says more than "all brokers are down"."""
     general = KafkaError._ALL_BROKERS_DOWN
     return next((each for each in reversed(errors) if each.code() != general), None) or (
         errors[-1] if errors else None
@@ -117,8 +117,8 @@ _UNTRUSTED = {
 
 
 def is_refusal(name: str, said: str) -> bool:
-    """Tell whether an error means that the broker or we refuse the other, and not that nobody
-    answers: trying on does not mend it."""
+    """Return whether an error means that the broker or we refuse the other, and not that nothing
+    answers: another try does not help."""
     return (
         name in {"_AUTHENTICATION", "_SSL"}
         or "SSL alert number" in said
@@ -127,7 +127,7 @@ def is_refusal(name: str, said: str) -> bool:
 
 
 def explain(name: str, said: str, servers: str, properties: Properties) -> str:
-    """Return what is wrong and how to mend it, of an error's name and words.
+    """Return what is wrong and how to fix it, of an error's name and words.
 
     May connect once more to see. No value of a secret property is repeated.
     """
@@ -211,7 +211,7 @@ def why_not_verified(servers: str, properties: Properties) -> str | None:
 
 
 def peer_kind(servers: str) -> Peer:
-    """Tell whether the first server that answers speaks TLS, whoever it is."""
+    """Return whether the first server that answers speaks TLS, whoever it is."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE  # nothing is sent or believed: only asked
@@ -249,7 +249,7 @@ def _addresses(servers: str) -> Iterator[tuple[str, int]]:
             yield host.strip("[]"), int(port)
 
 
-# They begin to connect by themselves; whether anybody answers does not matter yet.
+# They begin to connect by themselves; whether a broker answers does not matter yet.
 _SILENT = {"log_level": 0}
 
 
@@ -292,7 +292,7 @@ def _problem(try_out: Callable[[Properties], None], properties: Properties) -> s
 def _hint(problem: str) -> str:
     """OpenSSL says of a key that it cannot decrypt that something is wrong with PEM."""
     if "ssl.key" in problem and "PEM lib" in problem:
-        return " (kafka.ssl_key_password is wrong or missing, or this is no key in PEM)"
+        return " (kafka.ssl_key_password is wrong or missing, or this is not a key in PEM)"
     return ""
 
 
@@ -305,11 +305,11 @@ def _try_producer(properties: Properties) -> None:
 
 
 def _without_login(properties: Properties) -> dict[str, Any]:
-    """Give the client a token that nobody issued: a real one is asked for when a broker is."""
+    """Give the client a made-up token: a real one is requested when a broker is asked."""
     if "oauth_cb" not in properties:
         return dict(properties)
     return {**properties, "oauth_cb": lambda _: ("none", time.time() + 3600)}
 
 
 def _ignore(_: object) -> None:
-    """That nobody answers is told when the cluster is looked for."""
+    """Ignore that nothing answers: ``reach`` reports it."""

@@ -33,7 +33,7 @@ _UNKNOWN = {
     "max.message.bytes": "stream.size_limit_unknown",
     "cleanup.policy": "stream.cleanup_policy_unknown",
 }
-"""What is logged of a topic that does not tell the property."""
+"""Log events for a topic whose property is not known."""
 
 _ASK_AGAIN_S = 0.05
 
@@ -44,7 +44,7 @@ _BROKERS_DEFAULT = -1
 _T = TypeVar("_T")
 
 _Answers = Mapping[str, Future[Any]]
-"""By topic: its properties by name, or why they are not told."""
+"""By topic: its properties by name, or why they are not known."""
 
 
 def prepare_topics(config: KafkaConfig, *, rights: bool = False) -> KafkaConfig:
@@ -150,7 +150,7 @@ def _is_not_known_yet(answer: Future[Any]) -> bool:
 def _property(
     answers: _Answers, topic: str, name: str, read: Callable[[str], _T], *, quiet: bool = False
 ) -> _T | None:
-    """Return one property of a topic's configuration, None where it is not told."""
+    """Return one property of a topic's configuration, None where it is not known."""
     try:
         return read(str(answers[topic].result(timeout=0)[name].value))
     except (KafkaException, KeyError, TimeoutError, ValueError) as error:
@@ -205,7 +205,7 @@ def _with_size_limit(config: KafkaConfig, limits: Mapping[str, int]) -> KafkaCon
 
 
 def is_compacted(config: KafkaConfig, topic: str) -> bool:
-    """Tell whether records of a topic that were superseded by key are dropped from its log.
+    """Return whether records of a topic that were superseded by key are dropped from its log.
 
     Where its configuration may not be read it is taken for one that keeps all. Raises StreamFailed
     where the cluster cannot be reached.

@@ -39,7 +39,7 @@ class Topics:
 
     @property
     def subscribed(self) -> tuple[str, ...]:
-        """What the worker's group reads: the inputs, and the retry topic that it writes itself."""
+        """Topics that the worker's group reads: the inputs, and the retry topic."""
         return self.inputs if self.retry is None else (*self.inputs, self.retry)
 
     @property
@@ -48,7 +48,7 @@ class Topics:
         return tuple(topic for topic in self.inputs if not topic.startswith("^"))
 
     def is_input(self, topic: str) -> bool:
-        """Tell whether a topic may be read. Raises SettingsError for a pattern that is none."""
+        """Return whether a topic may be read. Raises SettingsError for an invalid pattern."""
         return topic in self.inputs or any(
             _pattern(given).search(topic) for given in self.inputs if given.startswith("^")
         )
@@ -158,7 +158,7 @@ def _pattern(text: str) -> re.Pattern[str]:
         return re.compile(text)
     except re.error as error:
         raise SettingsError(
-            f"kafka.input_topics: {text!r} is no regular expression: {error}"
+            f"kafka.input_topics: {text!r} is not a regular expression: {error}"
         ) from None
 
 

@@ -59,7 +59,7 @@ def test_a_shadows_topic_is_one_of_those() -> None:
 
 @pytest.mark.parametrize(
     ("pattern", "says"),
-    [("^a(", "is no regular expression"), ("^[[:alpha:]]+$", "write a class of characters out")],
+    [("^a(", "is not a regular expression"), ("^[[:alpha:]]+$", "write a class of characters out")],
 )
 def test_a_pattern_that_cannot_be_judged_is_refused(pattern: str, says: str) -> None:
     """Else nobody knew whether the worker feeds itself."""
