@@ -18,8 +18,7 @@ from tests.support.records import toy_record
 from tests.support.topics import read_all
 from worker.errors import PublishAborted
 from worker.records.types import Batch, NextOffset, Outgoing, Record, TopicPartition
-from worker.stream import kafka_consumer
-from worker.stream import kafka_publish as kafka_producer
+from worker.stream import kafka_consumer, kafka_publish
 from worker.stream.kafka import KafkaStream
 from worker.stream.kafka_config import KafkaConfig
 from worker.stream.kafka_consumer import Lag, has_coordinator, read_statistics
@@ -248,7 +247,7 @@ class Owner:
 @pytest.fixture
 def stream(monkeypatch: pytest.MonkeyPatch) -> KafkaStream:
     monkeypatch.setattr(kafka_consumer, "Consumer", Client)
-    monkeypatch.setattr(kafka_producer, "Producer", Client)
+    monkeypatch.setattr(kafka_publish, "Producer", Client)
     made = KafkaStream(make_kafka_config(delivery="at_least_once"))
     made.subscribe(Owner())
     return made
@@ -332,7 +331,7 @@ def test_a_member_that_lost_its_partitions_is_told_when_it_is_in_the_group_again
 ) -> None:
     """By the broker's protocol nobody else tells a spare, and it would stay not ready for good."""
     monkeypatch.setattr(kafka_consumer, "Consumer", Client)
-    monkeypatch.setattr(kafka_producer, "Producer", Client)
+    monkeypatch.setattr(kafka_publish, "Producer", Client)
     stream = KafkaStream(
         make_kafka_config(delivery="at_least_once", consumer={"group.protocol": "consumer"})
     )
