@@ -284,7 +284,6 @@ def _openings(run: Run, evaluation: EvaluationRecord) -> Point:
 
 # The gate's rows: what an adapter must show before it is published, and what this one shows.
 
-
 _AT_ONCE = 4
 """Rows of labels that pass which are shown unfolded: of eleven that do there is little to read."""
 
