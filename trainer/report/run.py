@@ -13,8 +13,7 @@ from trainer.artifacts.audit import AuditRecord
 from trainer.artifacts.duel import CostRecord, DuelRecord
 from trainer.artifacts.evaluation import EVALUATION, EVALUATION_FOLDER, EvaluationRecord, Prediction
 from trainer.artifacts.training import Step, SweepRecord, TrainingRecord
-from trainer.check import findings as finding
-from trainer.check.findings import CheckRecord
+from trainer.check.findings import CHECK, CheckRecord
 from trainer.errors import BadInput
 from trainer.report.page import Section
 from trainer.store.gate import judge
@@ -98,7 +97,7 @@ class Input(Enum):
     DUEL = (f"{duel.DUEL_FOLDER}/{duel.DUEL.name}", duel.DUEL.command)
     COST = (duel.COST.name, duel.COST.command)
     DATASET = ("dataset.json", "clerk-trainer prepare")
-    CHECK = (finding.CHECK.name, finding.CHECK.command)
+    CHECK = (CHECK.name, CHECK.command)
 
     def __init__(self, path: str, command: str) -> None:
         self.path = path
