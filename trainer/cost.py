@@ -19,7 +19,7 @@ from trainer.artifacts.duel import CostInput, CostRecord, Volume
 from trainer.artifacts.evaluation import EVALUATION, EVALUATION_FOLDER
 from trainer.artifacts.training import TRAINING
 from trainer.errors import BadInput
-from worker.contract.assignments import split_assignment, toml_value
+from worker.common.settings import split_assignment, toml_value
 
 HOURS_PER_MONTH = 365.25 * 24 / 12
 DAYS_PER_MONTH = 365.25 / 12

@@ -26,10 +26,10 @@ from trainer.cli.shared import (
 if TYPE_CHECKING:
     from trainer.dataset.folder import Dataset
     from trainer.propose.steps import Request
-    from trainer.store.gate_rules import GateRules
+    from trainer.store.rules import GateRules
     from trainer.tasks.foreign import Form
     from trainer.tasks.make import Asking
-    from worker.contract.circle import Advice, Proposal, Task
+    from worker.contract.exchange import Advice, Proposal, Task
 
 
 class PurposeOption(StrEnum):
@@ -224,8 +224,8 @@ def _learn(
 def _write(out: Path, made: list[Task], form: FormOption, dataset: Dataset) -> None:
     from trainer.artifacts.files import PRIVATE
     from trainer.tasks.foreign import labelling_config, write_foreign
-    from worker.contract.circle import write_tasks
     from worker.contract.digest import write_atomically
+    from worker.contract.exchange import write_tasks
 
     if form is FormOption.DESK:
         write_tasks(out, made)
@@ -265,7 +265,7 @@ def answers(
         from trainer.errors import BadInput
         from trainer.tasks.foreign import read_foreign
         from worker.contract import Taxonomy
-        from worker.contract.circle import read_tasks, save_answers
+        from worker.contract.exchange import read_tasks, save_answers
 
         if out.exists():
             raise BadInput(f"{out}: exists: name another file")
@@ -326,8 +326,8 @@ def advise(
     """
     console = make_console(as_json=as_json)
     with outcomes():
-        from trainer.advice.gathering import advise_dataset
-        from worker.contract.circle import write_advice
+        from trainer.advice.run import advise_dataset
+        from worker.contract.exchange import write_advice
 
         found = advise_dataset(
             dataset, decisions, messages or [], guideline=guideline, embeddings=embeddings,
@@ -452,7 +452,7 @@ def propose(
     """
     console = make_console(as_json=as_json)
     with outcomes():
-        from trainer.store.gate_rules import load_rules
+        from trainer.store.rules import load_rules
 
         rules = load_rules(gate, gate_sets or [])
         if decided is not None:
@@ -500,7 +500,7 @@ def _make(request: Request, console: Console, *, as_json: bool) -> None:
 
 
 def _carry_out(out: Path, store: Path, decided: Path, rules: GateRules, *, as_json: bool) -> None:
-    from trainer.propose.decide import carry_out, carry_out_all
+    from trainer.propose.steps import carry_out, carry_out_all
 
     if decided.is_dir():
         told = carry_out_all(out, store, decided, rules)

@@ -25,8 +25,8 @@ from trainer.cli.shared import (
 from trainer.errors import BadInput, NotGoodEnough
 
 if TYPE_CHECKING:
-    from trainer.artifacts.audit import AuditRecord
-    from trainer.artifacts.cascade import CascadeRecord, CascadeRow
+    from trainer.artifacts.evaluation import AuditRecord
+    from trainer.cascade.table import CascadeRecord, CascadeRow
 
 
 class EngineChoice(StrEnum):

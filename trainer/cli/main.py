@@ -19,7 +19,7 @@ from trainer.cli import (
     store_commands,
     train_commands,
 )
-from worker.contract.tracebacks import print_private, show_private
+from worker.common.errors import print_private, show_private
 
 app = typer.Typer(
     no_args_is_help=True,

@@ -16,7 +16,7 @@ from trainer.errors import BadInput
 if TYPE_CHECKING:
     from trainer.artifacts.duel import CostRecord, Volume
     from trainer.cost import CollectedInputs, Cost
-    from trainer.report.records import Report
+    from trainer.report.page import Report
 
 
 def register(app: typer.Typer) -> None:
@@ -34,16 +34,9 @@ def report(
         ),
     ],
     *,
-    against: Annotated[
-        Path | None,
-        typer.Option(metavar="RUN", help="Another run folder: put the two side by side."),
-    ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(
-            help="Page to write [default: report.html in the folder; with --against "
-            "report-against-RUN.html]."
-        ),
+        typer.Option(help="Page to write [default: report.html in the folder]."),
     ] = None,
     dataset: Annotated[
         Path | None,
@@ -78,13 +71,12 @@ def report(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Draw a run, two runs side by side, or a dataset as one HTML page.
+    """Draw a run or a dataset as one HTML page.
 
     Of a run: how good it is, whether the gate would let it pass, where it errs, how it was made,
-    and what to do next. Of two: what differs, with intervals and paired tests where both were
-    measured on the same hold-out. Of a dataset, before anything is trained: where the rows came
-    from and where they went, labels, lengths, doubtful labels, what the hold-out can tell, and
-    what to do next.
+    and what to do next. Of a dataset, before anything is trained: where the rows came from and
+    where they went, labels, lengths, doubtful labels, what the hold-out can tell, and what to do
+    next.
 
     The page stands alone: no network, no fonts, nothing beside it. It shows what the folder holds
     (train, evaluate, duel, sweep and cost each add to a run, check to a dataset) and says which
@@ -98,37 +90,22 @@ def report(
 
       clerk-trainer report runs/june --out june.html --store /adapters
 
-      clerk-trainer report runs/july --against runs/june
-
     Exit codes: 0 written; 2 a file is missing or of another run; 4 the evaluation's figures are
     not what its predictions give.
     """
     console = make_console(as_json=as_json)
     with outcomes():
-        from trainer.report.judged import GateChoice
-        from trainer.store.gate_rules import load_rules
+        from trainer.report.run import GateChoice
+        from trainer.store.rules import load_rules
 
-        given = {
-            "--against": against,
-            "--dataset": dataset,
-            "--store": store,
-            "--gate": gate,
-            "--set": sets,
-        }
-        kind = _kind_of(folder, {name for name, value in given.items() if value})
+        given = {"--dataset": dataset, "--store": store, "--gate": gate, "--set": sets}
+        kind = _kind_of(folder, [name for name, value in given.items() if value])
         if kind == "dataset":
-            from trainer.report.dataset.build import write_dataset_report
+            from trainer.report.dataset_page import write_dataset_report
 
             done = write_dataset_report(folder, out or folder / REPORT, texts=texts)
-        elif against is not None:
-            from trainer.report.against.build import write_comparison
-
-            name = f"report-against-{against.resolve().name}.html"
-            done = write_comparison(
-                folder, against, out or folder / name, dataset=dataset, texts=texts
-            )
         else:
-            from trainer.report.build import write_report
+            from trainer.report.run_page import write_report
 
             choice = GateChoice(store, load_rules(gate, sets or []))
             done = write_report(
@@ -138,19 +115,15 @@ def report(
 
 
 REPORT = "report.html"
-_OF_RUNS = ("--against", "--dataset", "--store", "--gate", "--set")
-_OF_ONE_RUN = ("--store", "--gate", "--set")
 
 
-def _kind_of(folder: Path, given: set[str]) -> str:
-    """Return whether a folder is a dataset's or a run's. Raises BadInput for options that are not
-    for it."""
+def _kind_of(folder: Path, of_runs: list[str]) -> str:
+    """Return whether a folder is a dataset's or a run's. Raises BadInput for a dataset's folder
+    with one of the options ``of_runs``."""
     is_dataset = (folder / "dataset.json").is_file() and not (folder / "training.json").is_file()
-    if is_dataset and (odd := [name for name in _OF_RUNS if name in given]):
-        raise BadInput(f"{folder}: is a dataset, and {odd[0]} is about a run: leave it out")
-    if "--against" in given and (odd := [name for name in _OF_ONE_RUN if name in given]):
-        raise BadInput(f"{odd[0]}: the page of two runs has no gate: leave it or --against out")
-    return "dataset" if is_dataset else "comparison" if "--against" in given else "run"
+    if is_dataset and of_runs:
+        raise BadInput(f"{folder}: is a dataset, and {of_runs[0]} is about a run: leave it out")
+    return "dataset" if is_dataset else "run"
 
 
 def _result(done: Report, kind: str) -> dict[str, object]:
@@ -166,7 +139,7 @@ def _result(done: Report, kind: str) -> dict[str, object]:
 
 
 def _tell(done: Report, console: Console) -> None:
-    from trainer.report import numbers
+    from trainer import numbers
 
     private = ", holds texts of customers" if done.with_texts else ""
     print_text(console, f"{done.path}: {numbers.size(done.size_bytes)}{private}")

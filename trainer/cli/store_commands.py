@@ -30,7 +30,7 @@ from trainer.errors import BadInput
 from worker.contract.codec import encode
 
 if TYPE_CHECKING:
-    from trainer.store.plan import Plan
+    from trainer.store.publish import Plan
     from trainer.store.record import Stored
     from worker.contract.store import CanaryPointer, Pointer
 
@@ -185,8 +185,8 @@ def publish(
       clerk-trainer publish runs/one --store /adapters --force --reason "new label set"
     """
     with outcomes():
-        from trainer.store.gate_rules import load_rules
-        from trainer.store.plan import plan_publication
+        from trainer.store.publish import plan_publication
+        from trainer.store.rules import load_rules
 
         if force and not (reason and reason.strip()):
             raise BadInput("--force needs --reason TEXT: it is recorded with the adapter")
@@ -223,8 +223,8 @@ def _carry_out(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    from trainer.store.probes import describe
     from trainer.store.publish import publish_adapter
+    from trainer.store.record import describe
 
     console = make_console(as_json=as_json)
     nothing_to_do = plan.is_current and (not force or canary is not None)
@@ -355,7 +355,7 @@ def _train(
     if TRAINING.read_if_present(target) is not None:
         return
     from trainer.duel.baselines import SUBLABELS_SUFFIX
-    from trainer.model.encoder_prompt import most_message_tokens
+    from trainer.model.prompt import most_message_tokens
     from trainer.training.recipe import Recipe
     from trainer.training.train import train
 

@@ -283,7 +283,7 @@ def complete(
     Example: clerk-trainer complete worker/demo/encoder --out /tmp/encoder
     """
     with outcomes():
-        from trainer.model.completion import complete_encoder
+        from trainer.model.published import complete_encoder
 
         manifest = complete_encoder(adapter, out, embedding_model(base))
         result = {"schema": "completion/1", "adapter": str(out), "digest": manifest.digest}

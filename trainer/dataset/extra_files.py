@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from trainer.dataset.folder import HOLDOUT, SPLITS, Dataset, Example, Row, read_extra_lines
-from worker.contract.circle import LabelSource
+from worker.contract.exchange import LabelSource
 
 # --- groups.jsonl: which messages belong together, by number.
 #

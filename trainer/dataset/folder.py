@@ -27,11 +27,11 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from trainer.artifacts.rights import PRIVATE
+from trainer.artifacts.files import PRIVATE
 from trainer.errors import BadInput
 from worker.contract import Taxonomy
-from worker.contract.circle import LabelSource
 from worker.contract.digest import sha256_bytes, sha256_file, sha256_json, write_atomically
+from worker.contract.exchange import LabelSource
 from worker.contract.text import message_sha256, normalize
 from worker.contract.timestamps import rfc3339_now
 

@@ -21,7 +21,7 @@ from trainer.dataset.folder import HOLDOUT, Example, Row
 from trainer.dataset.text_files import parse_csv, read_edited
 from trainer.errors import BadInput
 from worker.contract import Taxonomy
-from worker.contract.circle import Answer, LabelSource, parse_answer
+from worker.contract.exchange import Answer, LabelSource, parse_answer
 from worker.contract.taxonomy import label_name
 from worker.contract.text import message_sha256
 
@@ -229,9 +229,9 @@ def read_decisions(
     path: Path, known: Sequence[str], encoding: str | None = None
 ) -> tuple[list[Decision], int]:
     """Read a queue: a CSV file with the columns ``id, message_sha256, decision`` and, where
-    somebody filled them, ``new_label, note, decided_by``, and those of ``worker.contract.circle``.
-    Other columns are passed over, and so are lines that are one person's opinion and not the
-    outcome. ``encoding`` is the export's, for a file that is not UTF-8.
+    somebody filled them, ``new_label, note, decided_by``, and those of
+    ``worker.contract.exchange``. Other columns are passed over, and so are lines that are one
+    person's opinion and not the outcome. ``encoding`` is the export's, for a file that is not UTF-8.
 
     Return the decisions and how many rows are undecided. Raises BadInput with the line of an
     unknown word or label.

@@ -23,8 +23,8 @@ from trainer.dataset.settings import ColumnNames
 from trainer.dataset.text_files import open_csv, read_text
 from trainer.dataset.xlsx import read_sheet
 from trainer.errors import BadInput
-from worker.contract.circle import LabelSource
 from worker.contract.digest import sha256_file, sha256_json
+from worker.contract.exchange import LabelSource
 from worker.contract.taxonomy import label_name
 
 FORMATS = {

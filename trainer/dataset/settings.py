@@ -13,7 +13,7 @@ from enum import Enum, StrEnum
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, get_type_hints
 
-from worker.contract.circle import LabelSource
+from worker.contract.exchange import LabelSource
 
 
 class ConflictPolicy(StrEnum):

@@ -18,18 +18,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.check.duplicates import Fingerprint, fingerprint
-from trainer.check.out_of_fold import embedding_features, fit_predict, text_features, unit_rows
-from trainer.check.suspects import Suspect, nearest_trusted
+from trainer.check.suspects import (
+    Suspect,
+    embedding_features,
+    fit_predict,
+    nearest_trusted,
+    text_features,
+    unit_rows,
+)
 from trainer.dataset.clean import cleaner_of
 from trainer.dataset.folder import Dataset, Example
 from trainer.dataset.near_duplicates import near_clusters, near_pairs
 from trainer.errors import BadInput
-from trainer.evaluation.outputs import outputs_of
+from trainer.evaluation.predictions import outputs_of
 from trainer.model.lora_model import encode_prompts
 from trainer.model.published import open_scorer, read_adapter
 from trainer.model.scoring import BATCH_SIZE
 from trainer.similarity import SIMILARITY
-from worker.contract.circle import LabelSource, Neighbour, Task, read_answers, read_tasks, task_id
+from worker.contract.exchange import LabelSource, Neighbour, Task, read_answers, read_tasks, task_id
 from worker.contract.text import message_sha256, normalize
 
 SUSPECTED = "models_disagree"

@@ -17,10 +17,10 @@ from trainer.dataset.labels import read_decisions, read_label_map
 from trainer.dataset.text_files import read_edited
 from trainer.errors import BadInput
 from trainer.evaluation.audit import read_true_label
-from trainer.evaluation.probes import read_written
-from trainer.propose.messages import read_new_messages
+from trainer.evaluation.evaluate import read_written
+from trainer.propose.version import read_new_messages
 from worker.contract import Taxonomy
-from worker.contract.circle import parse_answer
+from worker.contract.exchange import parse_answer
 from worker.contract.text import message_sha256
 
 COMPOSED = "Réclamation"

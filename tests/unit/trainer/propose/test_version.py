@@ -22,10 +22,9 @@ from trainer.dataset.names import load_names
 from trainer.dataset.near_duplicates import near_pairs, verify_disjoint
 from trainer.dataset.report import tell_split
 from trainer.errors import BadInput
-from trainer.propose.messages import Message, read_outcomes
-from trainer.propose.version import make_version
+from trainer.propose.version import Message, make_version, read_outcomes
 from trainer.similarity import SIMILARITY
-from worker.contract.circle import Answer, save_answers
+from worker.contract.exchange import Answer, save_answers
 from worker.contract.redact import REDACTION
 from worker.contract.text import message_sha256
 

@@ -13,8 +13,7 @@ from rich.console import Console
 from tests.support.trainer_world import training_json
 from trainer.artifacts.training import TRAINING, Step, TrainingRecord
 from trainer.errors import BadInput
-from trainer.tracking.port import Figures, Tracker
-from trainer.tracking.session import Tracking, open_tracking
+from trainer.tracking.session import Figures, Tracker, Tracking, open_tracking
 
 
 class Recorder:
