@@ -1,4 +1,4 @@
-"""Near-duplicates: found without comparing every pair, and exactly those; proofs that rest on it."""
+"""Near-duplicates: found without comparing every pair, exactly those; and proofs based on them."""
 
 from __future__ import annotations
 
