@@ -182,9 +182,8 @@ def compare(
     from rich.console import Console
 
     from worker.cli.load import load_offline
-    from worker.offline import compare as show
     from worker.offline.classify import MessageFile
-    from worker.offline.compare import CompareRequest, run_compare, to_json, write_csv
+    from worker.offline.compare import CompareRequest, run_compare, show, to_json, write_csv
 
     file = MessageFile(source, input_format, field, label_field) if source is not None else None
     records = input_range(since, until, offsets, last)
@@ -244,8 +243,7 @@ def verify(
     from rich.console import Console
 
     from worker.cli.load import load_offline
-    from worker.offline import verify as show
-    from worker.offline.verify import VerifyRequest, run_verify, to_json
+    from worker.offline.verify import VerifyRequest, run_verify, show, to_json
 
     for digits in adapter or ():
         check_digest("--adapter", digits)

@@ -21,7 +21,6 @@ from worker.engine.fake import FakeEngine
 from worker.engine.open import OpenedEngine
 from worker.engine.port import Answer
 from worker.errors import MessageRejected, SettingsError
-from worker.offline import compare as show
 from worker.offline.classify import MessageFile
 from worker.offline.compare import (
     CompareRequest,
@@ -32,6 +31,7 @@ from worker.offline.compare import (
     kappa,
     mcnemar,
     run_compare,
+    show,
     to_json,
     write_csv,
 )
