@@ -103,7 +103,7 @@ def test_it_learns_and_is_calibrated_on_validation(trained: tuple[Path, Manifest
     assert manifest.reference is not None
     assert manifest.reference.out_of_scope
     assert not manifest.reference.off_label_mass
-    assert {output.label for output in manifest.head.outputs} == set(
+    assert {output.label for output in manifest.head.outputs} == set(  # type: ignore[union-attr]
         manifest.taxonomy.names
     )
 
@@ -346,7 +346,7 @@ def test_it_is_calibrated_on_the_scores_of_the_file_that_is_served(
     original = onnx_logits
 
     def logits(path: Path, prompts: object, **more: object) -> Floats:
-        found = original(path, prompts, **more)
+        found = original(path, prompts, **more)  # type: ignore[arg-type]
         return 2 * found if "int8" in path.name else found
 
     order = (first, "int8" if first == "fp32" else "fp32")
@@ -377,7 +377,7 @@ def test_a_message_is_scored_by_itself_as_a_worker_runs_it(
 
     def logits(path: Path, prompts: object, **more: object) -> Floats:
         sizes.add(more["batch_size"])
-        return original(path, prompts, **more)
+        return original(path, prompts, **more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(onnx_files, "onnx_logits", logits)
     places = {"run": tmp_path / "run", "base": tiny_encoder, "dataset": dataset_dir}
