@@ -468,7 +468,6 @@ ADAPTER_INFO = Metric(
 )
 READY = Metric("clerk_ready", "gauge", "1 while /readyz answers 200, else 0.")
 
-METRICS: tuple[Metric, ...] = (
-    *(named for named in tuple(globals().values()) if isinstance(named, Metric)),
-    *DRIFT_METRICS,
+METRICS: tuple[Metric, ...] = tuple(
+    named for named in tuple(globals().values()) if isinstance(named, Metric)
 )
