@@ -7,16 +7,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from desk.app import open_database, open_settings_desk
-from desk.logs import configure_logging
 from desk.service.context import Desk
 from desk.settings import LoadedSettings, Settings, load_settings
+from worker.common.logs import configure_logging
 
 
 def load(config: Path | None, sets: Sequence[str] | None) -> LoadedSettings:
     """Load the settings and configure logging. Raises SettingsError."""
-    configure_logging()  # for settings that cannot be read
+    configure_logging(program="desk")  # for settings that cannot be read
     loaded = load_settings(config, sets or ())
-    configure_logging(loaded.settings.log.format, loaded.settings.log.level)
+    configure_logging(loaded.settings.log.format, loaded.settings.log.level, "desk")
     return loaded
 
 
@@ -25,7 +25,7 @@ def opened(config: Path | None, sets: Sequence[str] | None) -> Iterator[tuple[Se
     """The desk that the settings describe, open, for a command that a person types: its errors are
     lines of text wherever they end. Raises DeskStopped, DatabaseAway."""
     settings = load_settings(config, sets or ()).settings
-    configure_logging("console", settings.log.level)
+    configure_logging("console", settings.log.level, "desk")
     database = open_database(settings)
     try:
         yield settings, open_settings_desk(settings, database)
