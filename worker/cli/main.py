@@ -10,19 +10,15 @@ from typing import Annotated, Literal, NoReturn
 from urllib.parse import urlsplit
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 
 from worker import __version__
 from worker.cli.offline import classify, compare, replay, verify
 from worker.cli.options import AsJson, Config, Sets
-from worker.common.errors import describe_private, print_private, show_private
+from worker.common.errors import run_program
 from worker.contract.errors import AdapterRefused
 from worker.errors import (
     EXIT_ADAPTER,
-    EXIT_INTERRUPTED,
     EXIT_SETTINGS,
-    EXIT_UNEXPECTED,
     WorkerStopped,
 )
 
@@ -51,58 +47,16 @@ app = typer.Typer(
 
 
 def main() -> NoReturn:
-    """Run the command line and exit with its code; expected errors are one line, no traceback.
-    Where logs are JSON, the last line is an event too.
-
-    The traceback of any other shows no values: they may be a message's text.
-    """
-    show_private(_log_unhandled)
-    try:
-        app(standalone_mode=True)
-    except WorkerStopped as error:
-        _fail(str(error), error.exit_code)
-    except AdapterRefused as error:
-        _fail(f"adapter refused: {error}", EXIT_ADAPTER)
-    except KeyboardInterrupt:
-        _fail("interrupted", EXIT_INTERRUPTED)
-    except Exception as error:  # noqa: BLE001 - shown here, for Python would show its words too
-        if not _log_failure(describe_private(error), EXIT_UNEXPECTED, error):
-            print_private(error)
-        sys.exit(EXIT_UNEXPECTED)
-    sys.exit(0)
+    """Run the command line and exit with its code; expected errors are one line, no traceback."""
+    run_program("worker", app, _explain)
 
 
-def _fail(message: str, code: int) -> NoReturn:
-    if _log_failure(message, code):
-        pass
-    elif sys.stderr.isatty():
-        Console(stderr=True, soft_wrap=True, highlight=False).print(
-            # What an error says is not ours to read: in brackets are options, settings, paths.
-            "[bold red]error[/bold red]",
-            escape(message),
-        )
-    else:
-        print(f"error: {message}", file=sys.stderr)
-    sys.exit(code)
-
-
-def _log_failure(problem: str, code: int, unexpected: BaseException | None = None) -> bool:
-    """See ``worker.common.logs.log_failure``, which is not imported where nothing was logged:
-    `health` runs every few seconds."""
-    if "worker.common.logs" not in sys.modules:
-        return False
-    from worker.common.logs import log_failure
-
-    return log_failure(problem, code, unexpected)
-
-
-def _log_unhandled(problem: str, error: BaseException) -> bool:
-    """See ``worker.common.logs.log_unhandled``; likewise."""
-    if "worker.common.logs" not in sys.modules:
-        return False
-    from worker.common.logs import log_unhandled
-
-    return log_unhandled(problem, error)
+def _explain(error: Exception) -> tuple[str, int] | None:
+    if isinstance(error, WorkerStopped):
+        return str(error), error.exit_code
+    if isinstance(error, AdapterRefused):
+        return f"adapter refused: {error}", EXIT_ADAPTER
+    return None
 
 
 def _show_version(wanted: bool) -> None:
