@@ -1,4 +1,4 @@
-"""A whole tiny training of an encoder: what it writes is what a worker accepts and computes."""
+"""A whole tiny training of an encoder: a worker accepts it, and takes the better of its files."""
 
 from __future__ import annotations
 
@@ -299,10 +299,6 @@ def test_a_training_that_does_not_fit_is_refused_before_a_weight_is_loaded(
     monkeypatch.setattr(encoder_memory, "free_memory", lambda device: 1 << 20)
     with pytest.raises(BadInput, match=r"does not fit: memory: about .* try a smaller micro_batch"):
         train(recipe(tmp_path / "run", tiny_encoder, dataset_dir), Console(quiet=True))
-
-
-# --- test_onnx_files: In which order workers take an encoder's files, and on which scores it is
-# calibrated.
 
 
 def right(lost: int, won: int, same: int = 700) -> dict[OnnxPrecision, Bools]:

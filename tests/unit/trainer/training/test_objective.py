@@ -1,4 +1,4 @@
-"""What is minimized: the code's cross-entropy, and beside it the finer label's."""
+"""What is minimized: the code's cross-entropy, the finer label's, and a teacher's share of both."""
 
 from __future__ import annotations
 
@@ -142,10 +142,6 @@ def test_finer_labels_that_are_not_there_are_told() -> None:
             label_smoothing=0.0,
             sublabel_weight=0.5,
         )
-
-
-# --- test_teacher: Distillation: a teacher that has not learnt what it is asked, and what is
-# written down of it.
 
 
 CONFIG = Path(__file__).parents[4] / "config"

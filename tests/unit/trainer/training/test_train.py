@@ -1,4 +1,4 @@
-"""A whole tiny training: what it writes is what a worker accepts and what PEFT computes."""
+"""A whole tiny training: a worker accepts it, PEFT computes it, the base that serves rates it."""
 
 from __future__ import annotations
 
@@ -342,10 +342,6 @@ def test_a_changed_weight_file_is_refused_later(
         (copy / path.name).write_bytes(data)
     with pytest.raises(AdapterRefused, match="altered"):
         load_adapter(copy)
-
-
-# --- test_served: The confidence is of the base that serves, also where the adapter learnt on one
-# of four bits.
 
 
 CONFIG = Path(__file__).parents[4] / "config" / "trainer-cpu.toml"
