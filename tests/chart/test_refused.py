@@ -89,7 +89,6 @@ SENSE: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     (kafka(bootstrap_servers=""), ("config.kafka.bootstrap_servers is empty",)),
     (kafka(bootstrap_servers="kafka"), ("names no port", "networkPolicy.kafkaPorts")),
     (kafka(instance_id="a"), ("config.kafka.instance_id", "fence each other")),
-    ({"config": {"http": {"enabled": False}}}, ("config.http.enabled", "probes")),
     ({"config": {"http": {"port": 0}}}, ("config.http.port is 0", "probes")),
     ({"config": {"http": {"host": "127.0.0.1"}}}, ("config.http.host", "kubelet")),
     # Secrets.

@@ -22,16 +22,15 @@ import pytest
 from tests.support.follower import AdapterCounts, AdapterStore
 from worker.app import make_loop
 from worker.contract import Manifest, read_manifest, write_manifest
-from worker.core.adapter_router import AdapterRouter
-from worker.core.arms import TrafficSplit
-from worker.demo.samples import read_samples
+from worker.core.arms import AdapterRouter, TrafficSplit
+from worker.demo.models import read_samples
 from worker.engine.open import open_engine
 from worker.engine.vllm_config import vllm_is_installed
 from worker.lifecycle.events import AdapterEvents
 from worker.lifecycle.watcher import AdapterWatcher, close_all
 from worker.policies import loop_policy
 from worker.serving import make_serving_adapter, make_watcher
-from worker.settings import AdapterSettings, LoopSettings, ModelSettings, RecordSettings, Settings
+from worker.settings import LoopSettings, ModelSettings, RecordSettings, Settings
 from worker.stream.fake import FakeStream
 from worker.stream.topics import Topics
 
@@ -110,14 +109,12 @@ def bench(
         model=ModelSettings(base=base_model_dir, adapter=store.folder),
         records=RecordSettings(format="text"),
         loop=LoopSettings(max_in_flight=8, deadline_s=1500),
-        adapters=AdapterSettings(poll_interval_s=0.2),
     )
     opened = open_engine(
         base=base_model_dir,
         adapter=store.folder / manifests[0].digest,
         cache_dir=tmp_path / "merged",
         serving=serving,
-        verify_weights=False,
         max_adapters=3,
     )
     counted = AdapterCounts()

@@ -173,7 +173,7 @@ def test_the_rules_look_at_real_files() -> None:
     assert importers("desk", "worker.contract")
     graph = module_graph(*PROGRAMS)
     assert "worker.core.loop" in graph["worker.app"]
-    assert "worker.core.watermark" in reachable(graph, "worker.app") - graph["worker.app"]
+    assert "worker.core.assignment" in reachable(graph, "worker.app") - graph["worker.app"]
     for package, forbidden in LAYERS.items():
         for name in (package, *forbidden):
             assert any(module.startswith(name) for module in graph), name
@@ -229,6 +229,16 @@ def test_each_client_is_imported_in_its_package_alone(client: str) -> None:
     assert files
     owners = tuple(f"{package}/" for package in (*OWNERS[client], "worker/demo"))
     assert [path for path in sorted(files) if not path.startswith(owners)] == []
+
+
+def test_a_worker_that_serves_loads_nothing_of_the_demo() -> None:
+    """It brings a broker, a base model and a browser: only the commands that show it load it."""
+    code = "import sys, worker.cli.main, worker.app, worker.cli.load, worker.offline.classify\n"
+    code += "print([name for name in sys.modules if name.startswith('worker.demo')])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
 
 
 def test_nothing_of_tracing_is_loaded_where_it_is_off() -> None:

@@ -12,15 +12,12 @@ from worker.core.pipeline import ADMISSION_S, SLOWEST_MESSAGE_S
 from worker.errors import SettingsError
 from worker.policies import (
     admission_policy,
-    judge_policy,
     kafka_config,
     loop_policy,
     max_iteration_s,
-    shadow_topic,
     transactional_id,
 )
-from worker.settings import AdapterSettings, LoopSettings, ModelSettings, Settings
-from worker.settings_kafka import KafkaSettings
+from worker.settings import KafkaSettings, LoopSettings, ModelSettings, Settings
 
 
 def test_the_loop_is_told_what_the_settings_say() -> None:
@@ -38,12 +35,6 @@ def test_an_engine_that_works_on_more_at_once_is_given_more() -> None:
         ).max_in_engine
 
     assert (most(), most(max_num_seqs=16), most(max_num_seqs=1024)) == (256, 256, 1024)
-
-
-def test_a_canary_is_judged_as_the_settings_say() -> None:
-    """No default of its own."""
-    policy = judge_policy(AdapterSettings(canary_min_messages=7, canary_false_positive_rate=0.125))
-    assert (policy.min_messages, policy.false_positive_rate) == (7, 0.125)
 
 
 def test_an_iteration_may_prepare_publish_three_times_and_be_revoked() -> None:
@@ -64,29 +55,6 @@ def test_without_a_stable_name_each_producer_has_its_own() -> None:
     made = {transactional_id(KafkaSettings(group_id="g")) for _ in range(3)}
     assert len(made) == 3
     assert all(name.startswith("g.") and f".{os.getpid()}." in name for name in made)
-
-
-@pytest.mark.parametrize(
-    ("topics", "problem"),
-    [
-        ({"dead_letter_topic": "support.labels"}, "dead letters need their own"),
-        ({"dead_letter_topic": "support.labels.review"}, "dead letters need their own"),
-        ({"output_topic": "support.messages"}, "the worker would feed itself"),
-    ],
-)
-def test_topics_that_would_mix_what_must_not_be_are_refused(
-    topics: dict[str, str], problem: str
-) -> None:
-    """Before anything is started."""
-    with pytest.raises(SettingsError, match=problem):
-        kafka_config(KafkaSettings(**topics))
-
-
-def test_there_is_a_shadow_topic_where_there_is_a_shadow() -> None:
-    """Else it is neither made nor checked."""
-    assert shadow_topic(Settings()) is None
-    adapters = AdapterSettings(shadow="abcd", shadow_topic="shown")
-    assert shadow_topic(Settings(adapters=adapters)) == "shown"
 
 
 def test_a_password_comes_from_a_file(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from trainer.artifacts.training import DatasetName, Interval
 from trainer.errors import BadInput
 from trainer.statistics.figures import CoveragePoint, LabelFigures, ReliabilityBin, ThresholdRule
 from worker.contract.head import OutOfScopeMethod
-from worker.contract.review import ReviewReason
+from worker.contract.scoring import ReviewReason
 
 EVALUATION_FOLDER = "evaluation"
 """Where ``clerk-trainer evaluate`` writes, beside the adapter."""

@@ -42,8 +42,7 @@ from trainer.cascade.table import (
 )
 from trainer.dataset.folder import Example, open_dataset
 from trainer.dataset.split import first_of_each
-from trainer.evaluation.outputs import PRECISION, Outputs, promised_by
-from trainer.evaluation.predictions import predict
+from trainer.evaluation.predictions import PRECISION, Outputs, predict, promised_by
 from trainer.evaluation.summary import Predictions, Setup, summarize
 from trainer.statistics.calibration import ece, nll
 from trainer.statistics.cascade import messages_needed
@@ -60,8 +59,8 @@ from worker.contract import (
     write_manifest,
 )
 from worker.contract.digest import sha256_json
-from worker.contract.probes import ProbeFile, probes_path, write_probes
 from worker.contract.timestamps import rfc3339_now
+from worker.contract.verify import ProbeFile, probes_path, write_probes
 
 _MARGINS = (0.0025, 0.005, 0.01, 0.02, 0.03)
 _CONFIDENCE = (0.01, 0.05, 0.1, 0.25, 0.5)

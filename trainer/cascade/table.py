@@ -27,12 +27,10 @@ from trainer.artifacts.evaluation import (
 from trainer.artifacts.files import Record, RecordFile
 from trainer.artifacts.training import AdapterName, DatasetName, Interval
 from trainer.errors import BadInput
-from trainer.evaluation.outputs import outputs_of
-from trainer.evaluation.predictions import logprobs_of
+from trainer.evaluation.predictions import logprobs_of, outputs_of
 from trainer.statistics.calibration import Bools, Floats
 from trainer.statistics.cascade import LEAST_SHARE, Choice, choose_threshold, combine
-from trainer.statistics.clusters import Groups, as_groups
-from trainer.statistics.metrics import interval_of
+from trainer.statistics.metrics import Groups, as_groups, interval_of
 from trainer.statistics.thresholds import review_threshold
 from worker.contract import (
     Decision,

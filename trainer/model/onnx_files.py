@@ -18,8 +18,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from trainer.errors import ProofFailed
-from trainer.extras import require
+from trainer.errors import ProofFailed, require
 from trainer.model.encoder import Classifier, EncoderModel, collate_rows
 from trainer.model.forward import PromptIds
 from trainer.model.lora_model import fold_lora

@@ -29,8 +29,8 @@ from worker.contract import (
     build_prompt,
     choose_codes,
 )
+from worker.contract.prompt import Encode
 from worker.contract.text import NORMALIZATION
-from worker.contract.tokens import Encode
 
 Render = Callable[[list[dict[str, str]]], str]
 """Chat messages (role, content) to the text the base was trained to read, ready for an answer."""

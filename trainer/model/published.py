@@ -23,9 +23,9 @@ from worker.contract import (
     tokenizer_directory,
     verify_adapter,
 )
-from worker.contract.base import verify_file
 from worker.contract.digest import sha256_file
 from worker.contract.manifest import MANIFEST_NAME
+from worker.contract.verify import verify_file
 
 _OF_THE_BASE = (BASE_CONFIG, TOKENIZER)
 

@@ -12,7 +12,7 @@ from rich.markup import escape
 
 from trainer.artifacts.evaluation import EvaluationRecord
 from trainer.artifacts.training import Epoch, Step, TrackedRun, TrainingRecord
-from trainer.extras import require
+from trainer.errors import require
 from worker.contract.timestamps import rfc3339_now
 
 # --- What a tracker takes: settings, tags and figures by step. No text of a message is among them.

@@ -26,7 +26,7 @@ from trainer.model.prompt import (
     verify_loss_mask,
 )
 from trainer.model.scoring import Class, find_classes
-from trainer.statistics.clusters import Groups, as_groups
+from trainer.statistics.metrics import Groups, as_groups
 from trainer.training.console import choose_rows, draw_row
 from trainer.training.learner import LearnerRow
 from trainer.training.recipe import Recipe

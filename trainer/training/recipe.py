@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
-from pydantic_settings import (
-    BaseSettings,
-    InitSettingsSource,
-    NoDecode,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-)
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from trainer.artifacts.training import TRAINING
 from trainer.errors import BadInput
 from trainer.tracking.session import TrackerName
-from worker.contract.assignments import split_assignment
-from worker.contract.settings_tree import read_toml
+from worker.common.settings import SettingsLoader, read_toml, split_assignment
 
 RecipeKind = Literal["lora-code", "encoder", "embedding-linear"]
-"""What is trained (``worker.contract.kinds``): LoRA layers on an instruct model that answers with a
-label's code; a small encoder with a linear head; logistic regression over frozen sentence
+"""What is trained (``worker.contract.manifest``): LoRA layers on an instruct model that answers
+with a label's code; a small encoder with a linear head; logistic regression over frozen sentence
 embeddings."""
 
 
@@ -47,7 +38,6 @@ Count = Annotated[int, Field(ge=1)]
 Name = Annotated[str, Field(min_length=1)]
 
 _LOCAL = {"base", "dataset", "run"}
-_ENVIRONMENT = "CLERK_TRAINER_"
 
 
 def _split_names(given: object) -> object:
@@ -58,14 +48,14 @@ def _split_names(given: object) -> object:
     return [name for word in words if (name := word.strip().strip("\"'"))]
 
 
-Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_names)]
-OnnxFiles = Annotated[tuple[Literal["fp32", "int8"], ...], NoDecode, BeforeValidator(_split_names)]
+Names = Annotated[tuple[str, ...], BeforeValidator(_split_names)]
+OnnxFiles = Annotated[tuple[Literal["fp32", "int8"], ...], BeforeValidator(_split_names)]
 
 _SUBLABEL_SHARE = 0.5
 """What the finer labels' share of a head's loss is by itself."""
 
 
-class Recipe(BaseSettings):
+class Recipe(BaseModel):
     """Settings of one training. Flags win over ``CLERK_TRAINER_*`` variables, those over the file.
 
     ``config/trainer-cpu.toml`` says what each setting means, ``config/trainer-encoder.toml``
@@ -74,9 +64,7 @@ class Recipe(BaseSettings):
     model is refused where it is given.
     """
 
-    model_config = SettingsConfigDict(
-        env_prefix=_ENVIRONMENT, extra="forbid", frozen=True, validate_default=True
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
     kind: RecipeKind = "lora-code"
     name: Name
@@ -206,6 +194,9 @@ def concerns(setting: str, kind: RecipeKind) -> bool:
     return all(kind in mark.kinds for mark in marks)
 
 
+_LOADER = SettingsLoader(Recipe, BadInput, prefix="CLERK_TRAINER_")
+
+
 def load_recipe(path: Path, flags: Mapping[str, Any]) -> Recipe:
     """Read a recipe file, or the settings of a training's record (``training.json``), which it
     repeats; ``flags`` win over it. Raises BadInput in one line."""
@@ -213,46 +204,7 @@ def load_recipe(path: Path, flags: Mapping[str, Any]) -> Recipe:
         in_file = dict(TRAINING.read(path.parent).recipe)
     else:
         in_file = read_toml(path, BadInput)
-
-    class FromFile(Recipe):
-        """The same settings, with this file as their last source."""
-
-        @classmethod
-        def settings_customise_sources(
-            cls,
-            settings_cls: type[BaseSettings],
-            init_settings: PydanticBaseSettingsSource,
-            env_settings: PydanticBaseSettingsSource,
-            dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the base's signature
-            file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        ) -> tuple[PydanticBaseSettingsSource, ...]:
-            return init_settings, env_settings, InitSettingsSource(settings_cls, in_file)
-
-    try:
-        return FromFile(**flags)
-    except ValidationError as error:
-        problems = "; ".join(
-            ": ".join([_place(path, flags, problem["loc"]), problem["msg"]])
-            for problem in error.errors()
-        )
-        raise BadInput(problems) from error
-
-
-def _place(path: Path, flags: Mapping[str, Any], location: tuple[int | str, ...]) -> str:
-    """Say where a setting was given: the flag, else the variable, else the file."""
-    if not location:  # it is of several settings together, which the problem names
-        return str(path)
-    name, setting = ".".join(map(str, location)), str(location[0])
-    if setting in flags:
-        return f"given as a flag: {name}"
-    variable = _variable_of(setting)
-    return f"{variable} in the environment" if variable else f"{path}: {name}"
-
-
-def _variable_of(setting: str) -> str | None:
-    """Return the environment variable that sets a setting, if there is one."""
-    name = f"{_ENVIRONMENT}{setting}".upper()
-    return next((variable for variable in os.environ if variable.upper() == name), None)
+    return _LOADER.combine(in_file, path, flags).settings
 
 
 def parse_assignments(assignments: list[str]) -> dict[str, str]:

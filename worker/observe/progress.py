@@ -22,14 +22,16 @@ from worker.core.events import (
 )
 from worker.records.types import Postponed, Rejected, TopicPartition
 
+INTERVAL_S = 10.0
+"""Between two summaries: short enough to see that a worker is alive, and six lines a minute."""
+
 _log = structlog.get_logger("worker.loop")
 
 
 class LogListener:
     """A listener of the loop. Counts since start, and a rate since the last line."""
 
-    def __init__(self, interval_s: float, clock: Callable[[], float]) -> None:
-        self._interval_s = interval_s
+    def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._last_line = clock()
         self._since_line = 0
@@ -89,7 +91,7 @@ class LogListener:
         self._since_line += len(batch)
         _log.debug("batch.published", records=len(batch), seconds=round(seconds, 4))
         elapsed = self._clock() - self._last_line
-        if elapsed >= self._interval_s:
+        if elapsed >= INTERVAL_S:
             rate = self._since_line / elapsed
             _log.info("worker.progress", records_per_s=round(rate, 1), **self.totals)
             self._last_line = self._clock()

@@ -52,9 +52,6 @@
 {{- include "filing-clerk.topicProblems" . }}
 {{- include "filing-clerk.propertyProblems" . }}
 {{- include "filing-clerk.tokenProblems" . }}
-{{- if and (hasKey $http "enabled") (not $http.enabled) }}
-- config.http.enabled is false: the probes need it
-{{- end }}
 {{- if and (hasKey $http "port") (not $http.port) }}
 - config.http.port is 0 (any free one): the probes need to know it
 {{- end }}

@@ -9,15 +9,22 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from tests.support.fake_loader import FakeLoader
-from tests.support.follower import AdapterStore, Follower
-from tests.support.swapping import ONE, THREE, TWO, answer_with, labels_of, with_probes
-from tests.support.toy_adapter import toy_manifest
+from tests.support.follower import AdapterStore, FakeLoader, Follower
+from tests.support.toy_adapter import (
+    ONE,
+    THREE,
+    TWO,
+    answer_with,
+    labels_of,
+    toy_manifest,
+    with_probes,
+)
 from worker.contract import BaseModel, FileDigest, Probe, write_manifest
 from worker.contract.digest import sha256_bytes
-from worker.contract.probes import ProbeFile, probes_path, write_probes
 from worker.contract.store import CURRENT_NAME
+from worker.contract.verify import ProbeFile, probes_path, write_probes
 from worker.errors import EngineDied
+from worker.lifecycle import preflight
 
 
 def refuse(follower: Follower, manifest: Any, event: str = "publish") -> tuple[str, str]:
@@ -191,12 +198,13 @@ def test_a_worse_adapter_is_refused_and_forced_or_rolled_back_to_it_serves(tmp_p
         assert follower.main.digest == good.digest
 
 
-def test_so_many_errors_are_allowed(tmp_path: Path) -> None:
+def test_so_many_errors_are_allowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two adapters as good as each other do not agree on every message."""
+    monkeypatch.setattr(preflight, "MAX_ERROR_RATE", 1.0)
     good, other = probes_of("good", "billing"), probes_of("other", "other")
     loader = FakeLoader()
     loader.respond[other.digest] = lambda _: answer_with(other, "other")
-    follower = Follower(AdapterStore(tmp_path), good, loader=loader, max_probe_error_rate=1.0)
+    follower = Follower(AdapterStore(tmp_path), good, loader=loader)
     follower.store.publish(other)
     follower.follow()
     assert follower.main.digest == other.digest

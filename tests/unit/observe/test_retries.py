@@ -3,18 +3,16 @@
 import pytest
 import structlog
 
-from tests.support.fakes import Clock
-from tests.support.records import default_adapter
+from tests.support.rig import Clock, default_adapter
 from tests.unit.observe.conftest import Scrape, finished, label
-from worker.contract.records.retry import RETRY_REASONS
+from worker.contract.records.headers import RETRY_REASONS
 from worker.core.arms import TrafficSplit
 from worker.core.dead_letter_limit import DeadLetterLimit, LimitPolicy
 from worker.core.events import Published
-from worker.core.state import LoopState
+from worker.core.loop import LoopState
 from worker.errors import FeedBroken
 from worker.lifecycle.events import Serving
-from worker.observe.adapters import AdapterMetrics
-from worker.observe.listener import MetricsListener, loop_samples
+from worker.observe.listener import AdapterMetrics, MetricsListener, loop_samples
 from worker.observe.metrics import OUTCOMES
 from worker.observe.progress import LogListener
 from worker.observe.registry import Registry
@@ -80,7 +78,7 @@ def test_without_a_retry_topic_there_is_nothing_to_see(registry: Registry) -> No
 def test_each_is_logged_by_its_id_and_without_its_text() -> None:
     """Which message, why, and which attempt comes next."""
     with structlog.testing.capture_logs() as logs:
-        LogListener(10.0, Clock())(Published(finished(POSTPONED, value=b"my own words"), 0.1))
+        LogListener(Clock())(Published(finished(POSTPONED, value=b"my own words"), 0.1))
     (line,) = [log for log in logs if log["event"] == "record.postponed"]
     assert (line["id"], line["reason"], line["attempt"]) == ("in-3-0", "deadline_exceeded", 2)
     assert "my own words" not in str(logs)

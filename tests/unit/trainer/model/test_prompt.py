@@ -112,6 +112,9 @@ def test_a_directory_without_a_tokenizer_is_bad_input(tmp_path: Path) -> None:
         load_tokenizer(tmp_path)
 
 
+# A row learns exactly its label's code, and the proof notices when one does not.
+
+
 CODES = {"refund": Code("A", 65), "payment": Code("B", 66)}
 
 

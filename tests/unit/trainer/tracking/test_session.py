@@ -134,7 +134,7 @@ def test_a_tracker_that_is_not_installed_is_refused_before_the_training(
     name: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One line says what to install."""
-    monkeypatch.setattr("trainer.extras.find_spec", lambda _: None)
+    monkeypatch.setattr("trainer.errors.find_spec", lambda _: None)
     with pytest.raises(BadInput, match=rf"pip install 'filing-clerk\[{name}\]'"):
         open_tracking(name, "p", Console())
 

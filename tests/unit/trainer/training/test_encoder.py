@@ -26,8 +26,8 @@ from trainer.training.recipe import Recipe, load_recipe
 from trainer.training.run_folder import StepLog
 from trainer.training.train import train
 from worker.contract import AdapterRefused, Manifest, disagreement, load_adapter, verify_adapter
-from worker.contract.probes import attach_probes, probes_path
 from worker.contract.scoring import decide_from_logits
+from worker.contract.verify import attach_probes, probes_path
 
 pytestmark = pytest.mark.slow
 
@@ -299,6 +299,9 @@ def test_a_training_that_does_not_fit_is_refused_before_a_weight_is_loaded(
     monkeypatch.setattr(encoder_memory, "free_memory", lambda device: 1 << 20)
     with pytest.raises(BadInput, match=r"does not fit: memory: about .* try a smaller micro_batch"):
         train(recipe(tmp_path / "run", tiny_encoder, dataset_dir), Console(quiet=True))
+
+
+# In which order workers take an encoder's files, and on which scores it is calibrated.
 
 
 def right(lost: int, won: int, same: int = 700) -> dict[OnnxPrecision, Bools]:

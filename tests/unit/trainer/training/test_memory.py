@@ -184,6 +184,10 @@ def test_longer_rows_bigger_batches_and_eager_attention_cost_more() -> None:
         assert change.activations > base.activations
 
 
+# The estimate of an encoder's memory against the tensors that PyTorch makes, without their
+# memory, at the width of all-MiniLM-L6-v2.
+
+
 HIDDEN, ENCODER_LAYERS = 384, 6
 ROWS, CLASSES = 32, 77
 SHIPPED = Path(__file__).parents[4] / "config" / "trainer-encoder.toml"
@@ -275,6 +279,9 @@ def test_a_frozen_encoder_holds_no_gradients() -> None:
     )
     assert parts.activations == 0
     assert parts.adapter < 1 << 20
+
+
+# The estimate is what PyTorch holds: at a 7B's width, with tensors that have no memory.
 
 
 GPU_RECIPE = Path(__file__).parents[4] / "config" / "trainer.toml"

@@ -17,7 +17,7 @@ from torch.nn.functional import cross_entropy, log_softmax
 
 from tests.support.trainer_world import call
 from trainer.artifacts.training import TRAINING, Distillation
-from trainer.check import out_of_fold
+from trainer.check import suspects as out_of_fold
 from trainer.dataset.folder import Example, open_dataset, write_dataset
 from trainer.errors import BadInput
 from trainer.model.device import ProcessGroup
@@ -142,6 +142,9 @@ def test_finer_labels_that_are_not_there_are_told() -> None:
             label_smoothing=0.0,
             sublabel_weight=0.5,
         )
+
+
+# Distillation: a teacher that has not learnt what it is asked, and what is written down of it.
 
 
 CONFIG = Path(__file__).parents[4] / "config"

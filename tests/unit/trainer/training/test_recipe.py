@@ -1,4 +1,4 @@
-"""Settings: flags over environment over file, wrong ones in one line, and the kinds that have each."""
+"""Settings: flags over environment over file, wrong ones in one line, and which kinds have them."""
 
 from __future__ import annotations
 
@@ -110,6 +110,9 @@ def test_a_manifest_gets_no_path_of_this_machine(tmp_path: Path) -> None:
 def test_assignments_need_an_equals_sign() -> None:
     with pytest.raises(BadInput, match="key=value"):
         parse_assignments(["lora_rank"])
+
+
+# The kinds of model: each is registered, and a setting that means nothing for one is refused.
 
 
 ROOT = Path(__file__).parents[4]

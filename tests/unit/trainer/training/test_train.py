@@ -43,7 +43,7 @@ from worker.contract import (
     load_adapter,
     verify_adapter,
 )
-from worker.contract.probes import attach_probes, probes_path
+from worker.contract.verify import attach_probes, probes_path
 
 pytestmark = pytest.mark.slow
 
@@ -342,6 +342,9 @@ def test_a_changed_weight_file_is_refused_later(
         (copy / path.name).write_bytes(data)
     with pytest.raises(AdapterRefused, match="altered"):
         load_adapter(copy)
+
+
+# The confidence is of the base that serves, also where the adapter learnt on one of four bits.
 
 
 CONFIG = Path(__file__).parents[4] / "config" / "trainer-cpu.toml"
