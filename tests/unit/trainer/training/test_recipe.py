@@ -1,4 +1,4 @@
-"""Settings: flags over environment over file, and a wrong one is told in one line."""
+"""Settings: flags over environment over file, wrong ones in one line, and which kinds have them."""
 
 from __future__ import annotations
 
