@@ -117,8 +117,8 @@ TRAINER_OWNERS = {
 """The same for the trainer, with paths from its own directory."""
 
 DESK_OWNERS = {
-    # Kafka is the ports' clients and what they share; the database and the web are one folder each.
-    "confluent_kafka": ("desk/stream/kafka.py", "desk/stream/kafka.py"),
+    # The database and the web are one folder each.
+    "confluent_kafka": ("desk/stream/kafka.py",),
     "sqlalchemy": ("desk/store/",),
     "alembic": ("desk/store/",),
     "pg8000": ("desk/store/postgresql.py",),
@@ -127,7 +127,7 @@ DESK_OWNERS = {
     "jinja2": ("desk/web/",),
     "prometheus_client": ("desk/accuracy/metrics.py", "desk/web/metrics.py"),
     "argon2": ("desk/auth/passwords.py",),
-    "authlib": ("desk/auth/provider.py", "desk/auth/provider.py"),
+    "authlib": ("desk/auth/provider.py",),
     "httpx2": ("desk/auth/provider.py",),
     "joserfc": ("desk/auth/provider.py",),
     "typer": ("desk/cli/",),
