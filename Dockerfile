@@ -86,7 +86,7 @@ RUN UV_DEFAULT_INDEX="$INDEX_URL" venv/bin/uv pip install --quiet \
       --python /opt/filing-clerk/bin/python --target demo \
       --no-deps --require-hashes --no-build -r image-demo.txt
 COPY worker/__init__.py worker/cache.py ./src/worker/
-COPY worker/demo/__init__.py worker/demo/base_model.py worker/demo/made_once.py ./src/worker/demo/
+COPY worker/demo/__init__.py worker/demo/base_model.py ./src/worker/demo/
 RUN PYTHONPATH=/build/demo:/build/src /opt/filing-clerk/bin/python -c \
       "from pathlib import Path; from worker.demo.base_model import ensure_base_model as e; e(Path('made'))" \
  && mkdir /models \

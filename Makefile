@@ -106,7 +106,7 @@ schema: $(READY) ## the records' JSON Schemas, docs/*.schema.json
 metrics: $(READY) ## docs/metrics.md
 	$(BIN)/python -m worker.observe.page > docs/metrics.md
 
-# The Grafana dashboard, from the code in helm/dashboard.
+# The Grafana dashboard, from the panels in helm/dashboard.toml.
 dashboard: $(READY) ## the Grafana dashboard
 	$(BIN)/python -m helm.dashboard > helm/filing-clerk/files/dashboard.json
 
@@ -269,6 +269,9 @@ encoder-adapter: adapter ## the encoder that ships and the cascade with it, trai
 
 ##@ Measure
 
+house: $(READY) ## how big the code is, and how many files a record crosses: HOUSE="--tree DIR --files"
+	@$(BIN)/python -m tests.house $(HOUSE)
+
 bench: $(READY) ## how fast the worker is, on this machine
 	$(BIN)/python -m tests.bench
 
@@ -279,7 +282,6 @@ chaos: $(READY) ## 200 faults under 200,000 records: kills, zombies, bad links, 
 
 chaos-model: $(READY) ## workers and brokers killed under load, with the real engine
 	$(BIN)/python -m tests.chaos --engine real --records 2000 --faults 20 --minutes 8 --workers 2 $(CHAOS)
-	$(BIN)/python -m tests.chaos.scenarios
 
 # Two workers under a steady load for half an hour: memory, descriptors and threads stay where they are.
 soak: $(READY) ## memory, descriptors and threads over half an hour
@@ -298,7 +300,7 @@ gpu-smoke: $(if $(filter $(SMOKE_VENV)/%,$(SMOKE_PYTHON)),$(SMOKE_VENV)/.ready) 
 lock: $(READY) ## every lock file, from pyproject.toml
 	printf 'uv==0.13.9\n' | $(BIN)/uv pip compile - $(LOCK_OPTIONS) --output-file locks/bootstrap.txt
 	$(BIN)/uv pip compile pyproject.toml --extra cpu --extra demo --extra encoder --extra trainer --extra embeddings \
-	  --extra bench --extra dev --extra tracing --extra xlsx --extra mail --extra presidio --extra desk \
+	  --extra bench --extra dev --extra tracing --extra xlsx --extra presidio --extra desk \
 	  --override locks/overrides.txt $(LOCK_OPTIONS) --output-file locks/cpu.txt
 	$(BIN)/uv pip compile pyproject.toml --extra gpu --extra trainer --extra qlora --extra tracing --extra xlsx \
 	  $(LOCK_OPTIONS) --output-file locks/gpu.txt
@@ -315,7 +317,7 @@ lock: $(READY) ## every lock file, from pyproject.toml
 	  $(LOCK_OPTIONS) --output-file locks/image-encoder.txt
 	$(BIN)/uv pip compile pyproject.toml --extra gpu --extra tracing --constraint locks/gpu.txt \
 	  $(LOCK_OPTIONS) --output-file locks/image-gpu.txt
-	$(BIN)/uv pip compile pyproject.toml --extra trainer --extra qlora --extra xlsx --extra mail --constraint locks/cpu.txt \
+	$(BIN)/uv pip compile pyproject.toml --extra trainer --extra qlora --extra xlsx --constraint locks/cpu.txt \
 	  $(LOCK_OPTIONS) --output-file locks/image-trainer.txt
 	$(BIN)/uv pip compile pyproject.toml --constraint locks/cpu.txt \
 	  $(LOCK_OPTIONS) --output-file locks/image-tools.txt

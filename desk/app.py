@@ -24,12 +24,12 @@ from desk.store.database import Database
 from desk.stream.config import KafkaConfig, Properties, build_config
 from desk.stream.port import CorrectionSink, ResultSource, TextSource
 from desk.work import BackgroundWork, Shift
+from worker.common.kafka import find_token_callback
+from worker.common.process import start_up_frozen
+from worker.common.settings import read_secret
 from worker.contract.errors import TaxonomyError
-from worker.contract.garbage import start_up_frozen
 from worker.contract.records import InputFormat
-from worker.contract.settings_tree import read_secret
 from worker.contract.taxonomy import Taxonomy
-from worker.contract.token_callback import find_token_callback
 
 if TYPE_CHECKING:
     from desk.auth.provider import Provider

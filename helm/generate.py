@@ -1,7 +1,6 @@
 """Generate what the chart derives from values.yaml and from the settings of worker and desk.
 
-    python helm/generate.py            write values.schema.json, the README's table of values and
-                                       files/renamed_settings.json
+    python helm/generate.py            write values.schema.json and the README's table of values
     python helm/generate.py --check    exit 1, naming the file, where one is out of date
 
 A value's description is the comment right above it. A comment line ``@schema {...}`` adds to the
@@ -9,15 +8,14 @@ JSON Schema that is derived from the default. It may hold four keywords of our o
 ``worker-settings: true`` and ``desk-settings: true`` (the schemas of worker/settings.py and
 desk/settings.py), ``volume-source: true`` (one kind of Kubernetes volume) and ``free: true``
 (anything that Kubernetes accepts). Whatever is not declared free is closed: a key that the chart
-does not know is an error. A setting under a former name passes the schema, so that
-templates/_validate.tpl can refuse it with its new name.
+does not know is an error.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +25,7 @@ import yaml
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from desk.settings import Settings as DeskSettings
-from worker.settings import RENAMED, Settings
+from worker.settings import Settings
 
 CHART = Path(__file__).parent / "filing-clerk"
 BEGIN, END = "<!-- values: begin -->", "<!-- values: end -->"
@@ -99,9 +97,9 @@ def schema_of(value: Value) -> Schema:
     extra = dict(value.extra)
     base: Schema = {"description": value.description}
     if extra.pop("worker-settings", False):
-        return base | _settings_schema(value, Settings, RENAMED)
+        return base | _settings_schema(value, Settings)
     if extra.pop("desk-settings", False):
-        return base | _settings_schema(value, DeskSettings, {})
+        return base | _settings_schema(value, DeskSettings)
     if extra.pop("volume-source", False):
         kinds: Schema = {kind: {"type": "object"} for kind in VOLUMES}
         return base | {"type": "object", "properties": kinds, "additionalProperties": False,
@@ -138,7 +136,7 @@ def _closed(properties: Schema) -> Schema:
     return {"type": "object", "properties": properties, "additionalProperties": False}
 
 
-def _settings_schema(value: Value, settings: Any, renamed: Mapping[str, str]) -> Schema:
+def _settings_schema(value: Value, settings: Any) -> Schema:
     """A program's own settings, with the comments of values.yaml where it has them."""
     told = {
         child.path: child.description
@@ -167,9 +165,6 @@ def _settings_schema(value: Value, settings: Any, renamed: Mapping[str, str]) ->
     }
     if unknown := sorted(told.keys() - known):
         raise Refused(f"values.yaml: {unknown[0]}: there is no such setting")
-    for old, new in renamed.items():
-        name, key = old.split(".")
-        sections[name]["properties"][key] = {"description": f"Refused: renamed to {new}."}
     return _closed(sections)
 
 
@@ -241,7 +236,6 @@ def main(arguments: list[str]) -> int:
     for path, text in (
         (CHART / "values.schema.json", schema),
         (CHART / "README.md", table),
-        (CHART / "files" / "renamed_settings.json", json.dumps(RENAMED, indent=2) + "\n"),
     ):
         if path.exists() and path.read_text(encoding="utf-8") == text:
             continue

@@ -3,8 +3,7 @@
 Kafka: CLERK_TEST_BOOTSTRAP_SERVERS names a cluster; else a local one is started, once a run. The
 base model is unpacked once into the cache folder; the adapter ships with the project.
 
-Where tests run in several processes, each that needs Kafka starts a broker of its own, and the
-files that take longest begin first.
+Where tests run in several processes, each that needs Kafka starts a broker of its own.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ import pytest
 
 from worker.demo.base_model import ensure_base_model
 from worker.demo.broker import LocalBroker
-from worker.demo.samples import adapter_dir
+from worker.demo.models import adapter_dir
 
 # Files, or single tests of files whose others need no model.
 _WITH_ENGINE = (
@@ -36,27 +35,6 @@ _WITH_ENGINE = (
     "test_swap_kinds.py",
 )
 
-# What takes half a minute or more, longest first: one that began last would leave the other
-# processes without work. Measured with ``make test``'s --durations.
-_TESTS = Path(__file__).parent
-_LONGEST_FIRST = (
-    "ports/test_engine.py",  # and with it all others with an engine
-    "unit/trainer/propose/test_propose_killed.py",
-    "ports/test_stream.py",
-    "ports/test_crash.py",
-    "ports/test_replay.py",
-    "ports/test_broker.py",
-    "ports/test_verify.py",
-    "ports/test_observe.py",
-    "ports/test_crash_isolation.py",
-    "ports/test_broker_offsets.py",
-    "ports/security/test_tls.py",
-    "ports/security/test_sasl.py",
-    "ports/test_retry.py",
-    "ports/security/test_rights.py",
-    "ports/test_broker_transactions.py",
-)
-
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
@@ -70,14 +48,17 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
         return None
     from xdist.scheduler import LoadScopeScheduling
 
-    config.option.loadscopereorder = False  # the order is that of _LONGEST_FIRST
+    config.option.loadscopereorder = False  # the order is that of pytest_collection_modifyitems
 
     class ByFile(LoadScopeScheduling):  # type: ignore[misc]
         def _split_scope(self, nodeid: str) -> str:
-            name = nodeid.rpartition("/")[2]
-            return "engine" if name.startswith(_WITH_ENGINE) else name.partition("::")[0]
+            return "engine" if _has_engine(nodeid) else nodeid.partition("::")[0]
 
     return ByFile(config, log)
+
+
+def _has_engine(nodeid: str) -> bool:
+    return nodeid.rpartition("/")[2].startswith(_WITH_ENGINE)
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -93,16 +74,17 @@ def _names_long(path: Path) -> bool:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the files that take longest first (a process of pytest-xdist is not told that it is one
-    of several, so this is done always)."""
+    """Put what needs an engine first, and then Kafka: these take longest, and one that began last
+    would leave the other processes without work."""
     unseen = {
         item.path
         for item in items
         if item.get_closest_marker("long") and not _names_long(item.path)
     }
     assert not unseen, f"long tests that make nightly would not find: {unseen}"
-    rank = {_TESTS / name: number for number, name in enumerate(_LONGEST_FIRST)}
-    items.sort(key=lambda item: rank.get(item.path, len(rank)))
+    items.sort(
+        key=lambda item: (not _has_engine(item.nodeid), "/ports/" not in item.path.as_posix())
+    )
 
 
 @pytest.fixture(scope="session")

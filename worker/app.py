@@ -13,19 +13,18 @@ from types import FrameType
 import structlog
 
 from worker import __version__
+from worker.common.process import start_up_frozen
 from worker.config_check import Problem, adapter_problems, refuse, settings_problems
-from worker.contract.garbage import start_up_frozen
-from worker.core.adapter_router import AdapterRouter
-from worker.core.batch import TopicRouter
+from worker.core.arms import AdapterRouter
 from worker.core.dead_letter_limit import DeadLetterLimit
-from worker.core.events import Listener, Listeners
+from worker.core.events import Listener, send_to_all
 from worker.core.loop import Loop
-from worker.core.loop_policy import LoopPolicy
 from worker.core.pipeline import Pipeline
+from worker.core.publisher import LoopPolicy, TopicRouter
 from worker.engine.open import OpenedEngine
+from worker.lifecycle.arm_controller import Restart
 from worker.lifecycle.canary_judge import CanaryJudge
 from worker.lifecycle.events import AdapterEvents
-from worker.lifecycle.restart import Restart
 from worker.lifecycle.watcher import close_all
 from worker.observe.observer import Observer, observing
 from worker.observe.progress import LogListener
@@ -33,14 +32,12 @@ from worker.policies import (
     admission_policy,
     dead_letter_limit,
     isolation_policy,
-    judge_policy,
     kafka_config,
     loop_policy,
     max_iteration_s,
     retry_policy,
     shadow_topic,
 )
-from worker.records.header_policy import HeaderPolicy
 from worker.serving import (
     begin_to_open_model,
     make_adapter_router,
@@ -54,6 +51,10 @@ from worker.stream.kafka_config import KafkaConfig
 from worker.stream.kafka_topics import prepare_topics
 from worker.stream.port import Stream
 from worker.stream.topics import Topics
+
+_MAX_SHADOWS = 32
+"""Records in flight for a shadow: an eighth of a full engine, so that records that customers wait
+for are hardly slower. The rest is left out and counted."""
 
 _log = structlog.get_logger("worker.app")
 
@@ -81,7 +82,7 @@ def run_worker(
     iteration_s = max_iteration_s(config, policy)
     if opener is None:
         begin_to_open_model(settings)
-        opener = partial(open_model, metrics=settings.http.enabled, watch=True)
+        opener = partial(open_model, metrics=True, watch=True)
     with ExitStack() as stack:  # what is entered last ends first
         interrupt = stack.enter_context(_interruptible())
         observer = stack.enter_context(observing(settings, iteration_s))
@@ -146,20 +147,19 @@ def make_loop(
     limit: DeadLetterLimit | None = None,
 ) -> Loop:
     """Wire a loop to a stream and adapters, with the real clock."""
-    listeners: list[Listener] = [LogListener(settings.log.progress_interval_s, time.monotonic)]
+    listeners: list[Listener] = [LogListener(time.monotonic)]
     if observer is not None:
         listeners += observer.listeners
     if adapter_events is not None:
-        listeners.append(CanaryJudge(router, adapter_events, judge_policy(settings.adapters)))
+        listeners.append(CanaryJudge(router, adapter_events))
     if limit is not None:
         listeners.append(limit)
     retry = retry_policy(settings)
     pipeline = Pipeline(
         router,
-        admission=admission_policy(settings.loop),
-        max_attempts=settings.loop.max_attempts,
+        admission=admission_policy(settings),
         clock=time.monotonic,
-        max_shadows=settings.adapters.shadow_max_in_flight,
+        max_shadows=_MAX_SHADOWS,
         retry=retry,
     )
     topic_router = TopicRouter(
@@ -167,15 +167,13 @@ def make_loop(
         review_topic=topics.review,
         shadow_topic=topics.shadow,
         propagate_headers=observer.propagate_headers if observer else None,
-        header_policy=HeaderPolicy(settings.records.headers_allow, settings.records.headers_deny),
-        input_timestamps=settings.records.timestamp == "input",
         retry=retry,
     )
     loop = Loop(
         stream,
         pipeline=pipeline,
         topic_router=topic_router,
-        listener=Listeners(*listeners),
+        listener=send_to_all(listeners),
         policy=policy,
         clock=time.monotonic,
         now=lambda: datetime.now(UTC),

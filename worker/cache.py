@@ -1,9 +1,16 @@
-"""Where the worker keeps what it can make again: merged models, and the demo's downloads."""
+"""The cache folder: what can be made again, made once, whole or not at all."""
 
 from __future__ import annotations
 
+import fcntl
 import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
 from pathlib import Path
+
+_LEFTOVER_S = 24 * 3600
 
 
 def cache_folder() -> Path:
@@ -11,3 +18,42 @@ def cache_folder() -> Path:
     if named := os.environ.get("CLERK_CACHE"):
         return Path(named)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "filing-clerk"
+
+
+def made_once(directory: Path, make: Callable[[Path], None]) -> Path:
+    """Return ``directory``, filled by ``make`` first if it is not there.
+
+    ``make`` gets a folder next to it, which becomes ``directory`` when it returns; what it raises
+    is raised, and nothing is left then. Processes that ask at the same time wait for the first.
+    """
+    if directory.is_dir():
+        return directory
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with directory.with_name(f"{directory.name}.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if directory.is_dir():
+            return directory
+        _remove_leftovers(directory.parent)
+        scratch = Path(tempfile.mkdtemp(dir=directory.parent, prefix=".partial-"))
+        try:
+            make(scratch)
+            scratch.chmod(0o755)
+            _rename(scratch, directory)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+    return directory
+
+
+def _rename(scratch: Path, directory: Path) -> None:
+    try:
+        scratch.rename(directory)
+    except OSError:
+        if not directory.is_dir():  # else another process was first, where locks do not work
+            raise
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Remove what killed processes left; a younger one may be another process at work."""
+    for path in folder.glob(".partial-*"):
+        if time.time() - path.stat().st_mtime > _LEFTOVER_S:
+            shutil.rmtree(path, ignore_errors=True)

@@ -12,18 +12,16 @@ from contextlib import suppress
 from pathlib import Path
 
 from worker.contract import AdapterRefused, Manifest, read_manifest, verify_tokens
-from worker.contract.cascade import stage_directory
-from worker.contract.kinds import TOKENIZER_NAME
+from worker.contract.manifest import TOKENIZER_NAME, stage_directory
 from worker.contract.store import find_adapter
 from worker.contract.verify import verify_files
 from worker.core.arms import MAIN
 from worker.engine.arguments import check_own_arguments
-from worker.engine.loaders import KindLoader, require_vllm
 from worker.engine.model_files import Bases
 from worker.engine.onnx_engine import OnnxLoader
+from worker.engine.open import KindLoader, require_vllm
 from worker.errors import SettingsError
 from worker.policies import (
-    dead_letter_limit,
     kafka_config,
     kafka_security,
     loop_policy,
@@ -32,11 +30,9 @@ from worker.policies import (
     worker_topics,
 )
 from worker.serving import arm_sources, require_adapter
-from worker.settings import ModelSettings, Settings
-from worker.settings_kafka import KafkaSettings
-from worker.stream.kafka_check import check_clients
-from worker.stream.kafka_config import check_bounds
-from worker.stream.kafka_promises import check_promises
+from worker.settings import KafkaSettings, ModelSettings, Settings
+from worker.stream.kafka_config import check_bounds, check_promises
+from worker.stream.kafka_reach import check_clients
 
 Problem = SettingsError | AdapterRefused
 
@@ -60,7 +56,6 @@ def settings_problems(settings: Settings) -> list[SettingsError]:
         found.add(problem)
     if not found.problems:  # what the client would say of them is less clear
         found.of(lambda: _check_kafka(settings))
-    found.of(lambda: dead_letter_limit(settings.loop))
     if settings.tracing.enabled:
         found.of(_require_tracing)
     return [SettingsError(problem) for problem in found.problems]
@@ -111,16 +106,16 @@ def refuse(problems: list[Problem]) -> None:
 def notes(settings: Settings, origins: Mapping[str, str]) -> list[str]:
     """Return what an operator should know and no worker refuses.
 
-    ``origins`` say where each setting came from (``worker.settings_load``).
+    ``origins`` say where each setting came from (``worker.settings``).
     """
     kafka = settings.kafka
-    found = [
-        f"{name} comes from {origin}: two workers with that file have one name, and Kafka lets "
-        "only the younger of them work"
-        for name in ("kafka.instance_id", "kafka.transactional_id")
-        if getattr(kafka, name.removeprefix("kafka.")) is not None
-        and (origin := origins.get(name, "")).startswith("file ")
-    ]
+    found = []
+    origin = origins.get("kafka.instance_id", "")
+    if kafka.instance_id is not None and origin.startswith("file "):
+        found.append(
+            f"kafka.instance_id comes from {origin}: two workers with that file have one name, and "
+            "Kafka lets only the younger of them work"
+        )
     if kafka.instance_id is None and (name := _group_instance(kafka)) is not None:
         found.append(
             f"{name[0]} names one member of the group: start no second worker with these settings"
@@ -194,12 +189,6 @@ def _shared_names(kafka: KafkaSettings) -> Iterator[str]:
     own = kafka.instance_id
     if own is None:
         return
-    if kafka.transactional_id is not None:
-        yield (
-            f"kafka.transactional_id is {kafka.transactional_id!r} and kafka.instance_id {own!r}: "
-            "workers with one transactional id fence each other; leave it out, and it is made of "
-            "group_id and instance_id"
-        )
     member = _group_instance(kafka)
     if member is not None and member[1] != own:
         yield (

@@ -10,43 +10,37 @@ from typing import cast
 import structlog
 
 from worker.cache import cache_folder
-from worker.contract.settings_tree import read_secret
-from worker.contract.token_callback import find_token_callback
-from worker.core.backpressure import Bounds
+from worker.common.kafka import find_token_callback
+from worker.common.settings import read_secret
+from worker.core.assignment import Bounds
 from worker.core.crash_isolation import IsolationPolicy
 from worker.core.dead_letter_limit import DeadLetterLimit, LimitPolicy
-from worker.core.loop_policy import LoopPolicy
 from worker.core.pipeline import ADMISSION_S, SLOWEST_MESSAGE_S
-from worker.core.publish_failures import MAX_BACKOFF_S
+from worker.core.publisher import MAX_BACKOFF_S, LoopPolicy
 from worker.engine.pacing import AdmissionPolicy
 from worker.errors import SettingsError
-from worker.lifecycle.canary_judge import JudgePolicy
-from worker.records.retry import RetryPolicy
-from worker.settings import AdapterSettings, LoopSettings, Settings
-from worker.settings_kafka import KafkaSettings
-from worker.stream.kafka_config import KafkaConfig, build_config
-from worker.stream.kafka_promises import Property
+from worker.records.encode import RetryPolicy
+from worker.settings import KafkaSettings, LoopSettings, Settings
+from worker.stream.kafka_config import KafkaConfig, Property, build_config
 from worker.stream.topics import Topics
 from worker.trial_witness import FileWitness
 
 
 def loop_policy(loop: LoopSettings) -> LoopPolicy:
     """Return the loop's policy as the settings have it."""
-    return LoopPolicy(
-        bounds=Bounds(loop.max_in_flight, loop.max_in_flight_bytes, loop.resume_ratio),
-        publish_interval_s=loop.publish_interval_s,
-        publish_max_records=loop.publish_max_records,
-        publish_attempts=loop.publish_attempts,
-        publish_backoff_s=loop.publish_backoff_s,
-        revoke_drain_s=loop.revoke_drain_s,
-        drain_s=loop.drain_s,
-        max_outage_s=loop.max_outage_s,
-    )
+    return LoopPolicy(Bounds(loop.max_in_flight), drain_s=loop.drain_s)
 
 
-def admission_policy(loop: LoopSettings) -> AdmissionPolicy:
-    """Return how much the engine is given at a time, as the settings have it."""
-    return AdmissionPolicy(max_in_engine=loop.max_in_engine, deadline_s=loop.deadline_s)
+MAX_IN_ENGINE = 256
+"""Records in the engine at most: what it cannot work on waits there, with its deadline running."""
+
+
+def admission_policy(settings: Settings) -> AdmissionPolicy:
+    """Return how much the engine is given at a time: as many records as it works on at once, if
+    ``max_num_seqs`` is more than ``MAX_IN_ENGINE``."""
+    at_once = settings.model.engine_args.get("max_num_seqs")
+    most = max(MAX_IN_ENGINE, at_once) if isinstance(at_once, int) else MAX_IN_ENGINE
+    return AdmissionPolicy(max_in_engine=most, deadline_s=settings.loop.deadline_s)
 
 
 def retry_policy(settings: Settings) -> RetryPolicy | None:
@@ -68,19 +62,11 @@ def isolation_policy(settings: Settings) -> IsolationPolicy | None:
     )
 
 
-def judge_policy(adapters: AdapterSettings) -> JudgePolicy:
-    """Return when a canary is stopped, as the settings have it."""
-    return JudgePolicy(
-        min_messages=adapters.canary_min_messages,
-        false_positive_rate=adapters.canary_false_positive_rate,
-    )
-
-
 def dead_letter_limit(loop: LoopSettings) -> DeadLetterLimit | None:
-    """Return what stops the worker when its feed is broken, if wanted. Raises SettingsError."""
+    """Return what stops the worker when its feed is broken, if wanted."""
     if loop.max_dead_letter_ratio is None:
         return None
-    return DeadLetterLimit(LimitPolicy(loop.max_dead_letter_ratio, loop.dead_letter_window))
+    return DeadLetterLimit(LimitPolicy(loop.max_dead_letter_ratio))
 
 
 def max_iteration_s(config: KafkaConfig, policy: LoopPolicy) -> float:
@@ -124,12 +110,9 @@ def kafka_config(kafka: KafkaSettings, shadow_topic: str | None = None) -> Kafka
         producer=kafka.producer,
         create_topics=kafka.create_topics,
         topic_partitions=kafka.topic_partitions,
-        topic_replication_factor=kafka.topic_replication_factor,
         publish_timeout_s=kafka.publish_timeout_s,
         start_timeout_s=kafka.start_timeout_s,
         cluster=kafka.source_cluster or None,
-        # One that is set may be another's still, who would be fenced while our model loads.
-        own_transactional_id=not kafka.transactional_id,
     )
 
 
@@ -144,8 +127,6 @@ def transactional_id(kafka: KafkaSettings) -> str:
     A stable name lets a restarted worker end its dead self's transaction at once. Two processes
     under one name fence each other, so nothing is guessed from the host's name.
     """
-    if kafka.transactional_id:
-        return kafka.transactional_id
     if kafka.instance_id:
         return f"{kafka.group_id}.{kafka.instance_id}"
     return f"{kafka.group_id}.{socket.gethostname()}.{os.getpid()}.{uuid.uuid4().hex[:8]}"
@@ -165,7 +146,7 @@ def kafka_security(kafka: KafkaSettings) -> dict[str, Property]:
     }
     found: dict[str, Property] = {name: value for name, value in given.items() if value}
     if kafka.sasl_token_callback is not None:
-        # The one property that is no plain value: the client takes a function under this name.
+        # The one property that is not a plain value: the client takes a function under this name.
         callback = find_token_callback(
             kafka.sasl_token_callback, kafka.sasl_mechanism, _report_no_token, SettingsError
         )

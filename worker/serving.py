@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -14,37 +14,31 @@ import structlog
 
 from worker import __version__
 from worker.cache import cache_folder
+from worker.common.errors import describe_private
 from worker.contract import AdapterRefused, Encoders, read_manifest
-from worker.contract.cascade import stage_directory
-from worker.contract.manifest import MANIFEST_NAME, Manifest
+from worker.contract.manifest import MANIFEST_NAME, Manifest, stage_directory
 from worker.contract.records import InputFormat
-from worker.contract.review import Thresholds
+from worker.contract.scoring import Thresholds
 from worker.contract.store import Found, find_adapter, read_pointer
-from worker.contract.tracebacks import describe_private
-from worker.core.adapter_router import AdapterRouter
-from worker.core.arms import MAIN, SHADOW, TrafficSplit
-from worker.core.labeller import Labeller
-from worker.core.serving_adapter import ServingAdapter
+from worker.core.arms import MAIN, SHADOW, AdapterRouter, TrafficSplit
+from worker.core.labeller import Labeller, ServingAdapter
 from worker.engine.open import OpenedEngine, begin_to_open, open_engine
 from worker.engine.port import Declined, Engine
 from worker.errors import SettingsError
-from worker.lifecycle.arm_controller import ArmController
-from worker.lifecycle.arm_source import (
+from worker.lifecycle.arm_controller import (
+    ArmController,
     ArmSource,
+    Restart,
     adapter_before,
     canary_adapter,
     current_adapter,
     named_adapter,
 )
-from worker.lifecycle.events import AdapterEvents, Counters
-from worker.lifecycle.factory import AdapterFactory
-from worker.lifecycle.preflight import check_own_probes, compare_on_probes
-from worker.lifecycle.refusal import Refusal
-from worker.lifecycle.restart import Restart
+from worker.lifecycle.events import AdapterEvent, AdapterEvents, Refusal
+from worker.lifecycle.preflight import AdapterFactory, check_own_probes, compare_on_probes
 from worker.lifecycle.watcher import AdapterWatcher
 from worker.policies import admission_policy
-from worker.records.dead_letter import DeadLetterEncoder
-from worker.records.output import OutputEncoder
+from worker.records.encode import DeadLetterEncoder, OutputEncoder
 from worker.settings import RecordSettings, ReviewSettings, Settings
 
 _PATIENCE_S = 60.0
@@ -54,10 +48,10 @@ _log = structlog.get_logger("worker.adapters")
 
 
 def make_adapter_router(
-    settings: Settings, opened: OpenedEngine, counters: Counters | None = None
+    settings: Settings, opened: OpenedEngine, count: Callable[[AdapterEvent], None]
 ) -> tuple[AdapterRouter, AdapterEvents]:
-    """Have the adapter that was opened serve alone; return also what is told of changes."""
-    adapter_events = AdapterEvents(counters, lambda: datetime.now(UTC))
+    """Have the adapter that was opened serve alone; return also what logs and counts changes."""
+    adapter_events = AdapterEvents(count, lambda: datetime.now(UTC))
     adapter = make_serving_adapter(settings, opened.encoders, opened.manifest, opened.engine)
     router = AdapterRouter(TrafficSplit.all_to(adapter), adapter_events)
     adapter_events.started(router.split)
@@ -72,7 +66,6 @@ def make_watcher(
     restart: Restart | None = None,
 ) -> AdapterWatcher | None:
     """Return what follows the sources of all arms; None where there is nothing to follow."""
-    adapters = settings.adapters
     sources = arm_sources(settings)
     if opened.loader is None or not sources:
         return None
@@ -80,7 +73,6 @@ def make_watcher(
         opened.model_files,
         opened.loader,
         partial(make_serving_adapter, settings),
-        max_probe_error_rate=adapters.max_probe_error_rate,
         answer_s=settings.loop.deadline_s,
     )
     controller = ArmController(
@@ -88,11 +80,10 @@ def make_watcher(
         adapter_events,
         factory,
         patience_s=_PATIENCE_S,
-        load_timeout_s=adapters.load_timeout_s,
         restart=restart,
         declined=opened.declined,
     )
-    return AdapterWatcher(sources, controller, adapter_events, adapters.poll_interval_s)
+    return AdapterWatcher(sources, controller, adapter_events)
 
 
 def arm_sources(settings: Settings) -> list[ArmSource]:
@@ -136,10 +127,7 @@ def make_serving_adapter(
         engine=engine,
         outputs=OutputEncoder(manifest, __version__, engine.precisions),
         dead_letters=DeadLetterEncoder(
-            settings.kafka.dead_letter_topic,
-            __version__,
-            manifest.digest,
-            settings.records.dead_letter_headers,
+            settings.kafka.dead_letter_topic, __version__, manifest.digest
         ),
     )
 
@@ -238,12 +226,11 @@ def _open(settings: Settings, found: Found, *, metrics: bool, watch: bool) -> Op
         bases=model.bases,
         adapter=found.directory,
         serving=model.serving,
-        cache_dir=model.cache_dir or cache_folder() / "merged",
+        cache_dir=cache_folder() / "merged",
         engine_args={"disable_log_stats": not metrics, **model.engine_args},
         encoder_precision=model.encoder_precision,
         encoder_threads=model.encoder_threads,
-        verify_weights=model.verify_weights,
-        policy=admission_policy(settings.loop),
+        policy=admission_policy(settings),
         max_adapters=_max_adapters(sources),
         others=_named_now(sources),
         priorities=any(not source.role.labels for source in sources),
@@ -295,7 +282,6 @@ def _compare_with_before(settings: Settings, opened: OpenedEngine, found: Found)
             make_labeller(settings, opened),
             opened.engine,
             before,
-            settings.adapters.max_probe_error_rate,
             settings.loop.deadline_s,
         )
 

@@ -2,7 +2,7 @@
 
 Defaults, then a TOML file, then environment variables (``CLERK_KAFKA__GROUP_ID``), then flags
 (``--set kafka.group_id=...``); later sources override earlier ones. An unknown key is an error,
-whichever source it comes from; one that was renamed is refused with its new name (``RENAMED``).
+whichever source it comes from.
 """
 
 from __future__ import annotations
@@ -10,13 +10,94 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import Field, SecretStr
 
-from worker.contract.records import FormatName, HeaderStyle
-from worker.contract.records.retry import LONGEST_DELAY_S, MOST_ATTEMPTS
-from worker.settings_kafka import KafkaSettings
-from worker.settings_types import Ratio, Seconds, Section
+from worker.common.settings import (
+    Loaded,
+    Properties,
+    Ratio,
+    Seconds,
+    Section,
+    SettingsLoader,
+    TopicList,
+)
+from worker.contract.records import FormatName
+from worker.contract.records.headers import LONGEST_DELAY_S, MOST_ATTEMPTS
+from worker.errors import SettingsError
+
+
+class KafkaSettings(Section):
+    """Where messages are read from and labels are written to."""
+
+    bootstrap_servers: str = Field("localhost:9092", description="host:port[,host:port...]")
+    group_id: str = Field("filing-clerk", description="Consumer group of all workers.")
+    input_topics: TopicList = Field(
+        ("support.messages",),
+        min_length=1,
+        description="Where messages are read from: names, and patterns that begin with ^.",
+    )
+    output_topic: str = Field("support.labels", description="Where labels are written.")
+    review_topic: str | None = Field(
+        "support.labels.review",
+        description="Where doubtful labels are written; empty: the output topic, marked.",
+    )
+    dead_letter_topic: str = Field(
+        "support.labels.dead", description="Where records that got no label are written."
+    )
+    retry_topic: str = Field(
+        "",
+        description="Where messages wait that the engine could not answer, for another attempt; "
+        "empty: they are dead letters at once.",
+    )
+    create_topics: bool = Field(False, description="Create missing topics at start-up.")
+    topic_partitions: int = Field(
+        1, ge=1, description="Partitions of a created topic; the retry topic has one."
+    )
+    source_cluster: str = Field(
+        "",
+        pattern=r"^[A-Za-z0-9._-]{0,64}$",
+        description="The cluster's name, if results of two clusters meet: ids begin with it.",
+    )
+    delivery: Literal["exactly_once", "at_least_once"] = Field(
+        "exactly_once",
+        description="Transactions, or offset commits after the results have been written.",
+    )
+    instance_id: str | None = Field(
+        None, description="A name that this worker keeps across restarts (a pod's name)."
+    )
+    publish_timeout_s: Seconds = Field(10.0, description="Timeout for publishing one batch.")
+    start_timeout_s: Seconds = Field(
+        30.0, description="Timeout for reaching the cluster at start-up."
+    )
+    security_protocol: Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"] = Field(
+        "plaintext", description="Encryption and authentication towards the brokers."
+    )
+    ssl_ca_location: str | None = Field(None, description="PEM file with the CA certificates.")
+    ssl_certificate_location: str | None = Field(
+        None, description="PEM file with the client's certificate, for mutual TLS."
+    )
+    ssl_key_location: str | None = Field(
+        None, description="PEM file with the client's private key, for mutual TLS."
+    )
+    ssl_key_password: SecretStr | None = Field(None, description="Password of the private key.")
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] | None = (
+        Field(None, description="SASL mechanism.")
+    )
+    sasl_username: str | None = Field(None, description="SASL user name.")
+    sasl_password: SecretStr | None = Field(
+        None, description="SASL password; best given as CLERK_KAFKA__SASL_PASSWORD."
+    )
+    sasl_password_file: Path | None = Field(
+        None, description="File with the SASL password, in place of it: a mounted secret."
+    )
+    sasl_token_callback: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$",
+        description="module:function that returns a token and its expiry, for OAUTHBEARER.",
+    )
+    client: Properties = Field({}, description="librdkafka properties for both clients.")
+    consumer: Properties = Field({}, description="librdkafka properties for the consumer.")
+    producer: Properties = Field({}, description="librdkafka properties for the producer.")
 
 
 class RecordSettings(Section):
@@ -31,21 +112,9 @@ class RecordSettings(Section):
         description="Dotted paths of the message's text; several are joined with a line break.",
     )
     id_field: str | None = Field("id", description="Dotted path of the sender's message id.")
-    dead_letter_headers: HeaderStyle = Field(
-        "clerk", description="Header style: clerk.*, or Kafka Connect's __connect.errors.*."
-    )
     tombstones: Literal["dead", "skip", "forward"] = Field(
         "dead",
         description="Records without a value: dead letters, left out, or passed on to the output.",
-    )
-    headers_allow: tuple[str, ...] = Field(
-        ("*",), description="Patterns of the headers that go along with a label."
-    )
-    headers_deny: tuple[str, ...] = Field(
-        (), description="Patterns of the headers that do not, whatever is allowed."
-    )
-    timestamp: Literal["now", "input"] = Field(
-        "now", description="Timestamp of what is written: of its writing, or the input record's."
     )
 
 
@@ -65,10 +134,6 @@ class ModelSettings(Section):
         "auto",
         description="Adapter loaded beside the base, or merged into a copy; auto: merged on a CPU.",
     )
-    verify_weights: bool = Field(
-        True, description="Compare the digest of the base's weights at start-up (1 s per GB)."
-    )
-    cache_dir: Path | None = Field(None, description="Where merged models are kept.")
     engine_args: dict[str, Any] = Field({}, description="vLLM engine arguments, by name.")
     encoder_precision: Literal["fp32", "bf16", "fp16", "int8"] | None = Field(
         None,
@@ -83,27 +148,10 @@ class AdapterSettings(Section):
     """How a running worker follows its store: swap, canary and shadow."""
 
     watch: bool = Field(True, description="Swap to a new current adapter without a restart.")
-    poll_interval_s: Seconds = Field(5.0, description="Interval at which the store is polled.")
-    load_timeout_s: Seconds = Field(
-        600.0, description="Longest time to load and try an adapter beside the one that serves."
-    )
     when_too_large: Literal["refuse", "restart"] = Field(
         "refuse",
         description="For a new adapter whose engine has no room in memory next to the one that "
         "serves: refuse it, or drain, end with code 7 and start again with it.",
-    )
-    max_probe_error_rate: Ratio = Field(
-        0.1,
-        description="Largest share of the serving adapter's probes that a new one may misclassify.",
-    )
-    canary_min_messages: int = Field(
-        200, ge=1, description="Messages that a canary labels before its answers are judged."
-    )
-    canary_false_positive_rate: float = Field(
-        0.01,
-        ge=0,
-        lt=1,
-        description="Chance that a canary as good as main is stopped; 0: none is ever stopped.",
     )
     shadow: str | None = Field(
         None, description="Directory of a shadow adapter, or first digits of a stored one's digest."
@@ -114,9 +162,6 @@ class AdapterSettings(Section):
     shadow_topic: str = Field(
         "support.labels.shadow", description="Where the shadow's labels are written."
     )
-    shadow_max_in_flight: int = Field(
-        32, ge=1, description="Records in flight for the shadow; more are left out, and counted."
-    )
 
 
 class LoopSettings(Section):
@@ -125,22 +170,10 @@ class LoopSettings(Section):
     max_in_flight: int = Field(
         512, ge=1, description="Records fetched and not yet published; one partition takes half."
     )
-    max_in_flight_bytes: int = Field(
-        64 * 1024 * 1024, ge=1, description="Their total size in bytes; likewise."
-    )
-    resume_ratio: Ratio = Field(
-        0.5, description="A partition is fetched again below this fraction of what paused it."
-    )
-    max_in_engine: int = Field(
-        256, ge=1, description="Records in the engine at most; a slow engine is given fewer."
-    )
     deadline_s: Seconds = Field(
         60.0,
         description="Time in the engine after which a message is rejected if later ones have been "
         "answered; an engine that answers nothing for two thirds of it ends the worker.",
-    )
-    max_attempts: int = Field(
-        2, ge=1, description="Attempts in the engine before a message is rejected."
     )
     retry_delay_s: float = Field(
         60.0, ge=1, le=LONGEST_DELAY_S, description="Wait on kafka.retry_topic before an attempt."
@@ -157,31 +190,11 @@ class LoopSettings(Section):
         description="Find a message that crashes the engine, and make it a dead letter; off: the "
         "worker ends and reads it again.",
     )
-    publish_interval_s: Seconds = Field(
-        0.05, description="Longest time that results wait before they are published."
-    )
-    publish_max_records: int = Field(500, ge=1, description="Largest batch, in records.")
-    publish_attempts: int = Field(
-        10, ge=1, description="Consecutive refusals to publish before the worker stops."
-    )
-    max_outage_s: Seconds | None = Field(
-        None,
-        description="Longest wait for a Kafka that cannot be reached; empty: as long as it takes.",
-    )
-    publish_backoff_s: Seconds = Field(
-        0.2, description="Wait after the first failure to publish; doubles with each further one."
-    )
     max_dead_letter_ratio: float | None = Field(
         None,
         gt=0,
-        lt=1,
+        le=0.95,  # above it not even a window of dead letters alone would prove anything
         description="Above this share of dead letters the worker stops; empty: it never does.",
-    )
-    dead_letter_window: int = Field(
-        1000, ge=10, le=1_000_000, description="Records over which that share is taken."
-    )
-    revoke_drain_s: float = Field(
-        2.0, ge=0, description="Time to finish work before partitions are revoked."
     )
     drain_s: Seconds = Field(30.0, description="Time to finish work after SIGTERM.")
 
@@ -210,22 +223,6 @@ class DriftSettings(Section):
     enabled: bool = Field(
         True, description="Detect drift; without effect where the adapter has no reference."
     )
-    window: int = Field(1000, ge=100, le=100_000, description="Messages judged together.")
-    false_alarm_rate: float = Field(
-        0.01, gt=0, le=0.5, description="Share of the windows without drift that may be reported."
-    )
-    label_psi: float | None = Field(
-        None, gt=0, description="Drift above this PSI; empty: derived from the two above."
-    )
-    off_label_ratio: float | None = Field(
-        None,
-        gt=0,
-        le=1,
-        description="Drift from this ratio of off-label messages; empty: derived likewise.",
-    )
-    sample_ids: int = Field(
-        5, ge=0, le=100, description="Record ids reported with a drifted window; 0: none."
-    )
 
 
 class LogSettings(Section):
@@ -237,13 +234,11 @@ class LogSettings(Section):
     level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="The least severe events that are logged."
     )
-    progress_interval_s: Seconds = Field(10.0, description="Interval of the progress line.")
 
 
 class HttpSettings(Section):
     """The server of health checks and metrics: /livez /readyz /startupz /metrics /info."""
 
-    enabled: bool = Field(True, description="Run the server.")
     host: str = Field(
         "127.0.0.1", description="Address to listen on; 0.0.0.0: reachable from other machines."
     )
@@ -258,12 +253,8 @@ class TracingSettings(Section):
     enabled: bool = Field(False, description="Export spans; needs the extra 'tracing'.")
 
 
-class Settings(BaseSettings):
+class Settings(Section):
     """All settings, by section."""
-
-    model_config = SettingsConfigDict(
-        env_prefix="CLERK_", env_nested_delimiter="__", extra="forbid", frozen=True
-    )
 
     kafka: KafkaSettings = KafkaSettings()
     records: RecordSettings = RecordSettings()
@@ -276,26 +267,14 @@ class Settings(BaseSettings):
     http: HttpSettings = HttpSettings()
     tracing: TracingSettings = TracingSettings()
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Take what ``settings_load`` has merged, and nothing behind its back."""
-        return (init_settings,)
 
+LoadedSettings = Loaded[Settings]
 
-RENAMED = {
-    "adapters.canary_errors": "adapters.max_probe_error_rate",
-    "adapters.canary_false_stops": "adapters.canary_false_positive_rate",
-    "adapters.shadow_share": "adapters.shadow_traffic_ratio",
-    "drift.false_alarm_share": "drift.false_alarm_rate",
-    "drift.off_label_share": "drift.off_label_ratio",
-    "kafka.input_topic": "kafka.input_topics",
-    "loop.resume_share": "loop.resume_ratio",
-}
-"""Settings that had another name before, old to new."""
+_LOADER = SettingsLoader(
+    Settings,
+    SettingsError,
+    prefix="CLERK_",
+    elsewhere=("CLERK_CACHE", "CLERK_TEST_", "CLERK_DESK_", "CLERK_TRAINER_"),
+)
+load_settings = _LOADER.load
+effective = _LOADER.effective

@@ -185,8 +185,8 @@ def _how(is_new: bool) -> str:
 
 def _text_of(file: Path) -> str:
     """Return a file's text. Raises SettingsError."""
-    from worker.contract.circle.files import read_text
     from worker.contract.errors import RecordRefused
+    from worker.contract.exchange import read_text
 
     try:
         return read_text(file)

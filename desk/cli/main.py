@@ -21,7 +21,7 @@ from desk.errors import (
     TryAgain,
 )
 from desk.logs import log_failure, log_unhandled
-from worker.contract.tracebacks import describe_private, print_private, show_private
+from worker.common.errors import describe_private, print_private, show_private
 
 if TYPE_CHECKING:
     from desk.store.types import Role
@@ -156,7 +156,7 @@ def check_config(config: Config = None, sets: Sets = None) -> None:
     Every problem is printed, and exit code 2 follows. `run` refuses the same. Secrets are redacted.
     """
     from desk.app import settings_problems
-    from desk.settings_load import effective, load_settings
+    from desk.settings import effective, load_settings
 
     loaded = load_settings(config, sets or ())
     for name, value, origin in effective(loaded):
@@ -278,7 +278,7 @@ def taxonomy(
     from desk.app import read_taxonomy
     from desk.clock import now_ms
     from desk.service.upkeep import change_taxonomy
-    from worker.contract.assignments import split_assignment
+    from worker.common.settings import split_assignment
     from worker.contract.taxonomy import label_name
 
     settings = load(config, sets)

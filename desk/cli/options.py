@@ -51,7 +51,7 @@ def command_group(words: str) -> typer.Typer:
 def load(config: Path | None, sets: Sequence[str] | None) -> Settings:
     """Load the settings and configure logging. Raises SettingsError."""
     from desk.logs import configure_logging
-    from desk.settings_load import load_settings
+    from desk.settings import load_settings
 
     configure_logging()  # for settings that cannot be read
     settings = load_settings(config, sets or ()).settings
@@ -78,7 +78,7 @@ def opened(config: Path | None, sets: Sequence[str] | None) -> Iterator[Desk]:
     text even if standard error is not a terminal. Raises DeskStopped, DatabaseAway."""
     from desk.app import open_settings_desk
     from desk.logs import configure_logging
-    from desk.settings_load import load_settings
+    from desk.settings import load_settings
 
     settings = load_settings(config, sets or ()).settings
     configure_logging("console", settings.log.level)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from worker.contract.review import ReviewReason
+from worker.contract.scoring import ReviewReason
 from worker.contract.taxonomy import Taxonomy
 
 Order = Literal["oldest", "newest", "doubtful"]

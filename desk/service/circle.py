@@ -17,7 +17,10 @@ from desk.store.batches import Batch, Like, NewTask, Progress
 from desk.store.items import NewItem
 from desk.store.proposals import Shown, StoredAdvice, StoredProposal
 from desk.store.types import Person
-from worker.contract.circle import (
+from worker.contract.codec import decode, encode
+from worker.contract.digest import sha256_json
+from worker.contract.errors import RecordRefused
+from worker.contract.exchange import (
     Advice,
     Finding,
     Proposal,
@@ -26,10 +29,7 @@ from worker.contract.circle import (
     Task,
     parse_tasks,
 )
-from worker.contract.codec import decode, encode
-from worker.contract.digest import sha256_json
-from worker.contract.errors import RecordRefused
-from worker.contract.records.wire import read_json
+from worker.contract.records.identity import read_json
 from worker.contract.text import message_sha256
 from worker.contract.timestamps import rfc3339_from_ms
 

@@ -14,8 +14,8 @@ from desk.service import circle
 from desk.service.context import Desk
 from desk.store import batches, exports, items, outbox, people, projects
 from desk.store.database import Database, Tx
-from worker.contract.circle import write_answers, write_decision
 from worker.contract.digest import write_atomically
+from worker.contract.exchange import write_answers, write_decision
 from worker.contract.taxonomy import Taxonomy
 
 DAY_MS = 24 * 60 * 60 * 1000

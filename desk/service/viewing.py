@@ -17,7 +17,7 @@ from desk.store.batches import Asked
 from desk.store.database import Tx
 from desk.store.types import Item, Person
 from worker.contract.redact import redact_personal_data
-from worker.contract.review import ReviewReason
+from worker.contract.scoring import ReviewReason
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from desk.store import items as items_store
 from desk.store.database import Tx
 from desk.store.items import FoundText, NewItem, insert_ignore
 from desk.store.tables import batches, decisions, items, people, similar, tasks
-from worker.contract.circle import Purpose
+from worker.contract.exchange import Purpose
 
 
 @dataclass(frozen=True, slots=True)

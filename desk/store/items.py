@@ -26,8 +26,8 @@ from desk.store.tables import (
     traffic,
 )
 from desk.store.types import ITEM, Item, read_row
-from worker.contract.records.replay import Replay, supersedes
-from worker.contract.review import ReviewReason
+from worker.contract.records.identity import Replay, supersedes
+from worker.contract.scoring import ReviewReason
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from desk.core.items import DecisionKind, Origin, State
 from desk.store.tables import decisions, items
-from worker.contract.review import ReviewReason
+from worker.contract.scoring import ReviewReason
 
 Role = Literal["reviewer", "adjudicator", "owner"]
 TextState = Literal["pending", "here", "expired", "unreadable", "purged"]

@@ -50,7 +50,7 @@ from desk.web.visit import (
     read_upload,
     redirect,
 )
-from worker.contract.tracebacks import format_private
+from worker.common.errors import format_private
 
 _log = structlog.get_logger("desk.web")
 

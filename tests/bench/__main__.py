@@ -19,16 +19,15 @@ import psutil
 
 from tests.chaos.harness import REAL_WORKER, Arena
 from worker.app import make_loop
+from worker.common.logs import configure_logging
 from worker.contract import build_prompt
 from worker.demo.base_model import ensure_base_model
 from worker.demo.broker import LocalBroker
-from worker.demo.samples import adapter_dir, read_samples
+from worker.demo.models import adapter_dir, read_samples
 from worker.engine.open import OpenedEngine
-from worker.logs import configure_logging
-from worker.policies import kafka_config, loop_policy
+from worker.policies import MAX_IN_ENGINE, kafka_config, loop_policy
 from worker.serving import make_adapter_router, make_labeller, open_model
-from worker.settings import Settings
-from worker.settings_load import load_settings
+from worker.settings import Settings, load_settings
 from worker.stream.kafka import KafkaStream
 from worker.stream.kafka_topics import prepare_topics
 
@@ -124,7 +123,7 @@ def direct(opened: OpenedEngine, texts: Sequence[str]) -> float:
     prompts = [build_prompt(opened.manifest.prompt, text, opened.encoders.plain) for text in texts]
     labeller = make_labeller(settings, opened)
     started = time.monotonic()
-    room = threading.Semaphore(settings.loop.max_in_engine)
+    room = threading.Semaphore(MAX_IN_ENGINE)
     futures = []
     for prompt in prompts:
         assert prompt is not None
@@ -152,11 +151,11 @@ def through_kafka(
     config = prepare_topics(kafka_config(settings.kafka))
     stream = KafkaStream(config)
     policy = loop_policy(settings.loop)
-    router, _ = make_adapter_router(settings, opened)
+    router, _ = make_adapter_router(settings, opened, lambda _: None)
     loop = make_loop(settings, stream, router, config.topics, policy)
     stream.subscribe(loop)
     # Joining the group is not what is measured.
-    while not (loop.held_records if published_before else loop.partitions):
+    while not (loop.state.in_flight_records if published_before else loop.state.waiting):
         loop.run_once()
     started = time.monotonic()
     if not published_before:

@@ -22,7 +22,7 @@ from worker.lifecycle.canary_judge import ArmComparison, JudgePolicy
 
 TRIALS = 400
 MESSAGES = 20_000
-POLICY = JudgePolicy(min_messages=200, false_positive_rate=0.01)
+POLICY = JudgePolicy()
 
 Chance = Callable[[float], float]
 """The chance of a review at a time of the trial, from 0 to 1."""

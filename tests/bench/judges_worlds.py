@@ -20,12 +20,11 @@ from trainer.propose.compare import (
     judge,
     not_wrong_unseen,
 )
-from trainer.statistics.clusters import Groups, design_effect
-from trainer.statistics.metrics import ALPHA, Discordance, mcnemar_exact
-from trainer.statistics.noninferiority import lowest_difference, non_inferiority_p
+from trainer.statistics.metrics import ALPHA, Discordance, Groups, design_effect, mcnemar_exact
+from trainer.statistics.paired import lowest_difference, non_inferiority_p
 from trainer.statistics.thresholds import proof, review_threshold
-from trainer.store.criteria import judge_kept_promise
-from trainer.store.verdict import GateVerdict, criterion
+from trainer.store.gate import judge_kept_promise
+from trainer.store.rules import GateVerdict, criterion
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
@@ -144,12 +143,10 @@ def make_adapter(
     holdout: Messages,
     *,
     better: float = 0.0,
-    aware: bool = True,
 ) -> Adapter:
-    """Train one; ``aware``: its threshold knows of the groups."""
+    """Train one, whose threshold knows of the groups."""
     answers = validation.answer(rng, better)
-    groups = validation.groups if aware else None
-    threshold = review_threshold(*answers, PRECISION, floor=0.0, groups=groups)
+    threshold = review_threshold(*answers, PRECISION, floor=0.0, groups=validation.groups)
     return Adapter(answers, holdout.answer(rng, better), threshold)
 
 
@@ -192,9 +189,9 @@ def says_yes(
     return judge(compared, gate, {}, turn + 1).verdict == "publish"
 
 
-def said_yes_before(new: Adapter, current: Adapter) -> bool:
-    """Return the same by the rules of before: messages are independent, fewer of them for people
-    is better, every proposal has the whole 5 %, and no promise is looked at."""
+def naive_yes(new: Adapter, current: Adapter) -> bool:
+    """Return the same by a judge that is not good enough: messages are independent, fewer of them
+    for people is better, every proposal has the whole 5 %, and no promise is looked at."""
     pairs = pairs_of(new, current)
     found = {name: compare_answers(name, *pairs[name], None) for name in (OLD_HOLDOUT, REVIEW)}
     alone = compare_answers(ALONE, *pairs[ALONE], None)
@@ -239,17 +236,13 @@ class Sequence:
     kept: bool
 
 
-def propose_equals(rng: Generator, *, grouped: bool, before: bool) -> Sequence:
+def propose_equals(rng: Generator, *, grouped: bool) -> Sequence:
     """Propose adapters that are as good as the first one, on one validation set and hold-out."""
     validation = Messages.draw(rng, VALIDATION, grouped=grouped)
     holdout = Messages.draw(rng, HOLDOUT, grouped=grouped)
-    current, yes = make_adapter(rng, validation, holdout, aware=not before), 0
+    current, yes = make_adapter(rng, validation, holdout), 0
     for turn in range(1, PROPOSALS + 1):
-        new = make_adapter(rng, validation, holdout, aware=not before)
-        if (
-            said_yes_before(new, current)
-            if before
-            else says_yes(new, current, validation, holdout, turn)
-        ):
+        new = make_adapter(rng, validation, holdout)
+        if says_yes(new, current, validation, holdout, turn):
             current, yes = new, yes + 1
     return Sequence(yes, true_precision(current.threshold) >= PRECISION)

@@ -32,11 +32,11 @@ from tests.chaos.load import Load, plain_values
 from tests.chaos.soak import read_usage
 from tests.support.toy_adapter import ENCODERS, scores, small_manifest
 from worker.app import make_loop
+from worker.common.logs import configure_logging
 from worker.demo.broker import LocalBroker
-from worker.demo.worker_process import WorkerProcess
+from worker.demo.program import Program
 from worker.engine.fake import FakeEngine
 from worker.engine.open import OpenedEngine
-from worker.logs import configure_logging
 from worker.observe.observer import observing
 from worker.policies import kafka_config, loop_policy
 from worker.records.types import Batch, CommittedOffset, NextOffset, Record, TopicPartition
@@ -226,7 +226,7 @@ def stop_for(broker: LocalBroker, seconds: float) -> None:
         os.kill(broker.pid, signal.SIGCONT)
 
 
-def wait_for(worker: WorkerProcess, records: int) -> None:
+def wait_for(worker: Program, records: int) -> None:
     """Wait until a worker says that it has committed so many."""
     until = time.monotonic() + 600
     while (done := committed(worker)) < records:
@@ -234,7 +234,7 @@ def wait_for(worker: WorkerProcess, records: int) -> None:
         time.sleep(0.5)
 
 
-def committed(worker: WorkerProcess) -> float:
+def committed(worker: Program) -> float:
     """How many records a worker says it has committed."""
     worker.check()
     with urllib.request.urlopen(f"{worker.url}/metrics", timeout=20) as answer:

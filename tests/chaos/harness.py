@@ -16,9 +16,8 @@ from typing import cast
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
-from tests.support.hostile import hostile_values
 from worker.demo.broker import LocalBroker
-from worker.demo.worker_process import WorkerProcess, start_worker
+from worker.demo.program import Program, start_worker
 
 FAKE_WORKER = ("-m", "tests.chaos.fake_worker")
 REAL_WORKER = ("-m", "worker", "run")
@@ -45,11 +44,11 @@ class Arena:
         for future in admin.create_topics(new).values():
             future.result(timeout=30)
         self._workers = 0
-        self._alive: list[WorkerProcess] = []
+        self._alive: list[Program] = []
         self._reader = Reader(self.servers, list(self.topics.values())[1:], self.partitions)
         self.stack.callback(self._reader.close)
 
-    def start_worker(self) -> WorkerProcess:
+    def start_worker(self) -> Program:
         """Start one more worker; it is ended with the arena at the latest."""
         self._workers += 1
         given = {
@@ -69,12 +68,12 @@ class Arena:
         self._alive.append(worker)
         return worker
 
-    def kill(self, worker: WorkerProcess) -> None:
+    def kill(self, worker: Program) -> None:
         """Kill a worker with -9."""
         self._alive.remove(worker)
         worker.child.kill()
 
-    def stop(self, worker: WorkerProcess) -> int:
+    def stop(self, worker: Program) -> int:
         """Let a worker drain; return its exit code."""
         self._alive.remove(worker)
         return worker.stop()
@@ -249,14 +248,3 @@ def kill_broker(
     assert events["kafka.unreachable"] == events["kafka.reachable"], events
     assert arena.stop(worker) == 0
     return said
-
-
-def label_hostile(arena: Arena, count: int) -> str:
-    """Messages of every kind: each ends in output, review or dead letters, none anywhere else."""
-    worker = arena.start_worker()
-    worker.wait_until_ready()
-    arena.publish(hostile_values(count))
-    arena.wait_for(count)
-    said = arena.verdict(count)
-    assert arena.stop(worker) == 0
-    return f"{said}: " + ", ".join(f"{n} {topic}" for topic, n in arena.by_topic.most_common())

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from tests.chart.render import MINIMAL, Refused, merge, render, render_minimal
-from worker.settings import RENAMED
 
 SASL = {
     "config": {"kafka": {"security_protocol": "sasl_ssl", "sasl_mechanism": "SCRAM-SHA-512"}},
@@ -85,14 +84,11 @@ TYPES: list[tuple[dict[str, Any], tuple[str, ...]]] = [
 ]
 SENSE: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     (model(base=""), ("config.model.base is empty", "adapterKind")),
-    ({"adapterKind": "lora-head"} | model(base=""), ("config.model.base is empty",)),
     (model(adapter=""), ("config.model.adapter is empty",)),
     (model(base="models/base"), ("config.model.base", "absolute path")),
     (kafka(bootstrap_servers=""), ("config.kafka.bootstrap_servers is empty",)),
     (kafka(bootstrap_servers="kafka"), ("names no port", "networkPolicy.kafkaPorts")),
     (kafka(instance_id="a"), ("config.kafka.instance_id", "fence each other")),
-    (kafka(transactional_id="a"), ("config.kafka.transactional_id", "fence each other")),
-    ({"config": {"http": {"enabled": False}}}, ("config.http.enabled", "probes")),
     ({"config": {"http": {"port": 0}}}, ("config.http.port is 0", "probes")),
     ({"config": {"http": {"host": "127.0.0.1"}}}, ("config.http.host", "kubelet")),
     # Secrets.
@@ -270,15 +266,6 @@ def test_it_is_refused_and_said_why(values: dict[str, Any], words: tuple[str, ..
         assert word in said
     assert "hunter2" not in said
     assert "nil pointer" not in said
-
-
-@pytest.mark.parametrize(("old", "new"), RENAMED.items())
-def test_a_renamed_setting_is_refused_with_its_new_name(old: str, new: str) -> None:
-    """Values of an older chart say what to write instead, and not that a key is unknown."""
-    section, key = old.split(".")
-    with pytest.raises(Refused) as caught:
-        render_minimal({"config": {section: {key: 0.1}}})
-    assert f"config.{old} has been renamed to config.{new}" in str(caught.value)
 
 
 def test_nothing_can_be_written_to_an_image() -> None:

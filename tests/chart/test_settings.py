@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.chart.render import EXAMPLES, find, render, render_minimal
-from worker.settings_load import load_settings
+from worker.settings import load_settings
 
 
 def toml_of(config: dict[str, Any], **values: Any) -> str:
@@ -42,7 +42,7 @@ def test_every_section_goes_through(tmp_path: Path) -> None:
                 "max_num_seqs": 128, "gpu_memory_utilization": 0.85, "enforce_eager": True,
                 "hf_overrides": {"head_dtype": "float32", "list": [1, [2.5, "x"]]},
             }},
-            "loop": {"max_in_flight": 512, "max_in_flight_bytes": 134217728, "drain_s": 12.5},
+            "loop": {"max_in_flight": 134217728, "drain_s": 12.5},
             "review": {"confidence": 0.7},
             "log": {"format": "json", "level": "debug"},
             "http": {"port": 9000},
@@ -59,7 +59,7 @@ def test_every_section_goes_through(tmp_path: Path) -> None:
     arguments = found.model.engine_args
     assert arguments["hf_overrides"] == {"head_dtype": "float32", "list": [1, [2.5, "x"]]}
     assert isinstance(arguments["max_num_seqs"], int)
-    assert found.loop.max_in_flight_bytes == 134217728
+    assert found.loop.max_in_flight == 134217728
     assert found.loop.drain_s == 12.5
     assert found.review.confidence == 0.7
     assert found.http.port == 9000

@@ -14,7 +14,6 @@ CLERK_TEST_TOOLS_IMAGE    worker-tools, likewise known to the nodes, for test_ro
 CLERK_TEST_TRAINER_IMAGE  one with the trainer's packages, for the jobs in test_headers.py and
                           test_proposal.py
 CLERK_TEST_DESK_IMAGE     the desk's image, likewise known to the nodes, for test_desk.py
-CLERK_TEST_KEEP           a folder for the picture and the figures of the scaling test
 
 test_headers.py wants the nodes to know that image under the names in the chart's examples too, as
 .ci/cluster sees to; it and test_runbook.py make and remove the namespace "support".

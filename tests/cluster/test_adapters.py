@@ -132,7 +132,7 @@ def names() -> Names:
 @pytest.fixture
 def clerk(cluster: Cluster, kafka: str, names: Names, store: Store) -> Iterator[Release]:
     mounted = {
-        "config": {"model": {"adapter": "/store"}, "adapters": {"poll_interval_s": 1}},
+        "config": {"model": {"adapter": "/store"}},
         "storage": {
             "adapters": {
                 "mountPath": "/store",

@@ -37,7 +37,7 @@ SHORT = {
             # How long a group waits for a member that was killed.
             "consumer": {"session.timeout.ms": 10_000},
         },
-        "loop": {"revoke_drain_s": 1, "drain_s": 5},
+        "loop": {"drain_s": 5},
     },
     "probes": {
         "liveness": {

@@ -6,18 +6,15 @@ cores. Times are shorter than the chart's, which are made for models that take m
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.cluster.keda import fresh_topics, scaled_release
 from tests.cluster.kubectl import Cluster, Release, wait_until
 from tests.cluster.load import Lag, Names, Traffic
-from tests.cluster.plot import Panel, Row, draw, write_csv
+from tests.cluster.values import fresh_topics, scaled_release
 
 pytestmark = pytest.mark.long
 
@@ -47,12 +44,6 @@ BY_LAG = {
     "probes": {"readiness": {"periodSeconds": 2}, "startup": {"periodSeconds": 2}},
 }
 
-PANELS = (
-    Panel("Lag of the group, records", {"lag": "lag"}),
-    Panel("Workers", {"wanted": "wanted", "ready": "ready"}, steps=True),
-    Panel("Messages a second", {"published_per_s": "published", "results_per_s": "labelled"}),
-)
-
 
 @pytest.fixture
 def names(kafka: str) -> Names:
@@ -77,13 +68,12 @@ def test_keda_follows_the_lag(
     workers: Release,
     kafka: str,
     names: Names,
-    tmp_path: Path,
     note: Callable[[str], None],
 ) -> None:
     """A peak takes the workers from 1 to as many as there are partitions, its end takes them back
     to 1, once up and once down; each message has exactly one result."""
     lag = Lag(kafka, names, PARTITIONS)
-    rows: list[Row] = []
+    rows: list[dict[str, float]] = []
     with Traffic(kafka, names, PARTITIONS) as traffic:
         began = time.monotonic()
 
@@ -103,7 +93,6 @@ def test_keda_follows_the_lag(
         while rows[-1]["wanted"] > 1 and time.monotonic() < until:
             watch(1)
         watch(AFTER_S)
-        _keep(rows, Path(os.environ.get("CLERK_TEST_KEEP") or tmp_path))
         count = traffic.finish()
     lag.close()
     wanted = [int(row["wanted"]) for row in rows]
@@ -130,7 +119,7 @@ def _active(release: Release) -> bool:
     return conditions.get("Ready") == "True"
 
 
-def _sample(release: Release, traffic: Traffic, lag: Lag, began: float) -> Row:
+def _sample(release: Release, traffic: Traffic, lag: Lag, began: float) -> dict[str, float]:
     found: dict[str, Any] = release.cluster.get(release.deployment)
     now = time.time()
     window_s = 5.0
@@ -143,13 +132,3 @@ def _sample(release: Release, traffic: Traffic, lag: Lag, began: float) -> Row:
         "wanted": found["spec"]["replicas"],
         "ready": found["status"].get("readyReplicas", 0),
     }
-
-
-def _keep(rows: list[Row], folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    write_csv(folder / "scaling.csv", rows)
-    title = (
-        f"{TRICKLE}, {PEAK} and {TRICKLE} messages/s on {PARTITIONS} partitions; a worker does 25"
-    )
-    picture = draw(title, rows, PANELS)
-    (folder / "scaling.svg").write_text(picture, encoding="utf-8")

@@ -25,8 +25,8 @@ from tests.support.desk_day import MODES, picture, violations
 from tests.support.desk_files import make_advice, make_proposal, make_task, task_file
 from tests.support.desk_site import Site, open_site
 from tests.support.processes import PATIENCE_S
-from worker.contract.circle import AdapterName, Advice, Figure, GateRow, Neighbour, Proposal
 from worker.contract.codec import encode
+from worker.contract.exchange import AdapterName, Advice, Figure, GateRow, Neighbour, Proposal
 
 MOST_TABS = 80
 CHECKED = (

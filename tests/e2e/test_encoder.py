@@ -61,7 +61,7 @@ def test_prepare_train_evaluate_duel_publish(tmp_path: Path) -> None:
     clerk(
         *("prepare", "--input", tmp_path / "export.csv", "--out", data),
         *("--taxonomy", tmp_path / "taxonomy.toml", "--id-column", "id"),
-        *("--label-column", "label", "--sublabel-column", "topic", "--similarity", "1"),
+        *("--label-column", "label", "--sublabel-column", "topic"),
     )
     clerk(
         *("train", "--recipe", ROOT / "config" / "trainer-encoder.toml", "--dataset", data),

@@ -27,7 +27,7 @@ _PAYLOADS = [
     b'{"subject": "lamp", "ticket": {"body": "broken"}, "parts": [{"text": null}]}',
     b"\xef\xbb\xbfplain text \xf0\x9f\x99\x8f e\xcc\x81",
 ]
-_FLAGS = b"kafka.client.ssl.key.password=x\nloop.max_attempts=3\nmodel.engine_args={a = [1]}"
+_FLAGS = b"kafka.client.ssl.key.password=x\nloop.max_in_flight=3\nmodel.engine_args={a = [1]}"
 _VARIABLES = b'KAFKA__CLIENT={"debug": "all"}\nKAFKA__INPUT_TOPICS=["a", "^b"]'
 
 
@@ -36,9 +36,8 @@ def seeds(entry: str) -> list[bytes]:
     if entry == "decode":
         return _PAYLOADS
     if entry == "manifest":
-        old = ROOT / "tests" / "unit" / "contract" / "schema1"
-        folders = (ROOT / "worker" / "demo" / "adapter", old)
-        return [(folder / "manifest.json").read_bytes() for folder in folders]
+        folder = ROOT / "worker" / "demo"
+        return [(folder / name / "manifest.json").read_bytes() for name in ("adapter", "encoder")]
     shipped = (ROOT / "config" / "worker.toml").read_bytes()
     return [b"\0".join((shipped.replace(b"\n# ", b"\n"), _FLAGS, _VARIABLES)), shipped]
 

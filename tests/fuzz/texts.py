@@ -24,23 +24,22 @@ from markupsafe import escape
 import desk.core.texts
 import desk.store.browse
 import desk.web.templates
-import trainer.check.labels
-import trainer.dataset.mails
+import trainer.check.findings
+import trainer.dataset.clean
 import trainer.dataset.names
 import trainer.dataset.near_duplicates
 import trainer.dataset.text_files
-import trainer.report.texts
-import worker.contract.records.decode_json
+import trainer.report.page
+import worker.contract.records.decode
 import worker.contract.redact
 import worker.contract.text
-import worker.records.header_policy
 from tests.support.toy_adapter import encode_plain, toy_manifest, toy_spec
-from trainer.check.out_of_fold import _TOKEN
+from trainer.check.suspects import _TOKEN
 from trainer.dataset.folder import Row
-from trainer.dataset.mail_library import load_phrases
 from trainer.errors import BadInput
 from worker.contract import REDACTION, Thresholds, build_prompt
 from worker.contract.errors import MessageRejected, RecordRefused
+from worker.contract.prompt import Encode
 from worker.contract.records import (
     InputFormat,
     decode_value,
@@ -49,11 +48,10 @@ from worker.contract.records import (
     read_retry,
     without_worker_headers,
 )
-from worker.contract.text import FIRST_NORMALIZATION, normalize, normalize_as
-from worker.contract.tokens import Encode
+from worker.contract.text import normalize
 from worker.core.labeller import Labeller
-from worker.engine.tokenizer import load_encoders
-from worker.offline.message_file import MessageFile, read_rows
+from worker.engine.model_files import load_encoders
+from worker.offline.classify import MessageFile, read_rows
 from worker.records.types import Record, TopicPartition
 
 _LAYOUT = InputFormat("json", ("subject", "message", "parts.0.text"))
@@ -86,16 +84,14 @@ def _record(text: str) -> Record:
 
 
 @cache
-def _labeller(normalization: str) -> Labeller:
-    spec = replace(toy_spec(512), normalization=normalization, redaction=REDACTION)
+def _labeller() -> Labeller:
+    spec = replace(toy_spec(512), redaction=REDACTION)
     return Labeller(toy_manifest(prompt=spec), encode_plain, Thresholds(0.5), InputFormat())
 
 
-# --- the worker ---
+# the worker ---
 def _headers(text: str) -> None:
-    policy = worker.records.header_policy.HeaderPolicy(("trace*", "*-id", "*a*e*i*"), ("*[0-9]*x",))
     names = [text[:4000], *text.split()]
-    policy.keep(tuple((name, _bytes(name)) for name in names))
     without_worker_headers(tuple((name, None) for name in names))
 
 
@@ -172,7 +168,7 @@ def _prompt(kind: str, text: str) -> None:
     build_prompt(spec, text, tokenizer(kind))
 
 
-# --- the trainer ---
+# the trainer ---
 def _names(text: str) -> None:
     """Every word a name: as many spans as can be."""
     spans = [found.span() for found in re.finditer(r"\w+", text)]
@@ -185,11 +181,6 @@ def _csv(text: str) -> None:
             pass
     written = io.StringIO()
     csv.writer(written).writerow([text])
-
-
-@cache
-def _phrases() -> trainer.dataset.mails.Phrases:
-    return load_phrases()[0]
 
 
 def _jaccard(text: str) -> None:
@@ -215,11 +206,11 @@ def _learner(text: str) -> None:
 
 
 def _reported(text: str) -> None:
-    trainer.report.texts.show_text({"a": text}, "a")
-    trainer.report.texts.readable(text)
+    trainer.report.page.show_text({"a": text}, "a")
+    trainer.report.page.readable(text)
 
 
-# --- the desk ---
+# the desk ---
 def _shown(text: str) -> None:
     """As a page shows it: each piece escaped, and each mark with its name."""
     for piece in desk.web.templates.pieces(text):
@@ -234,7 +225,7 @@ def _searched(text: str) -> None:
 
 
 _REDACT = (worker.contract.redact,)
-_MAILS = (trainer.dataset.mails,)
+_MAILS = (trainer.dataset.clean,)
 
 ENTRIES: Mapping[str, Entry] = {
     "decode a message in JSON": Entry(
@@ -247,20 +238,19 @@ ENTRIES: Mapping[str, Entry] = {
     ),
     "decode any JSON": Entry(
         partial(_refusing, lambda text: decode_value(_bytes(text), _LAYOUT)),
-        (worker.contract.records.decode_json,),
+        (worker.contract.records.decode,),
     ),
     "decode text": Entry(
         partial(_refusing, lambda text: decode_value(_bytes(text), InputFormat("text")))
     ),
     "read an output record": Entry(partial(_refusing, lambda text: read_output(_bytes(text)))),
     "read the headers of a retry or a dead letter": Entry(_retry_headers),
-    "headers that go along": Entry(_headers, (worker.records.header_policy,)),
+    "headers that go along": Entry(_headers),
     "normalize": Entry(normalize, (worker.contract.text,)),
-    "normalize by nfc-1": Entry(partial(_refusing, partial(normalize_as, FIRST_NORMALIZATION))),
     "digest of a message": Entry(worker.contract.text.message_sha256),
     "redact": Entry(worker.contract.redact.redact_personal_data, _REDACT, 200),
     "prepare a record": Entry(
-        partial(_refusing, lambda text: _labeller("nfc-2").prepare(_record(text))), _REDACT, 200
+        partial(_refusing, lambda text: _labeller().prepare(_record(text))), _REDACT, 200
     ),
     "tokenize by BPE": Entry(partial(_encode, "bpe"), most=400),
     "tokenize by WordPiece": Entry(partial(_encode, "wordpiece"), most=400),
@@ -269,21 +259,15 @@ ENTRIES: Mapping[str, Entry] = {
     "prompt by WordPiece": Entry(partial(_prompt, "wordpiece"), _REDACT, 300),
     "prompt by Unigram": Entry(partial(_prompt, "unigram"), _REDACT, 300),
     "read a file of messages": Entry(_message_file, most=250),
-    "strip quotes": Entry(trainer.dataset.mails.strip_quotes, _MAILS, 250),
-    "strip a signature": Entry(trainer.dataset.mails.strip_signature, _MAILS),
-    "strip quotes by the library's phrases": Entry(
-        lambda text: trainer.dataset.mails.strip_quotes(text, _phrases()), _MAILS, 250
-    ),
-    "strip a signature by the library's phrases": Entry(
-        lambda text: trainer.dataset.mails.strip_signature(text, _phrases()), _MAILS
-    ),
+    "strip quotes": Entry(trainer.dataset.clean.strip_quotes, _MAILS, 250),
+    "strip a signature": Entry(trainer.dataset.clean.strip_signature, _MAILS),
     "replace names": Entry(_names, (trainer.dataset.names,)),
     "read CSV": Entry(partial(_refusing, _csv)),
     "key of a row": Entry(lambda text: Row("a", text, "b", None, "x").folded),
     "shingles": Entry(_jaccard),
     "near-duplicates": Entry(_near_clusters, most=400),
     "features of a message": Entry(_learner, most=400),
-    "text in a report": Entry(_reported, (trainer.report.texts,)),
+    "text in a report": Entry(_reported, (trainer.report.page,)),
     "text on a desk's page": Entry(_shown, (desk.web.templates,), 200),
     "keys of a desk's item": Entry(desk.core.texts.band_keys, most=400),
     "likeness of two items": Entry(lambda text: desk.core.texts.likeness(text, text[1:])),

@@ -21,7 +21,7 @@ from confluent_kafka import Consumer
 
 from tests.chaos.fake_worker import POISON
 from tests.chaos.harness import Arena, messages
-from worker.demo.worker_process import WorkerProcess
+from worker.demo.program import Program
 
 COUNT = 400
 AT = 150
@@ -42,7 +42,7 @@ class Supervisor:
     def __init__(self, arena: Arena, workers: int) -> None:
         self.arena = arena
         self.workers = [arena.start_worker() for _ in range(workers)]
-        self.logs: list[WorkerProcess] = list(self.workers)
+        self.logs: list[Program] = list(self.workers)
         self.codes: list[int] = []
 
     def wait_for(self, count: int, timeout_s: float = 200.0) -> None:

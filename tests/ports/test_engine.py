@@ -22,7 +22,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.head_adapter import write_head_adapter
 from tests.support.tiny_onnx import write_tiny_encoder
 from trainer.model.prompt import load_tokenizer
 from worker.contract import (
@@ -36,15 +35,13 @@ from worker.contract import (
 )
 from worker.contract.records import InputFormat
 from worker.core.labeller import Labeller
-from worker.engine.adapter_view import AdapterView
 from worker.engine.arguments import SCORED_AT_ONCE
 from worker.engine.fake import FakeEngine, Prompt
-from worker.engine.loaders import Serving
+from worker.engine.model_files import load_encoders
 from worker.engine.open import OpenedEngine, open_engine
 from worker.engine.port import Answer, ChoiceAnswer, CodeScores, Engine, HeadLogits
-from worker.engine.tokenizer import load_encoders
 from worker.engine.vllm_config import vllm_is_installed
-from worker.engine.vllm_engine import VllmEngine
+from worker.engine.vllm_engine import AdapterView, VllmEngine
 from worker.errors import EngineDied, MessageRejected
 
 ROOT = Path(__file__).parents[2]
@@ -64,9 +61,6 @@ MESSAGES = (
 BF16_NATS = 0.5
 """Scores are made of bfloat16 logits: between 16 and 32 they are 0.125 apart, and sums differ
 with the shape of a batch."""
-
-HEAD_LOGITS = 1.0
-"""A head's logits are sums over hundreds of bfloat16 states, and here six times as far apart."""
 
 AS_VLLM_STARTS = {"distributed_executor_backend": "mp"}
 """The core is spawned, and computes in another process."""
@@ -168,11 +162,7 @@ class Case:
 
 @pytest.fixture(
     scope="module",
-    params=[
-        *("fake", "vllm", "onnx"),
-        pytest.param("head-runtime", marks=pytest.mark.long),
-        pytest.param("head-merged", marks=pytest.mark.long),
-    ],
+    params=["fake", "vllm", "onnx"],
 )
 def case(
     request: pytest.FixtureRequest,
@@ -180,11 +170,6 @@ def case(
     prompts: Prompts,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Case]:
-    if request.param.startswith("head-"):
-        opened = open_head(request, request.param.removeprefix("head-"), tmp_path_factory)
-        yield Case(opened.engine, opened.manifest, prompts, nats=HEAD_LOGITS)
-        opened.engine.close()
-        return
     if request.param == "vllm":
         real: OpenedEngine = request.getfixturevalue("real")
         yield Case(real.engine, manifest, prompts)
@@ -214,24 +199,6 @@ def case(
     fake = FakeEngine(respond, service_s=0.001, concurrency=8)
     yield Case(fake, manifest, prompts)
     fake.close()
-
-
-def open_head(
-    request: pytest.FixtureRequest, serving: Serving, folders: pytest.TempPathFactory
-) -> OpenedEngine:
-    """vLLM's pooling runner with an adapter that has a head. Opening it compares the golden logits
-    with the trainer's."""
-    need_vllm()
-    base: Path = request.getfixturevalue("base_model_dir")
-    adapter = folders.mktemp("heads") / "head"
-    write_head_adapter(adapter, request.getfixturevalue("demo_adapter_dir"), base)
-    return open_engine(
-        base=base,
-        adapter=adapter,
-        cache_dir=request.getfixturevalue("cache_dir") / "heads",
-        serving=serving,
-        max_adapters=2,
-    )
 
 
 def need_vllm() -> None:
@@ -571,35 +538,3 @@ def serve_until_killed(base: str, adapter: str, cache: str, engine_args: str, pr
 
 if __name__ == "__main__":
     serve_until_killed(*sys.argv[1:])
-
-
-@pytest.mark.long
-def test_heads_of_unlike_sizes_serve_beside_each_other(
-    request: pytest.FixtureRequest, prompts: Prompts, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    """One engine, two adapters, asked in turn: each answers with its own outputs, as the trainer
-    did; and one of codes is refused, for the engine that pools writes no token."""
-    opened = open_head(request, "runtime", tmp_path_factory)
-    try:
-        assert opened.loader is not None
-        base = request.getfixturevalue("base_model_dir")
-        demo = request.getfixturevalue("demo_adapter_dir")
-        other = tmp_path_factory.mktemp("heads") / "other"
-        second = write_head_adapter(other, demo, base, finer=1, seed=2)
-        view = opened.loader.load(other, second)
-        engines = [opened.engine, view] * len(prompts)
-        futures = [
-            engine.submit(prompt)
-            for engine, prompt in zip(engines, [p for p in prompts for _ in range(2)], strict=True)
-        ]
-        sizes = [len(values(future.result(TIMEOUT_S))) for future in futures]
-        labels = len(second.taxonomy.names)
-        assert sizes == [2 * labels, labels] * len(prompts)
-        assert isinstance(view, AdapterView)
-        assert isinstance(view.host, VllmEngine)
-        problem = view.host._misfit(read_manifest(demo))
-        assert problem == "is of kind 'lora-code', which this engine does not serve"
-        view.close()
-        assert ask_any(opened.engine, prompts[:1])
-    finally:
-        opened.engine.close()

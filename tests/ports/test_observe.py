@@ -24,11 +24,10 @@ from tests.chaos.harness import FAKE_WORKER, Arena, messages
 from tests.support.collector import Collector, attributes
 from worker import __version__
 from worker.app import run_worker
-from worker.demo.worker_process import WorkerProcess
+from worker.demo.program import Program
 from worker.engine.open import OpenedEngine
 from worker.errors import EngineDied
-from worker.settings import Settings
-from worker.settings_load import load_settings
+from worker.settings import Settings, load_settings
 
 GOOD, BROKEN, TOMBSTONES, EMPTY = 600, 40, 20, 10
 
@@ -55,7 +54,7 @@ def verdict(url: str, path: str) -> tuple[int, list[str]]:
     return status, said["why"]
 
 
-def url_of(worker: WorkerProcess) -> str:
+def url_of(worker: Program) -> str:
     def known() -> bool:
         worker.check()  # that it still runs
         return worker.url is not None
@@ -190,20 +189,19 @@ def test_while_the_model_loads_it_answers_that_it_does(
 
 def test_a_changed_mix_of_labels_is_seen_and_nothing_of_the_messages(arena: Arena) -> None:
     """One label for every message, where each was expected as often: metrics, log and /info."""
-    arena.settings = {"drift.window": "100"}
     worker = arena.start_worker()
     url = url_of(worker)
     wait_for(lambda: ready(url))
     text = "where is my parcel?"
-    arena.publish([json.dumps({"message": text}).encode()] * 250)
-    arena.wait_for(250)
+    arena.publish([json.dumps({"message": text}).encode()] * 2500)
+    arena.wait_for(2500)
     page = Scrape(url)
     assert page("clerk_drift_windows_total", signal="labels", result="drifted") == 2
     assert page("clerk_drift_consecutive_windows", signal="labels") == 2
     assert page("clerk_drift_label_psi") > page("clerk_drift_threshold", signal="labels") > 0
     status, body = get(url, "/info")
     drift = json.loads(body)["drift"]
-    assert (status, drift["messages"]) == (200, 50)
+    assert (status, drift["messages"]) == (200, 500)
     [moved] = [label for label, shift in drift["last"]["moved"].items() if shift["share"] == 1]
     assert page("clerk_drift_label_shift", label=moved) == pytest.approx(2 / 3)
     [*ids] = drift["last"]["samples"]["labels"]

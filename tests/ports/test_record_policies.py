@@ -20,7 +20,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 )
 
 from tests.chaos.harness import Arena, messages
-from worker.demo.worker_process import WorkerProcess
+from worker.demo.program import Program
 
 LARGE = 2_000_000
 
@@ -31,7 +31,7 @@ def arena(bootstrap_servers: str) -> Iterator[Arena]:
         yield Arena(bootstrap_servers, stack, partitions=1)
 
 
-def exit_code(worker: WorkerProcess, timeout_s: float = 60) -> int:
+def exit_code(worker: Program, timeout_s: float = 60) -> int:
     """Wait until a worker ends by itself."""
     until = time.monotonic() + timeout_s
     while (code := worker.child.exit_code()) is None:

@@ -21,7 +21,7 @@ import pytest
 from tests.support.kafka_world import KafkaWorld
 from tests.support.processes import ROOT, environment, worker_command
 from tests.support.topics import read_all
-from worker.demo.samples import read_samples
+from worker.demo.models import read_samples
 from worker.engine.vllm_config import vllm_is_installed
 from worker.records.types import Record
 
@@ -43,7 +43,7 @@ def start(world: KafkaWorld, replay_id: str, service_s: float = 0.0, **given: An
     text = json.dumps(
         {
             "settings": {
-                **world.settings, "records.format": "text", "loop.publish_max_records": "20",
+                **world.settings, "records.format": "text", "loop.max_in_flight": "20",
             },
             "id": replay_id,
             "criteria": {"dead_letters": True},

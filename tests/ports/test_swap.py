@@ -1,7 +1,7 @@
 """Adapters change under load in the real engine, both ways of serving.
 
 Needs vLLM, the demo's base model and its adapter. The others are made of it: the same weights with
-the codes, or the outputs of a head, dealt to other labels, so that each adapter gives the same
+the codes dealt to other labels, so that each adapter gives the same
 message a label of its own and an answer read by another one's contract would be seen.
 """
 
@@ -20,19 +20,17 @@ from typing import Any, Literal
 import pytest
 
 from tests.support.follower import AdapterCounts, AdapterStore
-from tests.support.head_adapter import write_head_adapter
 from worker.app import make_loop
-from worker.contract import HeadOutput, Manifest, read_manifest, write_manifest
-from worker.core.adapter_router import AdapterRouter
-from worker.core.arms import TrafficSplit
-from worker.demo.samples import read_samples
+from worker.contract import Manifest, read_manifest, write_manifest
+from worker.core.arms import AdapterRouter, TrafficSplit
+from worker.demo.models import read_samples
 from worker.engine.open import open_engine
 from worker.engine.vllm_config import vllm_is_installed
 from worker.lifecycle.events import AdapterEvents
 from worker.lifecycle.watcher import AdapterWatcher, close_all
 from worker.policies import loop_policy
 from worker.serving import make_serving_adapter, make_watcher
-from worker.settings import AdapterSettings, LoopSettings, ModelSettings, RecordSettings, Settings
+from worker.settings import LoopSettings, ModelSettings, RecordSettings, Settings
 from worker.stream.fake import FakeStream
 from worker.stream.topics import Topics
 
@@ -79,17 +77,8 @@ class Bench:
 
 
 def dealt(manifest: Manifest, number: int) -> Manifest:
-    """The same adapter with its codes, or its head's outputs, dealt to other labels: another
-    digest, other answers."""
+    """The same adapter with its codes dealt to other labels: another digest, other answers."""
     names = manifest.taxonomy.names
-    if manifest.head is not None:
-        turned_names = names[number:] + names[:number]
-        outputs = tuple(
-            HeadOutput(output.name, turned_names[names.index(output.label)])
-            for output in manifest.head.outputs
-        )
-        head = replace(manifest.head, outputs=outputs)
-        return replace(manifest, name=f"dealt-{number}", head=head)
     codes = list(manifest.codes.values())
     turned = codes[number:] + codes[:number]
     return replace(
@@ -100,38 +89,32 @@ def dealt(manifest: Manifest, number: int) -> Manifest:
     )
 
 
-@pytest.fixture(params=["runtime", "merged", "head-runtime", "head-merged"])
+@pytest.fixture(params=["runtime", "merged"])
 def bench(
     request: pytest.FixtureRequest, base_model_dir: Path, demo_adapter_dir: Path, tmp_path: Path
 ) -> Iterator[Bench]:
     if not vllm_is_installed():
         assert not os.environ.get("CI"), "CI has to have vLLM"
         pytest.skip("vLLM is not installed")
-    serving: Serving = request.param.removeprefix("head-")
-    adapter_dir = demo_adapter_dir
-    if serving != request.param:
-        adapter_dir = tmp_path / "head"
-        write_head_adapter(adapter_dir, demo_adapter_dir, base_model_dir)
-    original = read_manifest(adapter_dir)
+    serving: Serving = request.param
+    original = read_manifest(demo_adapter_dir)
     store = AdapterStore(tmp_path / "store")
     manifests = [dealt(original, number) for number in range(len(ORDERS[serving]))]
     for manifest in manifests:
         folder = store.folder / manifest.digest
-        shutil.copytree(adapter_dir, folder)
+        shutil.copytree(demo_adapter_dir, folder)
         write_manifest(folder, manifest)
     store.publish(manifests[0])
     settings = Settings(
         model=ModelSettings(base=base_model_dir, adapter=store.folder),
         records=RecordSettings(format="text"),
         loop=LoopSettings(max_in_flight=8, deadline_s=1500),
-        adapters=AdapterSettings(poll_interval_s=0.2),
     )
     opened = open_engine(
         base=base_model_dir,
         adapter=store.folder / manifests[0].digest,
         cache_dir=tmp_path / "merged",
         serving=serving,
-        verify_weights=False,
         max_adapters=3,
     )
     counted = AdapterCounts()
@@ -202,8 +185,6 @@ def check_answers(bench: Bench, found: dict[str, Any], texts: list[str]) -> None
     Messages of one text differ in a number alone, so nearly all have the same winner; a label
     read by another one's codes would be off by one to three places, always.
     """
-    # The head is drawn at random and seldom sure of itself.
-    sure, wanted = (0.9, MESSAGES // 60) if bench.manifests[0].head is None else (0.75, 2)
     winners: dict[int, list[int]] = {}
     for number in range(bench.added):
         value = found[f"in-0-{number}"]
@@ -212,16 +193,14 @@ def check_answers(bench: Bench, found: dict[str, Any], texts: list[str]) -> None
             for candidate in bench.manifests
             if candidate.digest == value["adapter"]["digest"]
         )
-        if value["confidence"] > sure:
+        if value["confidence"] > 0.9:
             winners.setdefault(number % len(texts), []).append(winner(manifest, value["label"]))
     several = [tokens for tokens in winners.values() if len(tokens) > 1]
     agreeing = sum(len(set(tokens)) == 1 for tokens in several)
-    assert len(several) > wanted
+    assert len(several) > MESSAGES // 60
     assert agreeing / len(several) > 0.9, (agreeing, len(several))
 
 
 def winner(manifest: Manifest, label: str) -> int:
-    """What must have won for a label: its code, or the first of its head's outputs."""
-    if manifest.head is None:
-        return manifest.codes[label].token_id
-    return manifest.head.labels.index(label)
+    """The code that must have won for a label."""
+    return manifest.codes[label].token_id

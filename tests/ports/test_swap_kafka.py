@@ -12,7 +12,7 @@ import pytest
 
 from tests.chaos.harness import Arena, messages
 from tests.support.follower import AdapterStore
-from tests.support.swapping import make_manifest
+from tests.support.toy_adapter import make_manifest
 
 COUNT = 3000
 MANIFESTS = [make_manifest(name) for name in ("ant", "bee", "cow")]
@@ -36,8 +36,6 @@ def arena(bootstrap_servers: str, store: AdapterStore) -> Iterator[Arena]:
         made = Arena(bootstrap_servers, stack)
         made.settings = {
             "model.adapter": f"'{store.folder}'",
-            "adapters.poll_interval_s": "0.1",
-            "adapters.canary_false_positive_rate": "0",
         }
         yield made
 
@@ -48,7 +46,7 @@ def test_swaps_and_trials_through_rebalances_and_a_kill(arena: Arena, store: Ada
 
     def change() -> None:
         for number in itertools.count(1):
-            if stopped.wait(0.4):
+            if stopped.wait(1.2):
                 return
             store.publish(MANIFESTS[number % 3], "rollback")
             store.canary(MANIFESTS[(number + 1) % 3], 0.3)

@@ -17,21 +17,19 @@ from typing import Any
 
 import pytest
 
-from tests.support.cascades import cascade_of
 from tests.support.follower import AdapterCounts, AdapterStore
-from tests.support.swapping import labels_of
 from tests.support.tiny_onnx import write_tiny_encoder
-from tests.support.toy_adapter import toy_taxonomy
+from tests.support.toy_adapter import cascade_of, labels_of, toy_taxonomy
 from worker.app import make_loop
 from worker.contract import Manifest, read_manifest
 from worker.core.loop import Loop
-from worker.demo.samples import read_samples
+from worker.demo.models import read_samples
 from worker.engine.open import OpenedEngine
 from worker.engine.vllm_config import vllm_is_installed
 from worker.lifecycle.watcher import close_all
 from worker.policies import loop_policy
 from worker.serving import make_adapter_router, make_watcher, open_model
-from worker.settings import AdapterSettings, LoopSettings, ModelSettings, RecordSettings, Settings
+from worker.settings import LoopSettings, ModelSettings, RecordSettings, Settings
 from worker.stream.fake import FakeStream
 from worker.stream.topics import Topics
 
@@ -68,10 +66,9 @@ def world(base_model_dir: Path, demo_adapter_dir: Path, tmp_path: Path) -> World
     (bases / "other").mkdir()
     (bases / "other" / "config.json").write_text("{}")
     settings = Settings(
-        model=ModelSettings(adapter=store.folder, bases=(bases,), cache_dir=tmp_path / "merged"),
+        model=ModelSettings(adapter=store.folder, bases=(bases,)),
         records=RecordSettings(format="text"),
         loop=LoopSettings(max_in_flight=64, deadline_s=300),
-        adapters=AdapterSettings(poll_interval_s=0.2),
     )
     return World(store, lora, encoder, settings)
 

@@ -19,13 +19,20 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.harness import Arena
-from tests.rules.expressions import VARIABLES, alerts, dashboard_queries, rules, selectors
-from tests.rules.live import Prometheus, scraping
+from tests.rules.live import (
+    VARIABLES,
+    Prometheus,
+    alerts,
+    dashboard_queries,
+    rules,
+    scraping,
+    selectors,
+)
 from worker.observe import metrics
-from worker.observe.metric import Metric
+from worker.observe.metrics import Metric
 
 SECONDS = 30
-PER_SECOND = 40
+PER_SECOND = 120
 
 # Over seconds instead of minutes, since all there is to see is half a minute long.
 SHORT = {
@@ -57,7 +64,7 @@ def scene(
     bootstrap_servers: str, prometheus: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Scene]:
     with ExitStack() as stack:
-        arena = Arena(bootstrap_servers, stack, settings={"drift.window": "100"})
+        arena = Arena(bootstrap_servers, stack)
         workers = [arena.start_worker() for _ in range(2)]
         for worker in workers:
             worker.wait_until_ready("partitions.assigned")

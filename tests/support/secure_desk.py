@@ -30,7 +30,7 @@ from tests.support.secure_broker import (
     fresh_topics,
 )
 from tests.support.topics import read_all
-from worker.demo.worker_process import WorkerProcess, start_worker
+from worker.demo.program import Program, start_worker
 
 WRONG_PASSWORD = "planted-wrong-password"
 MESSAGE = "planted-message-text where is parcel"
@@ -179,7 +179,7 @@ class Desk:
         named = (self.topics[name] for name in ("out", "review", "dead"))
         return sum(len(read_all(self.kafka.servers, topic)) for topic in named)
 
-    def label_all(self, worker: WorkerProcess, count: int) -> None:
+    def label_all(self, worker: Program, count: int) -> None:
         """Publish messages, and wait for the results of just these."""
         self.publish(count)
         until = time.monotonic() + 60
@@ -195,7 +195,7 @@ class Desk:
         self.allow(way, but="transactions" if delivery == "at_least_once" else None)
         given = self.settings({**ways(self.kafka)[way], "delivery": delivery})
         log = self.folder / "worker.log"
-        with start_worker({**given, "http.enabled": "false"}, log, FAKE_WORKER) as worker:
+        with start_worker({**given, "http.port": "0"}, log, FAKE_WORKER) as worker:
             self.label_all(worker, 20)
             assert worker.stop() == 0
         for planted in PLANTED:
@@ -203,7 +203,7 @@ class Desk:
 
     def start_failing(self, given: Mapping[str, str]) -> tuple[int, str, float]:
         """Start a worker that must end by itself; its exit code, all that it wrote, and seconds."""
-        settings = {**self.settings(given), "http.enabled": "false"}
+        settings = {**self.settings(given), "http.port": "0"}
         flags = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
         begin = time.monotonic()
         done = subprocess.run(

@@ -33,7 +33,7 @@ from worker.contract import (
 )
 from worker.contract.digest import sha256_file
 from worker.contract.text import NORMALIZATION
-from worker.engine.tokenizer import load_encoders
+from worker.engine.model_files import load_encoders
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 HIDDEN = 16
@@ -79,7 +79,7 @@ def write_tiny_encoder(directory: Path, *, seed: int = 0, **changes: Any) -> Pat
             logits,
             (OnnxModel("model.onnx", "fp32", 1e-4),),
         ),
-        "reference": Reference((), dict.fromkeys(labels, 1 / len(labels)), {}, {}, {"0.95": 0.0}),
+        "reference": Reference(dict.fromkeys(labels, 1 / len(labels)), {}, {}, {"0.95": 0.0}),
     }
     write_manifest(directory, Manifest(**given | changes))
     return directory

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 import sys
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -22,121 +23,14 @@ settings.load_profile("unit")
 MOST_CPU_S = 10
 MANY_MODULES = 200
 
-# Most of all unit tests' time: they start processes, run whole commands, train, fuzz or simulate at
-# length. ``make unit`` leaves them out, ``make test`` has them. A test that takes two seconds alone
-# has the mark ``slow`` itself.
-SLOW_FILES = {
-    "chaos/test_proxy.py",
-    "cli/test_main.py",
-    "cli/test_private_failures.py",
-    "cli/test_verify.py",
-    "cli/test_verify_retries.py",
-    "contract/test_fuzzed_manifest.py",
-    "contract/test_redact.py",
-    "contract/test_text.py",
-    "core/test_dead_letter_limit.py",
-    "core/test_flow.py",
-    "core/test_hostile_messages.py",
-    "core/test_crash_isolation_simulation.py",
-    "desk/accuracy/test_estimate.py",
-    "desk/accuracy/test_figures.py",
-    "desk/test_settings.py",
-    "desk/test_webhook.py",
-    "desk/test_work.py",
-    "desk/web/test_hostile_messages.py",
-    "desk/web/test_openid.py",
-    "desk/web/test_roles.py",
-    "desk/web/test_signing_in.py",
-    "engine/test_cpu_environment.py",
-    "engine/test_fork_server.py",
-    "lifecycle/test_canary.py",
-    "lifecycle/test_cascade_swap.py",
-    "lifecycle/test_swap.py",
-    "lifecycle/test_swap_simulation.py",
-    "observe/test_server.py",
-    "observe/test_tracing.py",
-    "offline/replay/test_run.py",
-    "settings/test_fuzzed_settings.py",
-    "stream/test_kafka_membership.py",
-    "stream/test_kafka_reach.py",
-    "stream/test_partitioner.py",
-    "test_app.py",
-    "test_ci_steps.py",
-    "test_workflows.py",
-    "trainer/advice/test_pairs.py",
-    "trainer/advice/test_shape.py",
-    "trainer/advice/test_split.py",
-    "trainer/cascade/test_cascade_command.py",
-    "trainer/check/test_check_command.py",
-    "trainer/check/test_findings.py",
-    "trainer/check/test_folds.py",
-    "trainer/check/test_folds_by_group.py",
-    "trainer/check/test_suspects.py",
-    "trainer/check/test_tokenization.py",
-    "trainer/dataset/test_mails.py",
-    "trainer/dataset/test_names.py",
-    "trainer/dataset/test_near_duplicates.py",
-    "trainer/duel/test_baselines.py",
-    "trainer/duel/test_linear.py",
-    "trainer/duel/test_run.py",
-    "trainer/duel/test_trained.py",
-    "trainer/duel/test_unseen_holdout.py",
-    "trainer/duel/test_verdict_simulated.py",
-    "trainer/evaluation/test_audit.py",
-    "trainer/evaluation/test_encoders.py",
-    "trainer/evaluation/test_evaluate.py",
-    "trainer/evaluation/test_unseen_holdout.py",
-    "trainer/model/test_chat_template.py",
-    "trainer/model/test_completion.py",
-    "trainer/model/test_encoder.py",
-    "trainer/propose/test_propose.py",
-    "trainer/report/test_advice_runs.py",
-    "trainer/report/test_against.py",
-    "trainer/report/test_dataset_page.py",
-    "trainer/report/test_gate_rows.py",
-    "trainer/report/test_report.py",
-    "trainer/statistics/test_audit.py",
-    "trainer/statistics/test_label_noise.py",
-    "trainer/statistics/test_paired.py",
-    "trainer/statistics/test_thresholds_simulated.py",
-    "trainer/statistics/test_traffic.py",
-    "trainer/store/test_canary.py",
-    "trainer/store/test_killed.py",
-    "trainer/store/test_light.py",
-    "trainer/store/test_probes.py",
-    "trainer/store/test_publish.py",
-    "trainer/tasks/test_task_commands.py",
-    "trainer/test_cli.py",
-    "trainer/test_many_labels.py",
-    "trainer/test_what.py",
-    "trainer/training/test_checkpoint.py",
-    "trainer/training/test_encoder_memory.py",
-    "trainer/training/test_encoder_training.py",
-    "trainer/training/test_gpu.py",
-    "trainer/training/test_head_objective.py",
-    "trainer/training/test_lora_head.py",
-    "trainer/training/test_memory.py",
-    "trainer/training/test_memory_peak.py",
-    "trainer/training/test_onnx_files.py",
-    "trainer/training/test_precision.py",
-    "trainer/training/test_served.py",
-    "trainer/training/test_sweep.py",
-    "trainer/training/test_train.py",
-}
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Do not even load the slow files where ``make unit`` leaves them out: each of its processes
     would import for seconds what none of them runs."""
-    return True if _is_slow(collection_path) and "not slow" in config.option.markexpr else None
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of the files that take most of the time."""
-    for item in items:
-        if _is_slow(item.path):
-            item.add_marker("slow")
+    skips = "not slow" in config.option.markexpr and collection_path.suffix == ".py"
+    return True if skips and is_slow(collection_path) else None
 
 
 def pytest_collection_finish() -> None:
@@ -145,9 +39,11 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
-def _is_slow(path: Path) -> bool:
-    here = Path(__file__).parent
-    return path.is_relative_to(here) and path.relative_to(here).as_posix() in SLOW_FILES
+def is_slow(path: Path) -> bool:
+    """Whether all tests of a file are slow: they start processes, run whole commands, train, fuzz
+    or simulate at length. ``make unit`` leaves them out."""
+    marked = r"^pytestmark = (\[\s*)?pytest\.mark\.slow\b"
+    return re.search(marked, path.read_text("utf-8"), re.MULTILINE) is not None
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -10,20 +10,22 @@ from typing import Any
 import pytest
 import structlog
 
-from tests.support.cascades import cascade_of
-from tests.support.swapping import answer_with, with_probes
 from tests.support.toy_adapter import (
     ENCODERS,
+    answer_with,
+    cascade_of,
     one_golden,
     small_manifest,
     toy_encoder_manifest,
     toy_manifest,
     toy_spec,
+    with_probes,
+    write_adapter,
 )
 from worker import serving
 from worker.contract import AdapterRefused, Manifest, read_manifest, write_manifest
-from worker.contract.probes import attach_probes
 from worker.contract.store import CURRENT_NAME, Pointer, write_pointer
+from worker.contract.verify import attach_probes
 from worker.engine.fake import FakeEngine
 from worker.engine.open import OpenedEngine
 from worker.errors import EngineDied, SettingsError
@@ -60,7 +62,9 @@ def test_a_store_is_served_by_its_current_adapter(tmp_path: Path, opened: list[P
         (tmp_path / manifest.digest).mkdir()
         write_manifest(tmp_path / manifest.digest, manifest)
         since = "2024-05-06T07:08:09Z"
-        write_pointer(tmp_path, Pointer(manifest.digest, name, since, None, "ann@desk", None))
+        write_pointer(
+            tmp_path, Pointer(manifest.digest, name, since, None, "ann@desk", None, "publish")
+        )
         [event] = start(tmp_path)
         assert opened[-1] == tmp_path / manifest.digest
         assert event["adapter"] == name
@@ -87,7 +91,7 @@ def test_a_store_with_a_bad_pointer_stops_the_start(tmp_path: Path, opened: list
 
 def probed(name: str, label: str) -> Manifest:
     """An adapter whose probes all have one label."""
-    return replace(with_probes(toy_manifest(name=name), *[label] * 3), name=name)
+    return with_probes(toy_manifest(name=name), *[label] * 3)
 
 
 class Store:
@@ -103,7 +107,7 @@ class Store:
     def add(self, manifest: Manifest, answers: str) -> Manifest:
         """Store an adapter that gives every message this label."""
         (self.folder / manifest.digest).mkdir()
-        write_manifest(self.folder / manifest.digest, manifest)
+        write_adapter(self.folder / manifest.digest, manifest)
         self.answers[manifest.digest] = answers
         return manifest
 
@@ -147,7 +151,6 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     [
         ("publish", "kept", True),
         ("promote", "kept", True),
-        (None, "kept", True),
         ("force", "kept", False),
         ("rollback", "kept", False),
         ("publish", "deleted", False),

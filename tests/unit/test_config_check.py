@@ -11,10 +11,9 @@ from typing import Any
 
 import pytest
 
-from tests.support.cascades import cascade_of
 from tests.support.published import publish
 from tests.support.tiny_onnx import write_tiny_encoder
-from tests.support.toy_adapter import toy_manifest
+from tests.support.toy_adapter import cascade_of, toy_manifest
 from worker.app import run_worker
 from worker.config_check import (
     BROKEN_RELEASES,
@@ -132,7 +131,6 @@ def test_a_review_topic_may_be_the_output_topic() -> None:
 @pytest.mark.parametrize(
     ("kafka", "says"),
     [
-        ({"transactional_id": "clerk"}, r"^kafka\.transactional_id is 'clerk' and kafka\.inst"),
         (
             {"consumer": {"group.instance.id": "clerk"}},
             r"^kafka\.consumer\.group\.instance\.id is 'clerk' and kafka\.instance_id 'pod-0'",
@@ -308,9 +306,13 @@ def test_a_store_is_checked_by_its_current_adapter(tmp_path: Path) -> None:
     """A pointer that leads nowhere, and one that cannot be read."""
     digest = stored(tmp_path, write_tiny_encoder(tmp_path / "made"))
     settings = given(model={"adapter": tmp_path})
-    write_pointer(tmp_path, Pointer(digest, "x", "2024-05-06T07:08:09Z", None, "ann", None))
+    write_pointer(
+        tmp_path, Pointer(digest, "x", "2024-05-06T07:08:09Z", None, "ann", None, "publish")
+    )
     assert refused(settings) == []
-    write_pointer(tmp_path, Pointer("ab" * 32, "x", "2024-05-06T07:08:09Z", None, "ann", None))
+    write_pointer(
+        tmp_path, Pointer("ab" * 32, "x", "2024-05-06T07:08:09Z", None, "ann", None, "publish")
+    )
     (problem,) = refused(settings)
     assert "there is no such adapter directory" in problem
     (tmp_path / CURRENT_NAME).write_text("{")
@@ -323,7 +325,9 @@ def test_a_store_is_checked_by_its_current_adapter(tmp_path: Path) -> None:
 def test_a_canary_or_shadow_that_would_not_serve_is_noted_and_not_refused(tmp_path: Path) -> None:
     """A worker labels on without it, so a restart must not fail because of it."""
     digest = stored(tmp_path, write_tiny_encoder(tmp_path / "made"))
-    write_pointer(tmp_path, Pointer(digest, "x", "2024-05-06T07:08:09Z", None, "ann", None))
+    write_pointer(
+        tmp_path, Pointer(digest, "x", "2024-05-06T07:08:09Z", None, "ann", None, "publish")
+    )
     write_canary(tmp_path, CanaryPointer("ab" * 32, "y", 0.1, "2024-05-06T07:08:09Z", "ann", None))
     settings = given(
         model={"adapter": tmp_path},

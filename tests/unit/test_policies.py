@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -12,59 +11,43 @@ from pydantic import SecretStr
 from worker.core.pipeline import ADMISSION_S, SLOWEST_MESSAGE_S
 from worker.errors import SettingsError
 from worker.policies import (
-    judge_policy,
+    admission_policy,
     kafka_config,
     loop_policy,
     max_iteration_s,
-    shadow_topic,
     transactional_id,
 )
-from worker.settings import AdapterSettings, LoopSettings, Settings
-from worker.settings_kafka import KafkaSettings
+from worker.settings import KafkaSettings, LoopSettings, ModelSettings, Settings
 
 
 def test_the_loop_is_told_what_the_settings_say() -> None:
-    """Each of its bounds is a setting, but for the two waits that are nobody's to set."""
-    settings = LoopSettings()
-    policy = loop_policy(settings)
-    named = {field.name for field in fields(policy)} - {"bounds", "idle_poll_s", "result_wait_s"}
-    assert {name: getattr(policy, name) for name in named} == {
-        name: getattr(settings, name) for name in named
-    }
-    bounds = policy.bounds
-    assert (bounds.max_records, bounds.max_bytes, bounds.resume_ratio) == (
-        settings.max_in_flight,
-        settings.max_in_flight_bytes,
-        settings.resume_ratio,
-    )
+    """The rest of its policy is constant."""
+    policy = loop_policy(LoopSettings(max_in_flight=7, drain_s=3.0))
+    assert (policy.bounds.max_records, policy.drain_s) == (7, 3.0)
 
 
-def test_a_canary_is_judged_as_the_settings_say() -> None:
-    """No default of its own."""
-    policy = judge_policy(AdapterSettings(canary_min_messages=7, canary_false_positive_rate=0.125))
-    assert (policy.min_messages, policy.false_positive_rate) == (7, 0.125)
+def test_an_engine_that_works_on_more_at_once_is_given_more() -> None:
+    """The operator sets one number, not two that have to fit."""
+
+    def most(**engine_args: object) -> int:
+        return admission_policy(
+            Settings(model=ModelSettings(engine_args=engine_args))
+        ).max_in_engine
+
+    assert (most(), most(max_num_seqs=16), most(max_num_seqs=1024)) == (256, 256, 1024)
 
 
 def test_an_iteration_may_prepare_publish_three_times_and_be_revoked() -> None:
     """By which the worker's own settings are checked against the group's patience."""
     config = kafka_config(KafkaSettings(publish_timeout_s=10.0))
-    assert max_iteration_s(config, loop_policy(LoopSettings(revoke_drain_s=2.0))) == (
+    assert max_iteration_s(config, loop_policy(LoopSettings())) == (
         72.0 + 2 * (ADMISSION_S + SLOWEST_MESSAGE_S)
     )
 
 
-@pytest.mark.parametrize(
-    ("settings", "expected"),
-    [
-        (KafkaSettings(transactional_id="mine", instance_id="pod-0"), "mine"),
-        (KafkaSettings(group_id="g", instance_id="pod-0"), "g.pod-0"),
-    ],
-)
-def test_a_stable_name_makes_a_stable_transactional_id(
-    settings: KafkaSettings, expected: str
-) -> None:
+def test_a_stable_name_makes_a_stable_transactional_id() -> None:
     """A worker that is started again ends its dead self's transaction at once."""
-    assert transactional_id(settings) == expected
+    assert transactional_id(KafkaSettings(group_id="g", instance_id="pod-0")) == "g.pod-0"
 
 
 def test_without_a_stable_name_each_producer_has_its_own() -> None:
@@ -72,45 +55,6 @@ def test_without_a_stable_name_each_producer_has_its_own() -> None:
     made = {transactional_id(KafkaSettings(group_id="g")) for _ in range(3)}
     assert len(made) == 3
     assert all(name.startswith("g.") and f".{os.getpid()}." in name for name in made)
-
-
-@pytest.mark.parametrize(
-    ("topics", "problem"),
-    [
-        ({"dead_letter_topic": "support.labels"}, "dead letters need their own"),
-        ({"dead_letter_topic": "support.labels.review"}, "dead letters need their own"),
-        ({"output_topic": "support.messages"}, "the worker would feed itself"),
-    ],
-)
-def test_topics_that_would_mix_what_must_not_be_are_refused(
-    topics: dict[str, str], problem: str
-) -> None:
-    """Before anything is started."""
-    with pytest.raises(SettingsError, match=problem):
-        kafka_config(KafkaSettings(**topics))
-
-
-def test_there_is_a_shadow_topic_where_there_is_a_shadow() -> None:
-    """Else it is neither made nor checked."""
-    assert shadow_topic(Settings()) is None
-    adapters = AdapterSettings(shadow="abcd", shadow_topic="shown")
-    assert shadow_topic(Settings(adapters=adapters)) == "shown"
-
-
-@pytest.mark.parametrize(
-    ("given", "tried"),
-    [
-        ({}, True),
-        ({"instance_id": "pod-0"}, True),
-        ({"transactional_id": "mine"}, False),
-        ({"delivery": "at_least_once"}, False),
-    ],
-)
-def test_a_transactional_id_is_tried_early_where_nobody_else_can_have_it(
-    given: dict[str, str], tried: bool
-) -> None:
-    """Trying it fences whoever has it: one that was set may serve until our model is loaded."""
-    assert kafka_config(KafkaSettings.model_validate(given)).try_transactions is tried
 
 
 def test_a_password_comes_from_a_file(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.fuzz.slow import MOST_GROWTH, Climb, Recipe, cpu_s, search, steps, words_of
+from tests.fuzz.slow import Recipe, cpu_s, search, steps
 from tests.fuzz.texts import ENTRIES
 
 _UNITS = [
@@ -88,21 +88,3 @@ def _searched(run: Callable[[str], object]) -> list[str]:
         "planted", run, [], 0.004, rng=random.Random(1), more=lambda tried: tried < 240,
         sizes=(90, 2_000), proof_sizes=(2_000, 4_000, 8_000),
     ).slow  # fmt: skip
-
-
-def test_the_search_is_the_same_for_a_seed() -> None:
-    """The recipes that are tried follow from the seed where times do not decide."""
-    tried: list[list[str]] = []
-    for _ in range(2):
-        texts: list[str] = []
-        Climb(texts.append, 90, ["word"], random.Random(7)).step()
-        tried.append(texts)
-    assert tried[0] == tried[1]
-    assert MOST_GROWTH < 4
-
-
-def test_a_module_s_patterns_give_the_words_to_try() -> None:
-    """Docstrings are not among them."""
-    words = words_of(ENTRIES["strip a signature"].modules)
-    assert "sent from" in words
-    assert not any("mail programs write by themselves" in word for word in words)

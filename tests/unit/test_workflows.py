@@ -16,6 +16,8 @@ import yaml
 from tests.release.provenance import predicate
 from tests.release.weaknesses import WEAKNESSES, locked
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 TARGETS = re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)

@@ -9,7 +9,7 @@ from pydantic import Field
 from trainer.artifacts.evaluation import DisjointProof, EvaluatedDataset
 from trainer.artifacts.files import Record, RecordFile
 from trainer.artifacts.training import AdapterName, Interval
-from worker.contract.kinds import Kind
+from worker.contract.manifest import Kind
 
 DUEL_FOLDER = "duel"
 """Where ``clerk-trainer duel`` writes, beside the adapter."""
@@ -57,7 +57,7 @@ class CandidateFigures(Record):
     hyperparameters: dict[str, float] | None = None
     validation_accuracy: float | None = None
     cost_per_message: float | None = None
-    served_as: Kind | None = None  # these three: files of earlier versions lack them
+    served_as: Kind | None = None
     not_served: str | None = None
     adapter: MadeAdapter | None = None
 
@@ -79,8 +79,8 @@ class Pair(Record):
     a_only: int
     b_only: int
     minimum_detectable_difference: float
-    non_inferiority_p: float | None = None  # these two: files of earlier versions lack them
-    worst_difference: float | None = None
+    non_inferiority_p: float
+    worst_difference: float
 
 
 class LearningCurvePoint(Record):
@@ -117,21 +117,13 @@ class DuelRecord(Record):
     recommendation: str
     rules: str
     learning_curve: tuple[LearningCurvePoint, ...]
-    margin: float | None = None  # these four: files of earlier versions lack them
-    conclusion: Conclusion | None = None
-    tested_baseline: str | None = None
-    required_messages: int | None = None
+    margin: float
+    conclusion: Conclusion
+    tested_baseline: str
+    required_messages: int
     servable: str | None = None
     servable_verdict: str | None = None
     disjoint: DisjointProof | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the record as the file has it: without ``disjoint`` on the adapter's own dataset,
-        as in files of earlier versions."""
-        record = super().to_json()
-        if self.disjoint is None:
-            del record["disjoint"]
-        return record
 
 
 DUEL = RecordFile("duel.json", DuelRecord, "clerk-trainer duel")

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
 from trainer.artifacts.files import LinesFile, Record, RecordFile
 from trainer.artifacts.training import DatasetName, Interval
 from trainer.errors import BadInput
-from trainer.statistics.figures import (
-    CoveragePoint,
-    LabelFigures,
-    ReliabilityBin,
-    ThresholdRule,
-)
+from trainer.statistics.figures import CoveragePoint, LabelFigures, ReliabilityBin, ThresholdRule
 from worker.contract.head import OutOfScopeMethod
-from worker.contract.review import ReviewReason
+from worker.contract.scoring import ReviewReason
 
 EVALUATION_FOLDER = "evaluation"
 """Where ``clerk-trainer evaluate`` writes, beside the adapter."""
@@ -95,8 +90,8 @@ class ReviewFigures(Record):
     """The thresholds in force and their effect; then the threshold that the wanted precision
     asks for, fitted on validation and applied to the hold-out.
 
-    ``wanted_by`` says what had to reach the precision on validation: its lower bound, or (None:
-    an earlier version) the share that was found. ``coverage_by_point`` and ``accuracy_by_point``
+    ``wanted_by`` says what had to reach the precision on validation: its lower bound, or the
+    share that was found. ``coverage_by_point`` and ``accuracy_by_point``
     are those of the latter's threshold, for what the certainty costs.
     """
 
@@ -109,9 +104,9 @@ class ReviewFigures(Record):
     threshold_for_wanted: float
     coverage_at_wanted: float
     accuracy_at_wanted: float | None
-    wanted_by: ThresholdRule | None = None  # these three: earlier versions lack them
-    coverage_by_point: float | None = None
-    accuracy_by_point: float | None = None
+    wanted_by: ThresholdRule
+    coverage_by_point: float
+    accuracy_by_point: float | None
 
 
 class Accepted(Record):
@@ -240,7 +235,7 @@ class EvaluationRecord(Record):
     coverage: tuple[CoveragePoint, ...]
     review: ReviewFigures
     promise: KeptPromise | None = None
-    off_label_mass: OffLabelMass | None = None  # these four: stores of earlier versions lack them
+    off_label_mass: OffLabelMass | None = None
     batch_sensitivity: BatchSensitivity | None = None
     engines: tuple[EngineFigures, ...]
     agreement: EngineAgreement | None = None
@@ -248,15 +243,6 @@ class EvaluationRecord(Record):
     disjoint: DisjointProof | None = None
     head: HeadRecord | None = None
     out_of_scope_score: ScoreQuantiles | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the record as the file has it: without ``disjoint`` where nothing was proven and
-        without what only heads have, as in files of earlier versions."""
-        record = super().to_json()
-        for name in ("disjoint", "head", "out_of_scope_score"):
-            if record[name] is None:
-                del record[name]
-        return record
 
 
 class Answer(Record):
@@ -328,3 +314,42 @@ def check_unique(answers: tuple[Answer, ...], path: Path) -> None:
         if answer.id in seen:
             raise BadInput(f"{path}:{number}: the id {answer.id!r} occurs twice")
         seen.add(answer.id)
+
+
+# --- audit: What an audit of a hold-out's labels leaves, beside the evaluation that it corrects.
+
+
+class Relabelled(Record):
+    """How many audited messages of one given label have another true one (None: no label fits)."""
+
+    given: str
+    true: str | None
+    messages: int
+
+
+class AuditRecord(Record):
+    """``audit.json``. ``label_error_rate`` is of the hold-out; ``accuracy`` is by the given labels,
+    as the evaluation has it, ``corrected_accuracy`` by the true ones. Of the ``audited`` messages
+    the adapter's answer is right and the given label wrong on ``gained``, the other way round on
+    ``lost``."""
+
+    schema_id: Literal["audit/1"] = Field("audit/1", alias="schema")
+    created_at: str
+    adapter: EvaluatedAdapter
+    dataset: EvaluatedDataset
+    seed: int
+    examples: int
+    audited: int
+    label_errors: int
+    label_error_rate: float
+    label_error_rate_interval_95: Interval
+    accuracy: float
+    accuracy_interval_95: Interval
+    corrected_accuracy: float
+    corrected_accuracy_interval_95: Interval
+    gained: int
+    lost: int
+    relabelled: tuple[Relabelled, ...]
+
+
+AUDIT = RecordFile("audit.json", AuditRecord, "clerk-trainer audit")

@@ -58,18 +58,12 @@ class Epoch(Record):
     train_loss: float
     sublabel_loss: float | None
     validation_loss: float
-    validation_calibrated_loss: float | None = None  # runs of earlier versions lack it
+    validation_calibrated_loss: float
     validation_accuracy: float
     validation_macro_f1: float
     seconds: float
     examples_per_s: float
     tokens_per_s: float
-
-    @property
-    def judged_loss(self) -> float:
-        """The validation loss by which an epoch is kept: after the temperature, if measured."""
-        found = self.validation_calibrated_loss
-        return self.validation_loss if found is None else found
 
 
 class ParameterCounts(Record):
@@ -90,7 +84,7 @@ class ValidationFigures(Record):
     macro_f1: float
     accepted_share: float
     accepted_precision: float | None
-    point_accepted_share: float | None = None  # runs of earlier versions lack these two
+    point_accepted_share: float
     promise: Promise | None = None
 
 
@@ -109,7 +103,7 @@ class OnnxFigures(Record):
     """One ONNX file of an encoder on the validation set: its accuracy, the messages to which it
     gives another label than the trainer's own float32, the largest differences of a confidence
     there, and of a logit of a golden prompt; and the temperature and calibration error of its own
-    scores, which were not taken before they had a place here."""
+    scores."""
 
     file: str
     precision: Literal["fp32", "int8"]
@@ -118,20 +112,19 @@ class OnnxFigures(Record):
     labels_differ: int
     max_confidence_difference: float
     max_golden_difference: float
-    temperature: float | None = None
-    ece: float | None = None
+    temperature: float
+    ece: float | None
 
 
 class MemoryEstimate(Record):
-    """Bytes that the training was expected to need, and what was free before it. Scoring was not
-    estimated before it had a place here: then it is 0."""
+    """Bytes that the training was expected to need, and what was free before it."""
 
     base: int
     adapter: int
     activations: int
     logits: int
-    served_base: int = 0
-    scoring: int = 0
+    served_base: int
+    scoring: int
     overhead: int
     total: int
     free: int

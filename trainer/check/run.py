@@ -18,27 +18,32 @@ from trainer.check.duplicates import (
     holdout_fingerprints,
     number_clusters,
 )
-from trainer.check.finding import SUSPECTS, CheckedDataset, CheckRecord, Finding, worst
-from trainer.check.labels import (
+from trainer.check.findings import (
     FLOOR,
+    SUSPECTS,
+    CheckedDataset,
+    CheckRecord,
+    Finding,
     check_balance,
     check_base,
     check_counts,
     check_holdout_size,
     check_names,
+    worst,
 )
-from trainer.check.out_of_fold import LEAST_EXAMPLES, predict_out_of_fold
 from trainer.check.suspects import (
+    LEAST_EXAMPLES,
     SIMILAR,
     Suspect,
     check_sublabels,
     check_suspects,
     expected_wrong,
     find_suspects,
+    predict_out_of_fold,
 )
-from trainer.dataset.decisions import BY_HAND, IDENTITY, guard, write_review_csv
-from trainer.dataset.folder import Dataset, Example
-from trainer.dataset.groups import read_groups
+from trainer.dataset.extra_files import read_groups
+from trainer.dataset.folder import Dataset
+from trainer.dataset.labels import BY_HAND, IDENTITY, guard, write_review_csv
 from trainer.errors import BadInput
 from trainer.similarity import SIMILARITY
 from worker.contract.digest import write_atomically
@@ -135,19 +140,20 @@ _WEIGHTS = {"near-duplicates": 10, "tokens": 5, "TF-IDF": 15, "embeddings": 35, 
 
 OnProgress = Callable[[str, int], None]
 
+_MOST_SUSPECTS = 0.2
+"""Share of doubted labels above which the check fails."""
+
+_SEED = 1
+
 
 @dataclass(frozen=True, slots=True)
 class CheckSettings:
-    """``base`` and ``embeddings`` are directories; without them what needs them is left out.
-    ``most_suspects`` is the share of doubted labels above which the check fails."""
+    """``base`` and ``embeddings`` are directories; without them what needs them is left out."""
 
     base: Path | None = None
     embeddings: Path | None = None
     floor: int = FLOOR
     max_message_tokens: int = 512
-    similarity: float = SIMILARITY
-    most_suspects: float = 0.2
-    seed: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,9 +179,8 @@ class Checked:
                 "embeddings": settings.embeddings is not None,
                 "floor": settings.floor,
                 "max_message_tokens": settings.max_message_tokens,
-                "similarity": settings.similarity,
-                "most_suspects": settings.most_suspects,
-                "seed": settings.seed,
+                "similarity": SIMILARITY,
+                "seed": _SEED,
             },
             queue=queue,
             decisions_kept=decisions_kept,
@@ -204,12 +209,12 @@ def check_dataset(
     )
     done("tokens", 1)
     prints = [fingerprint(example.key) for example in examples]
-    conflicts = find_conflicts(examples, prints, settings.similarity)
+    conflicts = find_conflicts(examples, prints, SIMILARITY)
     cut = len(dataset.train)
     leakage = check_leakage(
         (("train", dataset.train, prints[:cut]), ("validation", dataset.validation, prints[cut:])),
         holdout_fingerprints(dataset),
-        settings.similarity,
+        SIMILARITY,
     )
     done("near-duplicates", 1)
     suspects, labels = _judge_labels(dataset, settings, done)
@@ -237,9 +242,9 @@ def _judge_labels(
     out_of_fold = predict_out_of_fold(
         examples,
         dataset.taxonomy.names,
-        clusters=number_clusters(examples, settings.similarity, groups),
+        clusters=number_clusters(examples, SIMILARITY, groups),
         embeddings=settings.embeddings,
-        seed=settings.seed,
+        seed=_SEED,
         tick=done,
     )
     vouched = vouched_ids(dataset.record)
@@ -248,21 +253,11 @@ def _judge_labels(
         suspects,
         out_of_fold,
         vouched=sum(example.id in vouched for example in examples),
-        most=settings.most_suspects,
-        groups=_describe_groups(dataset, groups, examples),
+        most=_MOST_SUSPECTS,
+        groups=sum(example.id in (groups or {}) for example in examples),
         expected=expected_wrong(examples, out_of_fold, vouched),
     )
     return suspects, [finding, check_sublabels(examples, out_of_fold, lambda n: done("folds", n))]
-
-
-def _describe_groups(
-    dataset: Dataset, groups: Mapping[str, int] | None, examples: Sequence[Example]
-) -> int | None:
-    """Return how many examples share a group with another, 0 where the dataset knows no groups;
-    None where it was split by them and does not hold them, as earlier versions did not."""
-    if groups is None:
-        return None if (dataset.record.get("split") or {}).get("groups") else 0
-    return sum(example.id in groups for example in examples)
 
 
 def vouched_ids(record: Mapping[str, Any]) -> frozenset[str]:

@@ -8,50 +8,20 @@ check or a gate that did not pass), 4 a proof of the trainer's own work failed, 
 from __future__ import annotations
 
 import sys
-from typing import Any
 
 import typer
-from typer.core import TyperGroup
 
 from trainer.cli import (
-    advise_command,
-    audit_command,
-    cascade_command,
-    complete_command,
-    cost_command,
+    circle_commands,
     evaluate_commands,
     prepare_command,
-    propose_command,
-    publish_command,
     report_commands,
     store_commands,
-    task_commands,
     train_commands,
 )
-from trainer.cli.shared import outcomes
-from trainer.errors import BadInput
-from worker.contract.renamed import explain_renamed
-from worker.contract.tracebacks import print_private, show_private
-
-RENAMED_FLAGS = {"--mask": "--redact", "--no-mask": "--no-redact", "--contender": "--candidate"}
-"""Flags of earlier versions."""
-
-
-class Commands(TyperGroup):
-    """The commands. A flag under an old name is refused with the new one."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Read the command line."""
-        with outcomes():
-            for argument in args:
-                flag, _, _ = argument.partition("=")
-                if explained := explain_renamed(flag, RENAMED_FLAGS):
-                    raise BadInput(explained)
-        return super().parse_args(ctx, args)
-
+from worker.common.errors import print_private, show_private
 
 app = typer.Typer(
-    cls=Commands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -69,15 +39,8 @@ for group in (
     prepare_command,
     train_commands,
     evaluate_commands,
-    audit_command,
-    cascade_command,
-    complete_command,
-    task_commands,
-    advise_command,
-    cost_command,
+    circle_commands,
     report_commands,
-    publish_command,
-    propose_command,
     store_commands,
 ):
     group.register(app)

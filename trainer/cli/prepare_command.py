@@ -2,73 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import inspect
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import MISSING
+from typing import Annotated, Any, get_args, get_origin
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
 
-from trainer.cli import prepare_options as options
-from trainer.cli.prepare_output import tell_prepared
 from trainer.cli.shared import AsJson, make_console, outcomes, show
-from trainer.dataset.settings import (
-    ConflictPolicy,
-    MailPhrases,
-    NearDuplicates,
-    OnBad,
-    PrepareSettings,
-    SplitBy,
-)
-from trainer.similarity import SIMILARITY
+from trainer.dataset.settings import Declared, PrepareSettings, declared_options, settings_of
 
 
 def register(app: typer.Typer) -> None:
     """Add the command to the command line."""
+    # typer makes options of a signature; this one is made of the settings, which declare each once.
+    options = [*map(_parameter, declared_options()), _AS_JSON]
+    prepare.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
     app.command("prepare")(prepare)
 
 
-def prepare(
-    *,
-    inputs: options.Inputs,
-    taxonomy: options.TaxonomyFile,
-    out: options.Out,
-    name: options.Name = None,
-    message_column: options.MessageColumn = None,
-    label_column: options.LabelColumn = None,
-    id_column: options.IdColumn = None,
-    sublabel_column: options.SublabelColumn = None,
-    split: options.Split = SplitBy.RANDOM,
-    time_column: options.TimeColumn = None,
-    group_column: options.GroupColumn = None,
-    language_column: options.LanguageColumn = None,
-    source_column: options.SourceColumn = None,
-    encoding: options.Encoding = "utf-8",
-    delimiter: options.Delimiter = None,
-    sheet: options.Sheet = None,
-    label_map: options.LabelMap = None,
-    decisions: options.Decisions = None,
-    strip_signatures: options.StripSignatures = False,
-    strip_quotes: options.StripQuotes = False,
-    mail_phrases: options.MailPhraseChoice = MailPhrases.OWN,
-    redact: options.Redact = False,
-    redact_names: options.RedactNames = None,
-    empty: options.Empty = OnBad.ERROR,
-    too_long: options.TooLong = OnBad.ERROR,
-    max_message_bytes: options.MaxMessageBytes = 1 << 20,
-    conflicts: options.Conflicts = ConflictPolicy.DROP,
-    near_duplicates: options.NearDuplicatePolicy = NearDuplicates.KEEP,
-    similarity: options.Similarity = SIMILARITY,
-    holdout: options.HoldoutFile = None,
-    validation_share: options.ValidationShare = 0.08,
-    holdout_share: options.HoldoutShare = 0.15,
-    per_label: options.PerLabel = None,
-    minimum_per_label: options.MinimumPerLabel = 10,
-    seed: options.Seed = 0,
-    earlier: options.Earlier = None,
-    label_source: options.Labelled = options.LabelledBy.EXPORT,
-    as_json: AsJson = False,
-) -> None:
+def _parameter(declared: Declared) -> inspect.Parameter:
+    kind, default, option = declared.type, declared.default, declared.option
+    if get_origin(kind) is tuple:
+        kind = list[get_args(kind)[0]]  # type: ignore[misc]
+        default = list(default) if default is not MISSING else default
+    flag = typer.Option(declared.flag, help=option.help, min=option.least, metavar=option.metavar)
+    return inspect.Parameter(
+        declared.name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=inspect.Parameter.empty if default is MISSING else default,
+        annotation=Annotated[kind, flag],
+    )
+
+
+_AS_JSON = inspect.Parameter(
+    "as_json", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=AsJson
+)
+
+
+def prepare(*, as_json: bool = False, **given: Any) -> None:
     """Turn an export into an immutable dataset: clean, without duplicates, split, and counted.
 
     Cleans messages as serving does, removes copies, finds near-duplicates and messages under
@@ -83,15 +60,13 @@ def prepare(
     Next: clerk-trainer check, which looks for wrong labels; clerk-trainer report draws a page of
     what both found.
     """
-    given = dict(locals())
     with outcomes():
-        _prepare(options.make_settings(given), as_json=as_json)
+        _prepare(settings_of(given), as_json=as_json)
 
 
 def _prepare(settings: PrepareSettings, *, as_json: bool) -> None:
-    from trainer.dataset.build import build
     from trainer.dataset.folder import count_openings, read_manifest
-    from trainer.dataset.write import refuse_existing, write_prepared
+    from trainer.dataset.prepare import build, refuse_existing, write_prepared
 
     console = make_console(as_json=as_json)
     out = settings.out
@@ -137,3 +112,51 @@ def _progress(console: Console) -> Iterator[Callable[[str, int], Callable[[int],
             return lambda done: progress.advance(task, done)
 
         yield on_progress
+
+
+def tell_prepared(result: Mapping[str, Any], console: Console) -> None:
+    """Print the result of ``prepare`` for people."""
+    from trainer.dataset.report import count_fates, tell_names, tell_split
+
+    counts = result["counts"]
+    for source in result["sources"]:
+        guessed = [
+            f"{field} from {source['columns'][field]!r}" for field in source["guessed_columns"]
+        ]
+        taken = f" (took {', '.join(guessed)})" if guessed else ""
+        console.print(f"Read {source['rows']:,} rows of {source['name']}{taken}.", markup=False)
+    table = Table("label", box=None, pad_edge=False)
+    columns = result["splits"] | {"surplus": counts["surplus"]}
+    for name in columns:
+        table.add_column(name, justify="right")
+    for label in result["splits"]["train"]:
+        table.add_row(escape(label), *(f"{column.get(label, 0):,}" for column in columns.values()))
+    totals = (f"{sum(column.values()):,}" for column in columns.values())
+    table.add_row("all", *totals, style="bold")
+    console.print()
+    console.print(table)
+    console.print()
+    fates = [
+        f"{fate}: {count:,}"
+        for fate, count in count_fates(counts)
+        if count and fate not in result["splits"]
+    ]
+    console.print(f"Rows {'; '.join(fates)}.", markup=False)
+    if counts["conflicts"]["messages"] or counts["near_clusters"]["with_several_labels"]:
+        console.print("Messages with several labels are in conflicts.csv; decide them there.")
+    names = result["names_redaction"]
+    told = [tell_names(names).replace("*", "").replace("`", "")] if names else []
+    for sentence in (*tell_split(result), *told):
+        console.print(sentence, markup=False)
+    if opened := result["holdout_openings"]:
+        console.print(
+            f"This hold-out has been opened {opened:,} times before; they count on.",
+            markup=False,
+        )
+    console.print(
+        f"Dataset {result['dataset']}, digest {result['digest'][:16]}.\n"
+        f"Read {result['report']}, or look at it: clerk-trainer report {result['dataset']}.\n"
+        f"Then: clerk-trainer check {result['dataset']}.",
+        markup=False,
+        soft_wrap=True,
+    )

@@ -2,24 +2,25 @@
 
 There is one ``Cleaner``. ``prepare`` makes it from its options; ``propose`` and ``tasks`` make it
 from a dataset's manifest, so that a later message gets the form that it would have in the dataset.
+
+A quotation or a signature is cut by strict rules, since what is cut from a message is lost: a date
+or an address stands in the line that introduces a quotation, and few, short lines follow closing
+words. The phrases are English, German, French and Spanish.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
-from trainer.dataset.folder import Dataset, Example, Row
-from trainer.dataset.mails import OWN, Phrases, strip_quotes, strip_signature
-from trainer.dataset.settings import MailPhrases, OnBad, PrepareSettings
+from trainer.dataset.folder import Dataset, Example
+from trainer.dataset.names import NameRedaction, load_names
+from trainer.dataset.settings import PrepareSettings
 from trainer.errors import BadInput
 from worker.contract.redact import REDACTION, redact_personal_data
 from worker.contract.text import normalize
-
-if TYPE_CHECKING:
-    from trainer.dataset.names import NameRedaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +37,11 @@ class CleanText:
 
 @dataclass(frozen=True, slots=True)
 class Cleaner:
-    """What is done to a message beyond ``normalize``. ``library`` names the package and version
-    that further ``phrases`` are from, ``redaction`` the rules that serving applies too."""
+    """What is done to a message beyond ``normalize``. ``redaction`` names the rules that serving
+    applies too."""
 
     quotes: bool = False
     signatures: bool = False
-    phrases: Phrases = OWN
-    library: str | None = None
     redaction: str | None = None
     names: NameRedaction | None = None
 
@@ -56,7 +55,7 @@ class Cleaner:
             ("quotes stripped", self.quotes, strip_quotes),
             ("signature stripped", self.signatures, strip_signature),
         ):
-            left = step(text, self.phrases) if asked else text
+            left = step(text) if asked else text
             shorter = normalize(left) if left != text else text
             if text and not shorter:
                 left_whole += 1
@@ -76,20 +75,12 @@ class Cleaner:
 
 def make_cleaner(settings: PrepareSettings) -> Cleaner:
     """Return what cleans as ``prepare`` was asked to. Raises BadInput where a package or a model is
-    not there, or an option would do nothing."""
-    library = settings.mail_phrases is MailPhrases.LIBRARY
-    if library and not (settings.strip_quotes or settings.strip_signatures):
-        raise BadInput(
-            "--mail-phrases library has no part without --strip-quotes or --strip-signatures"
-        )
-    phrases, version = _load_phrases() if library else (OWN, None)
+    not there."""
     return Cleaner(
         quotes=settings.strip_quotes,
         signatures=settings.strip_signatures,
-        phrases=phrases,
-        library=version,
         redaction=REDACTION if settings.redact else None,
-        names=_load_names(settings.redact_names) if settings.redact_names else None,
+        names=load_names(settings.redact_names) if settings.redact_names else None,
     )
 
 
@@ -97,8 +88,8 @@ def cleaner_of(dataset: Dataset, *, names: str | None = None) -> Cleaner:
     """Return the cleaner for new messages of ``dataset``. ``names`` is the model that ``prepare
     --redact-names`` took; without it names stay.
 
-    Raises BadInput where the model or the installed phrases are not those of the dataset, or its
-    rules of redaction are not known to this version.
+    Raises BadInput where the model is not that of the dataset, or its rules of redaction are not
+    known to this version.
     """
     done = cleaning_of(dataset)
     where = dataset.directory
@@ -107,13 +98,7 @@ def cleaner_of(dataset: Dataset, *, names: str | None = None) -> Cleaner:
             f"{where}: was redacted by {dataset.redaction!r}, and this version knows "
             f"{REDACTION!r}: prepare the dataset again"
         )
-    phrases, library = _load_phrases() if done["mail phrases"] else (OWN, None)
-    if library != done["mail phrases"]:
-        raise BadInput(
-            f"{where}: mails were stripped by the phrases of {done['mail phrases']}, and {library} "
-            "is installed: install that one, or prepare the dataset again"
-        )
-    model = _load_names(names) if names is not None else None
+    model = load_names(names) if names is not None else None
     if model is not None and model.facts != done["redact names"]:
         there = done["redact names"]
         raise BadInput(
@@ -124,8 +109,6 @@ def cleaner_of(dataset: Dataset, *, names: str | None = None) -> Cleaner:
     return Cleaner(
         quotes=done["strip quotes"],
         signatures=done["strip signatures"],
-        phrases=phrases,
-        library=library,
         redaction=dataset.redaction,
         names=model,
     )
@@ -139,7 +122,6 @@ def cleaning_of(dataset: Dataset) -> dict[str, Any]:
     return {
         "strip quotes": bool(settings.get("strip_quotes")),
         "strip signatures": bool(settings.get("strip_signatures")),
-        "mail phrases": dataset.record.get("mail_phrases"),
         "redact names": {key: names[key] for key in names if key not in _COUNTED} or None,
     }
 
@@ -148,17 +130,15 @@ _COUNTED = ("messages", "marked")
 
 
 def describe_cleaning(
-    splits: Mapping[str, Sequence[Example]], *, library: str | None, names: Mapping[str, Any] | None
+    splits: Mapping[str, Sequence[Example]], names: Mapping[str, Any] | None
 ) -> dict[str, Any]:
-    """Return a manifest's entries about cleaning: the package whose phrases were used to strip
-    mails, and what redacted names (``names``), with the number of messages that hold a mark,
-    counted in ``splits``: serving does not put it there."""
-    record: dict[str, Any] = {"mail_phrases": library} if library else {}
-    if names:
-        messages = [example.message for some in splits.values() for example in some]
-        marked = sum(names["mark"] in message for message in messages)
-        record["names_redaction"] = {**names, "messages": len(messages), "marked": marked}
-    return record
+    """Return a manifest's entry about what redacted names (``names``), with the number of messages
+    that hold a mark, counted in ``splits``: serving does not put it there."""
+    if not names:
+        return {}
+    messages = [example.message for some in splits.values() for example in some]
+    marked = sum(names["mark"] in message for message in messages)
+    return {"names_redaction": {**names, "messages": len(messages), "marked": marked}}
 
 
 def describe_names(facts: Mapping[str, Any]) -> str:
@@ -175,8 +155,8 @@ def canonical(message: str) -> str:
     """Return the customer's own words in lower case: what copies of a message share, whatever was
     signed, quoted, redacted or cleaned in each. Not empty unless the message is.
 
-    It depends on no option, so it uses only the phrases that every installation has. Personal data
-    is redacted first: whether a line introduces a quotation depends on the address in it.
+    It depends on no option. Personal data is redacted first: whether a line introduces a quotation
+    depends on the address in it.
     """
     text = redact_personal_data(normalize(message))[0]
     while (shorter := _WHOLE.clean(text).text) != text:
@@ -184,76 +164,151 @@ def canonical(message: str) -> str:
     return text.casefold()
 
 
-def _load_phrases() -> tuple[Phrases, str]:
-    from trainer.dataset.mail_library import load_phrases
+# From such a line on everything is the earlier message.
+_BEGINS = re.compile(
+    r"-{2,} ?(?:original message|forwarded message|original-nachricht|message d'origine) ?-{2,}"
+    r"|-* ?begin forwarded message ?-*:?",
+    re.IGNORECASE,
+)
+# "On Mon, 3 Jun 2024 at 10:12, Ann <ann@example.com> wrote:", folded over three lines at most.
+# A date or an address must stand in it: "On Monday my landlord wrote:" is the customer's own.
+_OPENS = re.compile(r"(?:On|Am|Le|El) ")
+_WROTE = re.compile(r"\b(?:wrote|schrieb(?: [^:]{1,80})?|a écrit|escribió) ?:$")
+_WHEN = re.compile(r"\d{1,2}:\d\d|\d{4}|@")
+_INTRODUCTION_CHARS = 300
+# Outlook's block of headers: From, then two or more of the others.
+_FROM = re.compile(r"\*?(?:From|Von|De):\*? ")
+_HEADER = re.compile(r"\*?(?:Sent|Date|To|Cc|Subject|Gesendet|An|Betreff):")
 
-    return load_phrases()
+# RFC 3676 section 4.3: two dashes and a blank alone on a line; mail programs often drop the blank.
+_DELIMITER = "--"
+_DELIMITED_CHARS = 600
+# Only what mail programs write by themselves: "Sent from my phone, but nothing came" is a message.
+# No word can be read in two ways: "\w*\d\w*" took time that doubled with every digit.
+_MACHINE = (
+    r"(?:apple |google |samsung )?(?:iphone|ipad|galaxy|samsung|android|huawei|xiaomi|pixel|mobile"
+    r"|blackberry|smartphone|handy|phone|tablet|outlook|yahoo mail|proton mail|mail)"
+    r"(?: (?:[^\W\d]*\d\w*|plus|pro|max|mini|ultra|phone|smartphone|device|tablet"
+    r"|(?:for|on) (?:ios|android|windows|iphone)))*"
+)
+_DEVICE = re.compile(
+    rf"(?:sent from|envoyé de|envoyé depuis|enviado desde) (?:my |mon |mi )?{_MACHINE}"
+    rf"|von (?:meinem )?{_MACHINE} gesendet|gesendet von (?:meinem )?{_MACHINE}"
+    r"|get outlook for \w+",
+    re.IGNORECASE,
+)
+_CLOSING = re.compile(
+    r"(?:(?:kind(?:est)?|best|warm(?:est)?|with (?:kind|best)) (?:regards|wishes)|regards|best"
+    r"|yours (?:sincerely|faithfully|truly)|sincerely(?: yours)?|cheers|all the best"
+    r"|many thanks|thanks(?: in advance)?|thank you|cordialement|saludos"
+    r"|mit freundlichen gr(?:ü|ue)(?:ß|ss)en) ?[,.!]?",
+    re.IGNORECASE,
+)
+# What may follow closing words in a signature: name, position, company, telephone, address.
+_LINES_AFTER = 6
+_CHARS_A_LINE = 60
+_WORDS_A_LINE = 8
 
 
-def _load_names(model: str) -> NameRedaction:
-    from trainer.dataset.names import load_names
+def strip_quotes(text: str) -> str:
+    """Return a message without quoted lines ("> ..."), and without everything from "On ...
+    wrote:", "-----Original Message-----" or a block of mail headers on.
 
-    return load_names(model)
-
-
-@dataclass(frozen=True, slots=True)
-class Cleaned:
-    """The rows with clean messages. ``changed`` counts the messages that each step changed,
-    ``redacted`` the pieces of personal data by kind, ``left_whole`` the messages that stripping
-    would have emptied, which stay as they were."""
-
-    rows: tuple[Row, ...]
-    changed: dict[str, int]
-    redacted: dict[str, int]
-    left_whole: int
-
-
-def clean(
-    rows: Sequence[Row], cleaner: Cleaner, *, tick: Callable[[int], None] = lambda _: None
-) -> Cleaned:
-    """Clean the message of every row."""
-    changed: Counter[str] = Counter(normalized=0)
-    if cleaner.redaction or cleaner.names:
-        changed["redacted"] = 0
-    redacted: Counter[str] = Counter()
-    left_whole = 0
-    after = []
-    for row in rows:
-        done = cleaner.clean(row.message)
-        changed.update(done.changed)
-        redacted.update(done.redacted)
-        left_whole += done.left_whole
-        # Most messages are clean: a second copy of an export is not made.
-        after.append(row if done.text == row.message else replace(row, message=done.text))
-        tick(1)
-    return Cleaned(tuple(after), dict(changed), dict(redacted), left_whole)
+    Where quoted lines follow the introduction, only they go with it: what is not quoted is the
+    customer's answer, line by line. ``text`` is normalized; so is the result, but for its blanks.
+    """
+    lines = [line.strip() for line in text.split("\n")]
+    last_quoted = max((at for at, line in enumerate(lines) if line.startswith(">")), default=-1)
+    kept = []
+    at = 0
+    while at < len(lines):
+        block = lines[at : at + 3]
+        if _BEGINS.fullmatch(lines[at]) or _is_header_block(block):
+            break
+        size = _introduction(block)
+        if size and at > last_quoted:
+            break
+        if not size and not lines[at].startswith(">"):
+            kept.append(lines[at])
+        at += size or 1
+    return "\n".join(kept).strip()
 
 
-def refuse_bad(
-    cleaned: Sequence[Row], raw: Sequence[Row], settings: PrepareSettings
-) -> tuple[list[Row], dict[str, int]]:
-    """Drop the rows whose message is empty when clean, or over ``max_message_bytes`` of UTF-8 as
-    it came. Return the rest and the counts; raise BadInput with the first row where the settings
-    say that such a row is an error."""
-    usable = []
-    empty = too_long = 0
-    for row, before in zip(cleaned, raw, strict=True):
-        size = len(before.message.encode("utf-8", "surrogatepass"))
-        if size > settings.max_message_bytes:
-            if settings.too_long is OnBad.ERROR:
-                raise BadInput(
-                    f"{row.where}: the message of {row.id!r} has {size} bytes, more than "
-                    f"{settings.max_message_bytes}: raise --max-message-bytes or choose "
-                    "--too-long drop"
-                )
-            too_long += 1
-        elif not row.message:
-            if settings.empty is OnBad.ERROR:
-                raise BadInput(
-                    f"{row.where}: the message of {row.id!r} is empty: mend it or choose "
-                    "--empty drop"
-                )
-            empty += 1
-        else:
-            usable.append(row)
-    return usable, {"empty_dropped": empty, "too_long_dropped": too_long}
+def _is_header_block(lines: list[str]) -> bool:
+    return (
+        len(lines) == 3
+        and bool(_FROM.match(lines[0]))
+        and all(_HEADER.match(line) for line in lines[1:])
+    )
+
+
+def _introduction(lines: list[str]) -> int:
+    """Return how many of the lines, from the first, introduce a quotation: 0 when none do."""
+    if not _OPENS.match(lines[0]):
+        return 0
+    for size in range(1, len(lines) + 1):
+        joined = " ".join(lines[:size])
+        if len(joined) > _INTRODUCTION_CHARS:
+            return 0
+        if _WROTE.search(joined):
+            return size if _WHEN.search(joined) else 0
+    return 0
+
+
+def strip_signature(text: str) -> str:
+    """Return a message without what stands below "-- ", "Sent from my ..." or closing words.
+
+    Cut only at the end: after "-- " at most 600 characters may follow, and after closing words
+    alone on their line at most six lines, each of eight words or fewer and no question.
+    ``text`` is normalized.
+    """
+    lines = [line.strip() for line in text.strip().split("\n")]
+    lines = _trim(lines[: _delimited(lines)])
+    lines = _trim(lines[: _device(lines)])
+    lines = _trim(lines[: _closing(lines)])
+    return "\n".join(lines)
+
+
+def _delimited(lines: list[str]) -> int:
+    found, chars = len(lines), 0
+    for at in reversed(range(len(lines))):
+        if lines[at] == _DELIMITER:
+            found = at
+        chars += len(lines[at]) + 1
+        if chars > _DELIMITED_CHARS:
+            break
+    return found
+
+
+def _device(lines: list[str]) -> int:
+    last = lines[-1].rstrip(" .") if lines else ""
+    is_device = len(last) < 100 and bool(_DEVICE.fullmatch(last))
+    return len(lines) - 1 if is_device else len(lines)
+
+
+def _closing(lines: list[str]) -> int:
+    found, after = len(lines), 0
+    for at in reversed(range(len(lines))):
+        line = lines[at]
+        if not line:
+            continue
+        if len(line) <= _CHARS_A_LINE and _CLOSING.fullmatch(line):
+            found = at
+        after += 1
+        if after > _LINES_AFTER or not _is_signature_line(line):
+            break
+    return found
+
+
+def _is_signature_line(line: str) -> bool:
+    return (
+        len(line) <= _CHARS_A_LINE and not line.endswith("?") and len(line.split()) <= _WORDS_A_LINE
+    )
+
+
+def _trim(lines: list[str]) -> list[str]:
+    """Return the lines without blank ones at the end."""
+    end = len(lines)
+    while end and not lines[end - 1]:
+        end -= 1
+    return lines[:end]

@@ -1,15 +1,19 @@
-"""What the user asked of ``prepare``."""
+"""The options of ``clerk-trainer prepare``, each declared once.
+
+A field is an option: its name makes the flag, its type the values, its ``Option`` the help. From
+here the command line is made (``trainer.cli.prepare_command``), the manifest's ``settings`` and its
+``options``, the words that make the dataset again.
+"""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
-from enum import StrEnum
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
+from enum import Enum, StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, NamedTuple, get_type_hints
 
-from trainer.dataset.columns import ColumnNames
-from trainer.similarity import SIMILARITY
-from worker.contract.circle import LabelSource
+from worker.contract.exchange import LabelSource
 
 
 class ConflictPolicy(StrEnum):
@@ -17,7 +21,6 @@ class ConflictPolicy(StrEnum):
 
     DROP = "drop"
     KEEP_MAJORITY = "keep-majority"
-    ERROR = "error"
 
 
 class OnBad(StrEnum):
@@ -25,20 +28,6 @@ class OnBad(StrEnum):
 
     ERROR = "error"
     DROP = "drop"
-
-
-class NearDuplicates(StrEnum):
-    """What becomes of near-duplicates within the training set."""
-
-    KEEP = "keep"
-    DROP = "drop"
-
-
-class MailPhrases(StrEnum):
-    """Whose phrases tell quotations and signatures."""
-
-    OWN = "own"
-    LIBRARY = "library"
 
 
 class SplitBy(StrEnum):
@@ -49,90 +38,227 @@ class SplitBy(StrEnum):
     GROUP = "group"
 
 
+class Option(NamedTuple):
+    """``help`` of an option; its smallest value; whether it shapes the dataset, and so is part of
+    the dataset's digest. What is read is in the digest by its content."""
+
+    help: str
+    least: int | None = None
+    shapes: bool = False
+    metavar: str | None = None
+    flag: str | None = None
+
+
+class Declared(NamedTuple):
+    """A field as an option: ``name`` is the argument's, ``default`` MISSING where it must be given;
+    ``flag`` begins with two dashes."""
+
+    name: str
+    flag: str
+    type: Any
+    default: Any
+    option: Option
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnNames:
+    """Names of columns as the user gave them; None stands for the usual name or a guess, of
+    ``time``, ``group``, ``language`` and ``source`` for no such column."""
+
+    message: Annotated[
+        str | None, Option("Column of the message [default: message, else a guess].")
+    ] = None
+    label: Annotated[str | None, Option("Column of the label [default: label, else a guess].")] = (
+        None
+    )
+    id: Annotated[
+        str | None, Option("Column of the id [default: id, else made from the text].")
+    ] = None
+    sublabel: Annotated[
+        str | None, Option("Column of a finer label [default: sublabel, else none].")
+    ] = None
+    time: Annotated[
+        str | None,
+        Option(
+            "Column of the time at which a message came, for --split time: ISO 8601, or seconds "
+            "or milliseconds since 1970."
+        ),
+    ] = None
+    group: Annotated[
+        str | None,
+        Option(
+            "Column of the thread or customer, for --split group; with --split time earlier "
+            "messages of a held-out group are left out."
+        ),
+    ] = None
+    language: Annotated[
+        str | None,
+        Option("Column of the language: each is kept in every part, as far as it can."),
+    ] = None
+    source: Annotated[
+        str | None,
+        Option(
+            "Column of where a row's label comes from: export, person or teacher; label_source "
+            "in the desk's export. Empty: as --label-source says."
+        ),
+    ] = None
+
+
 @dataclass(frozen=True, slots=True)
 class PrepareSettings:
-    """Every setting of a dataset. Sizes are in bytes of UTF-8, shares and similarity are 0 to 1.
+    """Every setting of a dataset.
 
-    ``redact_names`` is a spaCy model or a Presidio configuration (see ``names``). ``earlier`` are
-    datasets whose openings count on where the hold-out is the same; they have no part in what the
-    dataset holds. ``label_source`` is where the labels of ``inputs`` come from.
+    ``earlier`` are datasets whose openings count on where the hold-out is the same; they have no
+    part in what the dataset holds.
     """
 
-    inputs: tuple[Path, ...]
-    taxonomy: Path
-    out: Path
-    name: str | None = None
+    inputs: Annotated[
+        tuple[Path, ...],
+        Option(
+            "An export: .csv, .tsv, .jsonl, .parquet or .xlsx, or the folder of a saved Hugging "
+            "Face dataset (FOLDER/SPLIT where it has several splits). Repeatable.",
+            metavar="PATH",
+            flag="--input",
+        ),
+    ]
+    taxonomy: Annotated[Path, Option("The fixed set of labels, a TOML file.")]
+    out: Annotated[Path, Option("Folder to make; must not exist, or be empty.")]
     columns: ColumnNames = field(default_factory=ColumnNames)
-    encoding: str = "utf-8"
-    delimiter: str | None = None
-    sheet: str | None = None
-    label_map: Path | None = None
-    decisions: tuple[Path, ...] = ()
-    holdout: Path | None = None
-    split: SplitBy = SplitBy.RANDOM
-    strip_quotes: bool = False
-    strip_signatures: bool = False
-    mail_phrases: MailPhrases = MailPhrases.OWN
-    redact: bool = False
-    redact_names: str | None = None
-    empty: OnBad = OnBad.ERROR
-    too_long: OnBad = OnBad.ERROR
-    max_message_bytes: int = 1 << 20
-    conflicts: ConflictPolicy = ConflictPolicy.DROP
-    near_duplicates: NearDuplicates = NearDuplicates.KEEP
-    similarity: float = SIMILARITY
-    validation_share: float = 0.08
-    holdout_share: float = 0.15
-    per_label: int | None = None
-    minimum_per_label: int = 10
-    seed: int = 0
-    earlier: tuple[Path, ...] = ()
-    label_source: LabelSource = "export"
+    encoding: Annotated[
+        str,
+        Option(
+            "Encoding of exports, and of decisions and label maps that are not UTF-8; a byte that "
+            "does not fit is an error."
+        ),
+    ] = "utf-8"
+    sheet: Annotated[str | None, Option("Sheet of .xlsx workbooks [default: the only one].")] = None
+    label_map: Annotated[
+        Path | None,
+        Option("Raw label to taxonomy label: .toml, .json, or .csv of two columns."),
+    ] = None
+    label_source: Annotated[
+        LabelSource, Option("Where the labels of --input come from.", shapes=True)
+    ] = "export"
+    decisions: Annotated[
+        tuple[Path, ...],
+        Option("A review queue that a person filled in. Repeatable.", metavar="FILE"),
+    ] = ()
+    strip_quotes: Annotated[
+        bool, Option("Remove quoted earlier mails. Serving does not.", shapes=True)
+    ] = False
+    strip_signatures: Annotated[
+        bool, Option("Remove mail signatures. Serving does not.", shapes=True)
+    ] = False
+    redact: Annotated[
+        bool,
+        Option(
+            "Redact mail addresses, phone numbers, cards, IBANs; serving will too.", shapes=True
+        ),
+    ] = False
+    redact_names: Annotated[
+        str | None,
+        Option(
+            "Redact names of people as [name], by Presidio (the extra 'presidio') with a spaCy "
+            "model of yours, its name or its folder, or a Presidio analyzer configuration "
+            "(.yaml). Serving does not.",
+            metavar="MODEL",
+        ),
+    ] = None
+    unusable: Annotated[
+        OnBad,
+        Option("What to do with a message that is empty, or over 1 MiB of UTF-8.", shapes=True),
+    ] = OnBad.ERROR
+    conflicts: Annotated[
+        ConflictPolicy,
+        Option("What to do with a message that occurs under several labels.", shapes=True),
+    ] = ConflictPolicy.DROP
+    split: Annotated[
+        SplitBy,
+        Option(
+            "Who is held out: random, each label by its share; time, what came last (validation "
+            "is what came before it); group, whole threads or customers.",
+            shapes=True,
+        ),
+    ] = SplitBy.RANDOM
+    holdout: Annotated[
+        Path | None, Option("A hold-out of your own, instead of one taken from the input.")
+    ] = None
+    holdout_share: Annotated[
+        float, Option("Share of each label for the hold-out, 0 to 1.", shapes=True)
+    ] = 0.15
+    validation_share: Annotated[
+        float, Option("Share of each label for validation, 0 to 1.", shapes=True)
+    ] = 0.08
+    per_label: Annotated[
+        int | None,
+        Option(
+            "Most training examples of each label; the rest go to surplus.jsonl.",
+            least=1,
+            shapes=True,
+        ),
+    ] = None
+    minimum_per_label: Annotated[
+        int, Option("Fewest different messages that each label needs.", least=3, shapes=True)
+    ] = 10
+    seed: Annotated[int, Option("Seed of the split.", shapes=True)] = 0
+    earlier: Annotated[
+        tuple[Path, ...],
+        Option(
+            "An earlier dataset that is not next to --out: if its hold-out is the same, its "
+            "openings count on. Repeatable.",
+            metavar="DATASET",
+        ),
+    ] = ()
 
     def options(self) -> list[list[str]]:
-        """Return the command's options that differ from their defaults, each with its value if it
-        takes one, for ``clerk-trainer prepare`` to be given again; without ``--out``."""
-        given: list[tuple[str, Any]] = [("input", path) for path in self.inputs]
-        given.append(("taxonomy", self.taxonomy))
-        for name, column in asdict(self.columns).items():
-            given.append((f"{name}-column", column))
-        for field_ in fields(self):
-            value = getattr(self, field_.name)
-            if field_.name in {"inputs", "taxonomy", "out", "columns"} or value == field_.default:
+        """Return the options that differ from their defaults, each with its value if it takes one,
+        for ``clerk-trainer prepare`` to be given again; without ``--out``."""
+        words: list[list[str]] = []
+        for declared in declared_options():
+            value = self._value(declared)
+            if declared.name == "out" or value == declared.default:
                 continue
-            name = field_.name.replace("_", "-")
-            given += [(name, each) for each in (value if isinstance(value, tuple) else [value])]
-        return [
-            [f"--{name}"] if value is True else [f"--{name}", _word(value)]
-            for name, value in given
-            if value is not None
-        ]
+            each = value if isinstance(value, tuple) else [value]
+            words += [[declared.flag] if one is True else [declared.flag, str(one)] for one in each]
+        return words
 
     def describe(self) -> dict[str, Any]:
         """Return what shaped the dataset, for its manifest; files and what redacts names are
-        described elsewhere. A random split, our own phrases and labels of the export are not
-        named, so that the same export has the digest that it had before there were others."""
-        return {
-            **({"split": self.split.value} if self.split is not SplitBy.RANDOM else {}),
-            **({"mail_phrases": "library"} if self.mail_phrases is MailPhrases.LIBRARY else {}),
-            **({"label_source": self.label_source} if self.label_source != "export" else {}),
-            "strip_quotes": self.strip_quotes,
-            "strip_signatures": self.strip_signatures,
-            "redact": self.redact,
-            "empty": self.empty.value,
-            "too_long": self.too_long.value,
-            "max_message_bytes": self.max_message_bytes,
-            "conflicts": self.conflicts.value,
-            "near_duplicates": self.near_duplicates.value,
-            "similarity": self.similarity,
-            "validation_share": self.validation_share,
-            "holdout_share": None if self.holdout else self.holdout_share,
-            "per_label": self.per_label,
-            "minimum_per_label": self.minimum_per_label,
-            "seed": self.seed,
+        described elsewhere."""
+        values = {
+            declared.name: self._value(declared)
+            for declared in declared_options()
+            if declared.option.shapes
         }
+        described = {
+            name: value.value if isinstance(value, Enum) else value
+            for name, value in values.items()
+        }
+        return described | ({"holdout_share": None} if self.holdout else {})
+
+    def _value(self, declared: Declared) -> Any:
+        column = declared.name.removesuffix("_column")
+        return getattr(self.columns if column != declared.name else self, column)
 
 
-def _word(value: object) -> str:
-    """Write an option's value as the command line takes it."""
-    return "tab" if value == "\t" else str(value)
+def declared_options(settings: type = PrepareSettings, suffix: str = "") -> Iterator[Declared]:
+    """Yield the options in the order of their fields; a column's is called ``message_column``."""
+    types = get_type_hints(settings, include_extras=True)
+    for each in fields(settings):
+        kind = types[each.name]
+        if kind is ColumnNames:
+            yield from declared_options(ColumnNames, "_column")
+            continue
+        option = next(one for one in kind.__metadata__ if isinstance(one, Option))
+        name = each.name + suffix
+        flag = option.flag or f"--{name.replace('_', '-')}"
+        yield Declared(name, flag, kind.__origin__, each.default, option)
+
+
+def settings_of(given: dict[str, Any]) -> PrepareSettings:
+    """Return the settings of arguments by their names; lists become tuples."""
+    values: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in given.items()
+    }
+    columns = {each.name: values.pop(f"{each.name}_column") for each in fields(ColumnNames)}
+    return PrepareSettings(columns=ColumnNames(**columns), **values)

@@ -64,24 +64,23 @@ def read_bytes(path: Path) -> bytes:
 
 
 def parse_csv(
-    text: str, name: str, *, columns: Collection[str], delimiter: str | None = None
+    text: str, name: str, *, columns: Collection[str]
 ) -> tuple[int, list[str], Iterator[tuple[int, list[str]]]]:
     """Return the header's line, the header, and an iterator of (line, cells) below it.
 
-    ``delimiter`` None: the one that finds most of ``columns`` in the header, or splits it most
-    often: spreadsheets save with semicolons where the comma is for decimals. Blank lines are
-    passed over. Raises BadInput, also while iterating, with the line at fault; ``name`` is the
-    file's.
+    The delimiter is the one that finds most of ``columns`` in the header, or splits it most often:
+    spreadsheets save with semicolons where the comma is for decimals. Blank lines are skipped.
+    Raises BadInput, also while iterating, with the line at fault; ``name`` is the file's.
     """
-    return _parse_csv(lambda: io.StringIO(text, newline=""), name, columns, delimiter)
+    return _parse_csv(lambda: io.StringIO(text, newline=""), name, columns)
 
 
 def open_csv(
-    path: Path, encoding: str, *, columns: Collection[str], delimiter: str | None = None
+    path: Path, encoding: str, *, columns: Collection[str]
 ) -> tuple[int, list[str], Iterator[tuple[int, list[str]]]]:
     """Do as ``parse_csv`` with a file, which is never in memory as a whole. Raises BadInput as
     ``read_text`` does, but where it comes to the byte at fault."""
-    line, names, records = _parse_csv(lambda: _lines(path, encoding), path.name, columns, delimiter)
+    line, names, records = _parse_csv(lambda: _lines(path, encoding), path.name, columns)
     if not any(names):
         raise BadInput(f"{path.name}: the file is empty")
     return line, names, records
@@ -103,10 +102,9 @@ def _parse_csv(
     lines: Callable[[], Iterable[str]],
     name: str,
     columns: Collection[str],
-    delimiter: str | None,
 ) -> tuple[int, list[str], Iterator[tuple[int, list[str]]]]:
     csv.field_size_limit(_FIELD_LIMIT)
-    delimiter = delimiter or _sniff(lines, columns)
+    delimiter = _sniff(lines, columns)
     records = _records(lines(), name, delimiter)
     line, header = next(records, (1, []))
     names = [name.strip() for name in header]

@@ -12,19 +12,25 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from trainer.artifacts.audit import AUDIT, AuditRecord, Relabelled
-from trainer.artifacts.evaluation import ANSWERS, Answer, EvaluationRecord, check_unique
+from trainer.artifacts.evaluation import (
+    ANSWERS,
+    AUDIT,
+    Answer,
+    AuditRecord,
+    EvaluationRecord,
+    Relabelled,
+    check_unique,
+)
 from trainer.artifacts.files import PRIVATE
-from trainer.dataset.decisions import guard, write_review_csv
 from trainer.dataset.folder import Dataset, Example, open_holdout
-from trainer.dataset.labels import suggest_label
+from trainer.dataset.labels import guard, suggest_label, write_review_csv
 from trainer.dataset.split import shuffle_key
 from trainer.dataset.text_files import parse_csv, read_edited
 from trainer.errors import BadInput
-from trainer.evaluation.verify import verify_evaluation
-from trainer.statistics.audit import corrected_accuracy, label_error_rate, sample_size
-from worker.contract.circle import read_answers
+from trainer.evaluation.summary import verify_evaluation
+from trainer.statistics.label_errors import corrected_accuracy, label_error_rate, sample_size
 from worker.contract.digest import write_atomically
+from worker.contract.exchange import read_answers
 from worker.contract.taxonomy import NO_LABEL, label_name
 from worker.contract.timestamps import rfc3339_now
 
@@ -33,10 +39,16 @@ _NEEDED = ("id", "sample", "true_label")
 _SAMPLE = re.compile(r"([0-9a-f]{16})-(-?[0-9]{1,18})-([0-9]{1,9})")
 
 
+HALF_WIDTH = 0.03
+"""How far the 95 % interval of the error rate may reach, each way, unless asked otherwise."""
+
+# The share of wrong labels that a sample is planned for: with fewer the interval is narrower.
+_EXPECTED_RATE = 0.1
+
+
 def draw_sample(
-    dataset: Dataset, out: Path, *, half_width: float, expected_rate: float, size: int | None,
-    seed: int,
-) -> int:  # fmt: skip
+    dataset: Dataset, out: Path, *, half_width: float, size: int | None, seed: int
+) -> int:
     """Write a simple random sample of the hold-out to ``out`` for a person, without its labels, in
     random order; return its size: ``size``, or what ``half_width`` of the 95 % interval asks for.
 
@@ -47,9 +59,7 @@ def draw_sample(
         raise BadInput(f"{out}: exists, and may hold somebody's work: name another file")
     if not out.parent.is_dir():
         raise BadInput(f"{out.parent}: there is no such folder for the sample")
-    name, examples = draw_examples(
-        dataset, half_width=half_width, expected_rate=expected_rate, size=size, seed=seed
-    )
+    name, examples = draw_examples(dataset, half_width=half_width, size=size, seed=seed)
     rows = [
         {"id": example.id, "sample": name, "message": guard(example.message)}
         for example in examples
@@ -59,12 +69,12 @@ def draw_sample(
 
 
 def draw_examples(
-    dataset: Dataset, *, half_width: float, expected_rate: float, size: int | None, seed: int
+    dataset: Dataset, *, half_width: float = HALF_WIDTH, size: int | None = None, seed: int = 0
 ) -> tuple[str, list[Example]]:
     """Open the hold-out (which is counted) and return a simple random sample of it in random order,
     and the sample's name."""
     total: int = dataset.record["files"]["holdout.jsonl"]["examples"]
-    wanted = min(total, size or sample_size(half_width, expected_rate, total))
+    wanted = min(total, size or sample_size(half_width, _EXPECTED_RATE, total))
     name = _name(dataset.holdout_sha256, seed, wanted)
     examples = {
         example.id: example for example in open_holdout(dataset, purpose="audit", subject=name)
@@ -168,8 +178,8 @@ def _read_sample(
 def _read_answers(
     path: Path, evaluation: EvaluationRecord, ids: Sequence[str]
 ) -> tuple[dict[str, str | None], int]:
-    """Return the same of a file of decisions (``worker.contract.circle``): of its outcomes for the
-    purpose ``audit``."""
+    """Return the same of a file of decisions (``worker.contract.exchange``): of its outcomes for
+    the purpose ``audit``."""
     found = [
         answer
         for answer in read_answers(path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,7 @@ from trainer.statistics.calibration import (
     off_label_mass,
     temperature_softmax,
 )
-from trainer.training.parts import Training
-from trainer.training.result import Result
+from trainer.training.parts import Result, Training
 from trainer.training.run_folder import ADAPTER, DRAFT
 from worker.contract import (
     Calibration,
@@ -49,7 +48,7 @@ from worker.contract import (
     write_manifest,
 )
 from worker.contract.digest import sha256_json
-from worker.contract.probes import ProbeFile, attach_probes, probes_path, write_probes
+from worker.contract.verify import ProbeFile, attach_probes, probes_path, write_probes
 
 _CONFIDENCE = (0.01, 0.05, 0.1, 0.25, 0.5)
 _OFF_LABEL_MASS = (0.5, 0.75, 0.9, 0.95, 0.99, 0.995)
@@ -103,7 +102,8 @@ def write_rest(
     """Write the manifest of what lies in the run's draft, and beside the adapter its probes.
     ``outcome`` is what is told of the training itself. Raises AdapterRefused."""
     recipe, inputs, calibrated = training.recipe, training.inputs, result.calibrated
-    reference = make_reference(
+    label_of = training.validator.label_of
+    probes = choose_probes(
         inputs.dataset,
         result.served_scores,
         training.validator.truth,
@@ -111,7 +111,7 @@ def write_rest(
         calibrated.thresholds,
         probes_per_label=recipe.probes_per_label,
         seed=recipe.seed,
-        label_of=training.validator.label_of,
+        label_of=label_of,
         agreed=parts.agreed,
     )
     metrics = {"validation": result.validation_figures().to_json(), "training": outcome}
@@ -132,25 +132,27 @@ def write_rest(
         thresholds=calibrated.thresholds,
         golden=parts.golden,
         files=parts.files,
-        reference=replace(reference, probes=()),  # messages: not for everybody who serves it
+        reference=make_reference(
+            inputs.dataset, result.served_scores, calibrated.calibration, label_of
+        ),
         data=inputs.to_record() | {"recipe": recipe.to_record()} | taught,
         metrics={**metrics, **parts.metrics},
         versions=versions() | dict(parts.versions),
     )
-    return finish_adapter(recipe.run, manifest, reference, inputs.tokenizer.encoders)
+    return finish_adapter(recipe.run, manifest, probes, inputs.tokenizer.encoders)
 
 
 def finish_adapter(
-    run: Path, manifest: Manifest, reference: Reference, encoders: Encoders
+    run: Path, manifest: Manifest, probes: tuple[Probe, ...], encoders: Encoders
 ) -> Manifest:
     """Write the manifest into the run's draft, verify the whole directory as a worker will, move
-    it to its place, and write the reference's probes beside it. Return the manifest as read back.
+    it to its place, and write the probes beside it. Return the manifest as read back.
     Raises AdapterRefused."""
     made = _finish(run / DRAFT, run / ADAPTER, manifest, encoders)
     path = probes_path(run / ADAPTER)
     path.unlink(missing_ok=True)
-    if reference.probes:
-        write_probes(path, ProbeFile(made.digest, "validation", reference.probes))
+    if probes:
+        write_probes(path, ProbeFile(made.digest, "validation", probes))
     return attach_probes(made, run / ADAPTER)
 
 
@@ -164,6 +166,25 @@ def versions() -> dict[str, str]:
 
 
 def make_reference(
+    dataset: Dataset, logprobs: Floats, calibration: Calibration, label_of: Ints | None = None
+) -> Reference:
+    """Return what is known of the data, for whoever watches the adapter in service: shares of the
+    labels, and quantiles over validation.
+
+    ``logprobs``, (messages, outputs), is of ``dataset.validation``. ``label_of`` is of a head's
+    outputs: their energy takes the place of off-label mass.
+    """
+    confidence = temperature_softmax(logprobs, calibration.temperature, label_of).max(axis=1)
+    strange = off_label_mass(logprobs) if label_of is None else energy(logprobs)
+    return Reference(
+        label_shares=_label_shares(dataset),
+        confidence=_quantiles(confidence, _CONFIDENCE),
+        off_label_mass=_quantiles(strange, _OFF_LABEL_MASS) if label_of is None else {},
+        out_of_scope=_quantiles(strange, _OFF_LABEL_MASS) if label_of is not None else {},
+    )
+
+
+def choose_probes(
     dataset: Dataset,
     logprobs: Floats,
     truth: Ints,
@@ -174,16 +195,13 @@ def make_reference(
     seed: int,
     label_of: Ints | None = None,
     agreed: Bools | None = None,
-) -> Reference:
-    """Return what is known of the data, for whoever watches the adapter in service: shares of the
-    labels, quantiles over validation, and, to be kept apart from the manifest, at most
-    ``probes_per_label`` messages of each label as probes.
+) -> tuple[Probe, ...]:
+    """Choose at most ``probes_per_label`` validation messages of each label as probes.
 
     ``logprobs``, (messages, outputs), and ``truth`` are of ``dataset.validation``. A probe is a
     message that is classified correctly and far from review, so that arithmetic
     that rounds differently gives it the same label; ``agreed``, (messages), leaves out those that
-    another precision of the same model labels otherwise. ``label_of`` is of a head's outputs:
-    their energy takes the place of off-label mass.
+    another precision of the same model labels otherwise. ``label_of`` is of a head's outputs.
     """
     probabilities = temperature_softmax(logprobs, calibration.temperature, label_of)
     confidence = probabilities.max(axis=1)
@@ -206,13 +224,7 @@ def make_reference(
     places = [sha256_json([seed, example.id]) for example in candidates]
     labels = [example.label for example in candidates]
     chosen = first_of_each(labels, places, probes_per_label)
-    return Reference(
-        probes=tuple(Probe(candidates[at].message, candidates[at].label) for at in chosen),
-        label_shares=_label_shares(dataset),
-        confidence=_quantiles(confidence, _CONFIDENCE),
-        off_label_mass=_quantiles(strange, _OFF_LABEL_MASS) if label_of is None else {},
-        out_of_scope=_quantiles(strange, _OFF_LABEL_MASS) if label_of is not None else {},
-    )
+    return tuple(Probe(candidates[at].message, candidates[at].label) for at in chosen)
 
 
 def _finish(draft: Path, target: Path, manifest: Manifest, encoders: Encoders) -> Manifest:

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from trainer.artifacts.training import Epoch, OnnxFigures, TrainingRecord
 from trainer.model.prompt import TrainingRow
-from trainer.statistics.promise import describe_promise
+from trainer.statistics.thresholds import describe_promise
 from worker.contract import PromptSpec
 
 Decode = Callable[[Sequence[int]], str]
@@ -143,7 +143,8 @@ def describe_epoch(epoch: Epoch) -> str:
     """Return an epoch's figures in one line."""
     finer = "" if epoch.sublabel_loss is None else f"finer {epoch.sublabel_loss:.3f}  "
     return (
-        f"loss {epoch.train_loss:.3f}  {finer}validation: loss {epoch.judged_loss:.3f}  "
+        f"loss {epoch.train_loss:.3f}  {finer}"
+        f"validation: loss {epoch.validation_calibrated_loss:.3f}  "
         f"accuracy {epoch.validation_accuracy:.1%}  macro-F1 {epoch.validation_macro_f1:.3f}  "
         f"{epoch.examples_per_s:.1f} examples/s  {epoch.seconds:.0f} s"
     )
@@ -154,13 +155,13 @@ def print_epochs(console: Console, epochs: Sequence[Epoch], best: int) -> None:
     table = Table(title="learning curve", caption="validation loss: after the temperature")
     for name in ("epoch", "training loss", "validation loss", "", "accuracy", "macro-F1"):
         table.add_column(name, justify="left" if not name else "right", no_wrap=not name)
-    top = max(epoch.judged_loss for epoch in epochs)
+    top = max(epoch.validation_calibrated_loss for epoch in epochs)
     for epoch in epochs:
-        bar = "█" * max(1, round(_BAR * epoch.judged_loss / top)) if top else ""
+        bar = "█" * max(1, round(_BAR * epoch.validation_calibrated_loss / top)) if top else ""
         table.add_row(
             f"{epoch.number}{' kept' if epoch.number == best else ''}",
             f"{epoch.train_loss:.3f}",
-            f"{epoch.judged_loss:.3f}",
+            f"{epoch.validation_calibrated_loss:.3f}",
             bar,
             f"{epoch.validation_accuracy:.1%}",
             f"{epoch.validation_macro_f1:.3f}",
@@ -209,7 +210,7 @@ def describe_review(record: TrainingRecord) -> str:
     text = f"review: {1 - found.accepted_share:.1%} of validation goes to a person"
     if found.accepted_precision is not None:
         text += f", {found.accepted_precision:.1%} of the rest are right"
-    if point is None or point == found.accepted_share:
+    if point == found.accepted_share:
         return text
     if found.promise is not None:
         return f"{text}: {describe_promise(found.promise, found.examples, 1 - point)}"

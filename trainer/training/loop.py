@@ -16,11 +16,16 @@ from trainer.artifacts.training import Epoch, Step
 from trainer.errors import BadInput
 from trainer.model.device import ProcessGroup
 from trainer.model.prompt import length_grouped_batches
+from trainer.training.arithmetic import RowT, choose_bf16
 from trainer.training.console import Progress, describe_epoch
 from trainer.training.learner import Learner, LearnerRow, Objective, Validation
-from trainer.training.precision import RowT, choose_bf16
 from trainer.training.recipe import Recipe
 from trainer.training.run_folder import Save, TrainState, best_epoch, should_stop
+
+_MAX_GRAD_NORM = 1.0
+_SUBLABEL_LEARNING_RATE = 1e-2
+"""Of the layer that predicts finer labels next to a code: it starts from nothing, and is thrown
+away."""
 
 
 def make_loop(
@@ -163,7 +168,7 @@ class TrainLoop:
             label, sublabel = label + loss.label, sublabel + loss.sublabel
             tokens += loss.tokens
         self._group.all_reduce_gradients([*self._parameters, *self._head])
-        norm = torch.nn.utils.clip_grad_norm_(self._parameters, self._recipe.max_grad_norm)
+        norm = torch.nn.utils.clip_grad_norm_(self._parameters, _MAX_GRAD_NORM)
         learning_rate = float(self._scheduler.get_last_lr()[0])
         self._optimizer.step()
         self._scheduler.step()
@@ -266,7 +271,7 @@ def _groups(
     if head:
         groups.append({"params": head, "lr": recipe.head_learning_rate})
     if extra:
-        groups.append({"params": extra, "lr": recipe.sublabel_learning_rate})
+        groups.append({"params": extra, "lr": _SUBLABEL_LEARNING_RATE})
     return groups
 
 

@@ -15,18 +15,14 @@ from trainer.model.lora_model import LoraModel, load_as_served, load_lora_model
 from trainer.model.prompt import TrainingRow
 from trainer.model.scoring import Scorer
 from trainer.training.adapter import Parts, write_lora, write_rest
+from trainer.training.arithmetic import attention_of, layout_of, planned_bf16, served_layout
 from trainer.training.inputs import Inputs, read_code_inputs, verify_rows
-from trainer.training.layout import attention_of, layout_of, served_layout
+from trainer.training.learner import Validator
 from trainer.training.loop import make_loop
-from trainer.training.memory import MemoryPlan, plan_memory
-from trainer.training.objective import CodeObjective
-from trainer.training.parts import Training
-from trainer.training.precision import planned_bf16
+from trainer.training.memory import MemoryPlan, plan_memory, read_shape
+from trainer.training.objective import CodeObjective, ask_teacher
+from trainer.training.parts import Result, Training
 from trainer.training.recipe import Recipe
-from trainer.training.result import Result
-from trainer.training.shape import read_shape
-from trainer.training.teacher import ask_teacher
-from trainer.training.validation import Validator
 from worker.contract import Manifest, describe_base, make_golden
 
 CodeInputs = Inputs[TrainingRow]
@@ -52,7 +48,7 @@ class LoraCode:
         )
         torch.manual_seed(recipe.seed)
         base = describe_base(recipe.base, recipe.base_name, recipe.base_revision)
-        model = load_trainable(recipe, group, plan)
+        model = _load(recipe, group, plan)
         layout = layout_of(recipe, on_gpu=group.device.type == "cuda")
         validator = _make_validator(layout, group, inputs, model)
         objective = CodeObjective(
@@ -76,7 +72,14 @@ class LoraCode:
         recipe, group, inputs, model = _of(training)
         if recipe.serve_in_4bit == recipe.load_in_4bit:
             return training
-        served = reload_as_served(recipe, group, model)
+        model.release()  # its memory is needed for the base as workers hold it
+        served = load_as_served(
+            recipe.base,
+            model.lora,
+            device=str(group.device),
+            in_4bit=recipe.serve_in_4bit,
+            dropout=recipe.lora_dropout,
+        )
         validator = _make_validator(served_layout(recipe), group, inputs, served)
         return replace(training, model=served, validator=validator)
 
@@ -100,20 +103,7 @@ def _of(training: Training) -> tuple[Recipe, ProcessGroup, CodeInputs, LoraModel
     return training.recipe, training.group, training.inputs, training.model
 
 
-def reload_as_served(recipe: Recipe, group: ProcessGroup, model: LoraModel) -> LoraModel:
-    """Return LoRA layers like the model's on the base as workers hold it; the model's own memory is
-    given back first."""
-    model.release()
-    return load_as_served(
-        recipe.base,
-        model.lora,
-        device=str(group.device),
-        in_4bit=recipe.serve_in_4bit,
-        dropout=recipe.lora_dropout,
-    )
-
-
-def load_trainable(recipe: Recipe, group: ProcessGroup, plan: MemoryPlan) -> LoraModel:
+def _load(recipe: Recipe, group: ProcessGroup, plan: MemoryPlan) -> LoraModel:
     """Load a recipe's base with new LoRA layers."""
     return load_lora_model(
         recipe.base,

@@ -21,7 +21,7 @@ from trainer.artifacts.training import STEPS, SWEEP, TRAINING, VALIDATION_SCORES
 from trainer.errors import BadInput
 from trainer.model_card import CARD
 from worker.contract.digest import sha256_bytes, write_atomically
-from worker.contract.probes import SUFFIX
+from worker.contract.verify import SUFFIX
 
 Metric = Literal["loss", "macro_f1"]
 
@@ -60,11 +60,11 @@ def best_epoch(epochs: Sequence[Epoch], metric: Metric) -> int:
     highest macro-F1 (of equals the one with the lower loss, then the earlier).
 
     After the temperature, since that is how it is served: before it, an epoch that is right more
-    often loses to one that is less sure. Why not by accuracy: ``tests/bench/epochs.py``."""
+    often loses to one that is less sure. Why not by accuracy: docs/figures.md."""
 
     def rank(epoch: Epoch) -> tuple[float, float, int]:
         macro_f1 = epoch.validation_macro_f1 if metric == "macro_f1" else 0.0
-        return -macro_f1, epoch.judged_loss, epoch.number
+        return -macro_f1, epoch.validation_calibrated_loss, epoch.number
 
     return min(epochs, key=rank).number
 
@@ -75,8 +75,8 @@ def should_stop(epochs: Sequence[Epoch], patience: int) -> bool:
     better."""
     loss, f1, stale = math.inf, -math.inf, 0
     for epoch in epochs:
-        better = epoch.judged_loss < loss or epoch.validation_macro_f1 > f1
-        loss, f1 = min(loss, epoch.judged_loss), max(f1, epoch.validation_macro_f1)
+        better = epoch.validation_calibrated_loss < loss or epoch.validation_macro_f1 > f1
+        loss, f1 = min(loss, epoch.validation_calibrated_loss), max(f1, epoch.validation_macro_f1)
         stale = 0 if better else stale + 1
     return stale >= patience
 

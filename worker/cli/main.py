@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+import http.client
+import json
 import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Literal, NoReturn
+from urllib.parse import urlsplit
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 
 from worker import __version__
-from worker.cli.offline import classify, compare
+from worker.cli.offline import classify, compare, replay, verify
 from worker.cli.options import AsJson, Config, Sets
-from worker.cli.replay import replay
-from worker.cli.verify import verify
+from worker.common.errors import describe_private, print_private, show_private
 from worker.contract.errors import AdapterRefused
-from worker.contract.tracebacks import describe_private, print_private, show_private
-from worker.demo.models import ModelName
 from worker.errors import (
     EXIT_ADAPTER,
     EXIT_INTERRUPTED,
@@ -87,20 +87,20 @@ def _fail(message: str, code: int) -> NoReturn:
 
 
 def _log_failure(problem: str, code: int, unexpected: BaseException | None = None) -> bool:
-    """See ``worker.logs.log_failure``, which is not imported where nothing was logged: `health`
-    runs every few seconds."""
-    if "worker.logs" not in sys.modules:
+    """See ``worker.common.logs.log_failure``, which is not imported where nothing was logged:
+    `health` runs every few seconds."""
+    if "worker.common.logs" not in sys.modules:
         return False
-    from worker.logs import log_failure
+    from worker.common.logs import log_failure
 
     return log_failure(problem, code, unexpected)
 
 
 def _log_unhandled(problem: str, error: BaseException) -> bool:
-    """See ``worker.logs.log_unhandled``; likewise."""
-    if "worker.logs" not in sys.modules:
+    """See ``worker.common.logs.log_unhandled``; likewise."""
+    if "worker.common.logs" not in sys.modules:
         return False
-    from worker.logs import log_unhandled
+    from worker.common.logs import log_unhandled
 
     return log_unhandled(problem, error)
 
@@ -149,12 +149,12 @@ def demo(
         int, typer.Option("--messages", "-n", min=1, help="Number of sample messages to stream.")
     ] = 330,
     model: Annotated[
-        ModelName,
+        Literal["adapter", "encoder", "cascade"],
         typer.Option(
             help="What labels them: the adapter that ships, on a small language model; the encoder "
             "beside it; or a cascade, in which the encoder answers what it is sure of."
         ),
-    ] = ModelName.ADAPTER,
+    ] = "adapter",
     bootstrap_servers: Annotated[
         str | None,
         typer.Option(help="Use this cluster instead of a local Kafka; topics are created."),
@@ -199,8 +199,8 @@ def check_config(config: Config = None, sets: Sets = None) -> None:
 
     Example: clerk-worker check-config -c config/worker.toml
     """
-    from worker.cli.check_config import check
-    from worker.settings_load import load_settings
+    from worker.cli.load import check
+    from worker.settings import load_settings
 
     sys.exit(check(load_settings(config, sets or [])))
 
@@ -216,8 +216,6 @@ def health(
 
     For a container's health check. /livez and /startupz can be asked as well.
     """
-    from worker.cli.health import ask
-
     sys.exit(ask(url, timeout_s))
 
 
@@ -225,15 +223,23 @@ def health(
 def topics(config: Config = None, sets: Sets = None) -> None:
     """Create the topics that are missing; existing ones are left unchanged.
 
-    Each gets kafka.topic_partitions partitions and kafka.topic_replication_factor replicas. For the
+    Each gets kafka.topic_partitions partitions and the broker's default of replicas. For the
     first step of a deployment; a worker creates no topics unless kafka.create_topics is true.
 
     Example: clerk-worker topics -c config/worker.toml -s kafka.topic_partitions=12
     """
     from worker.cli.load import load
-    from worker.cli.topics import create_topics
+    from worker.policies import kafka_config, shadow_topic
+    from worker.stream.kafka_reach import check_clients
+    from worker.stream.kafka_topics import prepare_topics
 
-    create_topics(load(config, sets).settings)
+    settings = load(config, sets).settings
+    kafka = settings.kafka.model_copy(update={"create_topics": True})
+    wanted = kafka_config(kafka, shadow_topic(settings))
+    check_clients(wanted)
+    found = prepare_topics(wanted)
+    names = dict.fromkeys((*found.topics.named_inputs, *found.topics.sinks))
+    print(f"{found.bootstrap_servers} has {', '.join(names)}")
 
 
 @app.command()
@@ -260,3 +266,33 @@ def adapters(
         print("error: give --store DIR, or --worker URL, or both", file=sys.stderr)
         sys.exit(EXIT_SETTINGS)
     sys.exit(show_adapters(store, worker or [], as_json=as_json))
+
+
+def ask(url: str, timeout_s: float) -> int:
+    """Print what the worker answers; return 0 when it is healthy, 1 when not or without an answer.
+
+    No proxy is used, whatever the environment says: the worker is on this machine.
+    """
+    parts = urlsplit(url)
+    if parts.scheme != "http" or not parts.hostname:
+        print(f"error: {url} is not http://HOST:PORT/PATH", file=sys.stderr)
+        return 2
+    try:
+        connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=timeout_s)
+        connection.request("GET", parts.path or "/readyz")
+        answer = connection.getresponse()
+        body = answer.read().decode("utf-8", "replace")
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        print(f"{url}: no answer: {error}", file=sys.stderr)
+        return 1
+    healthy = answer.status == http.HTTPStatus.OK
+    print(_describe(url, body), file=sys.stdout if healthy else sys.stderr)
+    return 0 if healthy else 1
+
+
+def _describe(url: str, body: str) -> str:
+    try:
+        verdict = json.loads(body)
+        return f"{url}: {'ok' if verdict['ok'] else '; '.join(verdict['why'])}"
+    except (ValueError, TypeError, KeyError):
+        return f"{url}: {body.strip()[:200]}"

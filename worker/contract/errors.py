@@ -20,7 +20,6 @@ RejectReason = Literal[
     "field_missing",
     "field_not_text",
     "empty_message",
-    "too_many_marks",
     "deadline_exceeded",
     "engine_rejected",
     "invalid_answer",

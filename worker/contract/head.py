@@ -13,9 +13,9 @@ from typing import Literal
 
 from worker.contract.taxonomy import Taxonomy
 
-Pooling = Literal["cls", "mean", "last"]
-"""Which hidden state the head reads: the first token's, the mean over all tokens that are no
-padding, or the last token's."""
+Pooling = Literal["cls", "mean"]
+"""Which hidden state the head reads: the first token's, or the mean over all tokens that are not
+padding."""
 
 OutOfScopeMethod = Literal["energy", "max-logit"]
 """How unlike all outputs a message is, higher for what fits none: ``energy`` is minus the logsumexp

@@ -17,15 +17,14 @@ from __future__ import annotations
 import json
 import os
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from worker.contract.codec import LEAVE_OUT_NONE, decode, encode
+from worker.contract.codec import decode, encode
 from worker.contract.digest import write_atomically
 from worker.contract.errors import AdapterRefused
-from worker.contract.manifest import MANIFEST_NAME, Manifest
-from worker.contract.manifest_json import read_manifest
+from worker.contract.manifest import MANIFEST_NAME, Manifest, read_manifest
 from worker.contract.verify import load_adapter, load_stages
 
 CURRENT_NAME = "current.json"
@@ -45,8 +44,8 @@ class Pointer:
     """Which adapter is current, since when (UTC, ISO 8601), set by whom and why.
 
     ``previous`` is the adapter that a rollback returns to, None where there is none. ``event`` is
-    how the adapter became current (None in stores written before this was recorded): one that a
-    person forced or rolled back to is not compared with the one that served before.
+    how the adapter became current: one that a person forced or rolled back to is not compared
+    with the one that served before.
     """
 
     digest: str
@@ -55,7 +54,7 @@ class Pointer:
     previous: str | None
     by: str
     reason: str | None
-    event: Move | None = field(default=None, metadata=LEAVE_OUT_NONE)
+    event: Move
     schema: Literal["current/1"] = "current/1"
 
     def __post_init__(self) -> None:

@@ -9,26 +9,58 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from worker.contract.combining import bound_marks, has_longer_run
 from worker.contract.digest import sha256_bytes
-from worker.contract.errors import MessageRejected
+
+# --- Runs of combining marks: found in linear time, before any other Unicode work.
+#
+# Putting a run of marks into canonical order takes time that grows with the square of its length,
+# and nothing else runs in the process meanwhile: one message of marks alone would stop a worker.
+# Unicode's Stream-Safe Text Format (UAX #15, section 13) therefore bounds a run to 30.
+
+
+STREAM_SAFE_MARKS = 30
+"""The longest run of marks in stream-safe text: far more than any language puts on a letter."""
+
+_FIRST, _LAST = 0x300, 0x1FFFF
+"""Where combining marks are: a test looks at all of Unicode."""
+
+
+def is_mark(character: str) -> bool:
+    """Whether a character is, or comes apart into, nothing but marks (combining class not 0)."""
+    return all(unicodedata.combining(part) for part in unicodedata.normalize("NFD", character))
+
+
+def _ranges() -> str:
+    """All marks, as what stands between the brackets of a regular expression."""
+    ranges: list[list[int]] = []
+    for code in range(_FIRST, _LAST + 1):
+        if not unicodedata.combining(chr(code)) and not unicodedata.decomposition(chr(code)):
+            continue
+        if not is_mark(chr(code)):
+            continue
+        if ranges and ranges[-1][1] == code - 1:
+            ranges[-1][1] = code
+        else:
+            ranges.append([code, code])
+    return "".join(f"{chr(first)}-{chr(last)}" for first, last in ranges)
+
+
+_MARK = f"[{_ranges()}]"
+# A run is looked at from its beginning only: else short runs would be read once for each mark.
+_TOO_LONG = re.compile(f"(?<!{_MARK})({_MARK}{{{STREAM_SAFE_MARKS}}}){_MARK}+")
+
+
+def bound_marks(text: str) -> str:
+    """Return ``text`` with what is beyond 30 marks in a row left out."""
+    return text if text.isascii() else _TOO_LONG.sub(r"\1", text)
+
 
 NORMALIZATION = "nfc-2"
 """Name of the rules in ``normalize``, by which adapters are trained."""
 
-FIRST_NORMALIZATION = "nfc-1"
-"""Name of the earlier rules, without bounds: what a manifest means that names none."""
-
-NORMALIZATIONS = (FIRST_NORMALIZATION, NORMALIZATION)
-"""All that a worker can serve."""
-
 MAX_CHARS = 65_536
 """A longer text is cut in the middle before anything else is done to it: four times what the
 default budget of 512 tokens can keep of it (``worker.contract.prompt``)."""
-
-MAX_MARKS_NFC_1 = 256
-"""Combining marks in a row, beyond which ``nfc-1`` rejects a message. It cannot leave them out:
-the prompts of adapters in service must not change."""
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u2060\ufeff\ud800-\udfff\ufffe\uffff]")
 _BLANKS = re.compile(r"[^\S\n]+")
@@ -53,21 +85,6 @@ def normalize(text: str) -> str:
 def is_too_long(text: str) -> bool:
     """Whether ``normalize`` leaves something out of the middle."""
     return len(text.strip()) > MAX_CHARS
-
-
-def normalize_as(normalization: str, text: str) -> str:
-    """Normalize by the rules of this name, one of ``NORMALIZATIONS``.
-
-    Raises MessageRejected where the earlier ones could not do it in linear time.
-    """
-    if normalization == NORMALIZATION:
-        return normalize(text)
-    text = _without_controls(text)
-    if has_longer_run(text, MAX_MARKS_NFC_1):
-        raise MessageRejected(
-            "too_many_marks", f"more than {MAX_MARKS_NFC_1} combining marks stand in a row"
-        )
-    return _with_single_blanks(unicodedata.normalize("NFC", text))
 
 
 def message_sha256(message: str) -> str:

@@ -2,7 +2,7 @@
 
 When the engine crashes, the process ends and the next owner of the partition reads the same
 records again. What is known of them is therefore stored in Kafka, in a note with the committed
-offset (``worker.core.suspects``).
+offset (``worker.core.assignment``).
 
 An open note makes suspects and never a conviction: its owner may have crashed, may have been
 killed for another reason, or may be alive and have lost the partition. Suspects are sent to the
@@ -26,10 +26,16 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from worker.core.assignment import Assignment, PartitionState
-from worker.core.events import Listener
+from worker.core.assignment import (
+    PROVEN_DEATHS,
+    Assignment,
+    OffsetNote,
+    PartitionState,
+    Suspects,
+    read_note,
+)
+from worker.core.events import Listener, PublishFailed, Rewound, SuspicionChanged
 from worker.core.pipeline import Pipeline
-from worker.core.suspects import PROVEN_DEATHS, OffsetNote, Suspects, read_note
 from worker.errors import OutcomeUnknown, PublishAborted, StreamFailed
 from worker.records.types import CommittedOffset, NextOffset, Rejected, TopicPartition
 from worker.stream.port import Stream
@@ -86,7 +92,7 @@ class CrashIsolation:
         stream: Stream,
         pipeline: Pipeline,
         assignment: Assignment,
-        listener: Callable[[], Listener],
+        listener: Listener,
         commit: Callable[[Callable[[], Sequence[NextOffset]]], None],
         start_at: Callable[[PartitionState, int], None],
     ) -> None:
@@ -102,7 +108,7 @@ class CrashIsolation:
     def open_partitions(self) -> bool:
         """Read what the last owners of new partitions left, and note that they are ours now.
 
-        Tells whether anything was committed. Raises PublishAborted, StreamFailed.
+        Returns whether anything was committed. Raises PublishAborted, StreamFailed.
         """
         if not self._pipeline.unopened:
             return False
@@ -128,14 +134,14 @@ class CrashIsolation:
             source, first = partition.source, partition.waiting[0].record.offset
             if position > first:
                 self._start_at(partition, position)
-                self._listener().rewound(source, first, position)
+                self._listener(Rewound(source, first, position))
             partition.suspects = suspects
             self._pipeline.open(partition)
             self._report_suspects(partition, suspects)
         return self._policy is not None
 
     def holds_up(self, partitions: Iterable[PartitionState]) -> bool:
-        """Tell whether records of these wait for something else than the engine's answer."""
+        """Return whether records of these wait for something other than the engine's answer."""
         pipeline = self._pipeline
         return pipeline.isolating or any(
             partition in pipeline.unopened
@@ -153,7 +159,7 @@ class CrashIsolation:
             )
             source, offset = held.partition.source, held.record.offset
             pipeline.reject(held, Rejected("killed_engine", "engine", detail, held.deaths))
-            self._listener().suspicion("rejected", source, offset, 1, held.deaths)
+            self._listener(SuspicionChanged("rejected", source, offset, 1, held.deaths))
         if pipeline.isolating and pipeline.engine_is_empty and self._policy is not None:
             held = pipeline.take_suspect()
             witness = self._policy.witness
@@ -165,7 +171,7 @@ class CrashIsolation:
             if suspects is not None and suspects.reported and not len(suspects):
                 suspects.reported = False
                 source = partition.source
-                self._listener().suspicion("cleared", source, suspects.committed, 0, 0)
+                self._listener(SuspicionChanged("cleared", source, suspects.committed, 0, 0))
 
     def engine_died(self) -> None:
         """Note which records the engine had. Never raises: it is the last thing a worker does."""
@@ -199,7 +205,7 @@ class CrashIsolation:
             if opened:
                 self._commit_notes(opened, closing=True)
         except (PublishAborted, StreamFailed) as error:
-            self._listener().publish_failed(0, 1, error)
+            self._listener(PublishFailed(0, 1, error))
             return isinstance(error, OutcomeUnknown)
         return True
 
@@ -213,7 +219,7 @@ class CrashIsolation:
                 self._report_suspects(partition, partition.suspects)
 
     def _take_over(self, found: CommittedOffset, first: int, position: int) -> Suspects:
-        """Return the suspects of a partition that goes on at ``position``."""
+        """Return the suspects of a partition that continues at ``position``."""
         committed = first if found.offset is None else found.offset
         if self._policy is None:
             return Suspects(None, committed, OffsetNote())
@@ -229,12 +235,9 @@ class CrashIsolation:
     def _report_suspects(self, partition: PartitionState, suspects: Suspects) -> None:
         if len(suspects):
             suspects.reported = True
-            self._listener().suspicion(
-                "suspected",
-                partition.source,
-                suspects.committed,
-                len(suspects),
-                suspects.most_deaths,
+            at, records = suspects.committed, len(suspects)
+            self._listener(
+                SuspicionChanged("suspected", partition.source, at, records, suspects.most_deaths)
             )
 
     def _commit_notes(

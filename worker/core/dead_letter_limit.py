@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import math
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from worker.core.assignment import CompletedRecord
-from worker.core.events import NullListener
-from worker.errors import FeedBroken, SettingsError
+from worker.core.events import LoopEvent, Published
+from worker.errors import FeedBroken
 from worker.records.types import Postponed, Rejected
-
-_FALSE_STOP = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +18,10 @@ class LimitPolicy:
     feed that is just at the limit is over it in a given window with at most ``false_stop``."""
 
     ratio: float
-    window: int
-    false_stop: float = _FALSE_STOP
+    # Some seconds of a feed that is broken, and enough to tell it from chance at every ratio that
+    # can be set.
+    window: int = 1000
+    false_stop: float = 1e-9
 
 
 def stops_at(ratio: float, window: int, false_stop: float) -> int:
@@ -44,31 +43,19 @@ def _divergence(share: float, expected: float) -> float:
     return dead + ((1 - share) * math.log((1 - share) / (1 - expected)) if share < 1 else 0.0)
 
 
-class DeadLetterLimit(NullListener):
-    """See ``worker.core.events.Listener``: counts what is committed, and asks for the end once.
+class DeadLetterLimit:
+    """A listener that counts what is committed, and asks for the end once.
 
     The end is the gentle one: what is in flight is finished and written first.
     """
 
     def __init__(self, policy: LimitPolicy) -> None:
-        """Raises SettingsError where so few records could never exceed the limit."""
         self._policy = policy
         self._level = stops_at(policy.ratio, policy.window, policy.false_stop)
-        if self._level > policy.window:
-            raise SettingsError(
-                f"a loop.dead_letter_window of {policy.window} records is too short to tell a "
-                f"broken feed from chance at a loop.max_dead_letter_ratio of {policy.ratio:g}: "
-                "raise it"
-            )
         self._recent: deque[str | None] = deque()
         self._dead: Counter[str] = Counter()
         self._stop: Callable[[], None] = _nothing
         self._verdict: str | None = None
-
-    @property
-    def exceeded(self) -> bool:
-        """Whether the limit was exceeded."""
-        return self._verdict is not None
 
     def when_exceeded(self, stop: Callable[[], None]) -> None:
         """Call this then. It must not block."""
@@ -79,10 +66,11 @@ class DeadLetterLimit(NullListener):
         if self._verdict is not None:
             raise FeedBroken(self._verdict)
 
-    def published(self, batch: Sequence[CompletedRecord], seconds: float) -> None:
-        """Count, record by record."""
-        del seconds
-        for completed in batch:
+    def __call__(self, event: LoopEvent) -> None:
+        """Count what was published, record by record."""
+        if not isinstance(event, Published):
+            return
+        for completed in event.batch:
             outcome = completed.outcome
             if isinstance(outcome, Postponed):
                 continue  # it has not ended yet
@@ -104,7 +92,7 @@ class DeadLetterLimit(NullListener):
         reasons = ", ".join(f"{reason} {count}" for reason, count in self._dead.most_common(3))
         self._verdict = (
             f"{dead} of the last {len(self._recent)} records are dead letters ({reasons}), more "
-            f"than loop.max_dead_letter_ratio of {self._policy.ratio:g} allows: mend the feed or "
+            f"than loop.max_dead_letter_ratio of {self._policy.ratio:g} allows: fix the feed or "
             "records.format and records.text_fields, then start again; nothing is lost, and the "
             "dead letters can be replayed"
         )

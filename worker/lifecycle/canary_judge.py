@@ -1,34 +1,56 @@
-"""Stops a canary that does worse than the adapter it is to replace."""
+"""Stop a canary that does worse than the adapter that it would replace.
+
+The two are compared after every message. A test that is repeated until it says yes says yes sooner
+or later, whatever is true; this one may be repeated, because its evidence is a product of fair bets
+(an e-process; Ville 1939; for an overview Ramdas et al. 2023, arXiv 2210.01948). As long as the
+arms do not differ, the chance that the evidence ever reaches 1 / alpha is at most alpha, over any
+number of messages.
+
+Messages are taken in blocks in the order in which they come. A block is closed by its size, never
+by its content. Given how many of a block are marked, every choice of which they are is equally
+likely if the arms do not differ. The bet is on how many of them the first arm has (the conditional
+test of an odds ratio: Fisher's noncentral hypergeometric distribution). So nothing is assumed about
+the share of marks: it may drift from block to block, in both arms.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
-from worker.core.adapter_router import AdapterRouter
+from worker.core.arms import AdapterRouter
 from worker.core.assignment import CompletedRecord
-from worker.core.events import NullListener
-from worker.core.serving_adapter import ServingAdapter
+from worker.core.events import LoopEvent, Published
+from worker.core.labeller import ServingAdapter
 from worker.lifecycle.events import AdapterEvents, StopReason
-from worker.lifecycle.sequential import Evidence, marked_lowest
 from worker.records.types import Classified, Postponed, Rejected
 
 BLOCK = 20
-"""Messages that are compared with one another; see ``worker.lifecycle.sequential``."""
+"""Messages that are compared with one another; see ``worker.lifecycle.canary_judge``."""
 
 _LOWEST = 0.25
 _KEYS = 65_536
 _DIGEST_BYTES = 16  # of a key, which may be of any size
 
 
+_ODDS = (1.25, 1.5, 2.0, 3.0, 5.0)
+"""The odds ratios that are bet on, with equal stakes: a product for each, and their mean."""
+
+
 @dataclass(frozen=True, slots=True)
 class JudgePolicy:
-    """When to stop: with evidence 1 / ``false_positive_rate`` (0: never), and not before the
-    canary has labelled or rejected ``min_messages``."""
+    """Stop a canary at evidence 1 / ``false_positive_rate``, and not before it has labelled or
+    rejected ``min_messages``.
 
-    min_messages: int
-    false_positive_rate: float
+    The rate bounds the chance that a canary as good as main is ever stopped (Ville's inequality),
+    so it is one in a hundred trials, not one in a hundred looks. Evidence from a handful of
+    messages is sound too; the minimum keeps one odd minute from ending a trial.
+    """
+
+    min_messages: int = 200
+    false_positive_rate: float = 0.01
 
 
 class ArmComparison:
@@ -60,7 +82,7 @@ class ArmComparison:
     def worse(self) -> StopReason | None:
         """Why the canary should stop, if it should."""
         policy = self._policy
-        if self.messages < policy.min_messages or not policy.false_positive_rate:
+        if self.messages < policy.min_messages:
             return None
         if self.value < 1 / policy.false_positive_rate:
             return None
@@ -102,19 +124,22 @@ class ArmComparison:
             evidence.add(first, in_first, len(block) - first, sum(marks) - in_first)
 
 
-class CanaryJudge(NullListener):
-    """See ``worker.core.events.Listener``: compares each judged arm's committed records with its
+class CanaryJudge:
+    """A listener of the loop: compares each judged arm's committed records with its
     fallback's, and stops an arm that does worse."""
 
-    def __init__(self, router: AdapterRouter, events: AdapterEvents, policy: JudgePolicy) -> None:
+    def __init__(
+        self, router: AdapterRouter, events: AdapterEvents, policy: JudgePolicy = JudgePolicy()
+    ) -> None:
         self._router = router
         self._events = events
         self._policy = policy
         self._comparisons: dict[tuple[ServingAdapter, ServingAdapter], ArmComparison] = {}
 
-    def published(self, batch: Sequence[CompletedRecord], seconds: float) -> None:
-        """Compare, as long as there is a judged arm."""
-        del seconds
+    def __call__(self, event: LoopEvent) -> None:
+        """Compare what was published, as long as there is a judged arm."""
+        if not isinstance(event, Published):
+            return
         split = self._router.split
         judged = [arm for arm in split.arms if arm.role.judged]
         pairs = [(arm.adapter, split.fallback_of(arm).adapter) for arm in judged]
@@ -124,7 +149,7 @@ class CanaryJudge(NullListener):
         }
         for arm, (canary, main) in zip(judged, pairs, strict=True):
             comparison = self._comparisons[canary, main]
-            _add(comparison, batch, canary, main)
+            _add(comparison, event.batch, canary, main)
             if (why := comparison.worse) is not None:
                 detail = f"after {comparison.messages} messages, evidence {_evidence(comparison)}"
                 self._events.stop(arm, why, detail)
@@ -160,3 +185,43 @@ def _add(
 def _evidence(comparison: ArmComparison) -> str:
     review, confidence = comparison.review.value, comparison.confidence.value
     return f"{comparison.value:.3g} (review {review:.3g}, confidence {confidence:.3g})"
+
+
+class Evidence:
+    """Evidence that marked messages are more frequent in the first arm than in the second."""
+
+    def __init__(self) -> None:
+        self._logs = [0.0] * len(_ODDS)
+
+    @property
+    def value(self) -> float:
+        """The evidence: 1 at the beginning, and at most 1 on average while nothing differs."""
+        highest = max(self._logs)
+        mean = sum(math.exp(log - highest) for log in self._logs) / len(self._logs)
+        return math.exp(min(700.0, highest + math.log(mean)))
+
+    def add(self, first: int, first_marked: int, second: int, second_marked: int) -> None:
+        """Take in a block of so many messages of each arm, so many of them marked."""
+        marked = first_marked + second_marked
+        least, most = max(0, marked - second), min(first, marked)
+        ways = [
+            math.comb(first, in_first) * math.comb(second, marked - in_first)
+            for in_first in range(least, most + 1)
+        ]
+        total = sum(ways)
+        for index, odds in enumerate(_ODDS):
+            expected = sum(
+                count / total * odds ** (in_first - first_marked)
+                for in_first, count in enumerate(ways, least)
+            )
+            self._logs[index] -= math.log(expected)
+
+
+def marked_lowest(values: Sequence[float], share: float) -> list[bool]:
+    """Mark the lowest ``share`` of a block (rounded down, at least one), whichever arm they are of.
+
+    Of equal values the earlier ones are marked, which depends on their arms as little.
+    """
+    count = max(1, int(len(values) * share))
+    lowest = sorted(range(len(values)), key=lambda at: (values[at], at))[:count]
+    return [at in lowest for at in range(len(values))]

@@ -1,4 +1,4 @@
-"""What has become of the adapters of this worker: told to logs, metrics and ``/info``."""
+"""Refusals, swaps and stops of this worker's adapters, for logs, metrics and ``/info``."""
 
 from __future__ import annotations
 
@@ -6,20 +6,55 @@ import queue
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, Protocol
+from typing import Literal
 
 import structlog
 
-from worker.core.arms import Arm, ArmRole, Role, TrafficSplit
-from worker.core.serving_adapter import ServingAdapter
-from worker.errors import EngineDied
-from worker.lifecycle.refusal import RefusalReason
+from worker.core.arms import (
+    AdapterFailed,
+    AdapterIdle,
+    Arm,
+    ArmRole,
+    Role,
+    RouterEvent,
+    SplitChanged,
+    TrafficSplit,
+)
+from worker.core.labeller import ServingAdapter
+
+RefusalReason = Literal[
+    "pointer",
+    "files",
+    "base",
+    "tokenizer",
+    "memory",
+    "engine",
+    "hung",
+    "unexpected",
+    "probes",
+    "worse",
+]
+"""All there are: the store's pointer cannot be read; a file is not what the manifest says; the
+adapter is of another base; the base tokenizes its prompts otherwise; its engine has no place in the
+memory next to the one that serves; the engine cannot load it or does not answer; loading and trying
+it took longer than ``LOAD_TIMEOUT_S``; something that nobody expected; it misclassifies probes of
+its own manifest; it misclassifies more than ``MAX_ERROR_RATE`` of the serving adapter's probes."""
+
 
 _log = structlog.get_logger("worker.adapters")
-
 StopReason = Literal["review", "confidence", "rejected", "engine"]
 """Why an arm got no more messages: too many for review, too little confidence, too many answers
 that are no label or none in time, its engine."""
+
+
+class Refusal(Exception):
+    """An adapter must not serve here. ``problem`` says what and how to mend it, without text of
+    any message."""
+
+    def __init__(self, reason: RefusalReason, problem: str) -> None:
+        self.reason = reason
+        self.problem = problem
+        super().__init__(f"{reason}: {problem}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,58 +79,38 @@ class Stopped:
     at: datetime
 
 
-class Counters(Protocol):
-    """Counts what happens to adapters. Called from the loop's thread and the watcher's."""
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """From now on these arms serve."""
 
-    def serves(self, split: TrafficSplit) -> None:
-        """From now on these arms serve."""
-        ...
-
-    def swapped(self, result: Literal["swapped", "refused"]) -> None:
-        """The main adapter was replaced, or was not."""
-        ...
-
-    def refused(self, reason: RefusalReason) -> None:
-        """An adapter in any role was refused."""
-        ...
-
-    def loaded(self, seconds: float) -> None:
-        """An adapter was verified, loaded and tried in so long."""
-        ...
-
-    def stopped(self, reason: StopReason) -> None:
-        """An arm was stopped by this worker."""
-        ...
+    split: TrafficSplit
 
 
-class NullCounters:
-    """Counters that count nothing, where nobody asks."""
+@dataclass(frozen=True, slots=True)
+class Swapped:
+    """The main adapter was replaced."""
 
-    def serves(self, split: TrafficSplit) -> None:
-        """Count nothing."""
 
-    def swapped(self, result: Literal["swapped", "refused"]) -> None:
-        """Count nothing."""
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """An adapter was verified, loaded and tried in so long."""
 
-    def refused(self, reason: RefusalReason) -> None:
-        """Count nothing."""
+    seconds: float
 
-    def loaded(self, seconds: float) -> None:
-        """Count nothing."""
 
-    def stopped(self, reason: StopReason) -> None:
-        """Count nothing."""
+AdapterEvent = Serving | Swapped | Loaded | Refused | Stopped
 
 
 class AdapterEvents:
-    """See ``AdapterRouterListener``; keeps what ``/info`` tells. Safe from any thread.
+    """The router's listener; logs what happens to adapters and keeps what ``/info`` shows.
 
-    ``refused`` and ``stopped``, by role, stand until another adapter is named for the arm.
-    ``idle_adapters`` wait to be closed by a thread that may block.
+    Safe from any thread. ``refused`` and ``stopped``, by role, stand until another adapter is named
+    for the arm. ``idle_adapters`` wait to be closed by a thread that may block.
     """
 
-    def __init__(self, counters: Counters | None, now: Callable[[], datetime]) -> None:
-        self._counters = counters or NullCounters()
+    def __init__(self, count: Callable[[AdapterEvent], None], now: Callable[[], datetime]) -> None:
+        """``count`` is called from the loop's thread and the watcher's."""
+        self._count = count
         self._now = now
         self._wake: Callable[[], None] = lambda: None
         self.idle_adapters: queue.SimpleQueue[ServingAdapter] = queue.SimpleQueue()
@@ -109,14 +124,27 @@ class AdapterEvents:
 
     def started(self, split: TrafficSplit) -> None:
         """The worker begins with these arms."""
-        self._counters.serves(split)
+        self._count(Serving(split))
         for adapter in split.adapters:
             adapter.since = self._now()
 
-    def changed(self, before: TrafficSplit, now: TrafficSplit) -> None:
+    def __call__(self, event: RouterEvent) -> None:
+        """Log what the router has done, and have an adapter closed that is idle."""
+        match event:
+            case SplitChanged(before, now):
+                self._log_change(before, now)
+            case AdapterFailed(adapter, arm, error):
+                _log.error("adapter.engine_died", **_named(adapter), error=str(error))
+                if arm is not None and arm.role.judged:
+                    self.stop(arm, "engine", str(error))
+            case AdapterIdle(adapter):
+                self.idle_adapters.put(adapter)
+                self._wake()
+
+    def _log_change(self, before: TrafficSplit, now: TrafficSplit) -> None:
         """Note since when each new adapter serves, and log it."""
         at = self._now()
-        self._counters.serves(now)
+        self._count(Serving(now))
         for arm in now.arms:
             earlier = before.get(arm.role)
             if arm == earlier:
@@ -124,22 +152,11 @@ class AdapterEvents:
             if earlier is None or arm.adapter is not earlier.adapter:
                 arm.adapter.since = at
             if arm.role.fallback is None and earlier is not None:
-                self._counters.swapped("swapped")
+                self._count(Swapped())
                 replaced = earlier.adapter.digest[:12]
                 _log.info("adapter.swapped", **_named(arm.adapter), before=replaced)
             else:
                 _log.info(f"adapter.{arm.role.name}", **_named(arm.adapter), share=arm.share)
-
-    def idle(self, adapter: ServingAdapter) -> None:
-        """Have it closed."""
-        self.idle_adapters.put(adapter)
-        self._wake()
-
-    def failed(self, adapter: ServingAdapter, arm: Arm | None, error: EngineDied) -> None:
-        """Log it: another adapter has taken its records over."""
-        _log.error("adapter.engine_died", **_named(adapter), error=str(error))
-        if arm is not None and arm.role.judged:
-            self.stop(arm, "engine", str(error))
 
     def loading(self, role: ArmRole, name: str, digest: str) -> None:
         """An adapter is being brought up."""
@@ -147,7 +164,7 @@ class AdapterEvents:
 
     def loaded(self, role: ArmRole, adapter: ServingAdapter, seconds: float) -> None:
         """An adapter has passed everything."""
-        self._counters.loaded(seconds)
+        self._count(Loaded(seconds))
         _log.info("adapter.loaded", role=role.name, **_named(adapter), seconds=round(seconds, 2))
 
     def refuse(
@@ -161,9 +178,7 @@ class AdapterEvents:
         """An adapter is refused; what serves goes on."""
         refused = Refused(role.name, digest, name, reason, problem, self._now())
         self.refused[role.name] = self.last_refusal = refused
-        self._counters.refused(reason)
-        if role.fallback is None:
-            self._counters.swapped("refused")
+        self._count(refused)
         _log.error(
             "adapter.refused",
             role=role.name,
@@ -176,10 +191,9 @@ class AdapterEvents:
     def stop(self, arm: Arm, reason: StopReason, detail: str) -> None:
         """An arm gets no more messages from this worker."""
         adapter = arm.adapter
-        self.stopped[arm.role.name] = Stopped(
-            adapter.digest, adapter.manifest.name, reason, self._now()
-        )
-        self._counters.stopped(reason)
+        stopped = Stopped(adapter.digest, adapter.manifest.name, reason, self._now())
+        self.stopped[arm.role.name] = stopped
+        self._count(stopped)
         name = f"adapter.{arm.role.name}_stopped"
         _log.error(name, **_named(adapter), reason=reason, detail=detail)
 

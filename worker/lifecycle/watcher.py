@@ -11,15 +11,16 @@ from collections.abc import Sequence
 
 import structlog
 
+from worker.common.errors import describe_private
 from worker.contract import AdapterRefused
-from worker.contract.tracebacks import describe_private
-from worker.core.adapter_router import AdapterRouter
-from worker.lifecycle.arm_controller import ArmController
-from worker.lifecycle.arm_source import ArmSource, ArmTarget
-from worker.lifecycle.events import AdapterEvents
-from worker.lifecycle.refusal import RefusalReason
+from worker.core.arms import AdapterRouter
+from worker.lifecycle.arm_controller import ArmController, ArmSource, ArmTarget
+from worker.lifecycle.events import AdapterEvents, RefusalReason
 
 _log = structlog.get_logger("worker.adapters")
+
+POLL_INTERVAL_S = 1.0
+"""A poll reads one small file, so a longer interval would save nothing, and delay a rollback."""
 
 _JOIN_S = 5.0
 _WAIT_S = 0.05
@@ -89,7 +90,7 @@ class AdapterWatcher:
         sources: Sequence[ArmSource],
         controller: ArmController,
         events: AdapterEvents,
-        poll_interval_s: float,
+        poll_interval_s: float = POLL_INTERVAL_S,
     ) -> None:
         self._pointers = [PointerWatcher(source, controller, events) for source in sources]
         self._controller = controller

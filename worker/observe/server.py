@@ -54,7 +54,7 @@ class HttpServer:
         except OSError as error:
             raise SettingsError(
                 f"http.host={host}, http.port={port}: cannot listen there ({error.strerror}): "
-                "choose another, http.port=0 for any free one, or http.enabled=false"
+                "choose another, or http.port=0 for any free one"
             ) from error
         self.port: int = self._server.server_address[1]
         shown = f"[{host}]" if ":" in host else host

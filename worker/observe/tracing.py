@@ -24,7 +24,7 @@ from collections.abc import Callable, Mapping, Sequence
 from worker import __version__
 from worker.contract.records import Headers
 from worker.core.assignment import CompletedRecord
-from worker.core.events import NullListener, TransactionResult
+from worker.core.events import LoopEvent, Publishing, TransactionEnded, TransactionResult
 from worker.errors import SettingsError
 from worker.records.types import Classified, Postponed, Rejected
 
@@ -48,8 +48,8 @@ _CLOSE_S = 5.0
 _ROOT = Context()
 
 
-class Tracing(NullListener):
-    """See ``worker.core.events.Listener``; ``propagate_headers`` gives an output's headers."""
+class Tracing:
+    """A listener of the loop; ``propagate_headers`` gives an output's headers."""
 
     def __init__(
         self,
@@ -80,7 +80,15 @@ class Tracing(NullListener):
         self._spans: dict[str, tuple[trace.Span, CompletedRecord]] = {}
         self._zero_ns = 0
 
-    def publishing(self, batch: Sequence[CompletedRecord]) -> None:
+    def __call__(self, event: LoopEvent) -> None:
+        """Begin the spans of a batch, or end them."""
+        match event:
+            case Publishing(batch):
+                self._begin_batch(batch)
+            case TransactionEnded(result):
+                self._end_batch(result)
+
+    def _begin_batch(self, batch: Sequence[CompletedRecord]) -> None:
         """Begin the batch's span, and a span for each message that has a context."""
         self._zero_ns = self._wall_ns() - int(self._clock() * 1e9)
         contexts = [self._context(completed.record.headers) for completed in batch]
@@ -115,9 +123,8 @@ class Tracing(NullListener):
         kept = tuple(header for header in finished.record.headers if header[0] not in _CONTEXT)
         return kept + tuple((name, value.encode()) for name, value in carrier.items())
 
-    def transaction(self, result: TransactionResult, seconds: float) -> None:
+    def _end_batch(self, result: TransactionResult) -> None:
         """End the spans; an aborted attempt has none for its messages, which are retried."""
-        del seconds
         failed = None if result == "committed" else result
         if result != "aborted":
             for span, finished in self._spans.values():

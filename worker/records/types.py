@@ -8,8 +8,7 @@ from typing import Literal
 
 from worker.contract.errors import RejectReason
 from worker.contract.records import Headers, Retry, Stage, record_id
-from worker.contract.review import ReviewReason
-from worker.contract.scoring import Decision
+from worker.contract.scoring import Decision, ReviewReason
 
 
 def content_bytes(key: bytes | None, value: bytes | None, headers: Headers) -> int:
@@ -160,8 +159,6 @@ class Outgoing:
     key: bytes | None
     value: bytes | None
     headers: Headers = ()
-    timestamp_ms: int | None = None
-    """Unix time; None: when it is produced."""
 
     @property
     def size_bytes(self) -> int:

@@ -28,22 +28,17 @@ class FakeStream:
         topic: str = "in",
         partitions: int = 1,
         retry_topic: str | None = None,
-        retry_partitions: int = 1,
     ) -> None:
         self.sources = [TopicPartition(topic, number) for number in range(partitions)]
-        retry_topics = [] if retry_topic is None else [retry_topic]
-        self.retry_sources = [
-            TopicPartition(name, number)
-            for name in retry_topics
-            for number in range(retry_partitions)
-        ]
-        """What is published to the retry topic is appended to these, by key; their numbers for
-        ``assign`` and the like follow those of the others."""
-        self.sources += self.retry_sources
+        """A retry topic has one partition, which is the last of these and gets what is published to
+        it."""
+        self._retry_source = None if retry_topic is None else TopicPartition(retry_topic, 0)
+        if self._retry_source is not None:
+            self.sources.append(self._retry_source)
         self.log: dict[TopicPartition, list[Record]] = {source: [] for source in self.sources}
         self.committed: dict[TopicPartition, int] = {}
         self.notes: dict[TopicPartition, str] = {}
-        """What was committed beside each offset."""
+        """The note that was committed with each offset."""
         self.outputs: list[Outgoing] = []
         self.publishes: list[Batch] = []
         self.failures: deque[Exception | None] = deque()
@@ -92,7 +87,7 @@ class FakeStream:
         self._listener.on_lost(ours)
 
     def subscribe(self, listener: AssignmentListener) -> None:
-        """Take note of the listener; partitions come by ``assign``."""
+        """Keep the listener; partitions come by ``assign``."""
         self._listener = listener
 
     def poll(
@@ -190,17 +185,15 @@ class FakeStream:
         }
 
     def close(self) -> None:
-        """Take note of it."""
+        """Note that it was closed."""
         self.closed = True
 
     def _append_retries(self, outputs: Sequence[Outgoing]) -> None:
+        source = self._retry_source
         for outgoing in outputs:
-            if not self.retry_sources or outgoing.topic != self.retry_sources[0].topic:
-                continue
-            source = self.retry_sources[sum(outgoing.key or b"") % len(self.retry_sources)]
-            log = self.log[source]
-            key, value, headers = outgoing.key, outgoing.value, outgoing.headers
-            log.append(Record(source, len(log), key, value, headers, outgoing.timestamp_ms))
+            if source is not None and outgoing.topic == source.topic:
+                log = self.log[source]
+                log.append(Record(source, len(log), outgoing.key, outgoing.value, outgoing.headers))
 
     def _take_away(self, partitions: Sequence[TopicPartition]) -> None:
         self.assigned.difference_update(partitions)

@@ -15,8 +15,7 @@ from confluent_kafka import TopicPartition as KafkaPartition
 
 from worker.errors import StreamFailed
 from worker.records.types import NextOffset, Record, TopicPartition
-from worker.stream.kafka_config import KafkaConfig
-from worker.stream.kafka_range import reading_properties
+from worker.stream.kafka_config import KafkaConfig, Property
 from worker.stream.kafka_reach import reach
 from worker.stream.kafka_types import (
     client_log,
@@ -32,7 +31,27 @@ _AGAIN_S = 0.2
 _OPEN_TRANSACTION_S = 60.0
 """A transaction that a dead worker left open ends after its own timeout, by default 15 s."""
 
+# What has no use, or a use in a group alone; the client warns of some of them.
+_NOT_TAKEN = ("statistics.interval.ms", "partition.assignment.strategy", "group.instance.id")
+# Whether a partition ends here is told when a fetch comes back empty, after 500 ms by default.
+_FETCH_WAIT_MS = 20
+
 _T = TypeVar("_T")
+
+
+def reading_properties(config: KafkaConfig) -> dict[str, Property]:
+    """Return the properties of a client that reads what is committed, and joins no group."""
+    properties = {name: value for name, value in config.consumer.items() if name not in _NOT_TAKEN}
+    return {
+        "fetch.wait.max.ms": _FETCH_WAIT_MS,
+        **properties,
+        "isolation.level": "read_committed",
+        "enable.partition.eof": True,
+        # The client wants a group.id and may ask for its coordinator: the workers' own, for
+        # which there are rights. Partitions are assigned here, so it is never joined.
+        "group.protocol": "classic",
+        "enable.auto.commit": False,
+    }
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from worker.records.types import NextOffset, Record, TopicPartition
 _log = structlog.get_logger("worker.stream")
 
 client_log = logging.getLogger("librdkafka")
-"""What every client logs to. Its warnings are told by callbacks too, and in fewer words."""
+"""What every client logs to. Its warnings also come by callbacks, in fewer words."""
 client_log.setLevel(logging.ERROR)
 
 HOPELESS = {
@@ -26,7 +26,7 @@ HOPELESS = {
     KafkaError.GROUP_AUTHORIZATION_FAILED: "no right to use the consumer group: give the "
     "worker's user Read on kafka.group_id",
     KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: "no right to use the transactional.id: give "
-    "the worker's user Write and Describe on kafka.transactional_id",
+    "the worker's user Write and Describe on the ids that begin with kafka.group_id",
     KafkaError.CLUSTER_AUTHORIZATION_FAILED: "no right to produce idempotently: give the "
     "worker's user IdempotentWrite on the cluster",
     KafkaError._AUTHENTICATION: "authentication failed",
@@ -39,8 +39,7 @@ OF_A_RECORD = {
     "without a key",
     KafkaError.INVALID_MSG: "the topic takes no such record",
     KafkaError.INVALID_MSG_SIZE: "the topic takes no record of this size",
-    KafkaError.INVALID_TIMESTAMP: "the topic takes no record of that time: set records.timestamp "
-    "to now, or raise its message.timestamp.before.max.ms",
+    KafkaError.INVALID_TIMESTAMP: "the topic takes no record of that time: set the clock here",
     KafkaError.UNSUPPORTED_FOR_MESSAGE_FORMAT: "the topic's message format does not allow it",
     KafkaError.POLICY_VIOLATION: "a policy of the broker does not allow it",
     KafkaError.RECORD_LIST_TOO_LARGE: "the batch is larger than a segment of the topic",
@@ -67,7 +66,7 @@ UNREACHABLE = {
     KafkaError.NOT_ENOUGH_REPLICAS,
     KafkaError.NOT_ENOUGH_REPLICAS_AFTER_APPEND,
 }
-"""Codes of errors that say: nobody answers, or nobody who may, for now."""
+"""Codes of errors that say: no broker answers, or none that may, for now."""
 
 _LOST_TRANSACTION = KafkaError.INVALID_TXN_STATE
 _FENCES = (KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH)
@@ -141,7 +140,7 @@ def client_callbacks() -> Iterator[None]:
 
 
 def ends_the_worker(error: KafkaError, *, timed_out: bool) -> bool:
-    """Tell whether a transaction's error is a reason for the worker to end.
+    """Return whether a transaction's error is a reason for the worker to end.
 
     What is fatal for a producer is, but where the broker ended the transaction by itself, while it
     was away or we were: the next producer finds a settled state. It says then that the transaction
@@ -154,7 +153,7 @@ def ends_the_worker(error: KafkaError, *, timed_out: bool) -> bool:
 
 
 def is_unreachable(error: KafkaError) -> bool:
-    """Tell whether an error passes when the cluster is back, whatever is done meanwhile."""
+    """Return whether an error passes when the cluster is back, whatever is done meanwhile."""
     return error.code() in UNREACHABLE or error.retriable()
 
 

@@ -10,7 +10,7 @@ from desk.errors import Refused
 from desk.service import circle
 from desk.web.strings import t
 from desk.web.visit import Page, Visit, number, redirect
-from worker.contract.circle import CHANGES
+from worker.contract.exchange import CHANGES
 
 
 def show_load(visit: Visit) -> Response:

@@ -118,13 +118,11 @@
 {{- if and $once (gt $publish $transaction) }}
 - config.kafka.publish_timeout_s is {{ $publish }} and a broker ends a transaction after {{ $transaction }} s (config.kafka.producer, transaction.timeout.ms): keep the first below
 {{- end }}
-{{- $loop := $config.loop | default dict }}
-{{- $revoke := hasKey $loop "revoke_drain_s" | ternary $loop.revoke_drain_s 2 | default 0 | float64 }}
 {{- /* As worker/policies.py has it: 2.2 s to prepare messages, a publish, then a backoff or a revoke. */}}
-{{- $longest := addf 2.2 (mulf 3 $publish) (maxf 5 (addf $revoke (mulf 4 $publish))) }}
+{{- $longest := addf 2.2 (mulf 3 $publish) (maxf 5 (addf 2 (mulf 4 $publish))) }}
 {{- $poll := divf (include "filing-clerk.property" (list $kafka "consumer" "max.poll.interval.ms" 300000) | float64) 1000 }}
 {{- if ge $longest $poll }}
-- config.kafka.publish_timeout_s and config.loop.revoke_drain_s keep a worker from polling for {{ $longest }} s, and the group takes its partitions after {{ $poll }} s (config.kafka.consumer, max.poll.interval.ms): lower those, or raise this
+- config.kafka.publish_timeout_s keeps a worker from polling for {{ $longest }} s, and the group takes its partitions after {{ $poll }} s (config.kafka.consumer, max.poll.interval.ms): lower the first, or raise the second
 {{- end }}
 {{- end -}}
 

@@ -35,7 +35,7 @@
 - config.kafka.bootstrap_servers is empty: name the cluster (host:port[,host:port...])
 {{- end }}
 {{- if not $model.base }}
-{{- if has .Values.adapterKind (list "lora-code" "lora-head") }}
+{{- if eq .Values.adapterKind "lora-code" }}
 - config.model.base is empty: name the base model's directory in the pod (/models/Qwen2.5-7B-Instruct), or say with adapterKind that the adapters carry their whole model
 {{- end }}
 {{- else if not (hasPrefix "/" $model.base) }}
@@ -46,23 +46,12 @@
 {{- else if not (hasPrefix "/" $model.adapter) }}
 - config.model.adapter is {{ $model.adapter | quote }}: an absolute path in the pod is wanted
 {{- end }}
-{{- range $old, $new := .Files.Get "files/renamed_settings.json" | fromJson }}
-{{- $path := splitList "." $old }}
-{{- if hasKey (get $config (first $path) | default dict) (last $path) }}
-- config.{{ $old }} has been renamed to config.{{ $new }}
-{{- end }}
-{{- end }}
-{{- range list "instance_id" "transactional_id" }}
-{{- if get $kafka . }}
-- config.kafka.{{ . }} would be the same in every pod, and workers of one name fence each other: leave it out; the pod's name becomes the instance_id
-{{- end }}
+{{- if $kafka.instance_id }}
+- config.kafka.instance_id would be the same in every pod, and workers of one name fence each other: leave it out; the pod's name becomes the instance_id
 {{- end }}
 {{- include "filing-clerk.topicProblems" . }}
 {{- include "filing-clerk.propertyProblems" . }}
 {{- include "filing-clerk.tokenProblems" . }}
-{{- if and (hasKey $http "enabled") (not $http.enabled) }}
-- config.http.enabled is false: the probes need it
-{{- end }}
 {{- if and (hasKey $http "port") (not $http.port) }}
 - config.http.port is 0 (any free one): the probes need to know it
 {{- end }}

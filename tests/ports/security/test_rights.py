@@ -9,7 +9,7 @@ import pytest
 
 from tests.chaos.harness import FAKE_WORKER
 from tests.support.secure_desk import FAILS_WITHIN_S, Desk, mostly_long, ways
-from worker.demo.worker_process import start_worker
+from worker.demo.program import start_worker
 
 MISSING = {
     "input": ("read the topic '{in}' (kafka.input_topics)", False),
@@ -17,7 +17,7 @@ MISSING = {
     "review": ("write the topic '{review}' (kafka.review_topic)", True),
     "dead": ("write the topic '{dead}' (kafka.dead_letter_topic)", False),
     "group": ("read as the consumer group '{group}' (kafka.group_id)", False),
-    "transactions": ("(kafka.transactional_id)", False),
+    "transactions": ("(kafka.group_id begins it)", False),
 }
 
 
@@ -57,7 +57,7 @@ def test_rights_that_are_taken_away_end_the_worker_with_their_name(desk: Desk) -
     desk.allow("scram")
     log = desk.folder / "worker.log"
     given = desk.settings(ways(desk.kafka)["scram"])
-    with start_worker({**given, "http.enabled": "false"}, log, FAKE_WORKER) as worker:
+    with start_worker({**given, "http.port": "0"}, log, FAKE_WORKER) as worker:
         desk.label_all(worker, 5)
         desk.kafka.take_away("User:scram-clerk", desk.rights["output"])
         desk.publish(5)

@@ -18,10 +18,10 @@ from tests.ports.test_observe import get
 from tests.support.collector import Collector
 from tests.support.secure_broker import KEY_PASSWORD
 from tests.support.secure_desk import PLANTED, Desk, ways
-from worker.demo.worker_process import WorkerProcess, start_worker
+from worker.demo.program import Program, start_worker
 
 
-def pages_of(worker: WorkerProcess) -> str:
+def pages_of(worker: Program) -> str:
     assert worker.url is not None
     paths = ("/metrics", "/info", "/livez", "/readyz", "/startupz", "/nothing")
     return "".join(get(worker.url, path)[1].decode() for path in paths)

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 SECRET = "Zanzibar-4111"
 
 WORKER = """

@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.cascades import cascade_of
-from tests.support.toy_adapter import toy_encoder_manifest, toy_manifest
+from tests.support.toy_adapter import cascade_of, toy_encoder_manifest, toy_manifest
 from worker.contract import (
     AdapterRefused,
     Decision,
@@ -90,7 +89,7 @@ def test_a_cascade_reads_back_with_the_prompt_of_its_first_stage(tmp_path: Path)
         ({"codes": LARGE.codes, "decoding": "code"}, "has no codes and no decoding"),
         ({"head": toy_encoder_manifest().head}, "has no head"),
         ({"files": toy_encoder_manifest().files}, "has no files"),
-        ({"reference": Reference((), {}, {}, {"0.95": 0.1})}, "each stage of a cascade measures"),
+        ({"reference": Reference({}, {}, {"0.95": 0.1})}, "each stage of a cascade measures"),
     ],
 )
 def test_what_is_no_cascade_is_refused(changes: dict[str, Any], problem: str) -> None:

@@ -11,8 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.contract.codec import LEAVE_OUT_NONE, decode, encode
-from worker.contract.marks import Pattern, Probability, Range
+from worker.contract.codec import LEAVE_OUT_EMPTY, Pattern, Probability, Range, decode, encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +32,7 @@ class Outer:
     by_name: Mapping[str, Annotated[float, Range(-1, 1)]]
     maybe: Inner | None
     anything: Any
-    later: str | None = field(default=None, metadata=LEAVE_OUT_NONE)
+    later: str | None = field(default=None, metadata=LEAVE_OUT_EMPTY)
     kept_beside: str | None = field(default=None, init=False, compare=False)
 
 

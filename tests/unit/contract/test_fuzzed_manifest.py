@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -20,9 +21,10 @@ from tests.support.toy_adapter import (
 from worker.contract import MANIFEST_NAME, AdapterRefused, Manifest, read_manifest
 from worker.contract.codec import encode
 
+pytestmark = pytest.mark.slow
+
 WHOLE: Any = encode(small_manifest())
 HEAD: Any = encode(toy_encoder_manifest(golden=one_golden(toy_spec())))
-OLD = json.loads((Path(__file__).parent / "schema1" / MANIFEST_NAME).read_text(encoding="utf-8"))
 
 anything = st.recursive(
     st.none()
@@ -31,7 +33,7 @@ anything = st.recursive(
     | st.floats()
     | st.text(max_size=8)
     | st.sampled_from(
-        ["nfc-1", "pii-2", "code", "encoder", "../x", "\ud800", "0" * 64, 1e308, -1, 2**70]
+        ["nfc-2", "pii-2", "code", "encoder", "../x", "\ud800", "0" * 64, 1e308, -1, 2**70]
     ),
     lambda inner: (
         st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3)
@@ -72,7 +74,7 @@ def test_any_bytes_are_refused(content: bytes) -> None:
 
 
 @settings(max_examples=300)
-@given(st.sampled_from([WHOLE, HEAD, OLD]), st.data())
+@given(st.sampled_from([WHOLE, HEAD]), st.data())
 def test_a_manifest_with_anything_anywhere_is_read_or_refused(whole: Any, data: Any) -> None:
     """One to three places replaced, or taken away: never a traceback."""
     changed = copy.deepcopy(whole)

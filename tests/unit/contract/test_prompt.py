@@ -1,5 +1,6 @@
 """From a message to token ids: the same for training and serving, never over the budget."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -7,13 +8,44 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.records import any_text
+from tests.support.rig import any_text
 from tests.support.toy_adapter import decode, encode_control, encode_plain, toy_spec
-from worker.contract import REDACTION, PromptSpec, build_prompt
-from worker.contract.errors import MessageRejected
-from worker.contract.prompt import Prompt
+from worker.contract import REDACTION, PromptSpec, all_added_tokens_special, build_prompt
+from worker.contract.prompt import Prompt, added_token_ids
 from worker.contract.redact import MARGIN_CHARS, redact_personal_data
 from worker.contract.text import MAX_CHARS, normalize
+
+# Control tokens of a tokenizer, also those that it does not call special.
+
+
+def test_every_added_token_is_made_special_and_told() -> None:
+    """Marks that a base forgot to call special are control vocabulary all the same."""
+    text = (
+        '{"added_tokens": [{"id": 7, "content": "<tool>", "special": false}, {"id": 8}], "x": "ü"}'
+    )
+    assert added_token_ids(text) == {7, 8}
+    changed = all_added_tokens_special(text)
+    assert changed.count('"special": true') == 2
+    assert "ü" in changed
+    assert added_token_ids("{}") == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [
+        ({"type": "WordPiece", "unk_token": "[UNK]"}, {101}),
+        ({"type": "WordLevel", "unk_token": "[UNK]"}, {101}),
+        ({"type": "Unigram", "unk_id": 100}, {101}),
+        ({"type": "BPE", "unk_token": "[UNK]"}, {100, 101}),
+    ],
+)
+def test_what_a_vocabulary_lacks_is_no_control_token(
+    model: dict[str, object], expected: set[int]
+) -> None:
+    """A word that an encoder does not know becomes [UNK]: any message may have it. A vocabulary
+    of bytes knows every word, so there it is a control token like others."""
+    added = [{"id": 100, "content": "[UNK]"}, {"id": 101, "content": "[CLS]"}]
+    assert added_token_ids(json.dumps({"added_tokens": added, "model": model})) == expected
 
 
 def message_of(spec: PromptSpec, prompt: Prompt) -> str:
@@ -127,16 +159,6 @@ def test_a_message_that_was_cut_before_it_was_normalized_is_called_truncated() -
     assert message_of(toy_spec(), prompt) == "a \n b"
 
 
-def test_old_rules_reject_what_they_cannot_do_in_time() -> None:
-    """Their prompts must stay what they were, so nothing can be left out."""
-    spec = replace(toy_spec(), normalization="nfc-1")
-    message = "z" + "\u0301" * 256
-    assert build_prompt(spec, message, encode_plain) is not None
-    with pytest.raises(MessageRejected, match="too_many_marks") as caught:
-        build_prompt(spec, message + "\u200b\u0301", encode_plain)
-    assert "\u0301" not in str(caught.value)
-
-
 def test_nothing_printable_makes_no_prompt() -> None:
     """Blank messages are told apart before they reach the engine."""
     assert build_prompt(toy_spec(), " \x00\u200b\n", encode_plain) is None
@@ -151,7 +173,7 @@ def test_a_budget_without_room_for_a_message_is_refused(budget: int) -> None:
 
 def test_rules_this_version_does_not_know_are_refused() -> None:
     """An adapter trained under other rules would be served other prompts."""
-    with pytest.raises(ValueError, match="'nfkc-9' is not known here; nfc-1 and nfc-2 are"):
+    with pytest.raises(ValueError, match="'nfkc-9' is not known here; 'nfc-2' is"):
         PromptSpec("", "", "", (), (), (), 9, "nfkc-9")
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fuzz.slow import steps
-from tests.support.records import any_text
+from tests.support.rig import any_text
 from worker.contract.redact import (
     MARGIN_CHARS,
     PLACEHOLDERS,
@@ -15,6 +15,8 @@ from worker.contract.redact import (
     redact_personal_data,
     redact_tail,
 )
+
+pytestmark = pytest.mark.slow
 
 REDACTED = [
     ("write to jo.o'brien+shop@mail.example.co.uk.", "write to [mail].", "mail"),

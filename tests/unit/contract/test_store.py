@@ -38,7 +38,7 @@ def store_adapter(store: Path, name: str) -> Manifest:
 
 
 def pointer(digest: str = DIGEST, name: str = "one") -> Pointer:
-    return Pointer(digest, name, "2024-05-06T07:08:09Z", None, "ann@host", None)
+    return Pointer(digest, name, "2024-05-06T07:08:09Z", None, "ann@host", None, "publish")
 
 
 def test_an_adapter_named_by_itself_is_found_as_it_is(tmp_path: Path) -> None:

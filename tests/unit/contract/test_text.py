@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.records import any_text
-from worker.contract.combining import bound_marks, has_longer_run, is_mark
-from worker.contract.text import MAX_CHARS, message_sha256, normalize, normalize_as
+from tests.support.rig import any_text
+from worker.contract.text import MAX_CHARS, bound_marks, is_mark, message_sha256, normalize
+
+pytestmark = pytest.mark.slow
 
 MARKS = st.sampled_from(["\u0301", "\u0323", "\u0344", "\u0f73", "\u0345", "\u3099", "\u200b"])
 LETTERS = st.sampled_from(["a", "\ufb2c", "\u1e69", "\U0001d160", " ", "\u00a0", "\n", "\u0915"])
@@ -48,19 +49,13 @@ def test_long_text_keeps_its_ends() -> None:
     assert len(found) == MAX_CHARS
 
 
-def test_the_earlier_rules_are_what_they_were() -> None:
-    """Adapters in service get the prompts they were trained on: no bound, all marks."""
-    text = "  z" + "\u0301" * 100 + "x" * 100_000 + "\r\n\n\n b "
-    plain = "\u017a" + "\u0301" * 99 + "x" * 100_000 + "\n\n b"
-    assert normalize_as("nfc-1", text) == plain
-
-
 @pytest.mark.long  # all of Unicode
 def test_every_mark_of_unicode_is_known() -> None:
     """Also what has the class of a letter and comes apart into marks."""
     for code in (*range(0xD800), *range(0xE000, 0x110000)):
         character = chr(code)
-        assert has_longer_run(character, 0) == (code > 127 and is_mark(character)), hex(code)
+        is_bounded = bound_marks(f"a{character * 31}x") == f"a{character * 30}x"
+        assert is_bounded == (code > 127 and is_mark(character)), hex(code)
 
 
 @given(hostile_text)

@@ -3,12 +3,16 @@
 import random
 
 import pytest
+from pydantic import ValidationError
 
-from tests.support.records import toy_completed, toy_record
-from tests.support.rig import started
+from tests.support.rig import started, toy_completed, toy_record
 from worker.core.dead_letter_limit import DeadLetterLimit, LimitPolicy, stops_at
-from worker.errors import FeedBroken, SettingsError
+from worker.core.events import Published
+from worker.errors import FeedBroken
 from worker.records.types import Rejected, Tombstone
+from worker.settings import LoopSettings
+
+pytestmark = pytest.mark.slow
 
 DEAD = toy_completed(toy_record(), Rejected("not_json", "decode", ""))
 DONE = toy_completed(toy_record(), Tombstone(forwarded=True))
@@ -17,9 +21,11 @@ DONE = toy_completed(toy_record(), Tombstone(forwarded=True))
 def feed(limit: DeadLetterLimit, rate: float, records: int, seed: int) -> int | None:
     """Feed it independent records, in batches of 100; return after how many it was exceeded."""
     numbers = random.Random(seed)
+    exceeded: list[bool] = []
+    limit.when_exceeded(lambda: exceeded.append(True))
     for done in range(0, records, 100):
-        limit.published([DEAD if numbers.random() < rate else DONE for _ in range(100)], 0.0)
-        if limit.exceeded:
+        limit(Published([DEAD if numbers.random() < rate else DONE for _ in range(100)], 0.0))
+        if exceeded:
             return done + 100
     return None
 
@@ -60,11 +66,14 @@ def test_a_broken_feed_is_stopped_within_a_window_or_two(
         assert found <= within
 
 
-def test_a_limit_that_could_never_be_exceeded_is_refused() -> None:
-    """A window so short proves nothing: told, with what to do."""
+def test_every_limit_that_can_be_set_can_be_exceeded() -> None:
+    """The setting ends where a window of dead letters alone would prove nothing."""
     assert 500 < stops_at(0.5, 1000, 1e-9) < 650
-    with pytest.raises(SettingsError, match=r"loop\.dead_letter_window of 10 .* raise it"):
-        DeadLetterLimit(LimitPolicy(0.5, 10))
+    highest = LimitPolicy(0.95)
+    assert LoopSettings(max_dead_letter_ratio=highest.ratio)
+    with pytest.raises(ValidationError, match="less than or equal to"):
+        LoopSettings(max_dead_letter_ratio=highest.ratio + 0.001)
+    assert stops_at(highest.ratio, highest.window, highest.false_stop) <= highest.window
 
 
 def test_the_loop_ends_after_what_it_has_is_written_and_says_why() -> None:
@@ -72,7 +81,7 @@ def test_the_loop_ends_after_what_it_has_is_written_and_says_why() -> None:
     rig = started()
     limit = DeadLetterLimit(LimitPolicy(0.5, 100))
     limit.when_exceeded(rig.loop.stop)
-    rig.on_published(lambda batch: limit.published(batch, 0.0))
+    rig.on_published(lambda batch: limit(Published(batch, 0.0)))
     for _ in range(200):
         rig.stream.add(None)
     rig.add("m")
@@ -90,5 +99,5 @@ def test_the_loop_ends_after_what_it_has_is_written_and_says_why() -> None:
 def test_a_healthy_worker_ends_as_ever() -> None:
     """The check after the loop is silent."""
     limit = DeadLetterLimit(LimitPolicy(0.5, 100))
-    limit.published([DONE, DEAD], 0.0)
+    limit(Published([DONE, DEAD], 0.0))
     limit.check()

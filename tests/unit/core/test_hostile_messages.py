@@ -13,12 +13,14 @@ from dataclasses import replace
 
 import pytest
 
-from tests.support.records import toy_record
+from tests.support.rig import toy_record
 from tests.support.toy_adapter import encode_plain, toy_manifest, toy_spec
 from worker.contract import REDACTION, Thresholds
 from worker.contract.records import InputFormat
 from worker.core.labeller import Labeller
 from worker.errors import MessageRejected
+
+pytestmark = pytest.mark.slow
 
 N = 32_768
 
@@ -61,8 +63,8 @@ KINDS = {
 }
 
 
-def labeller(normalization: str) -> Labeller:
-    spec = replace(toy_spec(), normalization=normalization, redaction=REDACTION)
+def labeller() -> Labeller:
+    spec = replace(toy_spec(), redaction=REDACTION)
     manifest = toy_manifest(prompt=spec)
     return Labeller(manifest, encode_plain, Thresholds(0.5), InputFormat())
 
@@ -89,14 +91,11 @@ def message(characters: int, unit: str) -> bytes:
     return json.dumps({"message": (unit * (characters // len(unit) + 1))[:characters]}).encode()
 
 
-@pytest.mark.parametrize("normalization", ["nfc-1", "nfc-2"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_time_for_a_message_grows_with_its_length_at_most(
-    kind: str, normalization: str
-) -> None:
-    """From the bytes to the prompt, by the rules of new adapters and of old ones."""
+def test_the_time_for_a_message_grows_with_its_length_at_most(kind: str) -> None:
+    """From the bytes to the prompt."""
     unit = KINDS[kind]
-    check_linear(labeller(normalization), message(N, unit), message(4 * N, unit))
+    check_linear(labeller(), message(N, unit), message(4 * N, unit))
 
 
 VALUES = {
@@ -119,11 +118,11 @@ def test_the_time_for_any_value_grows_with_its_length_at_most(kind: str) -> None
     """What a parser could be led into."""
     begin, unit, end = VALUES[kind]
     short, long = (begin + unit * (n // len(unit)) + end for n in (N, 4 * N))
-    check_linear(labeller("nfc-2"), short.encode(), long.encode())
+    check_linear(labeller(), short.encode(), long.encode())
 
 
 def test_a_message_that_is_ten_times_the_bound_costs_no_more_than_its_bytes() -> None:
     """Only decoding grows: what is done to the text does not."""
     unit = KINDS["groups of digits"]
-    at_bound, beyond = (cpu_s(labeller("nfc-2"), message(n, unit)) for n in (65_536, 655_360))
+    at_bound, beyond = (cpu_s(labeller(), message(n, unit)) for n in (65_536, 655_360))
     assert beyond < 3 * at_bound

@@ -6,14 +6,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.fakes import isolation
-from tests.support.policies import make_bounds, make_loop_policy
-from tests.support.records import Published
-from tests.support.retrying import (
+from tests.support.rig import (
     OWN,
     REFUSED,
+    SinkRecord,
     add,
+    isolation,
     made_up,
+    make_bounds,
+    make_loop_policy,
     now_ms,
     of_retry,
     refuse,
@@ -35,11 +36,11 @@ def test_nothing_is_tried_before_its_time() -> None:
     while now_ms(rig) + 1000 < due_ms:
         rig.iterate()
         assert rig.engine.pending == []
-        assert rig.loop.held_records == 0
+        assert rig.loop.state.in_flight_records == 0
     rig.iterate(2)
     assert rig.engine.pending == ["m0"]
     rig.answer("m0")
-    assert results(rig) == [Published("out", "in-0-0", label="billing")]
+    assert results(rig) == [SinkRecord("out", "in-0-0", label="billing")]
     (label,) = [each for each in rig.stream.outputs if each.topic == "out"]
     assert label.key == b"k"
     assert label.headers == OWN
@@ -54,7 +55,7 @@ def test_a_doubtful_label_of_a_retry_goes_to_review() -> None:
     rig.iterate(11)
     rig.engine.answer("m0", "other", p=0.011)
     rig.iterate()
-    assert results(rig) == [Published("review", "in-0-0", label="other")]
+    assert results(rig) == [SinkRecord("review", "in-0-0", label="other")]
 
 
 def test_the_partition_is_paused_until_its_head_is_due() -> None:
@@ -63,7 +64,7 @@ def test_the_partition_is_paused_until_its_head_is_due() -> None:
     for text in ("m0", "m1", "m2"):
         rig.engine.fail(text, REFUSED)
     rig.iterate(2)
-    source = rig.stream.retry_sources[0]
+    source = rig.stream.sources[-1]
     assert rig.stream.paused == {source}
     assert rig.stream._position[source] == 1, "only the head is fetched"
     rig.iterate(7)
@@ -82,7 +83,7 @@ def test_each_records_headers_are_read_once(monkeypatch: pytest.MonkeyPatch) -> 
         read.append(headers)
         return read_retry(headers)
 
-    monkeypatch.setattr("worker.records.retry.read_retry", counting)
+    monkeypatch.setattr("worker.records.encode.read_retry", counting)
     rig = rig_with("m0", "m1", "m2")
     for text in ("m0", "m1", "m2"):
         rig.engine.fail(text, REFUSED)
@@ -181,7 +182,7 @@ def test_a_head_is_no_affair_of_the_bounds() -> None:
     assert sorted(rig.engine.pending) == ["m0", "m1", "r0"]
     rig.answer("m0", "m1")
     rig.iterate(3)
-    source = rig.stream.retry_sources[0]
+    source = rig.stream.sources[-1]
     assert source in rig.stream.paused
     rig.loop._pressure.paused.add(source)  # as if it had been too busy before
     rig.iterate(5)
@@ -205,12 +206,12 @@ def test_a_head_is_read_again_when_its_partition_comes_back() -> None:
     rig.iterate(3)
     rig.stream.assign(1)
     rig.iterate()
-    assert rig.stream.paused == {rig.stream.retry_sources[0]}
+    assert rig.stream.paused == {rig.stream.sources[-1]}
     assert rig.engine.pending == []
     rig.iterate(9)
     assert rig.engine.pending == ["m0"]
     rig.answer("m0")
-    assert results(rig) == [Published("out", "in-0-0", label="billing")]
+    assert results(rig) == [SinkRecord("out", "in-0-0", label="billing")]
 
 
 def test_a_head_of_a_lost_partition_is_dropped() -> None:
@@ -257,14 +258,14 @@ def test_an_engine_that_dies_of_a_retry_is_found_out_as_ever() -> None:
     rig.iterate()
     refuse(rig)
     note = '{"v":1,"deaths":[0,3]}'
-    rig.stream.notes[rig.stream.retry_sources[0]] = note
-    rig.stream.committed[rig.stream.retry_sources[0]] = 0
+    rig.stream.notes[rig.stream.sources[-1]] = note
+    rig.stream.committed[rig.stream.sources[-1]] = 0
     rig.iterate(13)
     add(rig, "m1")
     rig.iterate()
     rig.answer("m1")
     rig.iterate(3)
-    assert Published("dead", "in-0-0", reason="killed_engine") in results(rig)
+    assert SinkRecord("dead", "in-0-0", reason="killed_engine") in results(rig)
     assert rig.committed(1) == 1
 
 
@@ -277,7 +278,7 @@ def test_what_waits_is_shown() -> None:
     state = rig.loop.state
     assert state.retry_due_ms == read_retry(waiting(rig)[0].headers).not_before_ms
     assert (state.paused_partitions, state.in_flight_records) == (0, 0)
-    assert rig.stream.lag()[rig.stream.retry_sources[0]] == 1
+    assert rig.stream.lag()[rig.stream.sources[-1]] == 1
 
 
 class Shuffled:
@@ -290,7 +291,7 @@ class Shuffled:
 
     @property
     def ours(self) -> bool:
-        return self.rig.stream.retry_sources[0] in self.rig.stream.assigned
+        return self.rig.stream.sources[-1] in self.rig.stream.assigned
 
     def step(self, kind: str) -> None:
         """Do one of the things that may happen, where it can."""
@@ -342,5 +343,5 @@ def test_whatever_happens_each_message_ends_once_and_none_is_early(steps: list[s
     world.finish()
     ids = sorted(each.id for each in results(world.rig))
     assert ids == sorted(f"in-0-{n}" for n in range(world.added))
-    committed, source = world.rig.stream.committed, world.rig.stream.retry_sources[0]
+    committed, source = world.rig.stream.committed, world.rig.stream.sources[-1]
     assert committed.get(source, 0) == len(world.rig.stream.log[source])

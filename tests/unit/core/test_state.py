@@ -1,18 +1,13 @@
 """What the loop shows of itself, and what it tells its listeners while it publishes."""
 
 import threading
-from typing import Any
 
 import pytest
 
-from tests.support.fakes import Clock, Events
-from tests.support.policies import make_bounds, make_loop_policy
-from tests.support.records import toy_completed, toy_record
-from tests.support.rig import Rig, started
-from worker.core.assignment import CompletedRecord
-from worker.core.busy_timer import BusyTimer
-from worker.core.events import Listeners
-from worker.core.watermark import Watermark
+from tests.support.rig import Clock, Rig, make_bounds, make_loop_policy, started
+from worker.core.assignment import CompletedRecord, Watermark
+from worker.core.events import LoopEvent, PressureChanged, Rebalanced, send_to_all
+from worker.core.pipeline import BusyTimer
 from worker.errors import OutcomeUnknown, PublishAborted, RecordTooLarge, StreamFailed
 from worker.records.types import Rejected, TopicPartition
 
@@ -224,35 +219,13 @@ def test_a_record_knows_when_it_was_fetched_and_finished() -> None:
     assert second.finished_at == second.fetched_at == fetched_at + 4.0
 
 
-def test_several_listeners_are_told_the_same_in_order() -> None:
+def test_several_listeners_get_the_same_events_in_order() -> None:
     """Logs, metrics and traces side by side."""
-    order: list[str] = []
-
-    class Named(Events):
-        def __init__(self, name: str) -> None:
-            super().__init__()
-            self.name = name
-
-        def publishing(self, batch: Any) -> None:
-            order.append(self.name)
-            super().publishing(batch)
-
-    first, second = Named("first"), Named("second")
-    both = Listeners(first, second)
-    batch = [toy_completed(toy_record(), Rejected("not_json", "decode", ""))]
-    both.publishing(batch)
-    both.transaction("aborted", 0.1)
-    both.published(batch, 0.1)
-    both.publish_failed(1, 2, PublishAborted("x"))
-    both.rebalanced("lost", SOURCES, 3)
-    both.backpressure("paused", 4, 5)
-    assert order == ["first", "second"]
-    assert first.log == second.log
-    assert [event[0] for event in first.log] == [
-        "publishing",
-        "transaction",
-        "published",
-        "publish_failed",
-        "lost",
-        "paused",
-    ]
+    got: list[tuple[str, LoopEvent]] = []
+    both = send_to_all(
+        [lambda event: got.append(("a", event)), lambda event: got.append(("b", event))]
+    )
+    events: list[LoopEvent] = [Rebalanced("lost", SOURCES, 3), PressureChanged("paused", 4, 5)]
+    for event in events:
+        both(event)
+    assert got == [(name, event) for event in events for name in "ab"]

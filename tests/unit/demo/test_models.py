@@ -9,12 +9,11 @@ from typing import Any
 
 import pytest
 
-from worker.contract.manifest_json import read_manifest
+from worker.contract.manifest import read_manifest
 from worker.contract.verify import load_adapter
 from worker.demo import models
-from worker.demo.models import ModelName, ensure_model
+from worker.demo.models import demo_samples, ensure_model, shipped_dir
 from worker.demo.program import ProgramFailed
-from worker.demo.samples import shipped_dir
 
 Calls = list[list[str]]
 
@@ -43,8 +42,8 @@ def trainer(monkeypatch: pytest.MonkeyPatch) -> Calls:
 def test_the_encoder_is_made_once_by_the_trainer(cache: Path, trainer: Calls) -> None:
     """Under its digest, and needs no base."""
     told: list[str] = []
-    model = ensure_model(ModelName.ENCODER, told.append)
-    assert ensure_model(ModelName.ENCODER, told.append) == model
+    model = ensure_model("encoder", told.append)
+    assert ensure_model("encoder", told.append) == model
     assert len(trainer) == len(told) == 1
     assert trainer[0][:4] == [sys.executable, "-m", "trainer", "complete"]
     shipped = shipped_dir("encoder")
@@ -55,11 +54,11 @@ def test_the_encoder_is_made_once_by_the_trainer(cache: Path, trainer: Calls) ->
 
 def test_a_cascade_stands_beside_its_stages(cache: Path, trainer: Calls) -> None:
     """Its manifest names the two models that ship, by their digests."""
-    model = ensure_model(ModelName.CASCADE)
+    model = ensure_model("cascade")
     assert len(trainer) == 1
     stages = load_adapter(model.adapter).stages
     assert [cache / stage.digest for stage in stages] == [
-        ensure_model(ModelName.ENCODER).adapter,
+        ensure_model("encoder").adapter,
         cache / load_adapter(shipped_dir("adapter")).digest,
     ]
     assert [stage.kind for stage in stages] == ["encoder", "lora-code"]
@@ -93,5 +92,13 @@ def test_a_trainer_that_fails_is_told_with_its_words(
     failed = subprocess.CompletedProcess([], 1, "", words)
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: failed)
     with pytest.raises(ProgramFailed, match=f"(?s)complete failed: .*{told}".replace("[", r"\[")):
-        ensure_model(ModelName.ENCODER)
+        ensure_model("encoder")
     assert [path.suffix for path in cache.iterdir()] == [".lock"]
+
+
+def test_the_demo_begins_with_plain_messages_and_asks_each_once() -> None:
+    """A newcomer reads the first lines; one message in twenty fits no label, and comes later."""
+    chosen = demo_samples(330)
+    assert all(sample.label and len(sample.message) < 80 for sample in chosen[:10])
+    assert sum(sample.label is None for sample in chosen) == 16
+    assert len({sample.id for sample in chosen}) == 330

@@ -27,10 +27,10 @@ from desk.core.items import (
 from desk.core.texts import LEAST_ALIKE, band_keys, likeness
 from desk.service.guidelines import section_for
 from tests.support.desk_world import START_MS, TAXONOMY
-from worker.contract.circle import ANSWER_COLUMNS, write_answers
-from worker.contract.review import ReviewReason
+from worker.contract.exchange import ANSWER_COLUMNS, write_answers
+from worker.contract.scoring import ReviewReason
 from worker.contract.taxonomy import Label
-from worker.demo.samples import read_samples
+from worker.demo.models import read_samples
 
 ANN = Opinion(1, "label", "refund")
 BOB = Opinion(2, "label", "refund")

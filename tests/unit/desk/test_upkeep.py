@@ -98,8 +98,8 @@ def test_a_persons_messages_leave_no_trace(world: DeskWorld) -> None:
 
 def test_an_export_is_what_prepare_takes(world: DeskWorld, tmp_path: Path) -> None:
     """Both files, in a real run of the trainer's: labels, and one that is dropped."""
-    from trainer.dataset.decisions import apply_decisions, read_decisions
     from trainer.dataset.folder import Row, number_copies
+    from trainer.dataset.labels import apply_decisions, read_decisions
 
     world.add("give me my money  back", message_id="T-1")
     world.add("gibberish", message_id="T-2")

@@ -22,6 +22,8 @@ from tests.support.desk_world import DeskWorld
 from tests.support.webhook_receiver import Receiver, receiver
 from worker.contract.records import read_correction
 
+pytestmark = pytest.mark.slow
+
 KEY = b"0123456789abcdef"
 
 

@@ -12,6 +12,8 @@ from desk.errors import KafkaAway, StreamFailed
 from desk.store.database import Database
 from desk.work import BackgroundWork, Shift
 
+pytestmark = pytest.mark.slow
+
 
 def wait_for(done: threading.Event) -> None:
     assert done.wait(30)

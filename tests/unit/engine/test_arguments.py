@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.toy_adapter import toy_lora_head_manifest, toy_manifest
+from tests.support.toy_adapter import toy_manifest
 from worker.contract import Lora
 from worker.engine.arguments import EngineSettings, engine_arguments, is_started_as_we_like
 from worker.errors import SettingsError
@@ -28,7 +28,9 @@ def build(
     cpu: bool = True, environment: dict[str, str] | None = None, **changes: Any
 ) -> dict[str, Any]:
     settings = replace(EngineSettings(Path("/base"), toy_manifest()), **changes)
-    return engine_arguments(settings, cpu=cpu, known=KNOWN, environment=environment or {})
+    return engine_arguments(
+        settings, cpu=cpu, known=KNOWN, environment=environment or {}, in_core="UniProcExecutor"
+    )
 
 
 @pytest.mark.parametrize(
@@ -69,25 +71,6 @@ def test_the_window_holds_the_longest_label_in_words() -> None:
 def test_only_words_need_a_tokenizer() -> None:
     assert build()["skip_tokenizer_init"]
     assert not build(manifest=toy_manifest(decoding="choice", codes={}))["skip_tokenizer_init"]
-
-
-def test_a_head_is_asked_of_the_pooling_runner() -> None:
-    """It answers with no token, and other adapters' heads may have more outputs."""
-    manifest = toy_lora_head_manifest()
-    built = build(manifest=manifest, adapter=Path("/adapter"))
-    assert (built["runner"], built["convert"]) == ("pooling", "classify")
-    assert built["hf_overrides"] == {"num_labels": 4}
-    assert built["max_model_len"] == manifest.prompt.max_prompt_tokens
-    assert built["max_lora_cls_labels"] == 256
-    assert built["skip_tokenizer_init"]
-    assert "max_lora_cls_labels" not in build(manifest=manifest)
-    assert {"runner", "convert", "hf_overrides"}.isdisjoint(build())
-
-
-def test_a_users_overrides_of_a_base_stand_beside_those_of_a_head() -> None:
-    overrides = {"rope_theta": 1e6}
-    built = build(manifest=toy_lora_head_manifest(), engine_args={"hf_overrides": overrides})
-    assert built["hf_overrides"] == {"num_labels": 4, "rope_theta": 1e6}
 
 
 def test_a_user_wins_over_a_default() -> None:

@@ -13,7 +13,6 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from tests.support.toy_adapter import toy_lora_head_manifest
 from worker.contract import AdapterRefused, Manifest
 from worker.engine import merge
 from worker.engine.merge import merged_base
@@ -45,45 +44,6 @@ def test_only_the_adapted_weight_changes(
     assert after[f"{Q}.weight"].dtype == torch.bfloat16
     for name in before.keys() - {f"{Q}.weight"}:
         assert torch.equal(before[name], after[name])
-
-
-HEAD = "base_model.model.score.weight"
-
-
-def with_head(manifest: Manifest) -> Manifest:
-    return toy_lora_head_manifest(lora=manifest.lora)
-
-
-def test_a_head_comes_along_as_the_base_would_name_it(
-    base: Path,
-    make_adapter: MakeAdapter,
-    make_pair: MakePair,
-    manifest: Manifest,
-    tmp_path: Path,
-) -> None:
-    head = torch.arange(12.0).reshape(4, 3)
-    adapter = make_adapter(make_pair(Q) | {HEAD: head}, modules_to_save=["score"])
-    target = merged_base(base, adapter, with_head(manifest), tmp_path / "cache")
-    after = load_file(target / "model.safetensors")
-    assert torch.equal(after["score.weight"], head)
-    assert torch.equal(after[f"{Q}.weight"], expected(base, adapter))
-
-
-def test_a_head_that_the_files_lack_or_the_manifest_does_not_know_is_refused(
-    base: Path,
-    make_adapter: MakeAdapter,
-    make_pair: MakePair,
-    manifest: Manifest,
-    tmp_path: Path,
-) -> None:
-    cache = tmp_path / "cache"
-    plain = make_adapter(modules_to_save=["score"])
-    with pytest.raises(AdapterRefused, match=r"has no base_model.model.score.weight"):
-        merged_base(base, plain, with_head(manifest), cache)
-    with pytest.raises(AdapterRefused, match=r"modules_to_save is \['score'\], and the manifest's"):
-        merged_base(base, plain, manifest, cache)
-    with pytest.raises(AdapterRefused, match=r"modules_to_save is None"):
-        merged_base(base, make_adapter(), with_head(manifest), cache)
 
 
 def test_the_base_stays_as_it_was_and_its_other_files_come_along(
@@ -238,7 +198,7 @@ def test_half_a_pair_is_refused(
         ({"bias": "all"}, "bias is 'all'"),
         (
             {"modules_to_save": ["lm_head"]},
-            r"modules_to_save is \['lm_head'\], and the manifest's is \[\]",
+            r"modules_to_save is \['lm_head'\]",
         ),
         ({"rank_pattern": {"q_proj": 4}}, "rank_pattern is set"),
         ({"fan_in_fan_out": True}, "fan_in_fan_out is set"),

@@ -5,11 +5,54 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tokenizers import Tokenizer
+from tokenizers.models import BPE
+from tokenizers.pre_tokenizers import ByteLevel
 
 from tests.support.published import Published, publish
 from tests.support.tiny_onnx import write_tiny_encoder, write_tokenizer
 from worker.contract import AdapterRefused, describe_base, read_manifest
-from worker.engine.model_files import Bases, LoadedBase
+from worker.engine.model_files import Bases, LoadedBase, load_encoders
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    """A tokenizer of single bytes with one special and one merely added control token."""
+    vocab = {one: number for number, one in enumerate(sorted(ByteLevel.alphabet()))}
+    tokenizer = Tokenizer(BPE(vocab, []))
+    tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=False)
+    tokenizer.add_special_tokens(["<|im_end|>"])
+    tokenizer.add_tokens(["<|fim|>"])
+    tokenizer.enable_truncation(4)
+    tokenizer.enable_padding(length=50)
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    return tmp_path
+
+
+@pytest.mark.parametrize("mark", ["<|im_end|>", "<|fim|>"])
+def test_a_control_token_in_a_message_stays_text(base: Path, mark: str) -> None:
+    encoders = load_encoders(base)
+    assert len(encoders.control(mark)) == 1
+    assert set(encoders.control(mark)) <= encoders.control_ids
+    assert len(encoders.plain(mark)) == len(mark)
+    assert encoders.control_ids.isdisjoint(encoders.plain(mark))
+
+
+def test_nothing_is_cut_or_padded(base: Path) -> None:
+    """Whatever the tokenizer's file says of it."""
+    encoders = load_encoders(base)
+    assert len(encoders.plain("twelve chars")) == len(encoders.control("twelve chars")) == 12
+
+
+def test_a_base_without_a_tokenizer_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(AdapterRefused, match="missing"):
+        load_encoders(tmp_path)
+
+
+def test_a_broken_tokenizer_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.json").write_text("{}")
+    with pytest.raises(AdapterRefused, match="no tokenizer"):
+        load_encoders(tmp_path)
 
 
 @pytest.fixture
@@ -52,10 +95,10 @@ def test_a_base_that_is_not_among_several_is_named(published: Published, tmp_pat
         Bases([]).find(published.adapter, published.manifest)
 
 
-def test_altered_weights_of_the_right_size_are_refused_unless_that_is_not_wanted(
+def test_altered_weights_of_the_right_size_are_refused_where_weights_are_read(
     published: Published, tmp_path: Path
 ) -> None:
-    """A gigabyte takes a second to read: ``model.verify_weights``."""
+    """A gigabyte takes a second to read; `check-config` compares sizes alone."""
     bases = [another(published.base, tmp_path / "a", b"BASE weights"), tmp_path / "nowhere"]
     with pytest.raises(AdapterRefused, match="sha256 is"):
         Bases(bases).find(published.adapter, published.manifest)

@@ -11,18 +11,16 @@ from typing import Any
 
 import pytest
 
-from tests.support.cascades import cascade_of
 from tests.support.toy_adapter import (
     ENCODERS,
+    cascade_of,
     toy_encoder_manifest,
-    toy_lora_head_manifest,
     toy_manifest,
     toy_spec,
 )
 from worker import serving
-from worker.contract import GoldenLogits, HeadOutput, Lora, Manifest, verify, write_manifest
+from worker.contract import Lora, Manifest, verify, write_manifest
 from worker.contract.store import CanaryPointer, Pointer, write_canary, write_pointer
-from worker.engine import loaders
 from worker.engine import open as opening
 from worker.engine.arguments import EngineSettings, engine_arguments
 from worker.engine.memory import EngineMemory, TooLarge
@@ -34,7 +32,6 @@ SMALL = toy_manifest(name="small")
 LARGE = toy_manifest(name="large", lora=Lora(64, 32.0, ("q_proj", "v_proj")))
 ENCODER = toy_encoder_manifest()
 ELSEWHERE = toy_manifest(name="elsewhere", base=replace(SMALL.base, name="other-base"))
-HEAD = toy_lora_head_manifest(name="head")
 
 
 class Bases:
@@ -71,10 +68,9 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[EngineSettings]:
     """With what engines were started, by whatever is opened; adapters are manifests alone."""
     found: list[EngineSettings] = []
     for module, name, stand_in in (
-        (loaders, "require_vllm", lambda: None),
-        (loaders, "vllm_runs_on_cpu", lambda: False),
-        (loaders, "VllmEngine", lambda settings: Host(settings, found)),
-        (loaders, "check_golden", lambda *_: None),
+        (opening, "require_vllm", lambda: None),
+        (opening, "vllm_runs_on_cpu", lambda: False),
+        (opening, "VllmEngine", lambda settings: Host(settings, found)),
         (opening, "require_vllm", lambda: None),
         (opening, "begin_to_import", lambda _: None),
         (opening, "Bases", Bases),
@@ -93,7 +89,9 @@ def stored(store: Path, *manifests: Manifest) -> Path:
         (store / manifest.digest).mkdir(parents=True, exist_ok=True)
         write_manifest(store / manifest.digest, manifest)
     first = manifests[0]
-    write_pointer(store, Pointer(first.digest, first.name, SINCE, None, "ann@desk", None))
+    write_pointer(
+        store, Pointer(first.digest, first.name, SINCE, None, "ann@desk", None, "publish")
+    )
     return store
 
 
@@ -131,7 +129,6 @@ def test_an_adapter_an_arm_and_one_that_comes(
         ((ENCODER, LARGE), [3]),
         ((SMALL, LARGE), [6]),
         ((ENCODER, SMALL, LARGE), [6]),
-        ((HEAD, LARGE), [3, 3]),  # codes and a head are two engines
         ((ELSEWHERE, LARGE), [3, 3]),
         ((SMALL, ELSEWHERE, LARGE), [6, 6]),
     ],
@@ -221,28 +218,13 @@ def test_an_engine_holds_the_stages_of_a_canary_that_is_a_cascade(
     assert told(engine)["max_lora_rank"] == 64
 
 
-def test_a_stages_head_has_room_as_well(tmp_path: Path, started: list[EngineSettings]) -> None:
-    """More outputs than the engine's first adapter has; what serves elsewhere asks for nothing."""
-    assert HEAD.head is not None
-    finer = (HeadOutput(f"billing.{number}", "billing") for number in range(300))
-    outputs = (*finer, *HEAD.head.outputs)
-    golden = (GoldenLogits(0, (0.0,) * len(outputs)),)
-    head = replace(HEAD.head, outputs=outputs, golden_logits=golden)
-    wide = replace(HEAD, name="wide", head=head)
-    assert told(EngineSettings(Path("/base"), HEAD, Path("/adapter"), (wide,)))[
-        "max_lora_cls_labels"
-    ] == len(outputs)
-    start(stored(tmp_path, cascade_of(ELSEWHERE, HEAD, SMALL), ELSEWHERE, HEAD, SMALL))
-    assert [len(each.beside) for each in started] == [1, 1, 1], "each is beside itself alone"
-
-
 def test_once_it_serves_a_worker_starts_no_engine_that_has_no_room(
     tmp_path: Path, started: list[EngineSettings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first engine is started with whatever there is; the kernel would end it for a second."""
-    monkeypatch.setattr(loaders, "vllm_runs_on_cpu", lambda: True)
-    monkeypatch.setattr(loaders, "merged_base", lambda base, *_: base)
-    monkeypatch.setattr(loaders, "free_memory", lambda: 0)
+    monkeypatch.setattr(opening, "vllm_runs_on_cpu", lambda: True)
+    monkeypatch.setattr(opening, "merged_base", lambda base, *_: base)
+    monkeypatch.setattr(opening, "free_memory", lambda: 0)
     store = stored(tmp_path, SMALL, LARGE)
     settings = Settings(model=ModelSettings(adapter=store))
     loader = serving.open_model(settings, watch=True).loader

@@ -12,12 +12,14 @@ import pytest
 
 from tests.support.follower import WIDE, AdapterStore, Follower
 from tests.support.rig import Rig
-from tests.support.swapping import ONE, THREE, TWO, labels_of, make_manifest
+from tests.support.toy_adapter import ONE, THREE, TWO, labels_of, make_manifest
 from worker.contract import Thresholds
-from worker.core.serving_adapter import ServingAdapter
+from worker.core.labeller import ServingAdapter
 from worker.errors import EngineDied
-from worker.observe.adapters import KEPT, AdapterMetrics
+from worker.observe.listener import KEPT, AdapterMetrics
 from worker.observe.registry import Registry
+
+pytestmark = pytest.mark.slow
 
 
 def test_many_swaps_over_thousands_of_messages_drop_none_and_mix_none(tmp_path: Path) -> None:
@@ -37,7 +39,7 @@ def test_many_swaps_over_thousands_of_messages_drop_none_and_mix_none(tmp_path: 
             engine.held = True
             rig.iterate()  # some are in the engine of the one that goes
             engine.held = False
-            if rig.loop.held_records and _ == 2:
+            if rig.loop.state.in_flight_records and _ == 2:
                 follower.store.publish(manifests[(number + 1) % 6])
                 follower.watcher.poll_once()
                 rig.iterate()
@@ -163,7 +165,7 @@ def test_intake_is_not_paused_by_a_swap(follower: Follower) -> None:
 def test_after_twenty_swaps_nothing_of_the_old_ones_is_left(follower: Follower) -> None:
     """Neither an engine, nor a contract, nor series of metrics without bound."""
     registry = Registry()
-    follower.events._counters = AdapterMetrics(registry)
+    follower.events._count = AdapterMetrics(registry)
     for number in range(20):
         follower.store.publish(make_manifest(f"twenty-{number}"))
         follower.follow()

@@ -8,17 +8,19 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from tests.support.follower import AdapterStore, Follower
-from tests.support.policies import make_bounds, make_loop_policy
-from tests.support.rig import Rig
-from tests.support.swapping import make_manifest
+from tests.support.rig import Rig, make_bounds, make_loop_policy
+from tests.support.toy_adapter import make_manifest
 from worker.contract.store import remove_canary
 from worker.core.arms import CANARY
 from worker.errors import EngineDied, MessageRejected, OutcomeUnknown, PublishAborted
+
+pytestmark = pytest.mark.slow
 
 PARTITIONS = 2
 MANIFESTS = [make_manifest(name) for name in ("ant", "bee", "cow")]
@@ -170,7 +172,7 @@ class Swapping(RuleBasedStateMachine):
             for partition in range(PARTITIONS)
             for offset in range(self.rig.committed(partition))
         }
-        assert self.rig.loop.held_records <= POLICY.bounds.max_records
+        assert self.rig.loop.state.in_flight_records <= POLICY.bounds.max_records
 
     def teardown(self) -> None:
         if not hasattr(self, "rig"):
@@ -185,7 +187,7 @@ class Swapping(RuleBasedStateMachine):
             if not self.held(partition):
                 self.rig.stream.assign(partition)
         for _ in range(1000):
-            if not self.rig.loop.held_records and self.committed == self.added:
+            if not self.rig.loop.state.in_flight_records and self.committed == self.added:
                 break
             for engine in self.engines:
                 engine.release()

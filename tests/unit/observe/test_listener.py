@@ -6,19 +6,23 @@ from typing import Any
 import pytest
 from prometheus_client import REGISTRY, Counter
 
-from tests.support.cascades import cascade_of
-from tests.support.fakes import Clock
-from tests.support.policies import make_loop_policy
-from tests.support.records import default_adapter
-from tests.support.rig import started
-from tests.support.toy_adapter import small_manifest, toy_manifest, toy_serving_adapter
+from tests.support.rig import Clock, default_adapter, make_loop_policy, started
+from tests.support.toy_adapter import cascade_of, small_manifest, toy_manifest, toy_serving_adapter
 from tests.unit.observe.conftest import Scrape, finished, label, rejected
 from worker.contract import Decision
 from worker.core.arms import TrafficSplit
-from worker.core.state import LoopState
+from worker.core.events import (
+    PressureChanged,
+    Published,
+    PublishFailed,
+    Publishing,
+    Rebalanced,
+    TransactionEnded,
+)
+from worker.core.loop import LoopState
 from worker.errors import PublishAborted
-from worker.observe.adapters import AdapterMetrics
-from worker.observe.listener import MetricsListener, loop_samples
+from worker.lifecycle.events import Serving
+from worker.observe.listener import AdapterMetrics, MetricsListener, loop_samples
 from worker.observe.metrics import METRICS, OUTCOMES, REASONS
 from worker.observe.registry import Registry
 from worker.records.types import Classified, Timing, Tombstone, TopicPartition
@@ -29,7 +33,7 @@ WALL = 1_700_000_010.123  # ten seconds after the toy record's timestamp
 @pytest.fixture
 def listener(registry: Registry) -> MetricsListener:
     adapters = AdapterMetrics(registry)
-    adapters.serves(TrafficSplit.all_to(default_adapter()))
+    adapters(Serving(TrafficSplit.all_to(default_adapter())))
     return MetricsListener(registry, adapters, Clock(1002.0), lambda: WALL)
 
 
@@ -67,9 +71,9 @@ def test_every_record_is_counted_where_it_ended(
         rejected("tombstone"),
         rejected("not_json"),
     )
-    listener.published(batch, 0.1)
+    listener(Published(batch, 0.1))
     passed, skipped = Tombstone(forwarded=True), Tombstone(forwarded=False)
-    listener.published(finished(label("other"), skipped, passed, skipped), 0.1)
+    listener(Published(finished(label("other"), skipped, passed, skipped), 0.1))
     page = scrape(registry)
     found = {outcome: page("clerk_records_total", outcome=outcome) for outcome in OUTCOMES}
     assert found == {"output": 3, "review": 1, "dead_letter": 3, "skipped": 2, "forwarded": 1}
@@ -85,7 +89,7 @@ def test_confidence_and_off_label_mass_have_a_distribution(
 ) -> None:
     """Of labels alone, and of the mass only where the way of decoding knows it."""
     choice = Classified(Decision("other", 1.0, {"other": 1.0}, None), None, False, (), Timing(0, 0))
-    listener.published(finished(label(p=0.45), label(p=0.9), choice, rejected()), 0.1)
+    listener(Published(finished(label(p=0.45), label(p=0.9), choice, rejected()), 0.1))
     page = scrape(registry)
     assert page("clerk_confidence_bucket", le="0.5") == 1
     assert page("clerk_confidence_bucket", le="0.9") == 2
@@ -96,7 +100,7 @@ def test_confidence_and_off_label_mass_have_a_distribution(
 
 def test_it_is_told_where_the_time_went(registry: Registry, listener: MetricsListener) -> None:
     """From timestamp to commit, from fetched to submitted to answered to committed."""
-    listener.published(finished(label(), rejected(), at=1000.0), 0.1)
+    listener(Published(finished(label(), rejected(), at=1000.0), 0.1))
     page = scrape(registry)
     assert page("clerk_end_to_end_seconds_count") == 2
     assert page("clerk_end_to_end_seconds_sum") == pytest.approx(20.0)
@@ -111,7 +115,7 @@ def test_timestamps_are_the_senders_and_may_be_anything(
     registry: Registry, listener: MetricsListener, timestamp_ms: Any
 ) -> None:
     """None is not counted, one of the future counts as now."""
-    listener.published(finished(label(), timestamp_ms=timestamp_ms), 0.1)
+    listener(Published(finished(label(), timestamp_ms=timestamp_ms), 0.1))
     page = scrape(registry)
     assert page("clerk_end_to_end_seconds_sum") == 0
     assert page("clerk_end_to_end_seconds_count") == (timestamp_ms is not None)
@@ -121,13 +125,13 @@ def test_transactions_rebalances_and_pauses_are_counted(
     registry: Registry, listener: MetricsListener
 ) -> None:
     """By result or kind, with the records that a rebalance dropped."""
-    listener.publishing(finished(label()))
-    listener.transaction("aborted", 2.0)
-    listener.publish_failed(1, 1, PublishAborted("away"))
-    listener.transaction("committed", 1.0)
-    listener.rebalanced("assigned", [TopicPartition("in", 0)], 0)
-    listener.rebalanced("revoked", [TopicPartition("in", 0)], 7)
-    listener.backpressure("paused", 256, 1000)
+    listener(Publishing(finished(label())))
+    listener(TransactionEnded("aborted", 2.0))
+    listener(PublishFailed(1, 1, PublishAborted("away")))
+    listener(TransactionEnded("committed", 1.0))
+    listener(Rebalanced("assigned", [TopicPartition("in", 0)], 0))
+    listener(Rebalanced("revoked", [TopicPartition("in", 0)], 7))
+    listener(PressureChanged("paused", 256, 1000))
     page = scrape(registry)
     assert page("clerk_transactions_total", result="aborted") == 1
     assert page("clerk_transactions_total", result="committed") == 1
@@ -212,7 +216,7 @@ def test_no_series_tells_only_when_it_was_made(registry: Registry) -> None:
 def test_the_page_holds_nothing_of_a_message(registry: Registry, listener: MetricsListener) -> None:
     """Neither value nor key nor headers."""
     batch = finished(label(), rejected(), value=b"my card is 4111")
-    listener.published(batch, 0.1)
+    listener(Published(batch, 0.1))
     text = registry.page().decode()
     for secret in ("4111", "customer-7", "trace"):
         assert secret not in text
@@ -224,8 +228,8 @@ def test_a_cascade_is_counted_by_stage(registry: Registry) -> None:
     manifest = cascade_of(small_manifest(), toy_manifest(name="large"))
     cascade = toy_serving_adapter(manifest=manifest)
     adapters = AdapterMetrics(registry)
-    adapters.serves(TrafficSplit.all_to(cascade))
-    adapters.serves(TrafficSplit.all_to(default_adapter()))
+    adapters(Serving(TrafficSplit.all_to(cascade)))
+    adapters(Serving(TrafficSplit.all_to(default_adapter())))
     digest = manifest.digest[:12]
 
     def answered(*thought: str, seconds: tuple[float, ...]) -> Classified:
@@ -260,10 +264,10 @@ def test_no_metric_has_a_label_that_is_not_bounded(
     registry: Registry, listener: MetricsListener
 ) -> None:
     """A thousand different messages make no series more than one does."""
-    listener.published(finished(label(), rejected()), 0.1)
+    listener(Published(finished(label(), rejected()), 0.1))
     before = len(scrape(registry).series)
     for number in range(1000):
-        listener.published(finished(label(), rejected(), key=b"%d" % number), 0.1)
+        listener(Published(finished(label(), rejected(), key=b"%d" % number), 0.1))
     assert len(scrape(registry).series) == before
     allowed = {
         "outcome", "label", "adapter", "reason", "topic", "partition", "kind", "result", "signal",

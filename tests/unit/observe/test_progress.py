@@ -6,10 +6,10 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
-from tests.support.fakes import Clock
-from tests.support.records import toy_completed, toy_record
+from tests.support.rig import Clock, toy_completed, toy_record
 from worker.contract import Decision
 from worker.core.assignment import CompletedRecord
+from worker.core.events import PressureChanged, Published, PublishFailed, Rebalanced
 from worker.errors import PublishAborted
 from worker.observe import progress
 from worker.observe.progress import LogListener
@@ -38,11 +38,11 @@ def finished(*outcomes: Outcome) -> list[CompletedRecord]:
 def test_a_summary_is_written_at_intervals_with_the_rate_since_the_last() -> None:
     """One line in ten seconds, whatever the load."""
     clock = Clock()
-    listener = LogListener(10.0, clock)
+    listener = LogListener(clock)
     with capture_logs() as logs:
         for _ in range(20):
             clock.advance(1.0)
-            listener.published(finished(label(), label("low_confidence")), 0.001)
+            listener(Published(finished(label(), label("low_confidence")), 0.001))
     lines = [line for line in logs if line["event"] == "worker.progress"]
     assert [(line["output"], line["review"], line["records_per_s"]) for line in lines] == [
         (10, 10, 2.0),
@@ -52,18 +52,18 @@ def test_a_summary_is_written_at_intervals_with_the_rate_since_the_last() -> Non
 
 def test_every_record_is_counted_where_it_ended() -> None:
     """Outputs, reviews and dead letters add up to what was read."""
-    listener = LogListener(10.0, Clock())
+    listener = LogListener(Clock())
     rejected = Rejected("not_json", "decode", "the value is not JSON")
     with capture_logs():
-        listener.published(finished(label(), label("off_label_mass"), rejected, label()), 0.1)
+        listener(Published(finished(label(), label("off_label_mass"), rejected, label()), 0.1))
     assert dict(listener.totals) == {"output": 2, "review": 1, "dead_letter": 1}
 
 
 def test_each_rejected_record_is_told_by_its_place_and_reason() -> None:
     """Whoever looks for a message finds it in the source topic."""
-    listener = LogListener(10.0, Clock())
+    listener = LogListener(Clock())
     with capture_logs() as logs:
-        listener.published(finished(Rejected("not_json", "decode", "at character 0")), 0.1)
+        listener(Published(finished(Rejected("not_json", "decode", "at character 0")), 0.1))
     assert logs[0] == {
         "event": "record.rejected",
         "id": "in-3-0",
@@ -76,12 +76,12 @@ def test_each_rejected_record_is_told_by_its_place_and_reason() -> None:
 
 def test_no_line_holds_a_messages_text() -> None:
     """Neither value nor key nor headers."""
-    listener = LogListener(0.0, Clock(tick=1.0))
+    listener = LogListener(Clock(tick=progress.INTERVAL_S))
     with capture_logs() as logs:
-        listener.published(finished(label(), Rejected("empty_message", "decode", "")), 0.1)
-        listener.publish_failed(2, 1, PublishAborted("broker away"))
-        listener.rebalanced("assigned", [TopicPartition("in", 0)], 0)
-        listener.backpressure("paused", 256, 1000)
+        listener(Published(finished(label(), Rejected("empty_message", "decode", "")), 0.1))
+        listener(PublishFailed(2, 1, PublishAborted("broker away")))
+        listener(Rebalanced("assigned", [TopicPartition("in", 0)], 0))
+        listener(PressureChanged("paused", 256, 1000))
     assert len(logs) == 6
     for secret in ("4111", "customer-7", "trace"):
         assert secret not in repr(logs)
@@ -89,11 +89,11 @@ def test_no_line_holds_a_messages_text() -> None:
 
 def test_rebalances_failures_and_pauses_have_their_own_events() -> None:
     """Dotted names that can be searched for."""
-    listener = LogListener(10.0, Clock())
+    listener = LogListener(Clock())
     with capture_logs() as logs:
-        listener.publish_failed(2, 3, PublishAborted("broker away"))
-        listener.rebalanced("revoked", [TopicPartition("in", 0), TopicPartition("in", 1)], 5)
-        listener.backpressure("resumed", 128, 1000)
+        listener(PublishFailed(2, 3, PublishAborted("broker away")))
+        listener(Rebalanced("revoked", [TopicPartition("in", 0), TopicPartition("in", 1)], 5))
+        listener(PressureChanged("resumed", 128, 1000))
     assert logs == [
         {
             "event": "batch.not_published",

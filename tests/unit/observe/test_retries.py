@@ -3,15 +3,16 @@
 import pytest
 import structlog
 
-from tests.support.fakes import Clock
-from tests.support.records import default_adapter
+from tests.support.rig import Clock, default_adapter
 from tests.unit.observe.conftest import Scrape, finished, label
-from worker.contract.records.retry import RETRY_REASONS
+from worker.contract.records.headers import RETRY_REASONS
 from worker.core.arms import TrafficSplit
 from worker.core.dead_letter_limit import DeadLetterLimit, LimitPolicy
-from worker.core.state import LoopState
-from worker.observe.adapters import AdapterMetrics
-from worker.observe.listener import MetricsListener, loop_samples
+from worker.core.events import Published
+from worker.core.loop import LoopState
+from worker.errors import FeedBroken
+from worker.lifecycle.events import Serving
+from worker.observe.listener import AdapterMetrics, MetricsListener, loop_samples
 from worker.observe.metrics import OUTCOMES
 from worker.observe.progress import LogListener
 from worker.observe.registry import Registry
@@ -25,7 +26,7 @@ STATE = LoopState(1.0, True, False, 0, 0, 0, 256, 0, {}, 0, 0.0)
 @pytest.fixture
 def listener(registry: Registry) -> MetricsListener:
     adapters = AdapterMetrics(registry)
-    adapters.serves(TrafficSplit.all_to(default_adapter()))
+    adapters(Serving(TrafficSplit.all_to(default_adapter())))
     return MetricsListener(registry, adapters, Clock(1002.0), lambda: 1_700_000_010.0)
 
 
@@ -38,7 +39,7 @@ def test_they_are_counted_by_reason_and_in_no_other_count(
         0,
         0,
     ]
-    listener.published(finished(POSTPONED, POSTPONED, label()), 0.1)
+    listener(Published(finished(POSTPONED, POSTPONED, label()), 0.1))
     page = Scrape(registry.page())
     assert page("clerk_retried_records_total", reason="deadline_exceeded") == 2
     assert sum(page("clerk_records_total", outcome=outcome) or 0 for outcome in OUTCOMES) == 1
@@ -77,7 +78,7 @@ def test_without_a_retry_topic_there_is_nothing_to_see(registry: Registry) -> No
 def test_each_is_logged_by_its_id_and_without_its_text() -> None:
     """Which message, why, and which attempt comes next."""
     with structlog.testing.capture_logs() as logs:
-        LogListener(10.0, Clock()).published(finished(POSTPONED, value=b"my own words"), 0.1)
+        LogListener(Clock())(Published(finished(POSTPONED, value=b"my own words"), 0.1))
     (line,) = [log for log in logs if log["event"] == "record.postponed"]
     assert (line["id"], line["reason"], line["attempt"]) == ("in-3-0", "deadline_exceeded", 2)
     assert "my own words" not in str(logs)
@@ -86,9 +87,10 @@ def test_each_is_logged_by_its_id_and_without_its_text() -> None:
 def test_they_are_no_dead_letters_of_a_broken_feed() -> None:
     """Nor do they dilute those that are: they have not ended."""
     limit = DeadLetterLimit(LimitPolicy(0.5, 100))
-    limit.published(finished(*[POSTPONED] * 500), 0.0)
-    assert not limit.exceeded
+    limit(Published(finished(*[POSTPONED] * 500), 0.0))
+    limit.check()
     dead = Rejected("not_json", "decode", "")
     for _ in range(100):
-        limit.published(finished(dead, POSTPONED), 0.0)
-    assert limit.exceeded
+        limit(Published(finished(dead, POSTPONED), 0.0))
+    with pytest.raises(FeedBroken):
+        limit.check()

@@ -16,6 +16,8 @@ from structlog.testing import capture_logs
 from worker.errors import SettingsError
 from worker.observe.server import MAX_REQUESTS, HttpServer, Page
 
+pytestmark = pytest.mark.slow
+
 Serve = Callable[..., HttpServer]
 PAGES = {"/livez": lambda: Page(b'{"ok": true}\n', "application/json")}
 

@@ -12,14 +12,17 @@ import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from tests.support.collector import Collector, attributes
-from tests.support.records import toy_completed, toy_record
+from tests.support.rig import toy_completed, toy_record
 from tests.unit.observe.conftest import label, rejected
 from worker.contract.records import Headers
 from worker.core.assignment import CompletedRecord
-from worker.core.batch import TopicRouter
+from worker.core.events import Publishing, TransactionEnded
+from worker.core.publisher import TopicRouter
 from worker.errors import SettingsError
 from worker.observe.tracing import SCHEMA_URL, Tracing, start_tracing
 from worker.records.types import Outcome
+
+pytestmark = pytest.mark.slow
 
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 CONTEXT = f"00-{TRACE}-{PARENT}-01".encode()
@@ -70,8 +73,8 @@ def test_a_published_batch_is_a_span_linked_to_its_messages(
 ) -> None:
     """In a trace of its own, from the fetch of its oldest record to the commit."""
     batch = finished((label(), headers()), (label(), ()), (rejected(), headers()))
-    tracing.publishing(batch)
-    tracing.transaction("committed", 0.1)
+    tracing(Publishing(batch))
+    tracing(TransactionEnded("committed", 0.1))
     [span] = sent(tracing, collector).named("process in")
     assert span.kind == Span.SPAN_KIND_CONSUMER
     assert not span.parent_span_id
@@ -100,8 +103,8 @@ def test_a_message_with_a_context_has_its_span_in_the_senders_trace(
     tracing: Tracing, collector: Collector
 ) -> None:
     """A child of the sender's span, linked to it and to the batch, with where the time went."""
-    tracing.publishing(finished((label("billing", "low_confidence"), headers()), (label(), ())))
-    tracing.transaction("committed", 0.1)
+    tracing(Publishing(finished((label("billing", "low_confidence"), headers()), (label(), ()))))
+    tracing(TransactionEnded("committed", 0.1))
     [batch] = sent(tracing, collector).named("process in")
     [span] = collector.named("label in")
     assert (span.trace_id.hex(), span.parent_span_id.hex()) == (TRACE, PARENT)
@@ -132,9 +135,9 @@ def test_an_output_carries_the_context_of_its_messages_span(
 ) -> None:
     """Whoever reads the label goes on in the sender's trace; other headers stay as they were."""
     [completed] = finished((label(), headers()))
-    tracing.publishing([completed])
+    tracing(Publishing([completed]))
     carried = tracing.propagate_headers(completed)
-    tracing.transaction("committed", 0.1)
+    tracing(TransactionEnded("committed", 0.1))
     [span] = sent(tracing, collector).named("label in")
     assert carried == (
         ("trace", b"\xff"),
@@ -158,9 +161,9 @@ def test_a_message_without_a_context_goes_on_in_the_batchs_trace(
 ) -> None:
     """One that cannot be read is none; the message is labelled all the same."""
     [completed] = finished((label(), given))
-    tracing.publishing([completed])
+    tracing(Publishing([completed]))
     carried = tracing.propagate_headers(completed)
-    tracing.transaction("committed", 0.1)
+    tracing(TransactionEnded("committed", 0.1))
     [span] = sent(tracing, collector).spans
     assert span.name == "process in"
     assert not span.links
@@ -176,9 +179,9 @@ def test_what_the_sender_does_not_sample_has_no_span(
 ) -> None:
     """And its output says so, in the same trace."""
     [completed] = finished((label(), headers(CONTEXT[:-2] + b"00")))
-    tracing.publishing([completed])
+    tracing(Publishing([completed]))
     carried = dict(tracing.propagate_headers(completed))
-    tracing.transaction("committed", 0.1)
+    tracing(TransactionEnded("committed", 0.1))
     assert sent(tracing, collector).named("label in") == []
     assert re.fullmatch(rf"00-{TRACE}-[0-9a-f]{{16}}-00", (carried["traceparent"] or b"").decode())
 
@@ -187,8 +190,8 @@ def test_a_rejected_message_is_an_error_by_its_reason(
     tracing: Tracing, collector: Collector
 ) -> None:
     """Of its own span and not of the batch's."""
-    tracing.publishing(finished((rejected("not_json"), headers())))
-    tracing.transaction("committed", 0.1)
+    tracing(Publishing(finished((rejected("not_json"), headers()))))
+    tracing(TransactionEnded("committed", 0.1))
     [span] = sent(tracing, collector).named("label in")
     assert attributes(span)["error.type"] == "not_json"
     assert attributes(span)["clerk.outcome"] == "dead_letter"
@@ -201,11 +204,11 @@ def test_an_aborted_attempt_is_an_error_and_its_messages_are_traced_once(
 ) -> None:
     """Nobody can have seen the spans that its outputs named."""
     batch = finished((label(), headers()))
-    tracing.publishing(batch)
-    tracing.transaction("aborted", 0.1)
-    tracing.publishing(batch)
+    tracing(Publishing(batch))
+    tracing(TransactionEnded("aborted", 0.1))
+    tracing(Publishing(batch))
     carried = dict(tracing.propagate_headers(batch[0]))
-    tracing.transaction("committed", 0.1)
+    tracing(TransactionEnded("committed", 0.1))
     first, second = sent(tracing, collector).named("process in")
     assert attributes(first)["error.type"] == "aborted"
     assert (first.status.code, second.status.code) == (2, 0)
@@ -217,8 +220,8 @@ def test_an_attempt_of_unknown_outcome_keeps_its_messages_spans(
     tracing: Tracing, collector: Collector
 ) -> None:
     """Its outputs may have been seen."""
-    tracing.publishing(finished((label(), headers())))
-    tracing.transaction("unknown", 0.1)
+    tracing(Publishing(finished((label(), headers()))))
+    tracing(TransactionEnded("unknown", 0.1))
     [span] = sent(tracing, collector).named("label in")
     assert attributes(span)["error.type"] == "unknown"
 
@@ -226,8 +229,8 @@ def test_an_attempt_of_unknown_outcome_keeps_its_messages_spans(
 def test_no_span_holds_anything_a_customer_wrote(tracing: Tracing, collector: Collector) -> None:
     """Neither value nor key nor headers."""
     batch = finished((label(), headers()), (rejected(), headers()))
-    tracing.publishing(batch)
-    tracing.transaction("committed", 0.1)
+    tracing(Publishing(batch))
+    tracing(TransactionEnded("committed", 0.1))
     everything = b"".join(call.SerializeToString() for call in sent(tracing, collector).requests)
     assert b"label in" in everything
     for secret in (b"4111", b"customer-7"):
@@ -236,8 +239,8 @@ def test_no_span_holds_anything_a_customer_wrote(tracing: Tracing, collector: Co
 
 def test_a_large_batch_keeps_all_its_links(tracing: Tracing, collector: Collector) -> None:
     """OpenTelemetry's own limit is 128."""
-    tracing.publishing(finished(*[(label(), headers())] * 500))
-    tracing.transaction("committed", 0.1)
+    tracing(Publishing(finished(*[(label(), headers())] * 500)))
+    tracing(TransactionEnded("committed", 0.1))
     [span] = sent(tracing, collector).named("process in")
     assert len(span.links) == 500
 
@@ -246,8 +249,8 @@ def test_the_collector_is_told_who_sends_and_by_which_conventions(
     tracing: Tracing, collector: Collector
 ) -> None:
     """A service name, a version, and the version of the semantic conventions."""
-    tracing.publishing(finished((label(), ())))
-    tracing.transaction("committed", 0.1)
+    tracing(Publishing(finished((label(), ()))))
+    tracing(TransactionEnded("committed", 0.1))
     [request] = sent(tracing, collector).requests
     [resource] = request.resource_spans
     found = attributes(resource.resource)
@@ -266,8 +269,8 @@ def test_the_standard_variables_name_the_service(
     """The operator's name wins."""
     monkeypatch.setenv(name, value)
     tracing = start_tracing(topic="in", group="clerks", max_links=1)
-    tracing.publishing(finished((label(), ())))
-    tracing.transaction("committed", 0.1)
+    tracing(Publishing(finished((label(), ()))))
+    tracing(TransactionEnded("committed", 0.1))
     [request] = sent(tracing, collector).requests
     assert attributes(request.resource_spans[0].resource)["service.name"] == "clerk-eu"
 
@@ -298,8 +301,8 @@ def test_a_collector_that_is_away_holds_the_end_up_for_seconds_at_most(
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", deaf.url)
     monkeypatch.setattr("worker.observe.tracing._CLOSE_S", 0.5)
     tracing = start_tracing(topic="in", group="clerks", max_links=1)
-    tracing.publishing(finished((label(), ())))
-    tracing.transaction("committed", 0.1)
+    tracing(Publishing(finished((label(), ()))))
+    tracing(TransactionEnded("committed", 0.1))
     started = time.monotonic()
     tracing.close()
     assert time.monotonic() - started < 5

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from tests.fuzz.entries import SECRET, fuzz_settings, read_settings
 from worker.settings import Settings
 
+pytestmark = pytest.mark.slow
+
 SHIPPED = (Path(__file__).parents[3] / "config" / "worker.toml").read_text(encoding="utf-8")
 # As it ships every default is a comment.
 LINES = [line.removeprefix("# ").removeprefix("#") for line in SHIPPED.splitlines()]
@@ -39,7 +41,7 @@ ended = {"read", "refused"}
 @example(b"x = " + b"[" * 100_000)
 @example(b"x = " + b"{a = " * 100_000)
 @example(b"x." * 5000 + b"x = 1")
-@example(b"loop.max_attempts = " + b"9" * 5000)
+@example(b"loop.max_in_flight = " + b"9" * 5000)
 def test_any_file(content: bytes) -> None:
     """One that is cut, or of something else."""
     assert fuzz_settings(content.replace(b"\0", b"")) in ended
@@ -65,8 +67,8 @@ def test_a_file_with_anything_anywhere(data: st.DataObject) -> None:
 
 @settings(max_examples=200)
 @given(st.lists(st.tuples(names, values), max_size=3), st.lists(st.text(max_size=12), max_size=2))
-@example([("loop.max_attempts", "9" * 5000)], [])
-@example([("loop.max_attempts", "[" * 100_000)], [])
+@example([("loop.max_in_flight", "9" * 5000)], [])
+@example([("loop.max_in_flight", "[" * 100_000)], [])
 @example([("kafka.client", "[" * 100_000)], [])
 @example([("kafka.input_topics", "[" * 100_000)], [])
 def test_any_flags(pairs: list[tuple[str, str]], more: list[str]) -> None:
@@ -79,7 +81,7 @@ def test_any_flags(pairs: list[tuple[str, str]], more: list[str]) -> None:
 @example({"kafka.client": "[" * 100_000})
 @example({"kafka.input_topics": "[" * 100_000})
 @example({"kafka.input_topics": "["})
-@example({"loop.max_attempts": "9" * 5000})
+@example({"loop.max_in_flight": "9" * 5000})
 @example({"kafka.client": '{"sasl.password": "' + SECRET})
 @example({"kafka": '{"sasl_password": ["' + SECRET + '"]}'})
 def test_any_environment(given_values: dict[str, str]) -> None:

@@ -4,10 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.settings.conftest import Write, shown
+from tests.unit.settings.conftest import Write
 from worker.errors import SettingsError
-from worker.settings import RENAMED, Settings
-from worker.settings_load import load_settings
+from worker.settings import Settings, load_settings
 
 
 @pytest.mark.parametrize("source", ["file", "env", "flag"])
@@ -50,48 +49,13 @@ def test_an_unknown_key_like_nothing_gets_no_suggestion() -> None:
     assert str(caught.value) == "no setting is named 'zzzz' (flag)"
 
 
-@pytest.mark.parametrize("source", ["file", "env", "flag"])
-@pytest.mark.parametrize(("old", "new"), RENAMED.items())
-def test_a_renamed_setting_is_refused_with_its_new_name(
-    source: str, old: str, new: str, write: Write, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """An upgrade with an old file, environment or command line says what to write instead."""
-    path, flags = None, []
-    section, key = old.split(".")
-    if source == "file":
-        path = write(f"[{section}]\n{key} = 0.1")
-    elif source == "env":
-        monkeypatch.setenv(f"CLERK_{section.upper()}__{key.upper()}", "0.1")
-    else:
-        flags = [f"{old}=0.1"]
-    with pytest.raises(SettingsError) as caught:
-        load_settings(path, flags)
-    assert f"{old!r} has been renamed to {new!r}" in str(caught.value)
-    told = {"file": f"file {path}", "env": "environment", "flag": "flag"}[source]
-    assert told in str(caught.value)
-
-
-def test_a_new_name_beside_the_old_one_does_not_excuse_it(write: Write) -> None:
-    """Which of the two is meant is for a person to say."""
-    path = write("[drift]\nfalse_alarm_share = 0.1\nfalse_alarm_rate = 0.1")
-    with pytest.raises(SettingsError, match=r"renamed to 'drift\.false_alarm_rate'"):
-        load_settings(path)
-
-
-def test_every_renamed_setting_is_gone_and_its_new_name_is_one() -> None:
-    """The message never leads to another error."""
-    known = set(shown(load_settings()))
-    assert not known & RENAMED.keys()
-    assert known >= set(RENAMED.values())
-
-
 @pytest.mark.parametrize(
     ("flag", "problem"),
     [
         ("loop.max_in_flight=0", "loop.max_in_flight: Input should be greater than or equal to 1"),
         ("loop.deadline_s=0", "loop.deadline_s: Input should be greater than 0"),
         ("loop.deadline_s=soon", "loop.deadline_s: Input should be a valid number"),
-        ("loop.resume_ratio=1.5", "loop.resume_ratio: Input should be less than or equal to 1"),
+        ("review.confidence=1.5", "review.confidence: Input should be less than or equal to 1"),
         ("kafka.delivery=at_most_once", "kafka.delivery: Input should be 'exactly_once' or"),
         ("kafka.create_topics=maybe", "kafka.create_topics: Input should be a valid boolean"),
         ("records.text_fields=[]", "records.text_fields: Tuple should have at least 1 item"),

@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from tests.unit.settings.conftest import Write, shown
-from worker.settings import Settings
-from worker.settings_load import effective, load_settings
+from worker.settings import Settings, effective, load_settings
 
 
 def test_without_anything_the_defaults_hold() -> None:
@@ -60,14 +59,14 @@ def test_values_of_every_kind_come_from_every_source(
     monkeypatch.setenv("CLERK_RECORDS__TEXT_FIELDS", '["x", "y"]')
     monkeypatch.setenv("CLERK_KAFKA__CREATE_TOPICS", "true")
     monkeypatch.setenv("CLERK_LOOP__DEADLINE_S", "1.5")
-    flags = ["records.id_field=meta.id", "loop.max_in_flight=9", "model.verify_weights=false"]
+    flags = ["records.id_field=meta.id", "loop.max_in_flight=9", "adapters.watch=false"]
     settings = load_settings(path, flags).settings
     assert settings.records.text_fields == ("x", "y")
     assert settings.records.id_field == "meta.id"
     assert settings.kafka.create_topics is True
     assert (settings.loop.deadline_s, settings.loop.max_in_flight) == (1.5, 9)
     assert settings.model.base == Path("/base")
-    assert settings.model.verify_weights is False
+    assert settings.adapters.watch is False
     assert load_settings(None, ['records.text_fields=["p"]']).settings.records.text_fields == ("p",)
 
 

@@ -13,7 +13,7 @@ from worker.errors import StreamFailed
 from worker.records.types import NextOffset, TopicPartition
 from worker.stream import kafka_scan
 from worker.stream.kafka_config import KafkaConfig
-from worker.stream.kafka_scan import LogSpan, TopicScanner
+from worker.stream.kafka_scan import LogSpan, TopicScanner, reading_properties
 
 FIRST, SECOND = TopicPartition("in", 0), TopicPartition("in", 1)
 
@@ -131,3 +131,15 @@ def test_a_reader_that_gets_no_further_says_where_it_stands(
         with pytest.raises(StreamFailed, match=r"^in, partition 0: cannot be read up to offset 2 "):
             next(reader)
         assert time.monotonic() - begin < 5
+
+
+def test_a_reader_joins_no_group_and_waits_for_no_log_to_grow(configured: Configured) -> None:
+    """Whatever the worker's own consumer is told: what has a use in a group alone is not taken."""
+    own = {"group.instance.id": "one", "group.protocol": "classic", "fetch.min.bytes": 5}
+    found = reading_properties(configured(consumer=own))
+    assert "group.instance.id" not in found
+    assert "partition.assignment.strategy" not in found
+    assert found["enable.partition.eof"] is True
+    assert found["enable.auto.commit"] is False
+    assert found["isolation.level"] == "read_committed"
+    assert found["fetch.min.bytes"] == 5

@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +19,8 @@ from tests.support.tiny_messages import FILLERS, WORDS, write_tiny_taxonomy
 from tests.support.tiny_messages import make_messages as make_messages_of
 from tests.support.trainer_world import World, call
 from trainer.dataset.folder import Dataset, Example, write_dataset
-from trainer.model.chat_template import load_renderer
 from trainer.model.lora_model import CONFIG, WEIGHTS, LoraModel, load_lora_model
-from trainer.model.prompt import load_tokenizer, make_prompt
+from trainer.model.prompt import load_renderer, load_tokenizer, make_prompt
 from worker.contract import (
     Calibration,
     FileDigest,
@@ -205,7 +203,7 @@ def world(
     spec, codes = make_prompt(
         sealed.taxonomy,
         tokenizer.encoders,
-        load_renderer(tiny_base, date(2026, 1, 1)),
+        load_renderer(tiny_base),
         instruction="Answer with the letter.",
         list_labels=False,
         descriptions=False,

@@ -10,6 +10,8 @@ import pytest
 from trainer.cli import main
 from trainer.cli.shared import make_console
 
+pytestmark = pytest.mark.slow
+
 SHIPPED = str(Path(__file__).parents[3] / "config" / "trainer-cpu.toml")
 
 
@@ -83,27 +85,6 @@ def test_help_and_unknown_options(
     assert "--recipe" in out
     code, _, _ = run(capsys, monkeypatch, "train", "--nonsense")
     assert code == 2
-
-
-@pytest.mark.parametrize(
-    ("arguments", "new"),
-    [
-        (["prepare", "--mask"], "--redact"),
-        (["prepare", "--no-mask"], "--no-redact"),
-        (["duel", "adapter", "--contender=hosted=answers.csv"], "--candidate"),
-    ],
-)
-def test_a_flag_under_its_old_name_is_refused_with_the_new_one(
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    arguments: list[str],
-    new: str,
-) -> None:
-    """Whoever upgrades is told what to write."""
-    code, out, err = run(capsys, monkeypatch, *arguments)
-    assert (code, out) == (2, "")
-    old = arguments[-1].partition("=")[0]
-    assert err == f"clerk-trainer: {old!r} has been renamed to {new!r}\n"
 
 
 def test_no_table_is_cut_off_in_a_file(monkeypatch: pytest.MonkeyPatch) -> None:

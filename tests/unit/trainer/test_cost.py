@@ -19,12 +19,12 @@ from trainer.cli.main import app
 from trainer.cost import (
     DAYS_PER_MONTH,
     HOURS_PER_MONTH,
+    UNITS,
     CostInputs,
     at_volume,
     by_volume,
     compute_cost,
 )
-from trainer.cost_inputs import UNITS
 
 TEMPLATE = Path(__file__).parents[3] / "config" / "cost.toml"
 
@@ -189,8 +189,8 @@ def test_every_input_is_stated_with_where_it_came_from(tmp_path: Path) -> None:
     file.write_text(TEMPLATE.read_text() + "\nmessages_per_s = 7.0\n")
     record = json.loads(cost(run, "--inputs", file, "--json")[1])
     assert sources(record)["messages_per_s"] == (7.0, f"file {file}")
-    record = json.loads(cost(run, "--inputs", file, "--messages-per-s", 9, "--json")[1])
-    assert sources(record)["messages_per_s"] == (9.0, "flag --messages-per-s")
+    record = json.loads(cost(run, "--inputs", file, "--set", "messages_per_s=9", "--json")[1])
+    assert sources(record)["messages_per_s"] == (9.0, "flag --set")
 
 
 def test_people_get_the_inputs_the_table_and_the_sentence(tmp_path: Path) -> None:

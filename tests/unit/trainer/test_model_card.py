@@ -15,14 +15,13 @@ from trainer.artifacts.evaluation import EVALUATION, EvaluationRecord
 from trainer.artifacts.training import TRAINING, TrainingRecord
 from trainer.model.base_license import find_license
 from trainer.model_card import CARD, Sources, make_card, write_run_card
+from trainer.statistics.calibration import ece_by_chance
 from trainer.statistics.figures import ReliabilityBin
-from trainer.statistics.reliability import ece_by_chance
 from worker.contract import Label, Manifest, read_manifest
-from worker.contract.probes import attach_probes
+from worker.contract.verify import attach_probes
 
 ROOT = Path(__file__).parents[3]
 DEMO = ROOT / "worker" / "demo" / "adapter"
-OLD = ROOT / "tests" / "unit" / "contract" / "schema1"
 
 
 @pytest.fixture
@@ -91,6 +90,9 @@ def evaluation_of(manifest: Manifest, **changes: Any) -> EvaluationRecord:
             "threshold_for_wanted": 0.7,
             "coverage_at_wanted": 0.9,
             "accuracy_at_wanted": 0.95,
+            "wanted_by": "lower",
+            "coverage_by_point": 0.9,
+            "accuracy_by_point": 0.95,
         },
         "engines": [],
     }
@@ -135,7 +137,7 @@ def test_it_tells_figures_with_intervals_counts_and_limits(manifest: Manifest) -
     text = make_card(Sources(manifest, training_of(manifest), evaluation_of(manifest)))
     assert "| accuracy | 90.0% (86.3% to 92.8%) |" in text
     assert "| sent to review | 10.0% (7.2% to 13.7%) |" in text
-    assert "ECE | 0.031 (perfect confidences would show up to 0.03" in text
+    assert "| calibration error (ECE) | 3.1% (untempered 5.0%; perfect confidences show" in text
     assert "opened 3 times" in text
     assert "hardly measured: refund, " in text
     learnt = manifest.data["train"]
@@ -152,8 +154,8 @@ def test_the_same_files_give_the_same_card_and_no_message_is_in_it(manifest: Man
     text = make_card(sources)
     assert text == make_card(sources)
     attach_probes(manifest, DEMO)
-    assert manifest.probes_beside
-    for probe in manifest.probes_beside:
+    assert manifest.probes
+    for probe in manifest.probes:
         assert probe.message not in text
     assert "/home/x" not in text
     assert sources.training is not None
@@ -178,13 +180,6 @@ def test_words_that_are_markdown_or_yaml_stay_words(manifest: Manifest) -> None:
     text = make_card(Sources(replace(manifest, taxonomy=taxonomy, base=base)))
     assert read_card(text).base_model == 'no: "yes" # \\ é'
     assert "| a \\| b \\<script\\> # c |" in text
-
-
-@pytest.mark.parametrize("directory", sorted(path.parent for path in OLD.rglob("manifest.json")))
-def test_adapters_of_an_earlier_schema_have_a_card(directory: Path) -> None:
-    """Whatever their manifest lacks."""
-    manifest = read_manifest(directory)
-    assert manifest.digest in make_card(Sources(manifest))
 
 
 def test_what_somebody_wrote_in_a_run_stays(tmp_path: Path, manifest: Manifest) -> None:

@@ -15,6 +15,8 @@ from trainer.dataset.folder import Dataset
 from worker.contract import load_adapter
 from worker.contract.store import find_adapter
 
+pytestmark = pytest.mark.slow
+
 EASY = tuple(
     part
     for rule in ("accuracy=0.01", "macro_f1=0.01", "label_recall=0.01", "ece=1")

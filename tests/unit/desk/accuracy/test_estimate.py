@@ -21,8 +21,9 @@ from desk.accuracy.estimate import (
     weighted_share,
     wilson_limits,
 )
-from tests.bench.desk_accuracy import coverage, years
-from tests.support.audit_weeks import World
+from tests.bench.desk_accuracy import World, coverage, years
+
+pytestmark = pytest.mark.slow
 
 DOUBTED = Stratum("refund", "a", doubtful=True)
 SURE = Stratum("refund", "a", doubtful=False)

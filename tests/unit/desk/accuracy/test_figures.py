@@ -16,6 +16,8 @@ from desk.store.counts import Audited, DayTraffic
 from desk.store.types import Person
 from tests.support.desk_world import START_MS, DeskWorld
 
+pytestmark = pytest.mark.slow
+
 DAY = START_MS // 86_400_000
 
 

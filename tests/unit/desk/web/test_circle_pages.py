@@ -12,8 +12,8 @@ from desk.service import circle
 from tests.support.desk_browser import Browser, NewBrowser, field
 from tests.support.desk_files import make_advice, make_proposal, make_task, task_file
 from tests.support.desk_world import DeskWorld
-from worker.contract.circle import Neighbour
 from worker.contract.codec import encode
+from worker.contract.exchange import Neighbour
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>\u202e\u200b"
 

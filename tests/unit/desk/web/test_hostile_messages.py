@@ -15,6 +15,8 @@ from desk.web import templates
 from tests.support.desk_browser import NewBrowser
 from tests.support.desk_world import DeskWorld
 
+pytestmark = pytest.mark.slow
+
 HOSTILE = {
     "script": "<script>alert(1)</script>",
     "attribute": "\"><img src=x onerror=alert(1)>' onmouseover='x",

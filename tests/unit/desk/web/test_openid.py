@@ -17,14 +17,16 @@ from desk.auth.provider import Provider
 from desk.auth.rules import ProviderConfig
 from desk.errors import SettingsError
 from desk.service import people
-from desk.settings_load import effective, load_settings
+from desk.settings import effective, load_settings
 from desk.store import people as store
 from desk.web.application import build_application
 from desk.web.pages import signing
 from desk.web.visit import WebOptions
 from tests.support.desk_browser import ADDRESS, Browser, visit
 from tests.support.desk_world import DeskWorld
-from tests.support.openid_provider import CLIENT_ID, SECRET, OpenIdProvider, open_provider
+from tests.support.openid import CLIENT_ID, SECRET, OpenIdProvider, open_provider
+
+pytestmark = pytest.mark.slow
 
 OPTIONS = WebOptions(method="oidc", owners=("u-owner",))
 

@@ -8,6 +8,8 @@ from desk.store.types import Role
 from desk.web.application import find_pages
 from tests.support.desk_browser import NewBrowser
 
+pytestmark = pytest.mark.slow
+
 RANK = ("reviewer", "adjudicator", "owner")
 WHO_MAY: dict[tuple[str, str], Role | None] = {
     ("GET", "/"): "reviewer",

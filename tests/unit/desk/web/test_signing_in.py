@@ -15,6 +15,8 @@ from desk.web.visit import WebOptions
 from tests.support.desk_browser import LOCAL, Browser, NewBrowser, field
 from tests.support.desk_world import DeskWorld, FakeClock
 
+pytestmark = pytest.mark.slow
+
 PASSWORD = "a long enough password"
 PROXY = WebOptions(method="proxy", proxy_addresses=("testclient",), owners=("ada",))
 

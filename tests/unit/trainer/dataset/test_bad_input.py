@@ -1,4 +1,4 @@
-"""Bad input: one line that says where and how to mend it, exit 2, and nothing half-written (the
+"""Bad input: one line that says where and how to fix it, exit 2, and nothing half-written (the
 fixture ``refused`` asserts these for every case)."""
 
 from __future__ import annotations
@@ -6,11 +6,138 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from tests.unit.trainer.dataset.conftest import Record, Refused, Run, WriteCsv
+
+Rows = Callable[[list[Record]], Sequence[Sequence[str]]]
+COLUMNS = ("id", "message", "label", "customer", "all", "day", "number")
+
+
+def _columns(records: list[Record]) -> list[tuple[str, ...]]:
+    return [(*record, f"c{n}", "all", "2024-05-06", f"{n}") for n, record in enumerate(records)]
+
+
+def _few(records: list[Record]) -> list[Record]:
+    """Three different messages of a label, and a copy, which does not count."""
+    few = [record for record in records if record[2] == "payment"][:3]
+    return [*(r for r in records if r[2] != "payment"), *few, ("copy", few[-1][1], "payment")]
+
+
+def _alike(records: list[Record]) -> list[Record]:
+    """All messages of a label in one cluster, and so in one part."""
+    text = "Refund for order number {}, please send it soon"
+    alike = [(f"a{n}", text.format(n), "refund") for n in range(12)]
+    return [*(record for record in records if record[2] != "refund"), *alike]
+
+
+def _unknown(records: list[Record]) -> list[Record]:
+    odd = [("a", "One more", "Order Trackin"), ("b", "Two more", "zzz")]
+    return [*records, *odd, ("c", "Three more", "zzz"), ("d", "Four more", "")]
+
+
+def _plain(records: list[Record]) -> list[Record]:
+    return records
+
+
+REFUSED: dict[str, tuple[Rows, tuple[object, ...], tuple[str, ...]]] = {
+    "no rows": (lambda _: [], (), ("a header and no rows",)),
+    "a missing column": (
+        _columns,
+        ("--message-column", "custmer"),
+        ("no column 'custmer'; did you mean 'customer'?", "There are: id, message, label, "),
+    ),
+    "one label": (
+        lambda records: [(*record[:2], "refund") for record in records],
+        (),
+        ("only the label 'refund'",),
+    ),
+    "a small label": (_few, (), ("'payment' has 3; at least 10 a label",)),
+    "a large message": (
+        lambda records: [*records, ("big", "x" * (2 << 20), "refund")],
+        (),
+        ("export.csv:122: the message of 'big' has 2097152 bytes", "--unusable drop"),
+    ),
+    "an empty message": (
+        lambda records: [*records, ("none", "\u200b \t", "refund")],
+        (),
+        ("the message of 'none' is empty", "--unusable drop"),
+    ),
+    "a doubled id": (
+        lambda records: [*records, ("t000", "Another text altogether", "refund")],
+        (),
+        ("2 rows have the id 't000': export.csv:2, export.csv:122",),
+    ),
+    "unknown labels": (
+        _unknown,
+        (),
+        (
+            "'Order Trackin' (1 rows; did you mean 'order_tracking'?)",
+            "'zzz' (2 rows)",
+            "no label (1 rows)",
+        ),
+    ),
+    "a label in one cluster": (_alike, (), ("label 'refund' has no validation example",)),
+    "no training": (
+        _plain,
+        ("--holdout-share", 0.6, "--validation-share", 0.5),
+        ("nothing to train on",),
+    ),
+    "a large share": (_plain, ("--holdout-share", 1.5), ("between 0 and 1",)),
+    "no time": (_plain, ("--split", "time"), ("--split time needs --time-column",)),
+    "no group": (_plain, ("--split", "group"), ("--split group needs --group-column",)),
+    "an idle time": (
+        _plain,
+        ("--time-column", "label"),
+        ("--time-column has no part in --split random",),
+    ),
+    "an idle group": (
+        _plain,
+        ("--group-column", "label"),
+        ("--group-column has no part in --split random",),
+    ),
+    "another time": (_columns, ("--split", "time", "--time-column", "at"), ("no column 'at'",)),
+    "no language": (
+        _columns,
+        ("--language-column", "lang"),
+        ("Name one by --language-column",),
+    ),
+    "a time that is none": (
+        _columns,
+        ("--split", "time", "--time-column", "customer"),
+        ("'customer' holds no time that can be",),
+    ),
+    "one group": (
+        _columns,
+        ("--split", "group", "--group-column", "all"),
+        ("the largest has 120 messages",),
+    ),
+    "one day": (
+        _columns,
+        ("--split", "time", "--time-column", "day"),
+        ("the rows have 1 different times",),
+    ),
+    "a language that is none": (
+        _columns,
+        ("--language-column", "number"),
+        ("'number' holds no language (text of ",),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_bad_input_is_refused(
+    refused: Refused, write_csv: WriteCsv, records: list[Record], case: str
+) -> None:
+    """In one line with the place, the flag or the row at fault."""
+    rows, options, parts = REFUSED[case]
+    made = rows(records)
+    line = refused(write_csv(made, header=COLUMNS[: len(made[0]) if made else 3]), *options)
+    for part in parts:
+        assert part in line
 
 
 def test_an_empty_file(refused: Refused, tmp_path: Path) -> None:
@@ -18,20 +145,6 @@ def test_an_empty_file(refused: Refused, tmp_path: Path) -> None:
     for name in ("a.csv", "a.jsonl", "a.parquet"):
         (tmp_path / name).write_bytes(b"\n")
         assert f"{name}: the file is empty" in refused(tmp_path / name)
-
-
-def test_a_header_and_no_rows(refused: Refused, write_csv: WriteCsv) -> None:
-    """An export that selected nothing."""
-    assert "a header and no rows" in refused(write_csv([]))
-
-
-def test_a_missing_column(refused: Refused, write_csv: WriteCsv, records: list[Record]) -> None:
-    """The line lists the columns there are and names the nearest."""
-    path = write_csv(records, header=("ticket", "body text", "label"))
-    line = refused(path, "--message-column", "body_text")
-    assert "no column 'body_text'; did you mean 'body text'?" in line
-    assert "There are: ticket, body text, label" in line
-    assert "--message-column" in line
 
 
 def test_a_wrong_encoding(
@@ -44,55 +157,6 @@ def test_a_wrong_encoding(
     line = refused(path)
     assert f"latin.csv:{len(records) + 2}: byte {len(data) + 4} (0xef) is not utf-8" in line
     assert "--encoding" in line
-
-
-def test_one_label_only(refused: Refused, write_csv: WriteCsv, records: list[Record]) -> None:
-    """There is nothing to choose from."""
-    rows = [(id_, message, "refund") for id_, message, _ in records]
-    assert "only the label 'refund'" in refused(write_csv(rows))
-
-
-def test_a_label_with_three_examples(
-    refused: Refused, write_csv: WriteCsv, records: list[Record]
-) -> None:
-    """The label and its count are named; copies do not count."""
-    few = [record for record in records if record[2] != "payment"]
-    few += [record for record in records if record[2] == "payment"][:3]
-    few.append(("copy", few[-1][1], "payment"))
-    assert "'payment' has 3; at least 10 a label" in refused(write_csv(few))
-
-
-def test_a_two_megabyte_message(
-    refused: Refused, write_csv: WriteCsv, records: list[Record]
-) -> None:
-    """Row, id and size are named; --too-long drop is the way out."""
-    rows = [*records, ("big", "x" * (2 << 20), "refund")]
-    line = refused(write_csv(rows))
-    assert f"export.csv:{len(rows) + 1}: the message of 'big' has 2097152 bytes" in line
-    assert "--too-long drop" in line
-
-
-def test_an_empty_message(refused: Refused, write_csv: WriteCsv, records: list[Record]) -> None:
-    """Blanks and invisible characters alone are no message."""
-    line = refused(write_csv([*records, ("none", "\u200b \t", "refund")]))
-    assert "the message of 'none' is empty" in line
-    assert "--empty drop" in line
-
-
-def test_duplicate_ids(refused: Refused, write_csv: WriteCsv, records: list[Record]) -> None:
-    """Both rows are named."""
-    line = refused(write_csv([*records, ("t000", "Another text altogether", "refund")]))
-    assert f"2 rows have the id 't000': export.csv:2, export.csv:{len(records) + 2}" in line
-
-
-def test_unknown_labels(refused: Refused, write_csv: WriteCsv, records: list[Record]) -> None:
-    """Each unknown label is counted, with the taxonomy's nearest name."""
-    rows = [*records, ("a", "One more", "Order Trackin"), ("b", "Two more", "zzz")]
-    rows += [("c", "Three more", "zzz"), ("d", "Four more", "")]
-    line = refused(write_csv(rows))
-    assert "'Order Trackin' (1 rows; did you mean 'order_tracking'?)" in line
-    assert "'zzz' (2 rows)" in line
-    assert "no label (1 rows)" in line
 
 
 def test_a_truncated_parquet_file(refused: Refused, records: list[Record], tmp_path: Path) -> None:
@@ -184,26 +248,6 @@ def test_a_csv_row_with_too_many_fields(
     with write_csv(records).open("a", encoding="utf-8") as file:
         file.write('x,"never closed,refund\n')
     assert f"export.csv:{len(records) + 2}: not valid CSV" in refused(path)
-
-
-def test_shares_that_leave_nothing(
-    refused: Refused, write_csv: WriteCsv, records: list[Record]
-) -> None:
-    """Said before anything slow is done."""
-    path = write_csv(records)
-    assert "nothing to train on" in refused(path, "--holdout-share", 0.6, "--validation-share", 0.5)
-    assert "between 0 and 1" in refused(path, "--holdout-share", 1.5)
-
-
-def test_a_label_whose_messages_are_all_alike(
-    refused: Refused, write_csv: WriteCsv, records: list[Record]
-) -> None:
-    """All in one cluster means all in one split: the label and the one without it are named."""
-    alike = [
-        (f"a{n}", f"Refund for order number {n}, please send it soon", "refund") for n in range(12)
-    ]
-    rows = [*(record for record in records if record[2] != "refund"), *alike]
-    assert "label 'refund' has no validation example" in refused(write_csv(rows))
 
 
 def test_a_hold_out_of_ones_own_without_a_label(

@@ -45,7 +45,7 @@ def parts(folder: Path) -> dict[str, list[dict[str, Any]]]:
     "options",
     [
         PLAIN,
-        ("--conflicts", "keep-majority", "--near-duplicates", "drop", "--per-label", 20),
+        ("--conflicts", "keep-majority", "--per-label", 20),
         ("--split", "time", "--time-column", "at"),
         ("--split", "group", "--group-column", "who", "--language-column", "lang"),
         ("--label-source", "teacher", "--redact"),

@@ -14,9 +14,11 @@ import pytest
 from tests.support.trainer_world import World, call, call_help
 from trainer.dataset.folder import Dataset, count_openings
 from trainer.duel.baselines import BASELINES
-from trainer.training.recipe_kinds import RecipeKind
+from trainer.training.recipe import RecipeKind
 from worker.contract import load_adapter, write_manifest
 from worker.contract.store import find_adapter
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[4]
 
@@ -89,24 +91,25 @@ def test_every_baseline_is_served_or_says_why_not() -> None:
 
 
 @pytest.fixture(scope="module")
-def head_run(world: World, sealed: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the run folder of a LoRA adapter with a head on the world's base."""
-    run = tmp_path_factory.mktemp("head") / "run"
+def rival_run(world: World, sealed: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the run folder of another LoRA adapter on the world's base."""
+    run = tmp_path_factory.mktemp("rival") / "run"
     code, _, error = call(
-        *("train", "--recipe", ROOT / "config" / "trainer-head.toml", "--json"),
+        *("train", "--recipe", ROOT / "config" / "trainer-cpu.toml", "--json"),
         *("--dataset", sealed.directory, "--base", world.base, "--out", run),
         *("--set", "lora_rank=4", "--set", "epochs=2", "--set", "learning_rate=0.01"),
-        *("--set", "mixed_precision=no", "--set", "name=tiny-head", "--set", "threads=1"),
+        *("--set", "mixed_precision=no", "--set", "name=tiny-rival", "--set", "threads=1"),
+        *("--set", "prefix_block=16"),
     )
     assert code == 0, error
     return run
 
 
-def test_an_adapter_with_a_head_takes_part_as_a_rival_and_can_be_published(
+def test_another_adapter_takes_part_as_a_rival_and_can_be_published(
     world: World,
     evaluated: tuple[Path, dict[str, Any]],
     encoder_run: Path,
-    head_run: Path,
+    rival_run: Path,
     tmp_path: Path,
 ) -> None:
     """It needs what the adapter needs, so it is shipped only where it is better; publish --what
@@ -115,48 +118,27 @@ def test_an_adapter_with_a_head_takes_part_as_a_rival_and_can_be_published(
     code, record, error = call(
         *("duel", world.adapter, "--dataset", world.dataset.directory, "--base", world.base),
         *("--out", run / "duel", "--evaluation", evaluated[0], "--no-base-prompted", "--json"),
-        *("--embeddings", "none", "--against", encoder_run, "--against", head_run),
+        *("--embeddings", "none", "--against", encoder_run, "--against", rival_run),
     )
     assert code == 0, error
     found = {candidate["name"]: candidate for candidate in record["candidates"]}
-    head = found["tiny-head"]
-    assert (head["kind"], head["served_as"], head["not_served"]) == ("rival", "lora-head", None)
-    assert record["tested_baseline"] != "tiny-head"
-    outside = tmp_path / "odd.jsonl"
-    outside.write_text('{"message": "zebra"}\n{"message": "odd one"}\n', encoding="utf-8")
+    rival = found["tiny-rival"]
+    assert (rival["kind"], rival["served_as"], rival["not_served"]) == ("rival", "lora-code", None)
+    assert record["tested_baseline"] != "tiny-rival"
     code, measured, error = call(
-        *("evaluate", head_run / "adapter", "--dataset", world.dataset.directory, "--json"),
-        *("--base", world.base, "--out-of-scope", outside),
+        *("evaluate", rival_run / "adapter", "--dataset", world.dataset.directory, "--json"),
+        *("--base", world.base),
     )
     assert code == 0, error
-    assert measured["head"]["out_of_scope"] == "energy"
-    assert 0 <= measured["out_of_scope"]["auroc_out_of_scope"] <= 1
-    assert measured["accuracy"] == head["accuracy"]
+    assert measured["accuracy"] == rival["accuracy"]
     rules = ("accuracy=0.01", "macro_f1=0.001", "label_recall=0", "ece=1")
     code, published, error = call(
-        *("publish", run, "--store", tmp_path / "store", "--what", "tiny-head", "--json"),
+        *("publish", run, "--store", tmp_path / "store", "--what", "tiny-rival", "--json"),
         *(part for rule in rules for part in ("--set", rule)),
     )
     assert code == 0, error
     stored = load_adapter(find_adapter(tmp_path / "store").directory)
-    assert (stored.kind, stored.digest) == ("lora-head", published["digest"])
-
-
-def test_an_adapter_with_a_head_can_be_the_adapter_of_a_duel(
-    world: World, head_run: Path, sealed: Dataset, tmp_path: Path
-) -> None:
-    code, record, error = call(
-        *("duel", head_run / "adapter", "--dataset", sealed.directory, "--base", world.base),
-        *("--out", tmp_path / "duel", "--embeddings", "none", "--json"),
-        *("--against", world.adapter),
-    )
-    assert code == 0, error
-    found = {candidate["name"]: candidate for candidate in record["candidates"]}
-    assert found["adapter"]["served_as"] == "lora-head"
-    assert (found["tiny-adapter"]["kind"], found["tiny-adapter"]["served_as"]) == (
-        "rival",
-        "lora-code",
-    )
+    assert (stored.kind, stored.digest) == ("lora-code", published["digest"])
 
 
 def test_one_of_another_dataset_or_without_its_base_is_refused(

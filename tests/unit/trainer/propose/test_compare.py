@@ -9,8 +9,8 @@ import numpy as np
 from tests.bench.judges_worlds import (
     Messages,
     make_adapter,
+    naive_yes,
     pairs_of,
-    said_yes_before,
     says_yes,
     threshold_of,
 )
@@ -27,8 +27,8 @@ from trainer.propose.compare import (
 )
 from trainer.statistics.metrics import Discordance
 from trainer.statistics.paired import paired_interval
-from trainer.store.verdict import GateVerdict, criterion
-from worker.contract.circle import Figure
+from trainer.store.rules import GateVerdict, criterion
+from worker.contract.exchange import Figure
 
 PASSED = GateVerdict((criterion("accuracy", "0.9", "0.95", passed=True),), None, None)
 FAILED = GateVerdict((criterion("accuracy", "0.9", "0.85", passed=False),), None, None)
@@ -90,7 +90,7 @@ def test_the_same_answers_with_a_lower_threshold_are_no_yes() -> None:
     validation = Messages.draw(rng, 800, grouped=False)
     current = make_adapter(rng, validation, holdout)
     lower = replace(current, threshold=threshold_of(0.91))
-    assert said_yes_before(lower, current)
+    assert naive_yes(lower, current)
     assert not says_yes(lower, current, validation, holdout, 1)
     pairs = pairs_of(lower, current)
     asked = [compare_answers(name, *pair, None) for name, pair in pairs.items()]

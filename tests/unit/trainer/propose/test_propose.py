@@ -12,8 +12,10 @@ from tests.support.propose_world import Place, write
 from tests.support.trainer_world import call
 from trainer.dataset.folder import open_dataset
 from trainer.propose import steps
-from worker.contract.circle import ProposalDecision, read_proposal, write_decision
+from worker.contract.exchange import ProposalDecision, read_proposal, write_decision
 from worker.contract.store import read_canary
+
+pytestmark = pytest.mark.slow
 
 
 def test_better_is_proposed_published_and_told(place: Place, tmp_path: Path) -> None:

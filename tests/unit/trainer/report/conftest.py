@@ -24,10 +24,9 @@ from trainer.artifacts.evaluation import (
     Prediction,
 )
 from trainer.cost import CostInputs, by_volume, compute_cost
-from trainer.dataset.copies import COPIES, Traffic, copy_lines
+from trainer.dataset.extra_files import COPIES, Traffic, copy_lines
 from trainer.dataset.folder import Dataset, Example, write_dataset
-from trainer.evaluation.outputs import Outputs
-from trainer.evaluation.predictions import predict
+from trainer.evaluation.predictions import Outputs, predict
 from trainer.evaluation.summary import EngineSpeed, Predictions, Setup, summarize
 from worker.contract import Label, Taxonomy, Thresholds, write_manifest
 from worker.contract.digest import sha256_bytes
@@ -179,6 +178,7 @@ def training_record(adapter: dict[str, str], dataset: dict[str, Any], steps: int
             "train_loss": 0.6 / (at + 1),
             "sublabel_loss": None,
             "validation_loss": (0.31, 0.21, 0.24)[at],
+            "validation_calibrated_loss": (0.3, 0.2, 0.23)[at],
             "validation_accuracy": (0.912, 0.944, 0.941)[at],
             "validation_macro_f1": (0.908, 0.942, 0.94)[at],
             "seconds": 812.0,
@@ -235,13 +235,16 @@ def duel_record(evaluation: dict[str, Any]) -> dict[str, Any]:
         ],
         "pairs": [
             pair("adapter", "tf-idf", 0.03, (0.012, 0.049), 0.0009, 0.0027),
-            pair("minilm", "adapter", -0.02, (-0.036, -0.004), 0.012, 0.024),
-            pair("tf-idf", "minilm", -0.01, (-0.025, 0.006), 0.21, 0.21),
+            pair("adapter", "minilm", 0.02, (0.004, 0.036), 0.012, 0.024),
         ],
         "minimum_detectable_difference": 0.018,
         "verdict": "The adapter is the most accurate, clearly.",
         "recommendation": "adapter",
+        "conclusion": "adapter",
+        "tested_baseline": "minilm",
+        "required_messages": 3162,
         "rules": "written down before",
+        "margin": 0.02,
         "learning_curve": [
             {"candidate": name, "per_label": size, "examples": 4 * size, "validation_accuracy": y}
             for name, ys in (("tf-idf", (0.79, 0.86, 0.91)), ("minilm", (0.85, 0.89, 0.92)))
@@ -278,6 +281,8 @@ def pair(
         "a_only": 31,
         "b_only": 12,
         "minimum_detectable_difference": 0.018,
+        "non_inferiority_p": 0.4,
+        "worst_difference": bounds[1],
     }
 
 

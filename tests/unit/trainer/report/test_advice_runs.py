@@ -22,27 +22,27 @@ from tests.unit.trainer.report.conftest import Made, put
 from tests.unit.trainer.report.page import Page, refuse_unknown_options
 from tests.unit.trainer.report.test_dataset_page import TAXONOMY, messages
 from trainer.advice.run import advise
-from trainer.check.finding import CHECK
+from trainer.check.findings import CHECK
 from trainer.dataset.folder import open_dataset, open_holdout
 from trainer.errors import BadInput
-from trainer.report import steps
-from trainer.report.build import write_report
-from trainer.report.dataset import steps as dataset_steps
-from trainer.report.dataset.build import write_dataset_report
-from trainer.report.judged import GateChoice
-from trainer.report.sections import mends, next_steps
-from trainer.store.gate_rules import GateRules, load_rules
+from trainer.report import dataset_steps, run_page, run_steps
+from trainer.report import page as steps
+from trainer.report.dataset_page import write_dataset_report
+from trainer.report.run import GateChoice
+from trainer.report.run_page import write_report
+from trainer.store.rules import GateRules, load_rules
 from trainer.training.recipe import load_recipe
 from trainer.training.sweep import parse_grid
 
-SITES = (dataset_steps, mends, next_steps)
+pytestmark = pytest.mark.slow
+
+SITES = (dataset_steps, run_page, run_steps)
 MAKERS = ("command", "prepare_again", "check_command", "fresh_holdout", "larger_share")
 """The functions that make command lines, and the modules that call them."""
 
 ROOT = Path(__file__).parents[4]
 RECIPES = {
     "lora-code": "trainer-cpu.toml",
-    "lora-head": "trainer-head.toml",
     "encoder": "trainer-encoder.toml",
     "embedding-linear": "trainer-encoder.toml",
 }
@@ -97,9 +97,8 @@ def export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     Path("in coming/may.csv").write_text("\n".join(lines) + "\n", encoding="cp1252")
     Path("taxonomy.toml").write_text(TAXONOMY, encoding="utf-8")
     prepare(
-        *("--input", "in coming/may.csv", "--encoding", "cp1252", "--delimiter", ";"),
-        *("--label-source", "teacher", "--strip-quotes", "--seed", 1, "--name", "shop"),
-        *("--similarity", 0.9),
+        *("--input", "in coming/may.csv", "--encoding", "cp1252"),
+        *("--label-source", "teacher", "--strip-quotes", "--seed", 1),
     )
     return Path("data/1")
 
@@ -166,12 +165,12 @@ def refuse_broken(words: list[str], kind: str, tmp_path: Path) -> None:
 
 
 def test_what_prepares_again_prepares_the_same(export: Path) -> None:
-    """Encoding, delimiter, where labels come from: with no change it is the same dataset, and with
+    """Encoding, where labels come from: with no change it is the same dataset, and with
     one it is the dataset with that change."""
     record = open_dataset(export).record
     (line,) = steps.prepare_again(record, ("--seed", "7"))
     words = shlex.split(line)
-    for part in ("cp1252", "in coming/may.csv", "teacher", "taxonomy.toml", "shop"):
+    for part in ("cp1252", "in coming/may.csv", "teacher", "taxonomy.toml"):
         assert part in words
     again = open_dataset(run(words))
     assert again.record["settings"] == record["settings"] | {"seed": 7}

@@ -14,17 +14,17 @@ import pytest
 from tests.support.trainer_world import call
 from tests.unit.trainer.check.shop import FILLERS, THINGS
 from tests.unit.trainer.report.page import Page, refuse_unknown_options
-from trainer.check.finding import CHECK, SUSPECTS
+from trainer.check.findings import CHECK, SUSPECTS
 from trainer.dataset.folder import Example, count_openings, open_dataset, write_dataset
 from trainer.duel.verdict import MARGIN
 from trainer.errors import BadInput
-from trainer.report.dataset.build import write_dataset_report
-from trainer.report.dataset.facts import HIDDEN
-from trainer.report.dataset.power import DUEL_MARGIN
-from trainer.report.dataset.rows import count_removed
-from trainer.report.records import Report
-from trainer.report.steps import prepare_again
+from trainer.report.dataset_facts import HIDDEN
+from trainer.report.dataset_page import DUEL_MARGIN, write_dataset_report
+from trainer.report.dataset_rows import count_removed
+from trainer.report.page import Report, prepare_again
 from worker.contract import Label, Taxonomy
+
+pytestmark = pytest.mark.slow
 
 TAXONOMY = 'name = "shop"\nversion = "1"\n' + "".join(
     f'[[labels]]\nname = "{name}"\ndescription = "all about {name}"\n' for name in THINGS
@@ -69,7 +69,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     code, _, error = call(
         *("prepare", "--input", folder / "export.jsonl", "--taxonomy", folder / "taxonomy.toml"),
         *("--message-column", "text", "--label-column", "category", "--out", data, "--redact"),
-        *("--empty", "drop", "--language-column", "language", "--per-label", 36, "--json"),
+        *("--unusable", "drop", "--language-column", "language", "--per-label", 36, "--json"),
     )
     assert code == 0, error
     code, _, error = call("check", data, "--no-embeddings", "--floor", 20, "--json")
@@ -222,7 +222,7 @@ def test_the_command_that_prepares_again_is_the_one_that_was_given(prepared: Pat
         "--label-column category",
         "--language-column language",
         "--redact",
-        "--empty drop",
+        "--unusable drop",
         "--per-label 50",
         f"--taxonomy {prepared.with_name('taxonomy.toml')}",
         "--out NEW",
@@ -357,7 +357,7 @@ def test_prepare_and_check_end_by_naming_the_page(prepared: Path) -> None:
     from trainer.cli.main import app
 
     folder = prepared.parent
-    options = ["--message-column", "text", "--label-column", "category", "--empty", "drop"]
+    options = ["--message-column", "text", "--label-column", "category", "--unusable", "drop"]
     done = CliRunner().invoke(
         app,
         ["prepare", "--input", str(folder / "export.jsonl"), "--out", str(folder / "again"),

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from trainer.statistics.figures import ThresholdRule
 from trainer.statistics.thresholds import review_threshold
 
+pytestmark = pytest.mark.slow
+
 ROWS = 800
 TRAININGS = 400
 PRECISION = 0.95

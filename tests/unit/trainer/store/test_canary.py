@@ -10,8 +10,10 @@ import pytest
 
 from tests.unit.trainer.store.conftest import Clerk
 from trainer.store import moves
-from trainer.store.history import read_history
+from trainer.store.moves import read_history
 from worker.contract.store import find_adapter, read_canary, read_pointer
+
+pytestmark = pytest.mark.slow
 
 
 def digests(store: Path) -> tuple[str | None, str | None]:

@@ -14,6 +14,8 @@ import pytest
 from tests.unit.trainer.store.conftest import Clerk, MakeRun
 from worker.contract.store import read_pointer
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[4]
 SMALLEST = ROOT / "locks" / "image-tools.txt"
 

@@ -8,18 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.swapping import with_probes
 from tests.unit.trainer.store.conftest import (
-    DATASET,
     Clerk,
     MakeRun,
-    write_adapter,
     write_evaluation,
 )
 from trainer.artifacts.evaluation import PROBES_NAME
-from worker.contract import Probe, read_manifest, write_manifest
-from worker.contract.probes import ProbeFile, ProbeSource, attach_probes, probes_path, write_probes
+from worker.contract import Probe, read_manifest
 from worker.contract.store import find_adapter
+from worker.contract.verify import ProbeFile, ProbeSource, attach_probes, probes_path, write_probes
+
+pytestmark = pytest.mark.slow
 
 WRITTEN = (Probe("where is my order, written for this", "delivery"),)
 CUSTOMERS = (Probe("a customer's words", "billing"), Probe("another customer's words", "other"))
@@ -162,37 +161,6 @@ def test_written_messages_of_another_adapter_are_refused(clerk: Clerk, make_run:
     code, _, err = clerk("publish", run)
     assert code == 2
     assert "another adapter" in err
-
-
-def test_a_manifest_that_holds_messages_wants_to_be_agreed_to(
-    clerk: Clerk, store: Path, tmp_path: Path
-) -> None:
-    """Adapters of earlier versions carry them inside: refused unless they are asked for, and then
-    the manifest is for owner and group alone."""
-    run = tmp_path / "old"
-    manifest = read_manifest(_embedded(run))
-    write_evaluation(run / "evaluation", manifest)
-    code, _, err = clerk("publish", run)
-    assert code == 2
-    assert "--probes validation" in err
-    assert "holds 3 messages" in err
-    assert not store.exists()
-    code, out, _ = clerk("publish", run, "--probes", "validation")
-    assert code == 0
-    assert "MESSAGES OF CUSTOMERS" in out
-    stored = store / manifest.digest
-    assert (stored / "manifest.json").stat().st_mode & 0o777 == 0o440
-    assert (stored / "adapter_config.json").stat().st_mode & 0o777 == 0o444
-    assert len(probes_in(store)) == 3
-    assert "nothing to do" in clerk("publish", run)[1]
-
-
-def _embedded(run: Path) -> Path:
-    manifest = write_adapter(run / "adapter", "old")
-    old = with_probes(manifest, "billing", "other", "delivery")
-    assert old.data["digest"] == DATASET
-    write_manifest(run / "adapter", old)
-    return run / "adapter"
 
 
 def test_a_publisher_outside_the_stores_group_is_told_who_can_read(

@@ -1,4 +1,4 @@
-"""What an adapter says of its data: canaries that are safe to be tried on, shares, quantiles."""
+"""What an adapter says of its data: probes that are safe to be tried on, shares, quantiles."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from trainer.dataset.folder import Dataset, open_dataset
-from trainer.training.adapter import make_reference
+from trainer.training.adapter import choose_probes, make_reference
 from trainer.training.inputs import read_code_inputs
 from trainer.training.recipe import load_recipe
-from worker.contract import Calibration, Reference, Thresholds
+from worker.contract import Calibration, Probe, Thresholds
 
 CONFIG = Path(__file__).parents[4] / "config" / "trainer-cpu.toml"
 CALIBRATION = Calibration(1.0, 10)
@@ -29,10 +29,10 @@ def scores(dataset: Dataset, sure: float) -> tuple[np.ndarray, np.ndarray]:
     return np.log(probabilities), truth
 
 
-def reference(
+def probes(
     dataset: Dataset, sure: float, thresholds: Thresholds, probes_per_label: int = 2
-) -> Reference:
-    return make_reference(
+) -> tuple[Probe, ...]:
+    return choose_probes(
         dataset,
         *scores(dataset, sure),
         CALIBRATION,
@@ -42,32 +42,33 @@ def reference(
     )
 
 
-def test_canaries_are_right_and_far_from_review(dataset_dir: Path) -> None:
-    """At most so many a label, none that was filed wrongly, none that a person would look at."""
+def test_probes_are_right_and_far_from_review(dataset_dir: Path) -> None:
+    """At most so many a label, none that was filed wrongly, none that a reviewer would look at."""
     dataset = open_dataset(dataset_dir)
-    found = reference(dataset, 0.9, Thresholds(0.6, 0.1))
+    found = probes(dataset, 0.9, Thresholds(0.6, 0.1))
     known = {example.message: example.label for example in dataset.validation[1:]}
-    assert {probe.message: probe.label for probe in found.probes}.items() <= known.items()
+    assert {probe.message: probe.label for probe in found}.items() <= known.items()
     for name in dataset.taxonomy.names:
-        assert sum(probe.label == name for probe in found.probes) == 2
-    assert reference(dataset, 0.9, Thresholds(0.6, 0.1)) == found
-    assert reference(dataset, 0.9, Thresholds(0.6, 0.1), probes_per_label=0).probes == ()
-    assert reference(dataset, 0.5, Thresholds(0.6, 0.1)).probes == ()
-    assert reference(dataset, 0.9, Thresholds(0.6, 0.01)).probes == ()
-    assert reference(dataset, 0.9, Thresholds(None)).probes
+        assert sum(probe.label == name for probe in found) == 2
+    assert probes(dataset, 0.9, Thresholds(0.6, 0.1)) == found
+    assert probes(dataset, 0.9, Thresholds(0.6, 0.1), probes_per_label=0) == ()
+    assert probes(dataset, 0.5, Thresholds(0.6, 0.1)) == ()
+    assert probes(dataset, 0.9, Thresholds(0.6, 0.01)) == ()
+    assert probes(dataset, 0.9, Thresholds(None))
 
 
 def test_shares_are_those_of_the_data_and_quantiles_those_of_validation(dataset_dir: Path) -> None:
     """A cap a label does not change what traffic is expected to look like."""
     dataset = open_dataset(dataset_dir)
-    found = reference(dataset, 0.9, Thresholds(0.6))
+    logprobs, _ = scores(dataset, 0.9)
+    found = make_reference(dataset, logprobs, CALIBRATION)
     assert sum(found.label_shares.values()) == pytest.approx(1, abs=1e-5)
     assert found.off_label_mass["0.95"] == pytest.approx(0.02, abs=1e-5)
     assert found.confidence["0.5"] == pytest.approx(0.9 / 0.98, abs=1e-5)
     name = dataset.taxonomy.names[0]
     record: Any = dataset.record
     record["counts"] = {"surplus": {name: 1000}}
-    capped = reference(dataset, 0.9, Thresholds(0.6))
+    capped = make_reference(dataset, logprobs, CALIBRATION)
     assert capped.label_shares[name] > 0.8 > found.label_shares[name]
 
 

@@ -11,7 +11,7 @@ from trainer.training.console import PlainProgress, describe_review, make_progre
 
 
 def test_what_a_threshold_sends_to_review_and_what_its_certainty_costs() -> None:
-    """A run of an earlier version says the first alone."""
+    """Where both thresholds are one, the first alone."""
     record = training_json()
     earlier = describe_review(TrainingRecord.model_validate(record, strict=False))
     assert earlier == ("review: 5.0% of validation goes to a person, 96.0% of the rest are right")

@@ -20,6 +20,8 @@ from trainer.training.recipe import load_recipe
 from trainer.training.train import train
 from worker.contract import load_adapter
 
+pytestmark = pytest.mark.slow
+
 CONFIG = Path(__file__).parents[4] / "config" / "trainer-cpu.toml"
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 needs_bitsandbytes = pytest.mark.skipif(

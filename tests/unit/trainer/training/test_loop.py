@@ -49,13 +49,6 @@ def test_an_epoch_that_is_right_more_often_and_too_sure_is_kept() -> None:
     assert not should_stop(sure, 1)
 
 
-def test_an_epoch_of_an_earlier_version_is_judged_by_the_loss_that_it_has() -> None:
-    """A training that is resumed may have such epochs."""
-    old = [epoch.model_copy(update={"validation_calibrated_loss": None})
-           for epoch in epochs((0.5, 0.8), (0.4, 0.8), (0.6, 0.8))]  # fmt: skip
-    assert best_epoch(old, "loss") == 2
-
-
 def test_training_goes_on_while_either_figure_gets_better() -> None:
     """The loss often turns while the labels still get better."""
     assert not should_stop(epochs((0.5, 0.8), (0.6, 0.85), (0.7, 0.9)), 2)

@@ -13,6 +13,8 @@ from trainer.errors import BadInput
 from trainer.training.inputs import take_per_label
 from trainer.training.sweep import parse_grid, sweep
 
+pytestmark = pytest.mark.slow
+
 CONFIG = Path(__file__).parents[4] / "config" / "trainer-cpu.toml"
 
 

@@ -1,0 +1,108 @@
+"""How vLLM's processes are started: as this project wants it, or as vLLM does. Without vLLM."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from worker.engine import fork_server, vllm_core
+from worker.engine.vllm_core import client_context, executor_in_core, starting_processes
+
+
+class Core:
+    """Stands in for ``EngineCoreProc``."""
+
+    @staticmethod
+    def run_engine_core() -> str:
+        return "vLLM's own"
+
+
+Installed = Callable[..., ModuleType]
+
+
+@pytest.fixture
+def installed(monkeypatch: pytest.MonkeyPatch) -> Installed:
+    """Put a vLLM for CPUs in place whose names are these."""
+
+    def install(core: Any = Core, **of_utils: Any) -> ModuleType:
+        modules = {
+            name: ModuleType(name)
+            for name in (
+                "vllm", "vllm.platforms", "vllm.v1", "vllm.v1.engine", "vllm.v1.engine.utils",
+                "vllm.v1.engine.core",
+            )
+        }  # fmt: skip
+        platform = SimpleNamespace(is_cpu=lambda: True)
+        vars(modules["vllm.platforms"])["current_platform"] = platform
+        utils = modules["vllm.v1.engine.utils"]
+        vars(utils).update(of_utils)
+        vars(modules["vllm.v1.engine"])["utils"] = utils
+        if core is not None:
+            vars(modules["vllm.v1.engine.core"])["EngineCoreProc"] = core
+        for name, module in modules.items():
+            monkeypatch.setitem(sys.modules, name, module)
+        return utils
+
+    monkeypatch.setattr(fork_server, "context", lambda *_: "forks")
+    monkeypatch.setattr(vllm_core, "computing_environment", lambda _: {"OMP_NUM_THREADS": "7"})
+    return install
+
+
+def test_the_core_is_started_as_this_project_wants_it(
+    installed: Installed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fork of the server, whose first step is ours; afterwards all is as it was."""
+    monkeypatch.setattr(Core, "run_engine_core", Core.__dict__["run_engine_core"])
+    utils = installed(get_mp_context=lambda: "spawns")
+    with capture_logs() as logs, starting_processes({}):
+        assert utils.get_mp_context() == "forks"
+        assert Core.run_engine_core.func is vllm_core.run_engine_core  # type: ignore[attr-defined]
+    assert (utils.get_mp_context(), Core.run_engine_core()) == ("spawns", "vLLM's own")
+    assert logs == []
+
+
+@pytest.mark.parametrize(
+    ("core", "of_utils"),
+    [
+        (Core, {}),
+        (type("Renamed", (), {}), {"get_mp_context": lambda: "spawns"}),
+        (None, {"get_mp_context": lambda: "spawns"}),
+    ],
+)
+def test_a_vllm_with_other_names_starts_its_core_by_itself(
+    installed: Installed, core: Any, of_utils: dict[str, Any]
+) -> None:
+    """With the variables that the core has to start with, nothing replaced, and a warning."""
+    utils = installed(core, **of_utils)
+    with capture_logs() as logs, starting_processes({}):
+        assert vars(utils).get("get_mp_context") is of_utils.get("get_mp_context")
+        assert os.environ["OMP_NUM_THREADS"] == "7"
+    [told] = logs
+    assert (told["event"], told["log_level"]) == ("engine.started_by_vllm", "warning")
+    assert Core.run_engine_core() == "vLLM's own"
+
+
+def test_an_executor_of_another_name_is_not_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """vLLM then computes in a process of its own, as it does by itself."""
+    name = "vllm.v1.executor.uniproc_executor"
+    for above in ("vllm", "vllm.v1", "vllm.v1.executor", name):
+        monkeypatch.setitem(sys.modules, above, ModuleType(above))
+    assert executor_in_core() is None
+    vars(sys.modules[name])["UniProcExecutor"] = Core
+    assert executor_in_core() == f"{name}.UniProcExecutor"
+    monkeypatch.setitem(sys.modules, name, None)
+    assert executor_in_core() is None
+
+
+def test_a_context_that_is_kept_elsewhere_is_left_to_vllm() -> None:
+    """Closing goes on."""
+    here = SimpleNamespace(engine_core=SimpleNamespace(resources=SimpleNamespace(ctx="context")))
+    assert client_context(here) == "context"
+    for elsewhere in (SimpleNamespace(), SimpleNamespace(resources=SimpleNamespace())):
+        assert client_context(SimpleNamespace(engine_core=elsewhere)) is None
