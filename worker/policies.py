@@ -36,8 +36,8 @@ MAX_IN_ENGINE = 256
 
 
 def admission_policy(settings: Settings) -> AdmissionPolicy:
-    """Return how much the engine is given at a time: as much as it works on at once, if it is told
-    to work on more than ``MAX_IN_ENGINE``."""
+    """Return how much the engine is given at a time: as many records as it works on at once, if
+    ``max_num_seqs`` is more than ``MAX_IN_ENGINE``."""
     at_once = settings.model.engine_args.get("max_num_seqs")
     most = max(MAX_IN_ENGINE, at_once) if isinstance(at_once, int) else MAX_IN_ENGINE
     return AdmissionPolicy(max_in_engine=most, deadline_s=settings.loop.deadline_s)
@@ -146,7 +146,7 @@ def kafka_security(kafka: KafkaSettings) -> dict[str, Property]:
     }
     found: dict[str, Property] = {name: value for name, value in given.items() if value}
     if kafka.sasl_token_callback is not None:
-        # The one property that is no plain value: the client takes a function under this name.
+        # The one property that is not a plain value: the client takes a function under this name.
         callback = find_token_callback(
             kafka.sasl_token_callback, kafka.sasl_mechanism, _report_no_token, SettingsError
         )

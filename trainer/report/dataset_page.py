@@ -289,7 +289,6 @@ def _per_label(facts: DatasetFacts) -> list[tuple[str, str]]:
 
 # What the hold-out can tell: how exact an accuracy, how small a difference.
 
-
 DUEL_MARGIN = 0.01
 """The duel's margin unless the user says otherwise (``trainer.duel.verdict.MARGIN``, which loads
 far more than this page needs; a test holds them equal)."""

@@ -51,7 +51,6 @@ TONES = {"ok": GOOD, "warn": WARN, "fail": BAD, "skipped": UNKNOWN}
 
 # A message on a page: every character is shown and none obeyed; long ones are cut and folded.
 
-
 MOST_CHARACTERS = 2_000
 _EXCERPT = 220
 
@@ -180,9 +179,9 @@ def write_page(out: Path, head: Head, sections: Sequence[Section]) -> Report:
 def render_page(head: Head, sections: Sequence[Section]) -> str:
     """Return the HTML page.
 
-    Every value is escaped; the charts alone are inserted as they are, and those escape their own
-    text. Should either fail, the page's content security policy still lets no script run but the
-    one that is named by its digest, and nothing at all be fetched.
+    Every value is escaped but ``Markup``, which is made in this package alone and escapes what it
+    is made of. Should either fail, the page's content security policy still lets no script run but
+    the one that is named by its digest, and nothing at all be fetched.
     """
     environment = _templates()
     loader = environment.loader
@@ -211,7 +210,6 @@ def _templates() -> Environment:
 
 
 # What to do next.
-
 
 _PLACEHOLDERS = frozenset({"BASE", "FILE", "NEW", "STORE", "RECIPE"})
 

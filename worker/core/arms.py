@@ -1,4 +1,8 @@
-"""Arms: the adapters in service, each in a role and with its share of the traffic."""
+"""Arms: the adapters in service, each in a role and with its share of the traffic.
+
+``AdapterRouter`` holds the split of the traffic and the moment when it changes. ``ShadowTraffic``
+has other adapters label a share of the records for comparison.
+"""
 
 from __future__ import annotations
 
@@ -15,25 +19,6 @@ from worker.engine.port import Answer
 from worker.errors import EngineDied, MessageRejected
 from worker.records.types import Classified, Record, Timing
 
-# --- A stable share of traffic, by hash: a key in a share stays in it when the share grows.
-
-
-_SPACE = 1 << 64
-
-
-def place_of(record: Record, salt: str) -> float:
-    """Return the record's place in [0, 1) by its key, or its id where it has none.
-
-    The same key has the same place under the same ``salt`` on every worker; under another salt
-    it has another, so that two shares are drawn independently.
-    """
-    unit = record.id.encode() if record.key is None else record.key
-    # Length first: no salt and key can be another salt and key.
-    seed = f"{len(salt)}:{salt}".encode()
-    digest = hashlib.blake2b(seed + unit, digest_size=8).digest()
-    return int.from_bytes(digest, "big") / _SPACE
-
-
 Role = Literal["main", "canary", "shadow"]
 
 
@@ -42,7 +27,7 @@ class ArmRole:
     """What an arm is there for, whichever adapter is in it.
 
     ``labels``: what its adapter answers is the record's label; without it the adapter labels the
-    record as well, for comparison, and nobody acts on it. ``judged``: while it serves it is
+    record as well, for comparison, and its label is not used. ``judged``: while it serves it is
     compared with its fallback, and stopped if it does worse. ``fallback``: the role that does its
     records when the arm ends or its engine dies; with None nothing can, and the worker ends.
     """
@@ -76,7 +61,7 @@ class Arm:
     share: float = 1.0
 
     def takes(self, record: Record) -> bool:
-        """Tell whether the record is in this arm's share: the same key always is, or never."""
+        """Return whether the record is in this arm's share: the same key always is, or never."""
         if not self.share:
             return False
         return place_of(record, f"{self.role.name} {self.adapter.digest}") < self.share
@@ -134,7 +119,7 @@ class TrafficSplit:
         return TrafficSplit(tuple(sorted([*others, arm], key=_order)))
 
     def without(self, role: ArmRole) -> TrafficSplit:
-        """End the arm in this role; one without a fallback goes on."""
+        """End the arm in this role; one without a fallback stays."""
         if role.fallback is None:
             return self
         return TrafficSplit(tuple(arm for arm in self.arms if arm.role is not role))
@@ -144,7 +129,20 @@ def _order(arm: Arm) -> int:
     return ARM_ROLES.index(arm.role)
 
 
-# --- adapter_router: Which adapter a record goes to, and the moment when that changes.
+_SPACE = 1 << 64
+
+
+def place_of(record: Record, salt: str) -> float:
+    """Return the record's place in [0, 1) by its key, or its id where it has none.
+
+    The same key has the same place under the same ``salt`` on every worker; under another salt
+    it has another, so that two shares are drawn independently.
+    """
+    unit = record.id.encode() if record.key is None else record.key
+    # Length first: no salt and key can be another salt and key.
+    seed = f"{len(salt)}:{salt}".encode()
+    digest = hashlib.blake2b(seed + unit, digest_size=8).digest()
+    return int.from_bytes(digest, "big") / _SPACE
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +216,7 @@ class AdapterRouter:
         """Have another split serve from the loop's next iteration on. From any thread.
 
         ``change`` is given the latest split, also one that is still pending. Adapters of a
-        pending split that so never serve are told as idle.
+        pending split that therefore never serve are reported as idle.
         """
         with self._lock:
             latest = self._pending or self._split
@@ -314,13 +312,6 @@ def _without(split: TrafficSplit, adapter: ServingAdapter) -> TrafficSplit:
     return split if arm is None else split.without(arm.role)
 
 
-# --- shadow: Shadow traffic: other adapters label a share of the records as well, for comparison.
-#
-# Nobody acts on their labels, and their work never delays or fails a record's own result: a
-# shadow's label is published with the record's own if it is ready by then, and left out
-# otherwise. Either is counted.
-
-
 ShadowDrop = Literal["busy", "late", "failed", "no_label", "not_published"]
 """Why a shadow's label was left out: too many in flight; not answered in time; no answer or none
 that is a label; the record itself got no label; the batch was published at another try."""
@@ -386,7 +377,12 @@ class ShadowRequest:
 
 
 class ShadowTraffic:
-    """Submits shadow requests, at most ``max_in_flight`` at a time."""
+    """Has shadows label records, at most ``max_in_flight`` at a time.
+
+    Their labels are not used, and their work never delays or fails a record's own result: a
+    shadow's label is published with the record's own if it is ready by then, and is left out and
+    counted otherwise.
+    """
 
     def __init__(
         self, router: AdapterRouter, max_in_flight: int, clock: Callable[[], float]

@@ -1,4 +1,9 @@
-"""The partitions assigned to this worker, and the records of each on their way through."""
+"""The partitions assigned to this worker: what is held of each, and what may be published.
+
+From the bottom up: which records of a partition are finished (``Watermark``), which may have
+crashed the engine (``Suspects``, stored with the committed offset), a partition's state, the
+assignment, and when to stop and resume fetching (``Backpressure``).
+"""
 
 from __future__ import annotations
 
@@ -14,9 +19,6 @@ from worker.core.arms import ShadowRequest
 from worker.core.labeller import Prepared, ServingAdapter
 from worker.engine.port import Answer
 from worker.records.types import Outcome, Record, TopicPartition
-
-# --- Per partition: results in any order in, the contiguous finished prefix out.
-
 
 T = TypeVar("T")
 
@@ -51,7 +53,7 @@ class Watermark(Generic[T]):
         return max(0, len(self._results) - self._ready)
 
     def add(self, offset: int) -> None:
-        """Take note of a record that was fetched. Raises ValueError if it is not a newer one."""
+        """Add a record that was fetched. Raises ValueError if it is not a newer one."""
         if offset <= self._last:
             raise ValueError(f"offset {offset} after {self._last}")
         self._last = offset
@@ -59,7 +61,7 @@ class Watermark(Generic[T]):
         self._open.add(offset)
 
     def forget_before(self, offset: int) -> int:
-        """Forget records before ``offset`` that nobody has begun with; return how many."""
+        """Forget records before ``offset`` that are not in the engine yet; return how many."""
         before = len(self._order)
         while self._order and self._order[0] < offset:
             self._open.remove(self._order.popleft())
@@ -96,17 +98,6 @@ class Watermark(Generic[T]):
         self._ready -= count
 
 
-# --- suspects: Which records of a partition may have crashed the engine, and the note that says
-# so in Kafka.
-#
-# Kafka keeps a string with each committed offset of a group (``offset.metadata.max.bytes``, 4,096
-# by default). Only the partition's owner can commit it, in the same step as its results, and the
-# next owner reads it. Suspects therefore survive a dead process and a takeover without a topic of
-# their own.
-#
-# The note is JSON; its offsets are relative to the committed one.
-
-
 VERSION = 1
 
 PROVEN_DEATHS = 3
@@ -120,7 +111,12 @@ _MAX_DEATHS = 64
 
 @dataclass(frozen=True, slots=True)
 class OffsetNote:
-    """What one owner of a partition leaves to the next.
+    """What one owner of a partition leaves to the next: JSON, in the committed offset's metadata.
+
+    Only the partition's owner can commit it, in the same step as its results, and the next owner
+    reads it. So suspects survive a dead process and a takeover without another topic.
+    Brokers take 4,096 bytes (``offset.metadata.max.bytes``). Its offsets are relative to the
+    committed one.
 
     ``owner`` is the process that has the partition open, None once it closed it. ``suspects`` are
     the offsets that may have crashed the engine; ``deaths`` counts, by offset, the deaths of an
@@ -171,7 +167,7 @@ class Suspects:
     def __init__(self, process: str | None, committed: int, note: OffsetNote) -> None:
         self.committed = committed
         self.reported = False
-        """Whether a listener was told of suspects that are not cleared yet."""
+        """Whether suspects were reported to the listener and are not cleared yet."""
         self._process = process
         self._range = note.suspects
         self._deaths = dict(note.deaths)
@@ -190,7 +186,7 @@ class Suspects:
         return cls(process, committed, note)
 
     def __contains__(self, offset: int) -> bool:
-        """Tell whether the record at ``offset`` is suspect."""
+        """Return whether the record at ``offset`` is suspect."""
         return offset in self._deaths or (offset in self._range and offset not in self._cleared)
 
     def __len__(self) -> int:
@@ -354,7 +350,7 @@ class Assignment:
         self._states: dict[TopicPartition, PartitionState] = {}
 
     def __contains__(self, source: TopicPartition) -> bool:
-        """Tell whether a partition is assigned."""
+        """Return whether a partition is assigned."""
         return source in self._states
 
     def __iter__(self) -> Iterator[PartitionState]:
@@ -389,9 +385,6 @@ class Assignment:
         return ended
 
 
-# --- backpressure: When to stop fetching, and from which partitions, and when to start again.
-
-
 @dataclass(frozen=True, slots=True)
 class Bounds:
     """How much may be in flight at once: records and bytes fetched and not yet published.
@@ -400,11 +393,11 @@ class Bounds:
     """
 
     max_records: int
+    # A guard for the worker's memory: with the usual 512 records it is met first only where
+    # messages are larger than 128 kB, and a support message has some kilobytes.
     max_bytes: int = 64 * 1024 * 1024
-    # A guard for the worker's memory: a support message has some kilobytes, so ``max_records`` is
-    # met first unless messages are larger than 128 kB.
-    resume_ratio: float = 0.5
     # Each pause throws the client's prefetch away, so the two marks are kept far apart.
+    resume_ratio: float = 0.5
 
 
 class Backpressure:

@@ -108,7 +108,7 @@ class CrashIsolation:
     def open_partitions(self) -> bool:
         """Read what the last owners of new partitions left, and note that they are ours now.
 
-        Tells whether anything was committed. Raises PublishAborted, StreamFailed.
+        Returns whether anything was committed. Raises PublishAborted, StreamFailed.
         """
         if not self._pipeline.unopened:
             return False
@@ -141,7 +141,7 @@ class CrashIsolation:
         return self._policy is not None
 
     def holds_up(self, partitions: Iterable[PartitionState]) -> bool:
-        """Tell whether records of these wait for something else than the engine's answer."""
+        """Return whether records of these wait for something other than the engine's answer."""
         pipeline = self._pipeline
         return pipeline.isolating or any(
             partition in pipeline.unopened
@@ -219,7 +219,7 @@ class CrashIsolation:
                 self._report_suspects(partition, partition.suspects)
 
     def _take_over(self, found: CommittedOffset, first: int, position: int) -> Suspects:
-        """Return the suspects of a partition that goes on at ``position``."""
+        """Return the suspects of a partition that continues at ``position``."""
         committed = first if found.offset is None else found.offset
         if self._policy is None:
             return Suspects(None, committed, OffsetNote())

@@ -1,4 +1,4 @@
-"""Before the engine and after it: a record to a prompt, an answer to an outcome."""
+"""One adapter applied: a record to a prompt, an answer to an outcome, an outcome to records."""
 
 from __future__ import annotations
 
@@ -89,9 +89,6 @@ class Labeller:
         by those of the stage that answered."""
         thresholds = self.stages[len(decision.earlier)] if self.stages else self.thresholds
         return review_reasons(decision, thresholds)
-
-
-# --- serving_adapter: One adapter in service: everything that it decides and stamps.
 
 
 @dataclass(slots=True, eq=False)

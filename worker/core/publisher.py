@@ -1,8 +1,11 @@
-"""From completed records to one batch, published in one step."""
+"""Publish completed records with their next offsets, batch by batch, until each is committed.
+
+The policy of the loop is here too, because the publisher takes most of it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -38,6 +41,35 @@ from worker.records.types import (
     Tombstone,
 )
 from worker.stream.port import Stream
+
+PUBLISH_MAX_RECORDS = 500
+"""One transaction of so many costs little by the record, and is short enough to be repeated."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoopPolicy:
+    """Times in seconds, sizes in records.
+
+    ``publish_attempts`` are refusals in a row before the worker ends, ``publish_backoff_s`` the
+    wait after the first of them. ``idle_poll_s`` and ``result_wait_s`` are the longest waits for a
+    record when nothing is in flight, and for an answer when something is. A worker takes
+    ``bounds`` and ``drain_s`` from its settings and the others as they are here.
+    """
+
+    bounds: Bounds
+    drain_s: float
+    # A transaction takes some 10 ms: with this interval a quiet loop spends a fifth of its time on
+    # them at most, and no router notices the wait.
+    publish_interval_s: float = 0.05
+    publish_max_records: int = PUBLISH_MAX_RECORDS
+    # With the backoff about half a minute: longer than the election of a new leader.
+    publish_attempts: int = 10
+    publish_backoff_s: float = 0.2
+    # The next owner waits for it. Most answers come within it; the records of those that do not
+    # are labelled again.
+    revoke_drain_s: float = 2.0
+    idle_poll_s: float = 0.5
+    result_wait_s: float = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +163,7 @@ def take_ready(partitions: Sequence[PartitionState], limit: int) -> list[Partiti
     batches: list[PartitionBatch] = []
     left = limit
     ready = [partition for partition in partitions if partition.watermark.ready]
+    # Those with least first: what they leave of their share is for the others.
     ready.sort(key=lambda partition: partition.watermark.ready)
     for index, partition in enumerate(ready):
         share = -(-left // (len(ready) - index))
@@ -173,7 +206,7 @@ def _next_offset(batch: PartitionBatch) -> NextOffset:
 def drop_shadows(batches: Sequence[PartitionBatch]) -> bool:
     """Leave what shadows made of these records out of the next try; tell if there was any."""
     found = False
-    for shadow in _shadows(batches):
+    for shadow in (each for done in records_of(batches) for each in done.shadows):
         if shadow.result is not None:
             shadow.drop("not_published")
             found = True
@@ -212,77 +245,6 @@ def replace_refused(
         partition.watermark.replace(record.offset, smaller)
 
 
-def _shadows(batches: Sequence[PartitionBatch]) -> Iterator[ShadowRequest]:
-    for batch in batches:
-        for completed in batch.completed:
-            yield from completed.shadows
-
-
-# --- loop_policy: What bounds the loop: how much it holds, how long it waits, how often it tries.
-
-
-PUBLISH_MAX_RECORDS = 500
-"""One transaction of so many costs little by the record, and is short enough to be repeated."""
-
-
-@dataclass(frozen=True, slots=True)
-class LoopPolicy:
-    """Times in seconds, sizes in records.
-
-    ``publish_attempts`` are refusals in a row before the worker ends, ``publish_backoff_s`` the
-    wait after the first of them. ``idle_poll_s`` and ``result_wait_s`` are the longest waits for a
-    record when nothing is in flight, and for an answer when something is. A worker takes
-    ``bounds`` and ``drain_s`` from its settings and the others as they are here.
-    """
-
-    bounds: Bounds
-    drain_s: float
-    publish_interval_s: float = 0.05
-    # A transaction takes about 10 ms: so the loop spends at most a fifth of its time on them, and
-    # nobody notices the wait.
-    publish_max_records: int = PUBLISH_MAX_RECORDS
-    publish_attempts: int = 10
-    # With the backoff about half a minute: longer than the election of a new leader.
-    publish_backoff_s: float = 0.2
-    revoke_drain_s: float = 2.0
-    # The whole group waits for it (eager assignment). Most answers come within it; the records of
-    # those that do not are labelled again by the next owner.
-    idle_poll_s: float = 0.5
-    result_wait_s: float = 0.01
-
-
-# --- outage: A Kafka that cannot be reached while results wait: since when, and how long to wait
-# for it.
-
-
-class Outage:
-    """Begins with a publish that failed because Kafka cannot be reached, ends with one that worked.
-
-    ``since`` is when it began, by the loop's clock, and None while there is none; it may be read
-    from any thread.
-    """
-
-    def __init__(self) -> None:
-        self.since: float | None = None
-        self._failures = 0
-
-    def fail(self, now: float) -> int:
-        """Note another failure and count those since it began."""
-        if self.since is None:
-            self.since, self._failures = now, 0
-        self._failures += 1
-        return self._failures
-
-    def end(self, now: float) -> float | None:
-        """Note that a publish has worked; return how long it lasted, None if there was none."""
-        since, self.since = self.since, None
-        return None if since is None else now - since
-
-
-# --- publish_failures: Publishes that failed in a row: how long to wait before the next, and when
-# to give up.
-
-
 MAX_BACKOFF_S = 5.0
 
 
@@ -292,7 +254,11 @@ def backoff_s(first_s: float, failures: int) -> float:
 
 
 class PublishFailures:
-    """Counts refusals, and waits an unreachable Kafka out. For the loop's thread, but ``since``."""
+    """Counts refusals, and waits as long as Kafka cannot be reached.
+
+    ``unreachable_since`` is by the loop's clock, None while Kafka can be reached, and safe to read
+    from any thread. Everything else is for the loop's thread.
+    """
 
     def __init__(
         self,
@@ -306,23 +272,21 @@ class PublishFailures:
         self._clock = clock
         self._wait = wait
         self._refusals = 0
-        self._outage = Outage()
-
-    @property
-    def since(self) -> float | None:
-        """Since when Kafka cannot be reached, None if it can. Safe from any thread."""
-        return self._outage.since
+        self._unreachable = 0
+        self.unreachable_since: float | None = None
 
     def failed(self, error: PublishAborted, records: int) -> None:
         """Wait before the next try. Raises StreamFailed after too many refusals in a row.
 
-        However long Kafka is not reachable; the loop polls in between.
+        An unreachable Kafka has no such limit: a restart would load the model again and reach it no
+        sooner. The loop polls in between.
         """
         if error.unreachable:
-            begins = self._outage.since is None
-            failures = self._outage.fail(self._clock())
-            if begins:
+            if self.unreachable_since is None:
+                self.unreachable_since, self._unreachable = self._clock(), 0
                 self._listener(KafkaUnreachable(error))
+            self._unreachable += 1
+            failures = self._unreachable
         else:
             self._refusals += 1
             failures = self._refusals
@@ -334,15 +298,11 @@ class PublishFailures:
         self._wait(backoff_s(self._policy.publish_backoff_s, failures))
 
     def succeeded(self, now: float) -> None:
-        """Begin to count anew."""
+        """Reset the counts."""
         self._refusals = 0
-        lasted_s = self._outage.end(now)
-        if lasted_s is not None:
-            self._listener(KafkaReachable(lasted_s))
-
-
-# --- batch_publisher: What is completed is published, batch by batch, until it is known that it
-# was committed.
+        since, self.unreachable_since = self.unreachable_since, None
+        if since is not None:
+            self._listener(KafkaReachable(now - since))
 
 
 class BatchPublisher:
@@ -383,7 +343,7 @@ class BatchPublisher:
     @property
     def outage_since(self) -> float | None:
         """Since when Kafka cannot be reached, None if it can. Safe from any thread."""
-        return self._failures.since
+        return self._failures.unreachable_since
 
     @property
     def due_in_s(self) -> float:
@@ -400,7 +360,7 @@ class BatchPublisher:
         return (
             waited >= self._policy.publish_interval_s
             or ready >= self._policy.publish_max_records
-            or ready == self._pressure.records
+            or ready == self._pressure.records  # nothing is in flight that could join the batch
         )
 
     def try_publish(self) -> None:
@@ -480,7 +440,7 @@ class BatchPublisher:
                 count = partition.watermark.ready_below(committed.offset)
                 published.append(take_oldest(partition, count))
         self._commit_unknown = False
-        # Nothing published is no success: the count of failures in a row goes on.
+        # If nothing was published, this was not a success: the failures in a row still count.
         if published := [batch for batch in published if batch.completed]:
             self._confirm(published, started)
 

@@ -1,4 +1,7 @@
-"""All that a worker exposes, put together; ``worker.app`` reports to it how far start-up is."""
+"""All that a worker exposes: probes, metrics, traces, drift and ``/info``.
+
+``worker.app`` reports to it how far the start has come.
+"""
 
 from __future__ import annotations
 
@@ -170,9 +173,6 @@ def _verdict(verdict: HealthVerdict) -> Page:
 def _json(content: object, status: int) -> Page:
     body = json.dumps(content, ensure_ascii=False).encode() + b"\n"
     return Page(body, "application/json", status)
-
-
-# --- info: The content of ``/info``: version, model, adapters, settings; no secrets.
 
 
 def describe_worker(

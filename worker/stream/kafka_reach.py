@@ -1,4 +1,8 @@
-"""Finding the cluster at start-up: within a bound, or with what keeps us from it."""
+"""Reach the cluster at start-up within a bound, or say in one line what is in the way.
+
+The client's own words for a connection that fails are librdkafka's and OpenSSL's. Those that are
+known are explained (``tests/ports/security`` checks them on real brokers); others are passed on.
+"""
 
 from __future__ import annotations
 
@@ -18,151 +22,62 @@ from worker.errors import SettingsError, StreamFailed
 from worker.stream.kafka_config import KafkaConfig, Properties
 from worker.stream.kafka_types import client_log
 
-# --- Whether the client library takes its properties, found out before anything slow begins.
+# A login or a certificate that is refused is given so long: one broker of several may be at fault
+# alone, and a user that was just made needs a moment to be known to all.
+_REFUSED_S = 5.0
 
 
-# They begin to connect by themselves; whether anybody answers does not matter yet.
-_SILENT = {"log_level": 0}
+def reach(config: KafkaConfig) -> tuple[AdminClient, Iterable[str]]:
+    """Return a client that has reached the cluster, and the topics that it may see.
 
-
-def check_clients(config: KafkaConfig) -> None:
-    """Make both clients and close them again: the library judges its own properties.
-
-    It needs no broker and takes some milliseconds. Raises SettingsError in one line, naming the
-    setting that is to blame: the one without which the library would be content.
+    Raises StreamFailed in one line: where, what is wrong, how to fix it. What passes by itself is
+    waited for as long as the settings say, a refusal for 5 s.
     """
-    for try_out, properties in (
-        (_try_consumer, config.consumer),
-        (_try_producer, config.producer),
-    ):
-        problem = _problem(try_out, properties)
-        if problem is None:
-            continue
-        given = [name for name in config.origins if name in properties]
-        to_blame = [
-            name
-            for name in given
-            if _problem(try_out, {key: properties[key] for key in properties if key != name})
-            is None
-        ]
-        named = next((name for name in to_blame if name in problem), None)
-        names = [named] if named else to_blame or given
-        where = ", ".join(config.origins[name] for name in names) or "the worker's own properties"
-        raise SettingsError(f"{where}: the Kafka client refuses this: {problem}{_hint(problem)}")
-
-
-def _problem(try_out: Callable[[Properties], None], properties: Properties) -> str | None:
-    try:
-        try_out(properties)
-    except KafkaException as error:
-        return " ".join(str(error.args[0].str()).split())
-    except (TypeError, ValueError) as error:
-        return " ".join(str(error).split())
-    return None
-
-
-def _hint(problem: str) -> str:
-    """OpenSSL says of a key that it cannot decrypt that something is wrong with PEM."""
-    if "ssl.key" in problem and "PEM lib" in problem:
-        return " (kafka.ssl_key_password is wrong or missing, or this is no key in PEM)"
-    return ""
-
-
-def _try_consumer(properties: Properties) -> None:
-    Consumer({**_without_login(properties), **_SILENT}, error_cb=_ignore, logger=client_log).close()
-
-
-def _try_producer(properties: Properties) -> None:
-    Producer({**_without_login(properties), **_SILENT}, error_cb=_ignore, logger=client_log).purge()
-
-
-def _without_login(properties: Properties) -> dict[str, Any]:
-    """Give the client a token that nobody issued: a real one is asked for when a broker is."""
-    if "oauth_cb" not in properties:
-        return dict(properties)
-    return {**properties, "oauth_cb": lambda _: ("none", time.time() + 3600)}
-
-
-def _ignore(_: object) -> None:
-    """That nobody answers is told when the cluster is looked for."""
-
-
-# --- tls_probe: What is wrong with a TLS connection, in more words than the Kafka client's.
-# Standard library.
-#
-# The client says "certificate verify failed" of an unknown authority, of another host's name and
-# of a certificate that has expired alike. So once it has failed, one handshake is made to see.
-
-
-_PROBE_S = 3.0
-
-Peer = Literal["tls", "no_tls", "unreachable"]
-
-
-def why_not_verified(servers: str, properties: Properties) -> str | None:
-    """Return OpenSSL's reason for not trusting the first server that answers; None: it does.
-
-    The authorities and the check of the name are those that the client was given.
-    """
-    for host, port in _addresses(servers):
-        try:
-            context = _context(properties)
-            with (
-                socket.create_connection((host, port), timeout=_PROBE_S) as plain,
-                context.wrap_socket(plain, server_hostname=host),
-            ):
-                return None
-        except ssl.SSLCertVerificationError as error:
-            return error.verify_message
-        except OSError:  # ssl.SSLError is one: it wants our certificate, or speaks no TLS
-            continue
-    return None
-
-
-def peer_kind(servers: str) -> Peer:
-    """Tell whether the first server that answers speaks TLS, whoever it is."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE  # nothing is sent or believed: only asked
-    for host, port in _addresses(servers):
-        try:
-            plain = socket.create_connection((host, port), timeout=_PROBE_S)
-        except OSError:
-            continue
-        with plain:
-            try:
-                context.wrap_socket(plain, server_hostname=host).close()
-            except OSError as error:  # an alert is TLS too
-                return "tls" if "ALERT" in (getattr(error, "reason", None) or "") else "no_tls"
-            return "tls"
-    return "unreachable"
-
-
-def _context(properties: Properties) -> ssl.SSLContext:
-    where, pem = properties.get("ssl.ca.location"), properties.get("ssl.ca.pem")
-    path = Path(str(where)) if where else None
-    context = ssl.create_default_context(
-        cafile=str(path) if path and path.is_file() else None,
-        capath=str(path) if path and path.is_dir() else None,
-        cadata=str(pem) if pem else None,
+    errors: list[KafkaError] = []
+    require_token(config.common, StreamFailed)
+    admin = AdminClient(
+        # Its log would repeat, a line for each attempt, what the error below says once.
+        {"log_level": 2, **config.common},
+        error_cb=errors.append,
+        logger=client_log,
     )
-    if str(properties.get("ssl.endpoint.identification.algorithm", "https")).lower() == "none":
-        context.check_hostname = False
-    return context
+    begin = time.monotonic()
+    attempt_s = _REFUSED_S
+    while True:
+        left_s = begin + config.start_timeout_s - time.monotonic()
+        try:
+            return admin, admin.list_topics(timeout=max(0.1, min(attempt_s, left_s))).topics
+        except KafkaException as error:
+            admin.poll(0)
+            last: KafkaError = error.args[0]
+        waited_s = time.monotonic() - begin
+        refusal = next(
+            (each for each in reversed(errors) if is_refusal(each.name(), each.str())), None
+        )
+        if (refusal and waited_s >= min(_REFUSED_S, config.start_timeout_s)) or (
+            waited_s >= config.start_timeout_s - 0.1
+        ):
+            raise _unreached(config, refusal or _telling(errors) or last, waited_s)
+        # Also ends at once, without having waited, when every broker hangs up.
+        time.sleep(0.2)
+        attempt_s = max(attempt_s, waited_s)  # a large cluster may take longer to answer
 
 
-def _addresses(servers: str) -> Iterator[tuple[str, int]]:
-    for server in servers.split(","):
-        host, _, port = server.strip().rpartition("://")[2].rpartition(":")
-        if host and port.isdecimal():
-            yield host.strip("[]"), int(port)
+def _telling(errors: list[KafkaError]) -> KafkaError | None:
+    """Return the last error that says more than "all brokers are down"."""
+    general = KafkaError._ALL_BROKERS_DOWN
+    return next((each for each in reversed(errors) if each.code() != general), None) or (
+        errors[-1] if errors else None
+    )
 
 
-# --- connection_hints: From the client's words for a connection that fails to what is wrong and
-# how to mend it.
-#
-# The words are librdkafka's and OpenSSL's; ``tests/ports/security`` holds them to real brokers.
-# What is not known here is passed on as it is.
+def _unreached(config: KafkaConfig, error: KafkaError, waited_s: float) -> StreamFailed:
+    said = " ".join(error.str().split())
+    where = config.bootstrap_servers
+    hint = explain(error.name(), said, where, config.common)
+    return StreamFailed(
+        f"no access to Kafka at {where} within {waited_s:.0f} s: {hint} ({error.name()}: {said})"
+    )
 
 
 _NO_TLS = (
@@ -202,8 +117,8 @@ _UNTRUSTED = {
 
 
 def is_refusal(name: str, said: str) -> bool:
-    """Tell whether an error means that the broker or we refuse the other, and not that nobody
-    answers: trying on does not mend it."""
+    """Return whether an error means that the broker or we refuse the other, and not that nothing
+    answers: another try does not help."""
     return (
         name in {"_AUTHENTICATION", "_SSL"}
         or "SSL alert number" in said
@@ -212,7 +127,7 @@ def is_refusal(name: str, said: str) -> bool:
 
 
 def explain(name: str, said: str, servers: str, properties: Properties) -> str:
-    """Return what is wrong and how to mend it, of an error's name and words.
+    """Return what is wrong and how to fix it, of an error's name and words.
 
     May connect once more to see. No value of a secret property is repeated.
     """
@@ -267,61 +182,134 @@ def _of_protocol(servers: str, protocol: str) -> str:
     return "check kafka.bootstrap_servers, kafka.security_protocol and that the broker is up"
 
 
-# A login or a certificate that is refused is given so long: one broker of several may be at fault
-# alone, and a user that was just made needs a moment to be known to all.
-_REFUSED_S = 5.0
+_PROBE_S = 3.0
+
+Peer = Literal["tls", "no_tls", "unreachable"]
 
 
-def reach(config: KafkaConfig) -> tuple[AdminClient, Iterable[str]]:
-    """Return a client that has reached the cluster, and the topics that it may see.
+def why_not_verified(servers: str, properties: Properties) -> str | None:
+    """Return OpenSSL's reason for not trusting the first server that answers; None: it does.
 
-    Raises StreamFailed in one line: where, what is wrong, how to mend it. What passes by itself is
-    waited for as long as the settings say, a refusal for 5 s.
+    The client says "certificate verify failed" of an unknown authority, of another host's name and
+    of an expired certificate alike, so one more handshake is made to see.
+
+    The authorities and the check of the name are those that the client was given.
     """
-    errors: list[KafkaError] = []
-    require_token(config.common, StreamFailed)
-    admin = AdminClient(
-        # Its log would repeat, a line for each attempt, what the error below says once.
-        {"log_level": 2, **config.common},
-        error_cb=errors.append,
-        logger=client_log,
-    )
-    begin = time.monotonic()
-    attempt_s = _REFUSED_S
-    while True:
-        left_s = begin + config.start_timeout_s - time.monotonic()
+    for host, port in _addresses(servers):
         try:
-            return admin, admin.list_topics(timeout=max(0.1, min(attempt_s, left_s))).topics
-        except KafkaException as error:
-            admin.poll(0)
-            last: KafkaError = error.args[0]
-        waited_s = time.monotonic() - begin
-        refusal = next((each for each in reversed(errors) if _refuses(each)), None)
-        if (refusal and waited_s >= min(_REFUSED_S, config.start_timeout_s)) or (
-            waited_s >= config.start_timeout_s - 0.1
-        ):
-            raise _unreached(config, refusal or _telling(errors) or last, waited_s)
-        # Also ends at once, without having waited, when every broker hangs up.
-        time.sleep(0.2)
-        attempt_s = max(attempt_s, waited_s)  # a large cluster may take longer to answer
+            context = _context(properties)
+            with (
+                socket.create_connection((host, port), timeout=_PROBE_S) as plain,
+                context.wrap_socket(plain, server_hostname=host),
+            ):
+                return None
+        except ssl.SSLCertVerificationError as error:
+            return error.verify_message
+        except OSError:  # ssl.SSLError is one: it wants our certificate, or speaks no TLS
+            continue
+    return None
 
 
-def _refuses(error: KafkaError) -> bool:
-    return is_refusal(error.name(), error.str())
+def peer_kind(servers: str) -> Peer:
+    """Return whether the first server that answers speaks TLS, whoever it is."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE  # nothing is sent or believed: only asked
+    for host, port in _addresses(servers):
+        try:
+            plain = socket.create_connection((host, port), timeout=_PROBE_S)
+        except OSError:
+            continue
+        with plain:
+            try:
+                context.wrap_socket(plain, server_hostname=host).close()
+            except OSError as error:  # an alert is TLS too
+                return "tls" if "ALERT" in (getattr(error, "reason", None) or "") else "no_tls"
+            return "tls"
+    return "unreachable"
 
 
-def _telling(errors: list[KafkaError]) -> KafkaError | None:
-    """Return the last error that says more than that there is nobody left to ask."""
-    general = KafkaError._ALL_BROKERS_DOWN
-    return next((each for each in reversed(errors) if each.code() != general), None) or (
-        errors[-1] if errors else None
+def _context(properties: Properties) -> ssl.SSLContext:
+    where, pem = properties.get("ssl.ca.location"), properties.get("ssl.ca.pem")
+    path = Path(str(where)) if where else None
+    context = ssl.create_default_context(
+        cafile=str(path) if path and path.is_file() else None,
+        capath=str(path) if path and path.is_dir() else None,
+        cadata=str(pem) if pem else None,
     )
+    if str(properties.get("ssl.endpoint.identification.algorithm", "https")).lower() == "none":
+        context.check_hostname = False
+    return context
 
 
-def _unreached(config: KafkaConfig, error: KafkaError, waited_s: float) -> StreamFailed:
-    said = " ".join(error.str().split())
-    where = config.bootstrap_servers
-    hint = explain(error.name(), said, where, config.common)
-    return StreamFailed(
-        f"no access to Kafka at {where} within {waited_s:.0f} s: {hint} ({error.name()}: {said})"
-    )
+def _addresses(servers: str) -> Iterator[tuple[str, int]]:
+    for server in servers.split(","):
+        host, _, port = server.strip().rpartition("://")[2].rpartition(":")
+        if host and port.isdecimal():
+            yield host.strip("[]"), int(port)
+
+
+# They begin to connect by themselves; whether a broker answers does not matter yet.
+_SILENT = {"log_level": 0}
+
+
+def check_clients(config: KafkaConfig) -> None:
+    """Make both clients and close them again: the library judges its own properties.
+
+    It needs no broker and takes some milliseconds. Raises SettingsError in one line, naming the
+    setting that is to blame: the one without which the library would be content.
+    """
+    for try_out, properties in (
+        (_try_consumer, config.consumer),
+        (_try_producer, config.producer),
+    ):
+        problem = _problem(try_out, properties)
+        if problem is None:
+            continue
+        given = [name for name in config.origins if name in properties]
+        to_blame = [
+            name
+            for name in given
+            if _problem(try_out, {key: properties[key] for key in properties if key != name})
+            is None
+        ]
+        named = next((name for name in to_blame if name in problem), None)
+        names = [named] if named else to_blame or given
+        where = ", ".join(config.origins[name] for name in names) or "the worker's own properties"
+        raise SettingsError(f"{where}: the Kafka client refuses this: {problem}{_hint(problem)}")
+
+
+def _problem(try_out: Callable[[Properties], None], properties: Properties) -> str | None:
+    try:
+        try_out(properties)
+    except KafkaException as error:
+        return " ".join(str(error.args[0].str()).split())
+    except (TypeError, ValueError) as error:
+        return " ".join(str(error).split())
+    return None
+
+
+def _hint(problem: str) -> str:
+    """OpenSSL says of a key that it cannot decrypt that something is wrong with PEM."""
+    if "ssl.key" in problem and "PEM lib" in problem:
+        return " (kafka.ssl_key_password is wrong or missing, or this is not a key in PEM)"
+    return ""
+
+
+def _try_consumer(properties: Properties) -> None:
+    Consumer({**_without_login(properties), **_SILENT}, error_cb=_ignore, logger=client_log).close()
+
+
+def _try_producer(properties: Properties) -> None:
+    Producer({**_without_login(properties), **_SILENT}, error_cb=_ignore, logger=client_log).purge()
+
+
+def _without_login(properties: Properties) -> dict[str, Any]:
+    """Give the client a made-up token: a real one is requested when a broker is asked."""
+    if "oauth_cb" not in properties:
+        return dict(properties)
+    return {**properties, "oauth_cb": lambda _: ("none", time.time() + 3600)}
+
+
+def _ignore(_: object) -> None:
+    """Ignore that nothing answers: ``reach`` reports it."""

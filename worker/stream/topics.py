@@ -39,7 +39,7 @@ class Topics:
 
     @property
     def subscribed(self) -> tuple[str, ...]:
-        """What the worker's group reads: the inputs, and the retry topic that it writes itself."""
+        """Topics that the worker's group reads: the inputs, and the retry topic."""
         return self.inputs if self.retry is None else (*self.inputs, self.retry)
 
     @property
@@ -48,10 +48,16 @@ class Topics:
         return tuple(topic for topic in self.inputs if not topic.startswith("^"))
 
     def is_input(self, topic: str) -> bool:
-        """Tell whether a topic may be read. Raises SettingsError for a pattern that is none."""
+        """Return whether a topic may be read. Raises SettingsError for an invalid pattern."""
         return topic in self.inputs or any(
             _pattern(given).search(topic) for given in self.inputs if given.startswith("^")
         )
+
+    def setting_of(self, topic: str) -> str:
+        """Return the setting in which a topic is named."""
+        if topic in self.inputs:
+            return "kafka.input_topics"
+        return next(setting for setting, named in self._settings if named == topic)
 
     def one_input(self, chosen: str | None) -> str:
         """Return the topic to look at: the chosen one, else the only one. Raises SettingsError."""
@@ -152,11 +158,8 @@ def _pattern(text: str) -> re.Pattern[str]:
         return re.compile(text)
     except re.error as error:
         raise SettingsError(
-            f"kafka.input_topics: {text!r} is no regular expression: {error}"
+            f"kafka.input_topics: {text!r} is not a regular expression: {error}"
         ) from None
-
-
-# --- record_range: Which records of a topic are meant.
 
 
 @dataclass(frozen=True, slots=True)

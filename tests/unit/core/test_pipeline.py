@@ -188,9 +188,6 @@ def test_no_message_is_lost_whatever_pace_the_engine_takes(seed: int) -> None:
     assert flow.reasons[None] == sum(flow.sent.values())
 
 
-# An engine that hangs with nothing but records of partitions that have gone since.
-
-
 DEADLINE_S = 60
 
 
@@ -233,9 +230,6 @@ def test_without_suspects_the_next_record_tells_it() -> None:
     rig = hung_with_orphans(suspects=False)
     with pytest.raises(EngineDied, match="answered nothing"):
         rig.iterate(DEADLINE_S)
-
-
-# A cascade in the loop: quick answers of the first stage say nothing of what the second has.
 
 
 POLICY = AdmissionPolicy(max_in_engine=256, deadline_s=60.0)  # the settings' defaults

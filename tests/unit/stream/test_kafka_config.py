@@ -13,8 +13,6 @@ from worker.errors import SettingsError
 from worker.stream.kafka_config import KafkaConfig, check_bounds
 from worker.stream.topics import Topics
 
-# Properties under which the worker's promises would silently not hold.
-
 
 @pytest.mark.parametrize("place", ["client", "consumer"])
 @pytest.mark.parametrize("value", ["read_uncommitted", "READ_UNCOMMITTED"])
@@ -231,9 +229,6 @@ def test_a_bound_that_is_no_number_is_told(name: str) -> None:
     """By its name, not by a traceback."""
     with pytest.raises(SettingsError, match=f"{name}.*'soon'"):
         check_bounds(config(client={name: "soon"}), max_iteration_s=1.0)
-
-
-# A key's records lie where Java clients put them, so that streams can be joined by key.
 
 
 pytestmark = pytest.mark.slow

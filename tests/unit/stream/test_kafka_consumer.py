@@ -17,8 +17,7 @@ from tests.support.rig import make_kafka_config, toy_record
 from tests.support.topics import read_all
 from worker.errors import PublishAborted
 from worker.records.types import Batch, NextOffset, Outgoing, Record, TopicPartition
-from worker.stream import kafka_consumer
-from worker.stream import kafka_publish as kafka_producer
+from worker.stream import kafka_consumer, kafka_publish
 from worker.stream.kafka import KafkaStream
 from worker.stream.kafka_config import KafkaConfig
 from worker.stream.kafka_consumer import Lag, has_coordinator, read_statistics
@@ -174,9 +173,6 @@ def test_the_coordinator_is_heard_of() -> None:
     assert not has_coordinator(read_statistics("{}"))
 
 
-# A rebalance in the middle of the Kafka edge's poll, on a client made of a script.
-
-
 class Message:
     """What the client gives for one record."""
 
@@ -250,7 +246,7 @@ class Owner:
 @pytest.fixture
 def stream(monkeypatch: pytest.MonkeyPatch) -> KafkaStream:
     monkeypatch.setattr(kafka_consumer, "Consumer", Client)
-    monkeypatch.setattr(kafka_producer, "Producer", Client)
+    monkeypatch.setattr(kafka_publish, "Producer", Client)
     made = KafkaStream(make_kafka_config(delivery="at_least_once"))
     made.subscribe(Owner())
     return made
@@ -334,7 +330,7 @@ def test_a_member_that_lost_its_partitions_is_told_when_it_is_in_the_group_again
 ) -> None:
     """By the broker's protocol nobody else tells a spare, and it would stay not ready for good."""
     monkeypatch.setattr(kafka_consumer, "Consumer", Client)
-    monkeypatch.setattr(kafka_producer, "Producer", Client)
+    monkeypatch.setattr(kafka_publish, "Producer", Client)
     stream = KafkaStream(
         make_kafka_config(delivery="at_least_once", consumer={"group.protocol": "consumer"})
     )
@@ -349,9 +345,6 @@ def test_a_member_that_lost_its_partitions_is_told_when_it_is_in_the_group_again
     client.tell_statistics(there)
     client.tell_statistics(there)
     assert owner.told[2:] == [("on_assigned", [])]
-
-
-# A member that the group has given up publishes nothing, before it has been told so itself.
 
 
 pytestmark = pytest.mark.slow

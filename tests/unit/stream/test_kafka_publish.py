@@ -10,8 +10,7 @@ from confluent_kafka import TopicPartition as KafkaPartition
 from tests.support.rig import make_kafka_config
 from worker.errors import OutcomeUnknown, PublishAborted, StreamFailed
 from worker.records.types import Batch, NextOffset, Outgoing, TopicPartition
-from worker.stream import kafka_consumer
-from worker.stream import kafka_publish as kafka_producer
+from worker.stream import kafka_consumer, kafka_publish
 from worker.stream.kafka import KafkaStream
 from worker.stream.kafka_types import client_callbacks
 
@@ -51,7 +50,7 @@ class Client:
 @pytest.fixture
 def stream(monkeypatch: pytest.MonkeyPatch) -> KafkaStream:
     monkeypatch.setattr(kafka_consumer, "Consumer", Client)
-    monkeypatch.setattr(kafka_producer, "Producer", Client)
+    monkeypatch.setattr(kafka_publish, "Producer", Client)
     Client.made, Client.fails, Client.passing, Client.unacknowledged = [], {}, {}, 0
     return KafkaStream(make_kafka_config(delivery="exactly_once"))
 
@@ -142,9 +141,6 @@ def test_a_producer_that_was_fenced_ends_the_worker(stream: KafkaStream, call: s
     stream.close()
 
 
-# At least once: records are written and their offsets not committed, on a scripted client.
-
-
 SOURCE = TopicPartition("in", 0)
 LATE_BATCH = Batch([Outgoing("out", None, b"x", ())], [NextOffset(SOURCE, 1)])
 
@@ -193,7 +189,7 @@ class Owner:
 @pytest.fixture
 def committing_stream(monkeypatch: pytest.MonkeyPatch) -> KafkaStream:
     monkeypatch.setattr(kafka_consumer, "Consumer", ConsumerClient)
-    monkeypatch.setattr(kafka_producer, "Producer", ConsumerClient)
+    monkeypatch.setattr(kafka_publish, "Producer", ConsumerClient)
     ConsumerClient.produced, ConsumerClient.commits, ConsumerClient.commit_errors = [], [], []
     made = KafkaStream(make_kafka_config(delivery="at_least_once"))
     made.subscribe(Owner())

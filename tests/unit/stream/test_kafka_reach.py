@@ -27,9 +27,6 @@ from worker.stream.kafka_reach import (
     why_not_verified,
 )
 
-# What the client library refuses is told before anything slow begins, and with its setting.
-
-
 NOWHERE = "127.0.0.1:1"
 
 
@@ -103,9 +100,6 @@ def test_that_nobody_is_there_yet_is_not_told(caplog: pytest.LogCaptureFixture) 
         check()
         time.sleep(0.01)
     assert caplog.records == []
-
-
-# From the client's words to what is wrong: told apart, with the setting, and without a secret.
 
 
 SASL = {

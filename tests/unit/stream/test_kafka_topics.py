@@ -18,11 +18,8 @@ from worker.errors import StreamFailed
 from worker.stream import kafka_topics
 from worker.stream.kafka_config import KafkaConfig
 from worker.stream.kafka_reach import reach
-from worker.stream.kafka_topics import check_rights, is_compacted, named_in, prepare_topics
+from worker.stream.kafka_topics import check_rights, is_compacted, prepare_topics
 from worker.stream.topics import Topics
-
-# Rights before the model is loaded: all that are missing at once, each with its setting.
-
 
 Configured = Callable[..., KafkaConfig]
 ALL = (AclOperation.READ, AclOperation.WRITE, AclOperation.DESCRIBE)
@@ -94,7 +91,7 @@ def test_a_user_without_a_name(configured: Configured) -> None:
 def test_each_topic_is_told_by_its_setting() -> None:
     """A topic that comes from several settings by the one that reads it."""
     topics = Topics(("a", "b"), "out", "review", "dead", "shadow")
-    found = {topic: named_in(topics, topic) for topic in ("b", *topics.sinks)}
+    found = {topic: topics.setting_of(topic) for topic in ("b", *topics.sinks)}
     assert found == {
         "b": "kafka.input_topics",
         "out": "kafka.output_topic",

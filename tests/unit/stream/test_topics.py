@@ -57,7 +57,7 @@ def test_a_shadows_topic_is_one_of_those() -> None:
 
 @pytest.mark.parametrize(
     ("pattern", "says"),
-    [("^a(", "is no regular expression"), ("^[[:alpha:]]+$", "write a class of characters out")],
+    [("^a(", "is not a regular expression"), ("^[[:alpha:]]+$", "write a class of characters out")],
 )
 def test_a_pattern_that_cannot_be_judged_is_refused(pattern: str, says: str) -> None:
     """Else nobody knew whether the worker feeds itself."""
@@ -99,9 +99,6 @@ def test_of_several_topics_one_has_to_be_chosen() -> None:
     for inputs in (("a", "b"), ("^a$",)):
         with pytest.raises(SettingsError, match=r"choose a topic by --topic"):
             topics(*inputs).one_input(None)
-
-
-# The retry topic: read and written by the same worker, and nobody else's.
 
 
 def with_retry(shadow: str | None = None, **changes: Any) -> Topics:

@@ -1,4 +1,4 @@
-"""A label is the same label in whatever Unicode form, file and encoding somebody wrote it."""
+"""Labels in any Unicode form, and decisions of reviewers: applied, recorded, or refused."""
 
 from __future__ import annotations
 
@@ -113,10 +113,6 @@ def test_a_queue_that_is_not_utf_8_asks_for_what_helps(
     with pytest.raises(BadInput, match="save it as UTF-8") as error:
         read_edited(made)
     assert "--encoding" not in str(error.value)
-
-
-# --- test_decisions: Decisions of people: applied, recorded, refused, and no disturbance to the
-# split.
 
 
 Prepared = Callable[..., Path]

@@ -25,10 +25,8 @@ from trainer.advice.run import advise
 from trainer.check.findings import CHECK
 from trainer.dataset.folder import open_dataset, open_holdout
 from trainer.errors import BadInput
-from trainer.report import dataset_steps
+from trainer.report import dataset_steps, run_page, run_steps
 from trainer.report import page as steps
-from trainer.report import run_steps as mends
-from trainer.report import run_steps as next_steps
 from trainer.report.dataset_page import write_dataset_report
 from trainer.report.run import GateChoice
 from trainer.report.run_page import write_report
@@ -38,7 +36,7 @@ from trainer.training.sweep import parse_grid
 
 pytestmark = pytest.mark.slow
 
-SITES = (dataset_steps, mends, next_steps)
+SITES = (dataset_steps, run_page, run_steps)
 MAKERS = ("command", "prepare_again", "check_command", "fresh_holdout", "larger_share")
 """The functions that make command lines, and the modules that call them."""
 

@@ -60,7 +60,7 @@ def linear_recipe(run: Path, base: Path, dataset: Path, **more: object) -> Recip
         dataset=dataset,
         run=run,
         max_message_tokens=100,
-        **more,  # type: ignore[arg-type]
+        **more,
     )
 
 
