@@ -12,14 +12,12 @@ from desk import __version__
 from desk.cli.circle import advice_app, proposal_app, tasks_app
 from desk.cli.options import Config, Sets, command_group, load, opened, opened_database
 from desk.errors import (
-    EXIT_SETTINGS,
-    EXIT_UNEXPECTED,
     DeskStopped,
     Refused,
     SettingsError,
     TryAgain,
 )
-from worker.common.errors import run_program
+from worker.common.errors import EXIT_SETTINGS, EXIT_UNEXPECTED, run_program
 
 if TYPE_CHECKING:
     from desk.store.types import Role

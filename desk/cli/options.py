@@ -55,7 +55,7 @@ def load(config: Path | None, sets: Sequence[str] | None) -> Settings:
 
     configure_logging(program="desk")  # for settings that cannot be read
     settings = load_settings(config, sets or ()).settings
-    configure_logging(settings.log.format, settings.log.level)
+    configure_logging(settings.log.format, settings.log.level, "desk")
     return settings
 
 
