@@ -12,15 +12,8 @@ from desk import __version__
 from desk.cli.circle import advice_app, proposal_app, tasks_app
 from desk.cli.options import Config, Sets
 from desk.cli.people import people_app
-from desk.errors import (
-    EXIT_SETTINGS,
-    EXIT_UNEXPECTED,
-    DeskStopped,
-    Refused,
-    SettingsError,
-    TryAgain,
-)
-from worker.common.errors import run_program
+from desk.errors import DeskStopped, Refused, SettingsError, TryAgain
+from worker.common.errors import EXIT_SETTINGS, EXIT_UNEXPECTED, run_program
 
 _EPILOG = """
 Settings come from defaults, a TOML file, CLERK_DESK_* environment variables and flags; later ones
