@@ -1,8 +1,9 @@
-"""What an adapter costs to make and to run, and when it has paid for itself. Pure arithmetic.
+"""What an adapter costs to make and to run, and when it has paid for itself.
 
 Money is in the one currency of the inputs. A month is a twelfth of 365.25 days. Replicas are paid
 around the clock, whether messages come or not: serving has a price a month, not a message, and a
-share a message only at a volume.
+share a message only at a volume. Each input comes from a flag, the file, or a measurement of the
+run; none is built in.
 """
 
 from __future__ import annotations
@@ -187,10 +188,6 @@ def _check(given: CostInputs) -> None:
             raise ValueError(f"{name} is {getattr(given, name)}; it must be above 0")
     if given.utilisation > 1:
         raise ValueError(f"utilisation is {given.utilisation}; it is a share, from 0 to 1")
-
-
-# --- cost_inputs: Where each input of the cost comes from: a flag, the file, or a measurement of
-# the run.
 
 
 UNITS: Mapping[str, str] = {

@@ -1,7 +1,7 @@
 """What can go wrong in training, named for what the caller does about it.
 
 TrainerError
-├── BadInput       mend the recipe, the data or the base; the message says where
+├── BadInput       fix the recipe, the data or the base; the message says where
 ├── NotGoodEnough  the judgement is no: better data, another recipe, or --force with a reason
 └── ProofFailed    stop: what was about to be trained or published is not what it should be
 """
@@ -16,7 +16,7 @@ class TrainerError(Exception):
 
 
 class BadInput(TrainerError):
-    """A setting, a data line or the base cannot be used; one line that says how to mend it."""
+    """A setting, a data line or the base cannot be used; one line that says how to fix it."""
 
 
 class NotGoodEnough(TrainerError):
@@ -25,9 +25,6 @@ class NotGoodEnough(TrainerError):
 
 class ProofFailed(TrainerError):
     """A check of the trainer's own work failed: a row, a forward pass or a file is wrong."""
-
-
-# --- extras: Packages that only some users need: each is an extra of this project.
 
 
 def require(package: str, extra: str, purpose: str) -> None:

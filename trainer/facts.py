@@ -15,9 +15,9 @@ from trainer.artifacts.duel import CandidateFigures, DuelRecord
 from trainer.artifacts.evaluation import EvaluationRecord
 from trainer.artifacts.training import SweepRecord
 from trainer.numbers import decimal, interval, percent, points, probability, significant
+from trainer.statistics.calibration import ece_by_chance
 from trainer.statistics.figures import LabelFigures
 from trainer.statistics.metrics import share_interval
-from trainer.statistics.reliability import ece_by_chance
 
 Facts = Iterator[tuple[str, str]]
 
@@ -249,12 +249,12 @@ def candidates(duel: DuelRecord) -> Table:
 
 
 def pairs(duel: DuelRecord) -> Table:
-    """Return the paired differences of a duel, in percentage points."""
+    """Return the differences of a duel, the adapter less each other, in percentage points."""
     return Table(
-        ("pair", "points", "95 %", "right alone", "p (Holm)", "at worst", "p (margin)"),
+        ("adapter less", "points", "95 %", "right alone", "p (Holm)", "at worst", "p (margin)"),
         [
             (
-                f"{each.a} less {each.b}",
+                each.b,
                 points(each.difference).removesuffix(" points"),
                 numbers.points_interval(each.interval_95),
                 f"{numbers.count(each.a_only)} : {numbers.count(each.b_only)}",

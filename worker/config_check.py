@@ -31,9 +31,8 @@ from worker.policies import (
 )
 from worker.serving import arm_sources, require_adapter
 from worker.settings import KafkaSettings, ModelSettings, Settings
-from worker.stream.kafka_check import check_clients
-from worker.stream.kafka_config import check_bounds
-from worker.stream.kafka_promises import check_promises
+from worker.stream.kafka_config import check_bounds, check_promises
+from worker.stream.kafka_reach import check_clients
 
 Problem = SettingsError | AdapterRefused
 

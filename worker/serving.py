@@ -20,10 +20,8 @@ from worker.contract.manifest import MANIFEST_NAME, Manifest, stage_directory
 from worker.contract.records import InputFormat
 from worker.contract.scoring import Thresholds
 from worker.contract.store import Found, find_adapter, read_pointer
-from worker.core.adapter_router import AdapterRouter
-from worker.core.arms import MAIN, SHADOW, TrafficSplit
-from worker.core.labeller import Labeller
-from worker.core.serving_adapter import ServingAdapter
+from worker.core.arms import MAIN, SHADOW, AdapterRouter, TrafficSplit
+from worker.core.labeller import Labeller, ServingAdapter
 from worker.engine.open import OpenedEngine, begin_to_open, open_engine
 from worker.engine.port import Declined, Engine
 from worker.errors import SettingsError

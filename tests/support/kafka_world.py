@@ -12,7 +12,7 @@ from confluent_kafka import Consumer, Producer
 from confluent_kafka import TopicPartition as KafkaPartition
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
-from tests.support.fakes import NOW
+from tests.support.rig import NOW
 from tests.support.toy_adapter import small_manifest
 from worker.contract.records import Replay
 from worker.contract.scoring import Decision, ReviewReason

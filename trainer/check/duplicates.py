@@ -14,7 +14,7 @@ from hashlib import blake2b
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.check.finding import CONFLICTS, LEAKAGE, Finding, grade
+from trainer.check.findings import CONFLICTS, LEAKAGE, Finding, grade
 from trainer.dataset.extra_files import read_groups
 from trainer.dataset.folder import Dataset, Example
 from trainer.dataset.near_duplicates import near_clusters, near_pairs, shingles

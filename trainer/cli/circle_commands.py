@@ -11,12 +11,22 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 import typer
 from rich.console import Console
 
-from trainer.cli.shared import AsJson, OptionalBase, Store, make_console, outcomes, print_text, show
+from trainer.cli.shared import (
+    AsJson,
+    OptionalBase,
+    Store,
+    embedding_model,
+    make_console,
+    outcomes,
+    print_text,
+    show,
+    show_text,
+)
 
 if TYPE_CHECKING:
     from trainer.dataset.folder import Dataset
     from trainer.propose.steps import Request
-    from trainer.store.gate_rules import GateRules
+    from trainer.store.rules import GateRules
     from trainer.tasks.foreign import Form
     from trainer.tasks.make import Asking
     from worker.contract.exchange import Advice, Proposal, Task
@@ -122,7 +132,6 @@ def tasks(
 
       clerk-trainer tasks data/1 --for learn --messages inbox.jsonl --form argilla --out ask.json
     """
-    console = make_console(as_json=as_json)
     with outcomes():
         from trainer.dataset.folder import open_dataset
         from trainer.errors import BadInput
@@ -148,7 +157,7 @@ def tasks(
         result = {"tasks": str(out), "purpose": purpose.value, "count": len(made), **told}
         text = f"{out}: {len(made):,} tasks ({purpose.value})"
         text += "".join(f"; {name.replace('_', ' ')}: {value}" for name, value in told.items())
-        show(result, console, lambda to: print_text(to, text), as_json=as_json)
+        show_text(result, text, as_json=as_json)
 
 
 def _check(asking: Asking, embeddings: Path | None) -> list[Task]:
@@ -156,8 +165,8 @@ def _check(asking: Asking, embeddings: Path | None) -> list[Task]:
     from trainer.dataset.extra_files import read_label_sources
     from trainer.tasks.make import check_tasks
 
-    settings = CheckSettings(embeddings=_model(embeddings))
-    found = read_label_sources(asking.dataset.directory)
+    settings = CheckSettings(embeddings=embedding_model(embeddings))
+    found = read_label_sources(asking.dataset)
     sources = {id_: origin.source for id_, origin in found.items()}
     return check_tasks(asking, check_dataset(asking.dataset, settings).suspects, sources)
 
@@ -202,7 +211,7 @@ def _learn(
         told_sha256=digests,
         holdout=holdout_fingerprints(asking.dataset),
     )
-    model = _model(embeddings)
+    model = embedding_model(embeddings)
     if adapter is None:
         judged = judge_cheaply(asking.dataset, pool, model)
     else:
@@ -252,7 +261,6 @@ def answers(
     Example: clerk-trainer answers export.json --form argilla --tasks ask.tasks.jsonl
     --taxonomy taxonomy.toml --out decisions.csv
     """
-    console = make_console(as_json=as_json)
     with outcomes():
         from trainer.errors import BadInput
         from trainer.tasks.foreign import read_foreign
@@ -274,15 +282,7 @@ def answers(
             f"{out}: {decided:,} decided, {found.disputed:,} on which people disagree, "
             f"{found.open:,} not answered"
         )
-        show(result, console, lambda to: print_text(to, text), as_json=as_json)
-
-
-def _model(directory: Path | None) -> Path | None:
-    if directory is not None:
-        return directory
-    from trainer.model.embeddings import find_embedding_model
-
-    return find_embedding_model()
+        show_text(result, text, as_json=as_json)
 
 
 def advise(
@@ -326,7 +326,7 @@ def advise(
     """
     console = make_console(as_json=as_json)
     with outcomes():
-        from trainer.advice.gathering import advise_dataset
+        from trainer.advice.run import advise_dataset
         from worker.contract.exchange import write_advice
 
         found = advise_dataset(
@@ -452,11 +452,11 @@ def propose(
     """
     console = make_console(as_json=as_json)
     with outcomes():
-        from trainer.store.gate_rules import load_rules
+        from trainer.store.rules import load_rules
 
         rules = load_rules(gate, gate_sets or [])
         if decided is not None:
-            _carry_out(out, store, decided, rules, console, as_json=as_json)
+            _carry_out(out, store, decided, rules, as_json=as_json)
             return
         from trainer.errors import BadInput
         from trainer.propose.steps import NEW, RUN, Request
@@ -493,28 +493,26 @@ def _make(request: Request, console: Console, *, as_json: bool) -> None:
     except TooFewDecisions as error:
         why = str(error)
         few = {"outcome": "too_few_decisions", "why": why}
-        show(few, console, lambda to: print_text(to, f"no proposal: {why}"), as_json=as_json)
+        show_text(few, f"no proposal: {why}", as_json=as_json)
         return
     out = request.out
     show(encode(proposal), console, lambda to: _tell_proposal(to, proposal, out), as_json=as_json)
 
 
-def _carry_out(
-    out: Path, store: Path, decided: Path, rules: GateRules, console: Console, *, as_json: bool
-) -> None:
-    from trainer.propose.decide import carry_out, carry_out_all
+def _carry_out(out: Path, store: Path, decided: Path, rules: GateRules, *, as_json: bool) -> None:
+    from trainer.propose.steps import carry_out, carry_out_all
 
     if decided.is_dir():
         told = carry_out_all(out, store, decided, rules)
         rows = [asdict(each) for each in told]
         lines = [f"{each.proposal[:8]}: {each.outcome}. {each.why}".strip() for each in told]
         text = "\n".join(lines) or f"{decided}: nothing new is decided"
-        show({"decided": rows}, console, lambda to: print_text(to, text), as_json=as_json)
+        show_text({"decided": rows}, text, as_json=as_json)
         return
     done = carry_out(out, store, decided, rules)
     result = {"outcome": done.outcome, "decided_by": done.decision.decided_by}
     text = f"{out}: {done.outcome}; decided by {done.decision.decided_by}"
-    show(result, console, lambda to: print_text(to, text), as_json=as_json)
+    show_text(result, text, as_json=as_json)
 
 
 def _tell_proposal(console: Console, proposal: Proposal, out: Path) -> None:

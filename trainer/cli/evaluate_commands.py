@@ -20,6 +20,7 @@ from trainer.cli.shared import (
     outcomes,
     print_text,
     show,
+    show_text,
 )
 from trainer.errors import BadInput, NotGoodEnough
 
@@ -318,7 +319,6 @@ def audit_sample(
 
     Example: clerk-trainer audit-sample datasets/bank --half-width 0.03
     """
-    console = make_console(as_json=as_json)
     with outcomes():
         from trainer.dataset.folder import count_openings, open_dataset
         from trainer.evaluation.audit import draw_sample
@@ -341,15 +341,12 @@ def audit_sample(
             "holdout_openings": openings,
         }  # fmt: skip
 
-        def tell(where: Console) -> None:
-            print_text(
-                where,
-                f"{target}: {drawn:,} of {total:,} held-out messages (opening number {openings}). "
-                f"Write into true_label one of: {', '.join(opened.taxonomy.names)}; or {NO_LABEL}. "
-                f"Then: clerk-trainer audit EVALUATION --sample {target}",
-            )
-
-        show(result, console, tell, as_json=as_json)
+        text = (
+            f"{target}: {drawn:,} of {total:,} held-out messages (opening number {openings}). "
+            f"Write into true_label one of: {', '.join(opened.taxonomy.names)}; or {NO_LABEL}. "
+            f"Then: clerk-trainer audit EVALUATION --sample {target}"
+        )
+        show_text(result, text, as_json=as_json)
 
 
 def audit(

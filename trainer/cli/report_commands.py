@@ -16,7 +16,7 @@ from trainer.errors import BadInput
 if TYPE_CHECKING:
     from trainer.artifacts.duel import CostRecord, Volume
     from trainer.cost import CollectedInputs, Cost
-    from trainer.report.records import Report
+    from trainer.report.page import Report
 
 
 def register(app: typer.Typer) -> None:
@@ -95,17 +95,17 @@ def report(
     """
     console = make_console(as_json=as_json)
     with outcomes():
-        from trainer.report.judged import GateChoice
-        from trainer.store.gate_rules import load_rules
+        from trainer.report.run import GateChoice
+        from trainer.store.rules import load_rules
 
         given = {"--dataset": dataset, "--store": store, "--gate": gate, "--set": sets}
         kind = _kind_of(folder, [name for name, value in given.items() if value])
         if kind == "dataset":
-            from trainer.report.dataset.build import write_dataset_report
+            from trainer.report.dataset_page import write_dataset_report
 
             done = write_dataset_report(folder, out or folder / REPORT, texts=texts)
         else:
-            from trainer.report.build import write_report
+            from trainer.report.run_page import write_report
 
             choice = GateChoice(store, load_rules(gate, sets or []))
             done = write_report(

@@ -16,12 +16,21 @@ from rich.table import Table
 from trainer.artifacts.duel import BASELINES_FOLDER, DUEL, DUEL_FOLDER, CandidateFigures, DuelRecord
 from trainer.artifacts.evaluation import EVALUATION_FOLDER
 from trainer.artifacts.training import TRAINING
-from trainer.cli.shared import AsJson, Store, make_console, named, outcomes, print_text, show
+from trainer.cli.shared import (
+    AsJson,
+    Store,
+    make_console,
+    named,
+    outcomes,
+    print_text,
+    show,
+    show_text,
+)
 from trainer.errors import BadInput
 from worker.contract.codec import encode
 
 if TYPE_CHECKING:
-    from trainer.store.plan import Plan
+    from trainer.store.publish import Plan
     from trainer.store.record import Stored
     from worker.contract.store import CanaryPointer, Pointer
 
@@ -176,8 +185,8 @@ def publish(
       clerk-trainer publish runs/one --store /adapters --force --reason "new label set"
     """
     with outcomes():
-        from trainer.store.gate_rules import load_rules
-        from trainer.store.plan import plan_publication
+        from trainer.store.publish import plan_publication
+        from trainer.store.rules import load_rules
 
         if force and not (reason and reason.strip()):
             raise BadInput("--force needs --reason TEXT: it is recorded with the adapter")
@@ -214,8 +223,8 @@ def _carry_out(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    from trainer.store.probes import describe
     from trainer.store.publish import publish_adapter
+    from trainer.store.record import describe
 
     console = make_console(as_json=as_json)
     nothing_to_do = plan.is_current and (not force or canary is not None)
@@ -412,7 +421,7 @@ def promote(
             "current": encode(after),
         }
         text = f"{named(after)} is current; it was {named(before)}"
-        _show(result, text, as_json=as_json)
+        show_text(result, text, as_json=as_json)
 
 
 def rollback(
@@ -442,7 +451,7 @@ def rollback(
             canary = moves.end_canary(store, reason=reason)
             result = {"schema": "canary-end/1", "store": str(store), "ended": encode(canary)}
             text = f"{named(canary)} is no longer the canary; what is current serves every key"
-            _show(result, text, as_json=as_json)
+            show_text(result, text, as_json=as_json)
             return
         before, after = moves.roll_back(store, to=to, reason=reason)
         result = {
@@ -455,7 +464,7 @@ def rollback(
         text = f"{named(after)} is current; it was {named(before)}"
         if before == after:
             text = f"{named(after)} is current already: nothing was changed"
-        _show(result, text, as_json=as_json)
+        show_text(result, text, as_json=as_json)
 
 
 def list_adapters(store: Store, as_json: AsJson = False) -> None:
@@ -485,11 +494,6 @@ def list_adapters(store: Store, as_json: AsJson = False) -> None:
             lambda console: _print_list(store, pointer, canary, adapters, console),
             as_json=as_json,
         )
-
-
-def _show(result: dict[str, Any], text: str, *, as_json: bool) -> None:
-    console = make_console(as_json=as_json)
-    show(result, console, lambda console: print_text(console, text), as_json=as_json)
 
 
 def _print_list(

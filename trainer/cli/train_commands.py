@@ -17,10 +17,12 @@ from trainer.cli.shared import (
     AsJson,
     OptionalBase,
     OptionalDataset,
+    embedding_model,
     make_console,
     outcomes,
     print_text,
     show,
+    show_text,
 )
 
 if TYPE_CHECKING:
@@ -107,7 +109,7 @@ def check(
         _refuse_queue(queue, update=update)
         settings = CheckSettings(
             base=base,
-            embeddings=_embedding_model(embeddings) if use_embeddings else None,
+            embeddings=embedding_model(embeddings) if use_embeddings else None,
             floor=floor,
             max_message_tokens=max_message_tokens,
         )
@@ -133,14 +135,6 @@ def _refuse_queue(queue: Path, *, update: bool) -> None:
 
         raise BadInput(f"{queue.parent}: there is no such folder for the queue")
     refuse_overwriting(queue, update=update)
-
-
-def _embedding_model(directory: Path | None) -> Path | None:
-    if directory is not None:
-        return directory
-    from trainer.model.embeddings import find_embedding_model
-
-    return find_embedding_model()
 
 
 @contextmanager
@@ -289,11 +283,9 @@ def complete(
     Example: clerk-trainer complete worker/demo/encoder --out /tmp/encoder
     """
     with outcomes():
-        from trainer.model.embeddings import find_embedding_model
         from trainer.model.published import complete_encoder
 
-        manifest = complete_encoder(adapter, out, base or find_embedding_model())
+        manifest = complete_encoder(adapter, out, embedding_model(base))
         result = {"schema": "completion/1", "adapter": str(out), "digest": manifest.digest}
-        console = make_console(as_json=as_json)
         text = f"{manifest.name} ({manifest.digest[:12]}) is whole in {out}"
-        show(result, console, lambda to: print_text(to, text), as_json=as_json)
+        show_text(result, text, as_json=as_json)

@@ -1,4 +1,9 @@
-"""Parquet and Arrow files, column by column. The only file that imports pyarrow."""
+"""Parquet and Arrow files, column by column, and the folders that Hugging Face saves them in.
+
+Read are the folders of ``Dataset.save_to_disk`` and ``DatasetDict.save_to_disk`` (datasets 5: Arrow
+files, listed in ``state.json``), and a folder of Parquet or JSON Lines files named by their split,
+as a repository of the hub has them. Nothing is fetched. The only file that imports pyarrow.
+"""
 
 from __future__ import annotations
 
@@ -110,13 +115,6 @@ def _label_names(metadata: dict[bytes, bytes] | None) -> dict[str, list[str]]:
         }
     except (KeyError, TypeError, ValueError, AttributeError):
         return {}  # another tool's file, or metadata of a form that is not known: numbers stay
-
-
-# --- saved_dataset: Folders of Hugging Face datasets: which files hold the rows of a split.
-#
-# Read are what ``Dataset.save_to_disk`` and ``DatasetDict.save_to_disk`` leave (datasets 5: Arrow
-# files, listed in ``state.json``), and a folder of Parquet or JSON Lines files named by their
-# split, as a repository of the hub has them. Nothing is fetched.
 
 
 _STATE, _SPLITS = "state.json", "dataset_dict.json"

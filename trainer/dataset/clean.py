@@ -2,28 +2,25 @@
 
 There is one ``Cleaner``. ``prepare`` makes it from its options; ``propose`` and ``tasks`` make it
 from a dataset's manifest, so that a later message gets the form that it would have in the dataset.
+
+A quotation or a signature is cut by strict rules, since what is cut from a message is lost: a date
+or an address stands in the line that introduces a quotation, and few, short lines follow closing
+words. The phrases are English, German, French and Spanish.
 """
 
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
-from trainer.dataset.folder import Dataset, Example, Row
-from trainer.dataset.settings import OnBad, PrepareSettings
+from trainer.dataset.folder import Dataset, Example
+from trainer.dataset.names import NameRedaction, load_names
+from trainer.dataset.settings import PrepareSettings
 from trainer.errors import BadInput
 from worker.contract.redact import REDACTION, redact_personal_data
 from worker.contract.text import normalize
-
-if TYPE_CHECKING:
-    from trainer.dataset.names import NameRedaction
-
-
-MAX_MESSAGE_BYTES = 1 << 20
-"""Of UTF-8: more is an attachment or a broken export, not what somebody wrote."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +80,7 @@ def make_cleaner(settings: PrepareSettings) -> Cleaner:
         quotes=settings.strip_quotes,
         signatures=settings.strip_signatures,
         redaction=REDACTION if settings.redact else None,
-        names=_load_names(settings.redact_names) if settings.redact_names else None,
+        names=load_names(settings.redact_names) if settings.redact_names else None,
     )
 
 
@@ -101,7 +98,7 @@ def cleaner_of(dataset: Dataset, *, names: str | None = None) -> Cleaner:
             f"{where}: was redacted by {dataset.redaction!r}, and this version knows "
             f"{REDACTION!r}: prepare the dataset again"
         )
-    model = _load_names(names) if names is not None else None
+    model = load_names(names) if names is not None else None
     if model is not None and model.facts != done["redact names"]:
         there = done["redact names"]
         raise BadInput(
@@ -167,83 +164,6 @@ def canonical(message: str) -> str:
     return text.casefold()
 
 
-def _load_names(model: str) -> NameRedaction:
-    from trainer.dataset.names import load_names
-
-    return load_names(model)
-
-
-@dataclass(frozen=True, slots=True)
-class Cleaned:
-    """The rows with clean messages. ``changed`` counts the messages that each step changed,
-    ``redacted`` the pieces of personal data by kind, ``left_whole`` the messages that stripping
-    would have emptied, which stay as they were."""
-
-    rows: tuple[Row, ...]
-    changed: dict[str, int]
-    redacted: dict[str, int]
-    left_whole: int
-
-
-def clean(
-    rows: Sequence[Row], cleaner: Cleaner, *, tick: Callable[[int], None] = lambda _: None
-) -> Cleaned:
-    """Clean the message of every row."""
-    changed: Counter[str] = Counter(normalized=0)
-    if cleaner.redaction or cleaner.names:
-        changed["redacted"] = 0
-    redacted: Counter[str] = Counter()
-    left_whole = 0
-    after = []
-    for row in rows:
-        done = cleaner.clean(row.message)
-        changed.update(done.changed)
-        redacted.update(done.redacted)
-        left_whole += done.left_whole
-        # Most messages are clean: a second copy of an export is not made.
-        after.append(row if done.text == row.message else replace(row, message=done.text))
-        tick(1)
-    return Cleaned(tuple(after), dict(changed), dict(redacted), left_whole)
-
-
-def refuse_bad(
-    cleaned: Sequence[Row], raw: Sequence[Row], settings: PrepareSettings
-) -> tuple[list[Row], dict[str, int]]:
-    """Drop the rows whose message is empty when clean, or over ``MAX_MESSAGE_BYTES`` as it came.
-    Return the rest and the counts; raise BadInput with the first row where the settings say that
-    such a row is an error."""
-    usable = []
-    empty = too_long = 0
-    for row, before in zip(cleaned, raw, strict=True):
-        size = len(before.message.encode("utf-8", "surrogatepass"))
-        if size > MAX_MESSAGE_BYTES:
-            if settings.unusable is OnBad.ERROR:
-                raise BadInput(
-                    f"{row.where}: the message of {row.id!r} has {size} bytes, more than "
-                    f"{MAX_MESSAGE_BYTES}: shorten it or choose --unusable drop"
-                )
-            too_long += 1
-        elif not row.message:
-            if settings.unusable is OnBad.ERROR:
-                raise BadInput(
-                    f"{row.where}: the message of {row.id!r} is empty: fill it in or choose "
-                    "--unusable drop"
-                )
-            empty += 1
-        else:
-            usable.append(row)
-    return usable, {"empty_dropped": empty, "too_long_dropped": too_long}
-
-
-# --- mails: Mails: what a program quoted below, or between, what the customer wrote, and
-# signatures.
-#
-# A rule is strict about what it takes for either, since what is cut from a message is lost: a
-# date or an address stands in the line that introduces a quotation, and few, short lines follow
-# closing words. The phrases are English, German, French and Spanish.
-
-
-# --- quotations ---
 # From such a line on everything is the earlier message.
 _BEGINS = re.compile(
     r"-{2,} ?(?:original message|forwarded message|original-nachricht|message d'origine) ?-{2,}"
@@ -260,7 +180,6 @@ _INTRODUCTION_CHARS = 300
 _FROM = re.compile(r"\*?(?:From|Von|De):\*? ")
 _HEADER = re.compile(r"\*?(?:Sent|Date|To|Cc|Subject|Gesendet|An|Betreff):")
 
-# --- signatures ---
 # RFC 3676 section 4.3: two dashes and a blank alone on a line; mail programs often drop the blank.
 _DELIMITER = "--"
 _DELIMITED_CHARS = 600

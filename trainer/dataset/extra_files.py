@@ -1,10 +1,6 @@
-"""groups.jsonl: which messages belong together, by number.
+"""Files next to a dataset's splits: groups.jsonl, copies.jsonl and label_sources.jsonl.
 
-A thread's or a customer's messages resemble each other as near-duplicates do: a model that learnt
-some of them knows the others by more than what they say. ``prepare`` keeps such units on one side.
-``check`` needs them to deal training and validation out again, and tests need them in every part:
-ten messages of one thread prove less than ten of different ones. The file holds ids and numbers: no
-group's name and no text. A unit lies in one part, so the hold-out's rows say nothing about others.
+All three are JSON Lines that name messages by their ids and hold no text and no label.
 """
 
 from __future__ import annotations
@@ -13,12 +9,18 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from trainer.dataset.folder import HOLDOUT, SPLITS, Dataset, Example, Row, read_extra_lines
-from trainer.errors import BadInput
 from worker.contract.exchange import LabelSource
+
+# --- groups.jsonl: which messages belong together, by number.
+#
+# A thread's or a customer's messages resemble each other as near-duplicates do: a model that learnt
+# some of them knows the others by more than what they say. ``prepare`` keeps such units on one
+# side. ``check`` needs them to deal training and validation out again, and tests need them in every
+# part: ten messages of one thread prove less than ten of different ones. No group's name is kept. A
+# unit lies in one part, so the hold-out's rows say nothing about others.
 
 GROUPS = "groups.jsonl"
 
@@ -34,13 +36,12 @@ def group_lines(
     examples = [example for part in SPLITS for example in splits[part]]
     sizes = Counter(unit_of[example.id] for example in examples)
     numbers: dict[int, int] = {}
-    lines = []
+    rows: list[dict[str, Any]] = []
     for example in examples:
         unit = unit_of[example.id]
         if sizes[unit] > 1:
-            number = numbers.setdefault(unit, len(numbers))
-            lines.append(json.dumps({"id": example.id, "group": number}, ensure_ascii=False))
-    return "".join(f"{line}\n" for line in lines).encode("utf-8"), len(lines)
+            rows.append({"id": example.id, "group": numbers.setdefault(unit, len(numbers))})
+    return _json_lines(rows)
 
 
 def read_groups(dataset: Dataset) -> dict[str, int] | None:
@@ -53,12 +54,11 @@ def read_groups(dataset: Dataset) -> dict[str, int] | None:
     return None if rows is None else {row["id"]: row["group"] for row in rows}
 
 
-# --- copies: copies.jsonl: how often the held-out messages came, for accuracy by traffic.
+# --- copies.jsonl: how often the held-out messages came, for accuracy by traffic.
 #
 # A dataset holds each text once, and none that came under several labels, so that an accuracy on
 # it is of distinct messages with one label. Customers send some texts often: the file names, by
 # id, the held-out messages that came more than once. It holds no text and no label.
-
 
 COPIES, TRAFFIC = "copies.jsonl", "holdout_traffic"
 
@@ -100,12 +100,8 @@ def count_traffic(rows: Iterable[Row], held: Iterable[Row], split_of: Mapping[in
 
 def copy_lines(traffic: Traffic) -> tuple[bytes, int]:
     """Return the file, in the order of ids, and how many rows it has."""
-    lines = [
-        json.dumps({"id": id_, "rows": rows}, ensure_ascii=False)
-        for id_, rows in sorted(traffic.copies.items())
-        if rows > 1
-    ]
-    return "".join(f"{line}\n" for line in lines).encode("utf-8"), len(lines)
+    counted = sorted(traffic.copies.items())
+    return _json_lines([{"id": id_, "rows": rows} for id_, rows in counted if rows > 1])
 
 
 def read_copies(dataset: Dataset) -> dict[str, int] | None:
@@ -117,12 +113,11 @@ def read_copies(dataset: Dataset) -> dict[str, int] | None:
     return {row["id"]: row["rows"] for row in read_extra_lines(dataset, COPIES) or ()}
 
 
-# --- label_sources: label_sources.jsonl: where each label comes from, for rows whose label is not
+# --- label_sources.jsonl: where each label comes from, for rows whose label is not
 # the export's.
 #
 # ``prepare`` and ``propose`` write it, with the source and, where a person decided by one, the
 # version of the labelling guideline. It holds ids, of the hold-out too, and no text or label.
-
 
 LABEL_SOURCES = "label_sources.jsonl"
 
@@ -148,13 +143,14 @@ def source_lines(
 ) -> tuple[bytes, int]:
     """Return the file and how many rows it has. ``origins`` maps ids to theirs; of an id that is
     not there the label is the export's."""
-    lines = []
-    for example in _all(splits):
-        origin = origins.get(example.id, EXPORT)
-        if origin != EXPORT:
-            row = {"id": example.id, "source": origin.source, "guideline": origin.guideline}
-            lines.append(json.dumps(row, ensure_ascii=False))
-    return "".join(f"{line}\n" for line in lines).encode("utf-8"), len(lines)
+    found = ((each.id, origins.get(each.id, EXPORT)) for part in SPLITS for each in splits[part])
+    return _json_lines(
+        [
+            {"id": id_, "source": origin.source, "guideline": origin.guideline}
+            for id_, origin in found
+            if origin != EXPORT
+        ]
+    )
 
 
 def count_sources(
@@ -169,20 +165,14 @@ def count_sources(
     }
 
 
-def read_label_sources(directory: Path) -> dict[str, LabelOrigin]:
-    """Return id -> origin of the labels of a dataset folder that are not the export's. Raises
-    BadInput."""
-    path = directory / LABEL_SOURCES
-    if not path.is_file():
-        return {}
-    try:
-        rows: list[dict[str, Any]] = [
-            json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line
-        ]
-        return {row["id"]: LabelOrigin(row["source"], row["guideline"]) for row in rows}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BadInput(f"{path}: cannot be read: prepare the dataset again") from error
+def read_label_sources(dataset: Dataset) -> dict[str, LabelOrigin]:
+    """Return id -> origin of the labels that are not the export's. Raises BadInput when the file is
+    missing or was altered."""
+    rows = read_extra_lines(dataset, LABEL_SOURCES) or ()
+    return {row["id"]: LabelOrigin(row["source"], row["guideline"]) for row in rows}
 
 
-def _all(splits: Mapping[str, Sequence[Example]]) -> Iterable[Example]:
-    return (example for split in SPLITS for example in splits[split])
+def _json_lines(rows: Sequence[Mapping[str, Any]]) -> tuple[bytes, int]:
+    """Return the rows as a file, and how many there are."""
+    lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    return "".join(lines).encode("utf-8"), len(rows)

@@ -1,4 +1,15 @@
-"""A row, and the dataset folder with its sealed hold-out."""
+"""A row, and the dataset folder with its sealed hold-out.
+
+An opening of the hold-out is recorded twice: in the dataset's manifest, and in a ledger,
+``holdout-openings.jsonl``, in the parent folder. The same hold-out prepared again is the same
+hold-out, so its openings count on: ``prepare`` looks for them in that ledger, in the manifests of
+the datasets next to the new one, and in those that it is given (--earlier). The same hold-out has
+the same texts, under whatever ids and labels: a corrected one, or one from an export in another
+order, has been seen as often.
+
+What the ledger cannot see: datasets that are neither there nor named, copies on other machines, and
+a hold-out with one message more or less. It holds no text.
+"""
 
 from __future__ import annotations
 
@@ -196,7 +207,8 @@ class Dataset:
     def holdout_texts_sha256(self) -> str:
         """SHA-256 of the hold-out's texts, by which its openings are known: see
         ``texts_sha256``."""
-        return holdout_texts(self.record)
+        digest: str = self.record["files"][_file(HOLDOUT)]["texts_sha256"]
+        return digest
 
     @property
     def redaction(self) -> str | None:
@@ -284,7 +296,12 @@ def open_holdout(dataset: Dataset, *, purpose: str, subject: str) -> tuple[Examp
     Two that open it at once are both written down. Raises BadInput when the file was altered, and
     OSError, without opening it, when the opening cannot be written.
     """
-    opening = make_opening(purpose, subject)
+    opening = {
+        "id": uuid.uuid4().hex,
+        "at": rfc3339_now(),
+        "purpose": purpose,
+        "subject": subject,
+    }
     with _alone(dataset.directory):
         record = read_manifest(dataset.directory)
         if record["digest"] != dataset.digest:
@@ -307,7 +324,8 @@ def count_openings(dataset: Dataset) -> int:
 def list_openings(dataset: Dataset) -> tuple[Opening, ...]:
     """Return the hold-out's openings so far, oldest first."""
     own = read_manifest(dataset.directory)["holdout_openings"]
-    return known_openings(dataset.directory, dataset.holdout_texts_sha256, own)
+    ledger = _ledger(dataset.directory)
+    return _merge(own, _read_ledger(ledger, dataset.holdout_texts_sha256))
 
 
 @contextmanager
@@ -427,44 +445,10 @@ def _digest(record: Mapping[str, Any]) -> str:
     return sha256_json(held)
 
 
-# --- openings: Who has looked at a hold-out: a ledger beside the dataset folders, by the digest
-# of its texts.
-#
-# Each opening is written down twice: in the dataset's own manifest and in ``holdout-
-# openings.jsonl`` in the folder that the dataset's folder is in. The same hold-out prepared again
-# is the same hold-out, so its openings count on: ``prepare`` looks for them in that ledger, in
-# the manifests of the datasets beside the new one, and in those that it is told of.
-#
-# The same hold-out has the same texts, under whatever ids and labels: one that was corrected, or
-# whose export came in another order, has been seen as often.
-#
-# What it cannot see: datasets that are neither there nor named, copies on other machines, and a
-# hold-out that has one message more or less. It holds no text.
-
-
 LEDGER = "holdout-openings.jsonl"
-_MANIFEST = "dataset.json"
-_HOLDOUT_FILE = "holdout.jsonl"
 
 Opening = Mapping[str, Any]
 """``id``, ``at``, ``purpose`` and ``subject``."""
-
-
-def make_opening(purpose: str, subject: str) -> dict[str, Any]:
-    """Return an opening that is now."""
-    return {
-        "id": uuid.uuid4().hex,
-        "at": rfc3339_now(),
-        "purpose": purpose,
-        "subject": subject,
-    }
-
-
-def holdout_texts(record: Mapping[str, Any]) -> str:
-    """Return the digest of a hold-out's texts, of a manifest. Raises KeyError for what is no
-    manifest."""
-    digest: str = record["files"][_HOLDOUT_FILE]["texts_sha256"]
-    return digest
 
 
 def note_opening(dataset: Path, texts_sha256: str, opening: Opening) -> None:
@@ -489,12 +473,6 @@ def note_opening(dataset: Path, texts_sha256: str, opening: Opening) -> None:
         os.close(handle)
 
 
-def known_openings(dataset: Path, texts_sha256: str, own: Iterable[Opening]) -> tuple[Opening, ...]:
-    """Return the openings of a dataset's manifest and those of the ledger beside it, oldest first,
-    each once. Raises OSError."""
-    return _merge(own, _read_ledger(_ledger(dataset), texts_sha256))
-
-
 def earlier_openings(
     out: Path, texts_sha256: str, earlier: Sequence[Path] = ()
 ) -> tuple[Opening, ...]:
@@ -517,8 +495,8 @@ def _of_dataset(directory: Path, texts_sha256: str) -> Iterator[Opening]:
     """Yield a dataset's openings if its hold-out is the one. A neighbour that is none, or that is
     damaged, has nothing to tell: it must not stop a preparation."""
     try:
-        record = json.loads((directory / _MANIFEST).read_text(encoding="utf-8"))
-        if holdout_texts(record) == texts_sha256:
+        record = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
+        if record["files"][_file(HOLDOUT)]["texts_sha256"] == texts_sha256:
             yield from _sound(record["holdout_openings"])
     except (OSError, ValueError, KeyError, TypeError):
         return

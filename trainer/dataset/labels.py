@@ -1,4 +1,8 @@
-"""Raw labels of an export, the taxonomy's names, and whether every label has enough examples."""
+"""The labels of an export's rows: mapped to the taxonomy, decided on by reviewers, and counted.
+
+``check`` writes its review queue and ``prepare`` its conflicts as files of decisions: CSV with the
+columns of ``IDENTITY`` and ``BY_HAND`` next to their own. ``prepare --decisions`` reads either.
+"""
 
 from __future__ import annotations
 
@@ -143,13 +147,6 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
 }
 
 
-# --- decisions: A person's decisions about labels: the CSV files they are made in, read and
-# applied to the rows.
-#
-# Two commands write such files: ``check`` the review queue, ``prepare`` the conflicts it found.
-# Both have the columns named here beside their own, and ``prepare --decisions`` reads either.
-
-
 IDENTITY = ("id", "message_sha256")
 """What names a row: a decision holds for this text alone."""
 
@@ -233,8 +230,9 @@ def read_decisions(
 ) -> tuple[list[Decision], int]:
     """Read a queue: a CSV file with the columns ``id, message_sha256, decision`` and, where
     somebody filled them, ``new_label, note, decided_by``, and those of
-    ``worker.contract.exchange``. Other columns are passed over, and so are lines that are one
-    opinion and not the outcome. ``encoding`` is the export's, for a file that is not UTF-8.
+    ``worker.contract.exchange``. Other columns are skipped, and so are lines that are one
+    reviewer's opinion and not the outcome. ``encoding`` is the export's, for a file that is not
+    UTF-8.
 
     Return the decisions and how many rows are undecided. Raises BadInput with the line of an
     unknown word or label.

@@ -1,4 +1,5 @@
-"""From exports to the splits of a dataset: the recipe, top to bottom, writing nothing."""
+"""From exports to a dataset folder: ``build`` makes the splits and writes nothing,
+``write_prepared`` writes them so that the folder is never seen half-done."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer.artifacts.files import PRIVATE
-from trainer.dataset.clean import Cleaner, clean, describe_cleaning, make_cleaner, refuse_bad
+from trainer.dataset.clean import Cleaner, describe_cleaning, make_cleaner
 from trainer.dataset.extra_files import (
     COPIES,
     EXPORT,
@@ -59,7 +60,7 @@ from trainer.dataset.labels import (
 from trainer.dataset.near_duplicates import NearGroups, group_near
 from trainer.dataset.readers import Source, read_source
 from trainer.dataset.report import describe_split, render_report
-from trainer.dataset.settings import ConflictPolicy, PrepareSettings, SplitBy
+from trainer.dataset.settings import ConflictPolicy, OnBad, PrepareSettings, SplitBy
 from trainer.dataset.split import (
     NEAR_HOLDOUT,
     FilledSplits,
@@ -78,7 +79,8 @@ from worker.contract import Taxonomy
 from worker.contract.digest import sha256_bytes, sha256_file, sync_directory, write_atomically
 from worker.contract.text import NORMALIZATION, message_sha256, normalize
 
-_ROWS_AT_ONCE = 4096
+MAX_MESSAGE_BYTES = 1 << 20
+"""Of UTF-8: more is an attachment or a broken export, not what somebody wrote."""
 
 OnProgress = Callable[[str, int], Callable[[int], None]]
 """Called with a stage's name and its size; returns what to call with the amount done."""
@@ -227,32 +229,51 @@ def _read(
 def _clean(
     rows: list[Row], settings: PrepareSettings, cleaner: Cleaner, on_progress: OnProgress
 ) -> dict[str, Any]:
-    """Clean the rows in place, some at a time: an export and its clean copy are never there at
-    once. Return the counts."""
+    """Clean the rows and drop those that cannot be used. Return the counts.
+
+    In place, row by row: an export and its clean copy are never there at once.
+    """
     tick = on_progress("clean", len(rows))
-    counts: dict[str, Counter[str]] = {"changed": Counter(), "redacted": Counter()}
-    refused: Counter[str] = Counter()
+    changed: Counter[str] = Counter(normalized=0)
+    if cleaner.redaction or cleaner.names:
+        changed["redacted"] = 0
+    redacted: Counter[str] = Counter()
+    dropped = Counter(empty_dropped=0, too_long_dropped=0)
     left_whole = kept = 0
-    for start in range(0, len(rows), _ROWS_AT_ONCE):
-        raw = rows[start : start + _ROWS_AT_ONCE]
-        cleaned = clean(raw, cleaner, tick=tick)
-        usable, some = refuse_bad(cleaned.rows, raw, settings)
-        rows[kept : kept + len(usable)] = usable
-        kept += len(usable)
-        counts["changed"].update(cleaned.changed)
-        counts["redacted"].update(cleaned.redacted)
-        refused.update(some)
-        left_whole += cleaned.left_whole
+    for row in rows:
+        done = cleaner.clean(row.message)
+        changed.update(done.changed)
+        redacted.update(done.redacted)
+        left_whole += done.left_whole
+        tick(1)
+        if reason := _unusable(row, done.text, settings.unusable):
+            dropped[reason] += 1
+            continue
+        rows[kept] = row if done.text == row.message else replace(row, message=done.text)
+        kept += 1
     del rows[kept:]
     return {
-        **refused,
-        "cleaned": {
-            "rules": NORMALIZATION,
-            **counts["changed"],
-            "left_whole": left_whole,
-        },
-        "redacted": dict(counts["redacted"]),
+        **dropped,
+        "cleaned": {"rules": NORMALIZATION, **changed, "left_whole": left_whole},
+        "redacted": dict(redacted),
     }
+
+
+def _unusable(row: Row, text: str, on_bad: OnBad) -> str | None:
+    """Return what a row is counted as whose message is too long as it came, or whose clean
+    ``text`` is empty; None where it can be used. Raises BadInput where it must not be dropped."""
+    size = len(row.message.encode("utf-8", "surrogatepass"))
+    if text and size <= MAX_MESSAGE_BYTES:
+        return None
+    if on_bad is OnBad.ERROR:
+        wrong, remedy = "is empty", "fill it in"
+        if size > MAX_MESSAGE_BYTES:
+            wrong = f"has {size} bytes, more than {MAX_MESSAGE_BYTES}"
+            remedy = "shorten it"
+        raise BadInput(
+            f"{row.where}: the message of {row.id!r} {wrong}: {remedy} or choose --unusable drop"
+        )
+    return "too_long_dropped" if size > MAX_MESSAGE_BYTES else "empty_dropped"
 
 
 def _read_decisions(settings: PrepareSettings, taxonomy: Taxonomy) -> tuple[list[Decision], int]:
@@ -307,10 +328,6 @@ def _describe_files(settings: PrepareSettings) -> dict[str, Any]:
 
 def _describe_file(path: Path) -> dict[str, str]:
     return {"name": path.name, "sha256": sha256_file(path)}
-
-
-# --- dedupe: Copies and near-duplicates: which row of several is kept, and which of them
-# disagree.
 
 
 _GROUPS, _MEMBERS = 5, 6
@@ -453,9 +470,6 @@ def _names(rows: Sequence[Row]) -> list[str]:
 
 def _cluster_of(clusters: Sequence[Sequence[int]]) -> dict[int, int]:
     return {key: number for number, cluster in enumerate(clusters) for key in cluster}
-
-
-# --- write: Write a prepared dataset so that its folder is never seen half-done.
 
 
 SURPLUS, CONFLICTS, REPORT = "surplus.jsonl", "conflicts.csv", "report.md"

@@ -1,4 +1,9 @@
-"""Read exports as rows: CSV, JSON Lines, Parquet, workbooks, and saved Hugging Face datasets."""
+"""Read exports as rows: CSV, JSON Lines, Parquet, workbooks, and saved Hugging Face datasets.
+
+Files are read strictly: a wrong encoding, a broken line or a missing column is an error with its
+place. An error names the kind of a bad value, never the value: with a wrong column named it is a
+message's text.
+"""
 
 from __future__ import annotations
 
@@ -241,10 +246,6 @@ def _json_object(line: str, where: str) -> dict[str, Any]:
     return record
 
 
-# --- columns: Which column of an export is the message, which the label: as the user names them,
-# or guessed.
-
-
 # Taken, in this order, where the usual name is absent and none was asked for. The first pair is
 # what instruction-tuning files are made of.
 _GUESSES = {
@@ -345,12 +346,6 @@ def _missing(field: str, name: str, there: Sequence[str], where: str) -> str:
     near = difflib.get_close_matches(name, there, n=1, cutoff=0.5)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     return f"{where}: no column {name!r}{hint} There are: {columns}. Name one by --{field}-column"
-
-
-# --- cells: Cells that decide where a row goes: its time and its language, read strictly.
-#
-# An error names the place and what kind of value stands there, never the value: with a wrong
-# column named it is a message's text.
 
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

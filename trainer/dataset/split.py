@@ -1,4 +1,11 @@
-"""Which rows go where: training, validation and hold-out."""
+"""Which rows go where: training, validation and hold-out.
+
+Messages that belong together stay on one side (``unite``, ``unite_copies``). At random, or by
+group, the largest units go first, each into the part that it fills most evenly
+(``assign_balanced``). By time the last part is held out and the one before it is for validation
+(``assign_by_time``): a model in service is trained on the past and answers the future, and a random
+split, which asks about days that were trained on, overstates it where messages change.
+"""
 
 from __future__ import annotations
 
@@ -210,10 +217,6 @@ def shuffle_key(seed: int, key: str) -> str:
     return sha256_bytes(f"{seed}\n{key}".encode("utf-8", "surrogatepass"))
 
 
-# --- together: Which messages have to stay on one side: near-duplicates, copies, and members of a
-# group.
-
-
 Key = TypeVar("Key", int, str)
 """A message, or copies of it: a number, or its text."""
 
@@ -258,15 +261,6 @@ def unite_copies(
     return sorted(united, key=lambda cluster: cluster[0])
 
 
-# --- balance: A split whose units are whole and whose parts are alike: in labels, in languages,
-# in both.
-#
-# The largest units first, each into the part that it fills most evenly: the greedy of scikit-
-# learn's ``StratifiedGroupKFold``, with parts of unlike size, and the chi-square distance between
-# what a part has and what it should have in place of a variance. For units of one message and one
-# stratum it is Sainte-Lague's apportionment.
-
-
 Strata = tuple[str, ...]
 """The strata that a message belongs to: its label, and its language where there is one."""
 
@@ -279,8 +273,14 @@ def assign_balanced(
     holdout_share: float,
     order: Callable[[Key], str],
 ) -> dict[Key, str]:
-    """Return key -> split. ``units`` are of keys, ``strata`` gives each key's; ``order`` gives a
-    sort key for a key, which decides between units of one size.
+    """Return key -> split: whole units, and parts that are alike in labels and languages.
+
+    The greedy of scikit-learn's ``StratifiedGroupKFold``, with parts of unlike size, and the
+    chi-square distance between what a part has and what it should have in place of a variance. For
+    units of one message and one stratum it is Sainte-Lague's apportionment.
+
+    ``units`` are of keys, ``strata`` gives each key's; ``order`` gives a sort key for a key, which
+    decides between units of one size.
 
     A stratum of three messages or more is meant to have one in each part. One that is made of two,
     a label in a language, counts where the smallest part should have a message of it; below that
@@ -315,12 +315,6 @@ def _wanted(messages: int, shares: Mapping[str, float]) -> dict[str, float]:
         return {side: messages * share for side, share in shares.items()}
     wanted = {side: max(1.0, messages * share) for side, share in shares.items() if side != TRAIN}
     return wanted | {TRAIN: max(1.0, messages - sum(wanted.values()))}
-
-
-# --- by_time: The split by time: the last part is held out, the one before it is for validation.
-#
-# What serves is trained on the past and answers the future; a random split asks it about days
-# that it was trained on, and says too much good of it where messages change.
 
 
 NEAR_HOLDOUT = "left out, near to the hold-out"
@@ -434,9 +428,6 @@ def _nearest(moments: Sequence[datetime], order: Sequence[datetime], wanted: flo
         if abs(before - wanted) < missed:
             best, missed = candidate, abs(before - wanted)
     return best
-
-
-# --- fill: Which row goes into which split, once it is known what has to stay together.
 
 
 _OUT_OF_TIME = "left out, its label was given before the part it is in"

@@ -27,8 +27,8 @@ from trainer.dataset.labels import guard, suggest_label, write_review_csv
 from trainer.dataset.split import shuffle_key
 from trainer.dataset.text_files import parse_csv, read_edited
 from trainer.errors import BadInput
-from trainer.evaluation.verify import verify_evaluation
-from trainer.statistics.audit import corrected_accuracy, label_error_rate, sample_size
+from trainer.evaluation.summary import verify_evaluation
+from trainer.statistics.label_errors import corrected_accuracy, label_error_rate, sample_size
 from worker.contract.digest import write_atomically
 from worker.contract.exchange import read_answers
 from worker.contract.taxonomy import NO_LABEL, label_name

@@ -9,15 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from trainer.artifacts.evaluation import PREDICTIONS, Prediction
-from trainer.report.points import MANY_OPENINGS
+from trainer.report.page import MANY_OPENINGS
 from trainer.statistics.calibration import Bools, Floats
-from trainer.statistics.clusters import Groups, as_groups
 from trainer.statistics.figures import in_points
-from trainer.statistics.metrics import ALPHA, Discordance, count_discordant
-from trainer.statistics.noninferiority import lowest_difference
-from trainer.statistics.paired import paired_interval
-from trainer.statistics.spending import alpha_of
-from trainer.store.verdict import GateVerdict
+from trainer.statistics.metrics import ALPHA, Discordance, Groups, as_groups, count_discordant
+from trainer.statistics.paired import alpha_of, lowest_difference, paired_interval
+from trainer.store.rules import GateVerdict
 from worker.contract.exchange import Answer, Figure, Verdict
 
 OLD_HOLDOUT = "accuracy on the hold-out of the dataset before"
@@ -177,7 +174,9 @@ def judge(
     worse = [each for each in compared if each.worse]
     pro = [_tell(each) for each in better]
     contra = [_tell(each) for each in worse]
-    contra += [f"The gate refuses it: {row.name}, {row.found}." for row in _failed(gate)]
+    contra += [
+        f"The gate refuses it: {row.name}, {row.found}." for row in gate.criteria if not row.passed
+    ]
     if gate.passed:
         pro.append("The gate lets it pass.")
     pro += [_tell(each) for each in compared if _asks_less(each)]
@@ -199,16 +198,6 @@ def judge(
 
 def _asks_less(each: Compared) -> bool:
     return each.figure.name == REVIEW and each.is_better(ALPHA)
-
-
-def _failed(gate: GateVerdict) -> list[_Row]:
-    return [_Row(row.name, row.found) for row in gate.criteria if not row.passed]
-
-
-@dataclass(frozen=True, slots=True)
-class _Row:
-    name: str
-    found: str
 
 
 def _tell(each: Compared) -> str:

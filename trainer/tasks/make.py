@@ -1,4 +1,12 @@
-"""Tasks of the three purposes, made of what the trainer knows."""
+"""Tasks of three purposes: check doubted labels, audit a sample, learn from unlabelled messages.
+
+Messages to learn from are chosen by gradient embeddings (BADGE; Ash et al. 2020, arXiv 1906.03671):
+the loss's gradient at the last layer if the model's own answer were the label.
+Its length is the model's uncertainty, its direction what the message would teach. Seeding as
+k-means++ does (Arthur & Vassilvitskii 2007) draws messages whose gradients are long and far apart.
+Only the messages of the smallest margins are looked at (Scheffer et al. 2001): a plain margin is
+hard to beat (Bahri et al. 2022, arXiv 2210.03822).
+"""
 
 from __future__ import annotations
 
@@ -10,13 +18,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.check.duplicates import Fingerprint, fingerprint
-from trainer.check.out_of_fold import embedding_features, fit_predict, text_features, unit_rows
-from trainer.check.suspects import Suspect, nearest_trusted
+from trainer.check.suspects import (
+    Suspect,
+    embedding_features,
+    fit_predict,
+    nearest_trusted,
+    text_features,
+    unit_rows,
+)
 from trainer.dataset.clean import cleaner_of
 from trainer.dataset.folder import Dataset, Example
 from trainer.dataset.near_duplicates import near_clusters, near_pairs
 from trainer.errors import BadInput
-from trainer.evaluation.outputs import outputs_of
+from trainer.evaluation.predictions import outputs_of
 from trainer.model.lora_model import encode_prompts
 from trainer.model.published import open_scorer, read_adapter
 from trainer.model.scoring import BATCH_SIZE
@@ -197,16 +211,6 @@ def learn_tasks(
     return tasks
 
 
-# --- choose: Which unlabelled messages to ask about: uncertain ones, no two alike.
-#
-# Batch active learning by gradient embeddings (BADGE; Ash et al. 2020, arXiv 1906.03671): what
-# the loss's gradient at the last layer would be if the model's own answer were the label. Its
-# length is the model's uncertainty, its direction what the message would teach. Seeding as
-# k-means++ does (Arthur & Vassilvitskii 2007) draws messages whose gradients are long and far
-# apart. Only the messages of the smallest margins are looked at (Scheffer et al. 2001), which a
-# plain margin is hard to beat by (Bahri et al. 2022, arXiv 2210.03822).
-
-
 Floats = NDArray[np.float64]
 
 WIDTH = 10
@@ -289,10 +293,6 @@ def one_of_each(
     return sorted(min(first[fresh[place]] for place in cluster) for cluster in clusters)
 
 
-# --- serving_judge: The adapter in service as the judge of unlabelled messages, whatever kind of
-# model it is.
-
-
 def judge_by_adapter(
     dataset: Dataset,
     pool: Pool,
@@ -325,9 +325,6 @@ def judge_by_adapter(
     return PoolScores(
         np.asarray(found[:, order]), features[cut:], features[:cut], f"adapter {manifest.name}"
     )
-
-
-# --- earlier: What people were asked before, so that nobody is asked again.
 
 
 def read_earlier(paths: Sequence[Path]) -> tuple[frozenset[str], frozenset[str]]:

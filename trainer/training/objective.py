@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy, log_softmax
 
 from trainer.artifacts.training import Distillation
 from trainer.check.duplicates import number_clusters
-from trainer.check.out_of_fold import LEAST_EXAMPLES, Sublabel, predict_out_of_fold, sum_per_label
+from trainer.check.suspects import LEAST_EXAMPLES, Sublabel, predict_out_of_fold, sum_per_label
 from trainer.dataset.extra_files import read_groups
 from trainer.errors import BadInput
 from trainer.model.device import ProcessGroup

@@ -21,7 +21,6 @@ from worker.errors import (
     EXIT_SETTINGS,
     WorkerStopped,
 )
-from worker.settings import Settings
 
 _EPILOG = """
 Settings come from defaults, a TOML file, CLERK_* environment variables and flags; later ones
@@ -171,7 +170,6 @@ def health(
 
     For a container's health check. /livez and /startupz can be asked as well.
     """
-
     sys.exit(ask(url, timeout_s))
 
 
@@ -185,8 +183,17 @@ def topics(config: Config = None, sets: Sets = None) -> None:
     Example: clerk-worker topics -c config/worker.toml -s kafka.topic_partitions=12
     """
     from worker.cli.load import load
+    from worker.policies import kafka_config, shadow_topic
+    from worker.stream.kafka_reach import check_clients
+    from worker.stream.kafka_topics import prepare_topics
 
-    create_topics(load(config, sets).settings)
+    settings = load(config, sets).settings
+    kafka = settings.kafka.model_copy(update={"create_topics": True})
+    wanted = kafka_config(kafka, shadow_topic(settings))
+    check_clients(wanted)
+    found = prepare_topics(wanted)
+    names = dict.fromkeys((*found.topics.named_inputs, *found.topics.sinks))
+    print(f"{found.bootstrap_servers} has {', '.join(names)}")
 
 
 @app.command()
@@ -213,10 +220,6 @@ def adapters(
         print("error: give --store DIR, or --worker URL, or both", file=sys.stderr)
         sys.exit(EXIT_SETTINGS)
     sys.exit(show_adapters(store, worker or [], as_json=as_json))
-
-
-# --- health: Asking a worker for its health, for a container's health check: standard library
-# only.
 
 
 def ask(url: str, timeout_s: float) -> int:
@@ -247,24 +250,3 @@ def _describe(url: str, body: str) -> str:
         return f"{url}: {'ok' if verdict['ok'] else '; '.join(verdict['why'])}"
     except (ValueError, TypeError, KeyError):
         return f"{url}: {body.strip()[:200]}"
-
-
-# --- topics: Creating the worker's topics before there is a worker, for a deployment's first
-# step.
-
-
-def create_topics(settings: Settings) -> None:
-    """Create every topic that is missing, and print all names; existing topics are left unchanged.
-
-    Raises SettingsError or StreamFailed, which say what to do.
-    """
-    from worker.policies import kafka_config, shadow_topic
-    from worker.stream.kafka_check import check_clients
-    from worker.stream.kafka_topics import prepare_topics
-
-    kafka = settings.kafka.model_copy(update={"create_topics": True})
-    config = kafka_config(kafka, shadow_topic(settings))
-    check_clients(config)
-    config = prepare_topics(config)
-    names = dict.fromkeys((*config.topics.named_inputs, *config.topics.sinks))
-    print(f"{config.bootstrap_servers} has {', '.join(names)}")

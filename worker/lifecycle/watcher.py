@@ -13,7 +13,7 @@ import structlog
 
 from worker.common.errors import describe_private
 from worker.contract import AdapterRefused
-from worker.core.adapter_router import AdapterRouter
+from worker.core.arms import AdapterRouter
 from worker.lifecycle.arm_controller import ArmController, ArmSource, ArmTarget
 from worker.lifecycle.events import AdapterEvents, RefusalReason
 

@@ -1,4 +1,4 @@
-"""The loop's events as metrics, and its state, read when the metrics page is requested."""
+"""The loop's events as metrics; its state is read when the metrics page is requested."""
 
 from __future__ import annotations
 
@@ -6,13 +6,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from worker.contract.records.headers import RETRY_REASONS
-from worker.core.adapter_router import AdapterRouter
-from worker.core.arms import MAIN, TrafficSplit
+from worker.core.arms import MAIN, AdapterRouter, ShadowRequest, TrafficSplit
 from worker.core.assignment import CompletedRecord
 from worker.core.events import LoopEvent, PressureChanged, Published, Rebalanced, TransactionEnded
-from worker.core.serving_adapter import ServingAdapter
-from worker.core.shadow import ShadowRequest
-from worker.core.state import LoopState
+from worker.core.labeller import ServingAdapter
+from worker.core.loop import LoopState
 from worker.lifecycle.events import (
     AdapterEvent,
     AdapterEvents,
@@ -25,6 +23,12 @@ from worker.lifecycle.events import (
 from worker.observe import metrics as named
 from worker.observe.registry import MetricSample, Registry
 from worker.records.types import Classified, Outcome, Postponed, Rejected, TopicPartition
+
+DIGEST_CHARS = 12
+"""Length of the part of a digest that names its adapter in metrics and logs."""
+
+KEPT = 8
+"""Number of adapters that keep their series; those that served longest ago lose theirs."""
 
 
 class MetricsListener:
@@ -145,16 +149,6 @@ def _by_partition(counts: Mapping[TopicPartition, float]) -> list[tuple[tuple[st
 
 def _each(values: Sequence[str]) -> list[tuple[str]]:
     return [(value,) for value in values]
-
-
-# --- adapters: Metrics by adapter, and of swaps, refusals, canaries and shadows.
-
-
-DIGEST_CHARS = 12
-"""Length of the part of a digest that names its adapter in metrics and logs."""
-
-KEPT = 8
-"""Number of adapters that keep their series; those that served longest ago lose theirs."""
 
 
 class AdapterMetrics:

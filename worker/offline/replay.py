@@ -1,8 +1,8 @@
-"""Labelling chosen records again, with an engine of its own, beside the running workers.
+"""``clerk-worker replay``: label chosen records again, next to the running workers.
 
-The progress is the committed offsets of a consumer group of the replay's own, moved in the
-transactions that publish its results: killed at any point, the same command goes on, and no record
-gets two results or none.
+Its progress is the committed offsets of a consumer group of its own, moved in the transactions that
+publish its results. Run the command again after an interruption and it resumes: no record gets two
+results or none.
 """
 
 from __future__ import annotations
@@ -21,10 +21,9 @@ import structlog
 from worker.contract import read_manifest
 from worker.contract.errors import RejectReason
 from worker.contract.records import Replay, without_worker_headers
-from worker.core.engine_requests import MAX_ATTEMPTS
-from worker.core.labeller import Prepared
-from worker.core.loop_policy import PUBLISH_MAX_RECORDS
-from worker.core.serving_adapter import ServingAdapter
+from worker.core.labeller import Prepared, ServingAdapter
+from worker.core.pipeline import MAX_ATTEMPTS
+from worker.core.publisher import PUBLISH_MAX_RECORDS
 from worker.engine.open import OpenedEngine
 from worker.engine.port import Answer
 from worker.errors import (
@@ -59,12 +58,17 @@ from worker.stream.kafka_config import KafkaConfig
 from worker.stream.kafka_publish import KafkaPublisher
 from worker.stream.kafka_scan import TopicScanner
 from worker.stream.kafka_topics import prepare_topics
-from worker.stream.record_range import RecordRange
-from worker.stream.topics import Topics
+from worker.stream.topics import RecordRange, Topics
 
 Opener = Callable[[Settings], OpenedEngine]
 Place = tuple[TopicPartition, int]
 """A record's partition and offset."""
+
+
+_log = structlog.get_logger("worker.replay")
+_MAX_BACKOFF_S = 10.0
+Replace = Callable[[int, Outgoing, str], Outgoing]
+"""Gives what is written in place of the result at an index that is too large."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,9 +307,6 @@ def _next_offsets(batch: Sequence[Record]) -> list[NextOffset]:
     return [NextOffset(source, offset + 1) for source, offset in last.items()]
 
 
-# --- label: Labelling a batch of records with one adapter, and encoding what comes of it.
-
-
 @dataclass(slots=True)
 class _Asked:
     index: int
@@ -414,17 +415,6 @@ def make_smaller(
 
 def _marked(letter: Outgoing, replay: Replay) -> Outgoing:
     return replace(letter, headers=letter.headers + replay.headers())
-
-
-# --- publish: Publishing a replay: results and progress in one transaction, each batch once.
-
-
-_log = structlog.get_logger("worker.replay")
-
-_MAX_BACKOFF_S = 10.0
-
-Replace = Callable[[int, Outgoing, str], Outgoing]
-"""Gives what is written in place of the result at an index that is too large."""
 
 
 class ReplayPublisher:

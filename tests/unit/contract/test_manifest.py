@@ -99,7 +99,7 @@ def test_choice_adapters_need_no_codes() -> None:
     assert isinstance(manifest, Manifest)
 
 
-# --- test_kinds: The kinds of model in a manifest: each has its parts, and no kind has another's.
+# The kinds of model in a manifest: each has its parts, and no kind has another's.
 
 
 LORA = Lora(16, 32.0, ("query",))
@@ -227,7 +227,7 @@ def test_a_reference_has_quantiles_of_what_its_kind_has(tmp_path: Path) -> None:
     assert "out_of_scope" not in json.loads(path.read_text(encoding="utf-8"))["reference"]
 
 
-# --- test_manifest_json: The manifest: written whole and last, read strictly.
+# The manifest: written whole and last, read strictly.
 
 
 Mutate = Callable[[dict[str, Any]], object]
@@ -343,8 +343,7 @@ def test_what_cannot_be_read_back_is_not_written(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-# --- test_manifest_digest: An adapter's digest is that of its manifest's JSON, whatever the
-# classes call its fields.
+# An adapter's digest is that of its manifest's JSON, whatever the classes call its fields.
 
 
 any_json = st.recursive(

@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.records import any_text
+from tests.support.rig import any_text
 from tests.support.toy_adapter import decode, encode_control, encode_plain, toy_spec
 from worker.contract import REDACTION, PromptSpec, all_added_tokens_special, build_prompt
 from worker.contract.prompt import Prompt, added_token_ids
 from worker.contract.redact import MARGIN_CHARS, redact_personal_data
 from worker.contract.text import MAX_CHARS, normalize
 
-# --- Control tokens of a tokenizer, also those that it does not call special.
+# Control tokens of a tokenizer, also those that it does not call special.
 
 
 def test_every_added_token_is_made_special_and_told() -> None:

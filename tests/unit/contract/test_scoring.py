@@ -23,7 +23,7 @@ from worker.contract import (
 )
 from worker.contract.scoring import check_codes
 
-# --- Label codes: one token each, or told in the open.
+# Label codes: one token each, or told in the open.
 
 
 CODE_LABELS = ("a", "b", "c")
@@ -322,7 +322,7 @@ def test_logits_that_are_no_answer_are_refused(logits: list[float]) -> None:
         decide_from_logits(logits, toy_head(), TOY_LABELS, 1.0)
 
 
-# --- test_review: The review rule: one for serving, for evaluation and for the probes.
+# The review rule: one for serving, for evaluation and for the probes.
 
 
 def decision(confidence: float, mass: float | None, score: float | None = None) -> Decision:

@@ -46,7 +46,7 @@ from worker.contract.verify import (
     write_probes,
 )
 
-# --- The base that an adapter was trained on: described by its files, and any other one refused.
+# The base that an adapter was trained on: described by its files, and any other one refused.
 
 
 def test_a_base_of_another_shape_is_refused(published: Published) -> None:
@@ -130,8 +130,7 @@ def test_the_config_digest_is_of_its_meaning(published: Published) -> None:
     assert config_digest(path) != before
 
 
-# --- test_probes: Probes beside an adapter: private, of that adapter alone, and never left out
-# silently.
+# Probes beside an adapter: private, of that adapter alone, and never left out silently.
 
 
 PROBES = (Probe("wo ist mein Päckchen?", "delivery"), Probe("charged twice", "billing"))

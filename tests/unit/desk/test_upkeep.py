@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from desk.core.queue import Queue
+from desk.core.items import Queue
 from desk.errors import SettingsError
-from desk.service import browsing, exporting, reviewing, upkeep
+from desk.service import browsing, reviewing, upkeep
 from desk.service.context import open_desk
 from desk.store import items, outbox
 from desk.store.types import Person
@@ -107,7 +107,7 @@ def test_an_export_is_what_prepare_takes(world: DeskWorld, tmp_path: Path) -> No
     ann = world.person("ann")
     decide_next(world, ann, "refund", note="=clear")
     decide_next(world, ann, None)
-    written = exporting.export(world.desk, tmp_path / "out", by_message_id=True)
+    written = upkeep.export(world.desk, tmp_path / "out", by_message_id=True)
     messages, decided = written.messages, written.decisions
     assert written.count == 2
     assert messages.stat().st_mode & 0o077 == 0

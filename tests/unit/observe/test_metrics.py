@@ -9,9 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
-from tests.support.cascades import cascade_of
 from tests.support.rig import started
-from tests.support.toy_adapter import ENCODERS, small_manifest, toy_manifest, toy_serving_adapter
+from tests.support.toy_adapter import (
+    ENCODERS,
+    cascade_of,
+    small_manifest,
+    toy_manifest,
+    toy_serving_adapter,
+)
 from tests.unit.observe.conftest import Scrape, finished, label
 from worker.core.arms import CANARY, Arm
 from worker.core.events import Published
@@ -111,10 +116,6 @@ def test_every_metric_stands_in_one_section_of_the_page() -> None:
     """None is in two, none is left out."""
     shown = [metric.name for _, section in SECTIONS for metric in section]
     assert sorted(shown) == sorted({metric.name for metric in METRICS})
-
-
-# --- test_histogram: Histograms that take a batch at a time count what the Prometheus client's
-# own would.
 
 
 BOUNDS = (0.005, 0.5, 1.0, 120.0, 21600.0)

@@ -12,9 +12,9 @@ from threading import Event
 
 import pytest
 
-from tests.support.cascades import cascade_of
 from tests.support.toy_adapter import (
     ENCODERS,
+    cascade_of,
     decode,
     scores,
     small_manifest,
@@ -249,10 +249,6 @@ def test_an_out_of_scope_score_is_shown_where_there_is_one(
     shown = capsys.readouterr().out
     assert "out of scope  -1.250" in shown
     assert "for review: out_of_scope" in shown
-
-
-# --- test_message_file: Messages in a file: a line that cannot be read is one message that cannot
-# be, not the end.
 
 
 @pytest.mark.parametrize("line", ["[" * 100_000, '{"message":' * 100_000, "{", "9" * 5_000])

@@ -20,9 +20,15 @@ from structlog.testing import capture_logs
 from tests.support.follower import AdapterStore
 from tests.support.kafka_world import KafkaWorld
 from tests.support.mock_kafka import MockKafka
-from tests.support.records import toy_record
-from tests.support.swapping import ONE
-from tests.support.toy_adapter import ENCODERS, decode, scores, small_manifest, toy_serving_adapter
+from tests.support.rig import toy_record
+from tests.support.toy_adapter import (
+    ENCODERS,
+    ONE,
+    decode,
+    scores,
+    small_manifest,
+    toy_serving_adapter,
+)
 from worker.contract.records import Replay, read_dead_letter, read_output, read_replay
 from worker.engine.fake import FakeEngine
 from worker.engine.open import OpenedEngine
@@ -61,8 +67,7 @@ from worker.records.types import (
 )
 from worker.settings import KafkaSettings, LoopSettings, RecordSettings, Settings
 from worker.stream.kafka_scan import TopicScanner
-from worker.stream.record_range import RecordRange
-from worker.stream.topics import Topics
+from worker.stream.topics import RecordRange, Topics
 
 pytestmark = pytest.mark.slow
 
@@ -272,10 +277,6 @@ def test_results_may_go_to_another_topic(
     assert len(read(settings, made.topics["out"])) == before
 
 
-# --- test_label: Labelling again: the worker's outcomes, marked; an engine that hangs costs no
-# message.
-
-
 REPLAY = Replay("bug-17", "2026-03-02T08:00:00Z", "bug 17")
 TOPICS = Topics(("in",), "out", "review", "dead")
 
@@ -405,9 +406,6 @@ def test_what_is_too_large_becomes_smaller_and_keeps_the_mark() -> None:
         assert read_replay(outgoing.headers) == REPLAY
     with pytest.raises(StreamFailed, match="even without its payload"):
         make_smaller(adapter, REPLAY, record, bare, "output_too_large", "too large")
-
-
-# --- test_publish: Publishing a replay: tried again when nothing happened, and never when it did.
 
 
 SOURCE = TopicPartition("in", 0)

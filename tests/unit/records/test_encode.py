@@ -9,10 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.cascades import cascade_of
-from tests.support.fakes import NOW
-from tests.support.records import toy_record
+from tests.support.rig import NOW, toy_record
 from tests.support.toy_adapter import (
+    cascade_of,
     one_golden,
     scores,
     small_manifest,
@@ -216,7 +215,7 @@ def test_a_replay_is_named_and_a_first_run_says_nothing_of_it() -> None:
     assert written["id"] == "in-3-42"
 
 
-# --- test_dead_letter: Dead letters: the record as it came, and why it has no label.
+# Dead letters: the record as it came, and why it has no label.
 
 
 REJECTED = Rejected("not_json", "decode", "the value is not JSON", attempts=3)

@@ -10,8 +10,7 @@ import jsonschema
 import pytest
 
 from tests.support.desk_files import make_advice, make_proposal, make_task
-from tests.support.fakes import NOW
-from tests.support.records import toy_record
+from tests.support.rig import NOW, toy_record
 from tests.support.toy_adapter import small_manifest
 from worker.contract import Decision
 from worker.contract.codec import encode

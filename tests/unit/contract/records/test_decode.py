@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.records import any_text
+from tests.support.rig import any_text
 from worker.contract.errors import MessageRejected, RejectReason
 from worker.contract.records import DECODERS, FormatName, InputFormat, SupportMessage, decode_value
 from worker.contract.records.decode import extract_message
@@ -122,7 +122,7 @@ def test_a_rejection_never_repeats_the_message(
         assert found.__suppress_context__ or found.__context__ is None
 
 
-# --- test_decode_text: Messages that are the whole value.
+# Messages that are the whole value.
 
 
 TEXT = InputFormat("text")
@@ -157,8 +157,7 @@ def test_empty_plain_text_is_rejected(value: bytes) -> None:
     assert caught.value.reason == "empty_message"
 
 
-# --- test_decode_json: Messages in JSON: found by paths, or rejected with a reason that says
-# where.
+# Messages in JSON: found by paths, or rejected with a reason that says where.
 
 
 JSON_FIELDS = InputFormat(text_fields=("subject", "ticket.body", "parts.0.text"))

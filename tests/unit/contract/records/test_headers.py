@@ -86,7 +86,7 @@ def test_what_is_no_dead_letter_is_refused_by_the_header_at_fault(
         read_dead_letter(headers)
 
 
-# --- test_retry: What a record on the retry topic says of where it came from and when it is due.
+# What a record on the retry topic says of where it came from and when it is due.
 
 
 RETRY = Retry("in", 3, 42, 1_700_000_000_123, 2, 1_800_000_000_000, "deadline_exceeded", 17, 4)

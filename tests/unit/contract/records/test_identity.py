@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.records import toy_record
+from tests.support.rig import toy_record
 from worker.contract.errors import RecordRefused
 from worker.contract.records import (
     DeadLetter,
@@ -67,7 +67,7 @@ def test_a_message_that_waits_keeps_the_cluster_that_it_was_first_read_in(
     assert waiting.headers == failed.headers
 
 
-# --- test_replay: Which replay made a result, and which of several results holds.
+# Which replay made a result, and which of several results holds.
 
 
 MONDAY = Replay("monday", "2026-03-02T08:00:00Z", "bug 17")

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.fakes import NOW
-from tests.support.records import toy_record
+from tests.support.rig import NOW, toy_record
 from tests.support.toy_adapter import one_golden, small_manifest, toy_encoder_manifest, toy_spec
 from worker.contract import Decision
 from worker.contract.errors import RecordRefused
@@ -161,7 +160,7 @@ def test_the_record_cannot_be_changed() -> None:
     assert isinstance(replace(read_output(written()), label="other"), OutputRecord)
 
 
-# --- test_shadow: What a shadow said, beside what the main adapter said.
+# What a shadow said, beside what the main adapter said.
 
 
 SHADOWED = Classified(Decision("other", 0.9, {"other": 0.9}, None), None, False, (), Timing(0, 0))

@@ -23,8 +23,7 @@ from trainer.artifacts.evaluation import (
 )
 from trainer.dataset.folder import Dataset, Example, list_openings, write_dataset
 from trainer.evaluation.evaluate import describe_dataset
-from trainer.evaluation.outputs import Outputs
-from trainer.evaluation.predictions import predict
+from trainer.evaluation.predictions import Outputs, predict
 from trainer.evaluation.summary import Predictions, Setup, summarize
 from worker.contract import Label, Taxonomy, Thresholds
 

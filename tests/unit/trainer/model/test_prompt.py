@@ -1,4 +1,4 @@
-"""The prompt comes from the base's chat template, and a message is only ever text."""
+"""The prompt is the base's chat template around plain text; a row learns its label's code alone."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_a_directory_without_a_tokenizer_is_bad_input(tmp_path: Path) -> None:
         load_tokenizer(tmp_path)
 
 
-# --- test_rows: A row learns exactly its label's code, and the proof notices when one does not.
+# A row learns exactly its label's code, and the proof notices when one does not.
 
 
 CODES = {"refund": Code("A", 65), "payment": Code("B", 66)}

@@ -1,4 +1,4 @@
-"""A whole tiny training of an encoder: what it writes is what a worker accepts and computes."""
+"""A whole tiny training of an encoder: a worker accepts it, and takes the better of its files."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def linear_recipe(run: Path, base: Path, dataset: Path, **more: object) -> Recip
         dataset=dataset,
         run=run,
         max_message_tokens=100,
-        **more,  # type: ignore[arg-type]
+        **more,
     )
 
 
@@ -301,8 +301,7 @@ def test_a_training_that_does_not_fit_is_refused_before_a_weight_is_loaded(
         train(recipe(tmp_path / "run", tiny_encoder, dataset_dir), Console(quiet=True))
 
 
-# --- test_onnx_files: In which order workers take an encoder's files, and on which scores it is
-# calibrated.
+# In which order workers take an encoder's files, and on which scores it is calibrated.
 
 
 def right(lost: int, won: int, same: int = 700) -> dict[OnnxPrecision, Bools]:

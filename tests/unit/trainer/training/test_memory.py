@@ -1,4 +1,4 @@
-"""The estimate before loading: read from headers, near what is used, and clear when it is no."""
+"""The estimate before loading: read from headers, and near the tensors that PyTorch then holds."""
 
 from __future__ import annotations
 
@@ -184,8 +184,8 @@ def test_longer_rows_bigger_batches_and_eager_attention_cost_more() -> None:
         assert change.activations > base.activations
 
 
-# --- test_encoder_memory: The estimate of an encoder's memory against the tensors that PyTorch
-# makes, without their memory, at the width of all-MiniLM-L6-v2.
+# The estimate of an encoder's memory against the tensors that PyTorch makes, without their
+# memory, at the width of all-MiniLM-L6-v2.
 
 
 HIDDEN, ENCODER_LAYERS = 384, 6
@@ -281,8 +281,7 @@ def test_a_frozen_encoder_holds_no_gradients() -> None:
     assert parts.adapter < 1 << 20
 
 
-# --- test_memory_peak: The estimate is what PyTorch holds: at a 7B's width, with tensors that
-# have no memory.
+# The estimate is what PyTorch holds: at a 7B's width, with tensors that have no memory.
 
 
 GPU_RECIPE = Path(__file__).parents[4] / "config" / "trainer.toml"

@@ -1,4 +1,4 @@
-"""What is minimized: the code's cross-entropy, and beside it the finer label's."""
+"""What is minimized: the code's cross-entropy, the finer label's, and a teacher's share of both."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from torch.nn.functional import cross_entropy, log_softmax
 
 from tests.support.trainer_world import call
 from trainer.artifacts.training import TRAINING, Distillation
-from trainer.check import out_of_fold
+from trainer.check import suspects as out_of_fold
 from trainer.dataset.folder import Example, open_dataset, write_dataset
 from trainer.errors import BadInput
 from trainer.model.device import ProcessGroup
@@ -144,8 +144,7 @@ def test_finer_labels_that_are_not_there_are_told() -> None:
         )
 
 
-# --- test_teacher: Distillation: a teacher that has not learnt what it is asked, and what is
-# written down of it.
+# Distillation: a teacher that has not learnt what it is asked, and what is written down of it.
 
 
 CONFIG = Path(__file__).parents[4] / "config"

@@ -1,4 +1,4 @@
-"""Settings: flags over environment over file, and a wrong one is told in one line."""
+"""Settings: flags over environment over file, wrong ones in one line, and which kinds have them."""
 
 from __future__ import annotations
 
@@ -119,8 +119,7 @@ def test_assignments_need_an_equals_sign() -> None:
         parse_assignments(["lora_rank"])
 
 
-# --- test_kinds: The kinds of model: each is registered, and a setting that means nothing for one
-# is refused.
+# The kinds of model: each is registered, and a setting that means nothing for one is refused.
 
 
 ROOT = Path(__file__).parents[4]

@@ -1,4 +1,4 @@
-"""A whole tiny training: what it writes is what a worker accepts and what PEFT computes."""
+"""A whole tiny training: a worker accepts it, PEFT computes it, the base that serves rates it."""
 
 from __future__ import annotations
 
@@ -344,8 +344,7 @@ def test_a_changed_weight_file_is_refused_later(
         load_adapter(copy)
 
 
-# --- test_served: The confidence is of the base that serves, also where the adapter learnt on one
-# of four bits.
+# The confidence is of the base that serves, also where the adapter learnt on one of four bits.
 
 
 CONFIG = Path(__file__).parents[4] / "config" / "trainer-cpu.toml"
