@@ -13,7 +13,6 @@ from worker.contract.errors import ContractError, InvalidScores
 from worker.contract.head import Head, OutOfScopeMethod
 from worker.contract.prompt import Encode, SingleTokens, no_tokens
 
-
 _CANDIDATES = string.ascii_uppercase + string.ascii_lowercase + string.digits
 
 

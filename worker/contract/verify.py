@@ -25,7 +25,6 @@ from worker.contract.manifest import (
 from worker.contract.prompt import Encoders, PromptSpec, build_prompt
 from worker.contract.scoring import check_codes
 
-
 _VOLATILE = {"transformers_version", "_name_or_path", "_model_name_or_path"}
 
 

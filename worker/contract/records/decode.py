@@ -14,7 +14,6 @@ from typing import Any, Literal, Protocol
 
 from worker.contract.errors import MessageRejected
 
-
 FormatName = Literal["json", "text"]
 """The input formats; ``decode.DECODERS`` has a decoder for each."""
 

@@ -12,7 +12,6 @@ from worker.contract.codec import LEAVE_OUT_EMPTY, Doc, Pattern, decode, encode
 from worker.contract.errors import RecordRefused
 from worker.contract.timestamps import parse_rfc3339
 
-
 _R = TypeVar("_R")
 
 
