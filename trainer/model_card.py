@@ -14,11 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trainer import facts, numbers
 from trainer.artifacts.evaluation import EVALUATION, EVALUATION_FOLDER, EvaluationRecord
 from trainer.artifacts.training import TRAINING, TrainingRecord
 from trainer.errors import BadInput
-from trainer.statistics.metrics import wilson
-from trainer.statistics.reliability import ece_by_chance
 from worker.contract import Manifest, read_manifest
 from worker.contract.digest import write_atomically
 
@@ -169,19 +168,27 @@ def _head(sources: Sources) -> Iterator[str]:
     yield "- Language: not recorded; that of the training messages."
 
 
+def _table(table: facts.Table) -> Iterator[str]:
+    yield f"| {' | '.join(table.columns)} |"
+    yield "|---" * len(table.columns) + "|"
+    for row in table.rows:
+        yield f"| {' | '.join(map(_text, row))} |"
+
+
 def _labels(sources: Sources) -> Iterator[str]:
     manifest, found = sources.manifest, sources.evaluation
     counts = _split(manifest, "train").get("per_label", {})
-    figures = {row.label: row for row in found.per_label} if found else {}
     taxonomy = manifest.taxonomy
     yield f"## Labels\n\nTaxonomy {_text(taxonomy.name)}, version {_text(taxonomy.version)}.\n"
-    yield "| label | what it is for | training messages | precision | recall | held out |"
-    yield "|---|---|---|---|---|---|"
-    for label in manifest.taxonomy.labels:
-        row = figures.get(label.name)
-        measured = f"{row.precision:.3f} | {row.recall:.3f} | {row.support}" if row else "- | - | -"
-        about = _text(label.description) or "-"
-        yield f"| {_text(label.name)} | {about} | {counts.get(label.name, '-')} | {measured} |"
+    about = ("label", "what it is for", "training messages")
+    rows = [
+        (label.name, label.description or "-", counts.get(label.name, "-"))
+        for label in taxonomy.labels
+    ]
+    yield from _table(facts.Table(about, rows))
+    if found is not None:
+        yield "\nOn held-out messages:\n"
+        yield from _table(facts.labels(found))
 
 
 def _figures(sources: Sources) -> Iterator[str]:
@@ -191,47 +198,16 @@ def _figures(sources: Sources) -> Iterator[str]:
         yield "Not measured on held-out messages: clerk-trainer evaluate does that.\n"
         validation = sources.manifest.metrics.get("validation", {})
         if "accuracy" in validation:
-            low, high = validation["accuracy_interval_95"]
             yield (
                 f"On the {validation['examples']} validation messages, which also chose the epoch "
-                f"and the thresholds: accuracy {validation['accuracy']:.1%} "
-                f"({low:.1%} to {high:.1%})."
+                f"and the thresholds: accuracy {numbers.percent(validation['accuracy'])} "
+                f"({numbers.interval(validation['accuracy_interval_95'])})."
             )
         return
     part = "a part of the hold-out" if found.limited else "the hold-out"
-    low, high = found.accuracy_interval_95
-    effect = found.design_effect
-    review_low, review_high = wilson(
-        found.review.share * found.examples / effect, found.examples / effect
-    )
-    together = ""
-    if effect > 1:
-        together = (
-            f" Some belong together, as threads and near-copies do: for intervals and tests they "
-            f"count as {found.examples / effect:.0f}."
-        )
-    yield (
-        f"On {found.examples} messages of {part}; 95 % intervals (Wilson) in brackets.{together}\n"
-    )
-    yield "| figure | value |\n|---|---|"
-    yield f"| accuracy | {found.accuracy:.1%} ({low:.1%} to {high:.1%}) |"
-    yield f"| macro-F1 | {found.macro_f1:.3f} |"
-    yield f"| ECE | {found.calibration.ece:.3f}{_ece_by_chance(found)} |"
-    yield (f"| sent to review | {found.review.share:.1%} ({review_low:.1%} to {review_high:.1%}) |")
-    if found.review.accepted_accuracy is not None:
-        kept = found.examples - round(found.review.share * found.examples)
-        low, high = wilson(found.review.accepted_accuracy * kept / effect, kept / effect)
-        yield (
-            f"| right among the rest | {found.review.accepted_accuracy:.1%} "
-            f"({low:.1%} to {high:.1%}) |"
-        )
-
-
-def _ece_by_chance(found: EvaluationRecord) -> str:
-    if not found.calibration.reliability:
-        return ""
-    chance = ece_by_chance(found.calibration.reliability)
-    return f" (perfect confidences would show up to {chance:.3f} on as many messages)"
+    yield f"On {part}; 95 % intervals (Wilson) in brackets.\n"
+    rows = (*facts.overall(found), *facts.calibration(found), *facts.review(found))
+    yield from _table(facts.Table(("figure", "value"), rows))
 
 
 def _limits(sources: Sources) -> Iterator[str]:
@@ -286,8 +262,8 @@ def _data(manifest: Manifest, reason: str | None) -> Iterator[str]:
     yield f"Dataset {_text(name)}, digest `{digest}`.\n" if digest else "Not recorded.\n"
     yield "| split | messages | SHA-256 |\n|---|---|---|"
     for key, title in _SPLITS.items():
-        facts = _split(manifest, key)
-        yield f"| {title} | {facts.get('examples', '-')} | {facts.get('sha256', '-')} |"
+        part = _split(manifest, key)
+        yield f"| {title} | {part.get('examples', '-')} | {part.get('sha256', '-')} |"
 
 
 def _training(sources: Sources) -> Iterator[str]:
@@ -317,8 +293,8 @@ def _training(sources: Sources) -> Iterator[str]:
 
 
 def _split(manifest: Manifest, name: str) -> Mapping[str, Any]:
-    facts = manifest.data.get(name, {})
-    return facts if isinstance(facts, Mapping) else {}
+    part = manifest.data.get(name, {})
+    return part if isinstance(part, Mapping) else {}
 
 
 def _json(value: Any) -> str:

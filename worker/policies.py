@@ -10,8 +10,8 @@ from typing import cast
 import structlog
 
 from worker.cache import cache_folder
-from worker.contract.settings_tree import read_secret
-from worker.contract.token_callback import find_token_callback
+from worker.common.kafka import find_token_callback
+from worker.common.settings import read_secret
 from worker.core.assignment import Bounds
 from worker.core.crash_isolation import IsolationPolicy
 from worker.core.dead_letter_limit import DeadLetterLimit, LimitPolicy
@@ -19,9 +19,8 @@ from worker.core.pipeline import ADMISSION_S, SLOWEST_MESSAGE_S
 from worker.core.publisher import MAX_BACKOFF_S, LoopPolicy
 from worker.engine.pacing import AdmissionPolicy
 from worker.errors import SettingsError
-from worker.records.retry import RetryPolicy
-from worker.settings import LoopSettings, Settings
-from worker.settings_kafka import KafkaSettings
+from worker.records.encode import RetryPolicy
+from worker.settings import KafkaSettings, LoopSettings, Settings
 from worker.stream.kafka_config import KafkaConfig, Property, build_config
 from worker.stream.topics import Topics
 from worker.trial_witness import FileWitness

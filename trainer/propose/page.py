@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from trainer.report import numbers
-from trainer.report.bars import span
-from trainer.report.records import Head, Section, write_page
-from trainer.statistics.metrics import wilson
-from worker.contract.circle import CHANGES, Figure, Proposal
+from markupsafe import Markup
+
+from trainer import numbers
+from trainer.facts import Table
+from trainer.report.charts import span
+from trainer.report.page import Block, Drawn, Head, Point, Section, Titled, small, write_page
+from trainer.report.verdict import GateRow, gate_rows
+from trainer.statistics.metrics import share_interval
+from worker.contract.exchange import CHANGES, Figure, Proposal
 
 PAGE = "proposal.html"
 _TONES = {"publish": "good", "not_worth_it": "warn", "refused": "bad"}
@@ -29,43 +33,65 @@ def write_proposal_page(out: Path, proposal: Proposal) -> None:
 
 
 def _verdict(proposal: Proposal) -> Section:
+    headline = Point(_TONES[proposal.verdict], proposal.headline, "")
+    if proposal.verdict == "refused":
+        how = (
+            "It cannot be published from here. Whoever wants it all the same has clerk-trainer "
+            "publish RUN --store STORE --force --reason TEXT, and the reason is recorded."
+        )
+    else:
+        how = (
+            "A person decides, at the desk or with clerk-trainer propose --store STORE --out DIR "
+            f"--decided FILE. As a canary it gets {numbers.percent(proposal.canary_share)} of the "
+            "keys; workers stop it by themselves where it sends more to people, and clerk-trainer "
+            "rollback --store STORE --reason TEXT ends it at once."
+        )
     return Section(
         "proposal",
         "Publish it as a canary?",
-        {
-            "headline": proposal.headline,
-            "tone": _TONES[proposal.verdict],
-            "reasons_for": proposal.reasons_for,
-            "reasons_against": proposal.reasons_against,
-            "share": numbers.percent(proposal.canary_share),
-            "may": proposal.verdict != "refused",
-        },
+        [
+            Drawn("points", {"points": [headline]}),
+            Titled("For it", _reasons("good", proposal.reasons_for)),
+            Titled("Against it", _reasons("warn", proposal.reasons_against)),
+            small(how),
+        ],
     )
+
+
+def _reasons(tone: str, reasons: Sequence[str]) -> Block:
+    if not reasons:
+        return "Nothing."
+    return Drawn("points", {"points": [Point(tone, reason, "") for reason in reasons]})
 
 
 def _figures(proposal: Proposal) -> Section:
     rows = [_row(figure) for figure in proposal.figures]
-    return Section("proposal_figures", "Beside the adapter in service", {"rows": rows})
+    columns = ("figure", "proposed", "in service", "messages", "difference (95%)")
+    about = (
+        "Both adapters answered the same messages; the interval of the difference is Tango's, for "
+        "the same messages. Bars are 95% intervals of each share."
+    )
+    title = "Beside the adapter in service"
+    return Section("proposal_figures", title, [Table(columns, rows, words=3), small(about)])
 
 
-def _row(figure: Figure) -> dict[str, Any]:
-    def bounded(share: float) -> dict[str, Any]:
-        low, high = wilson(round(share * figure.messages), figure.messages)
-        return {"share": numbers.percent(share), "bar": span(low, high, share)}
+def _row(figure: Figure) -> tuple[str | Markup, ...]:
+    def bounded(share: float) -> Markup:
+        bounds = share_interval(share, figure.messages)
+        cell = Markup('<span class="meter">{} {}</span>')
+        return cell.format(numbers.percent(share), span(*bounds, share))
 
     difference = "none to tell"
     if figure.difference is not None and figure.low is not None and figure.high is not None:
-        difference = (
-            f"{100 * figure.difference:+.1f} points ({100 * figure.low:+.1f} to "
-            f"{100 * figure.high:+.1f})"
-        )
-    return {
-        "name": figure.name,
-        "messages": numbers.count(figure.messages),
-        "proposed": bounded(figure.proposed),
-        "current": None if figure.current is None else bounded(figure.current),
-        "difference": difference,
-    }
+        bounds = numbers.points_interval((figure.low, figure.high))
+        difference = f"{numbers.points(figure.difference)} ({bounds})"
+    return (
+        figure.name,
+        bounded(figure.proposed),
+        "none" if figure.current is None else bounded(figure.current),
+        numbers.count(figure.messages),
+        difference,
+    )
 
 
 def _changes(proposal: Proposal) -> Section:
@@ -74,22 +100,25 @@ def _changes(proposal: Proposal) -> Section:
         for name, count in proposal.changes.items()
         if count
     ]
-    facts = {"rows": rows, "dataset": proposal.dataset, "before": proposal.dataset_before}
-    return Section("proposal_changes", "What is new in the data", facts)
+    made = f", made of {proposal.dataset_before}" if proposal.dataset_before else ""
+    told = (
+        f"Dataset {proposal.dataset}{made}. The hold-out stays: it only gains messages that were "
+        "drawn at random, and corrections by an audit."
+    )
+    blocks: list[Block] = [Table(("what", "messages"), rows), small(told)]
+    return Section("proposal_changes", "What is new in the data", blocks)
 
 
 def _gate(proposal: Proposal) -> Section:
-    rows = [
-        {
-            "name": row.name,
-            "wanted": row.wanted,
-            "found": row.found,
-            "passed": row.passed,
-            "bounds": None,
-        }
-        for row in proposal.gate
-    ]
-    failed = [row for row in rows if not row["passed"]]
-    passed = [row for row in rows if row["passed"]]
-    facts = {"failed": failed, "passed": passed, "all": len(rows)}
-    return Section("proposal_gate", "What the gate says", facts)
+    rows = [GateRow(row.name, row.wanted, row.found, row.passed) for row in proposal.gate]
+    failed = sum(not row.passed for row in rows)
+    told = (
+        f"{failed} of {len(rows)} criteria not met."
+        if failed
+        else (f"Each of its {len(rows)} criteria is met.")
+    )
+    told += (
+        " Judged on the hold-out of the dataset before, where the adapter in service was evaluated "
+        "too."
+    )
+    return Section("proposal_gate", "What the gate says", [told, *gate_rows(rows)])

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import http.client
+import json
 import sys
 from pathlib import Path
 from typing import Annotated, Literal, NoReturn
+from urllib.parse import urlsplit
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 
 from worker import __version__
-from worker.cli.offline import classify, compare
+from worker.cli.offline import classify, compare, replay, verify
 from worker.cli.options import AsJson, Config, Sets
-from worker.cli.replay import replay
-from worker.cli.verify import verify
+from worker.common.errors import describe_private, print_private, show_private
 from worker.contract.errors import AdapterRefused
-from worker.contract.tracebacks import describe_private, print_private, show_private
 from worker.errors import (
     EXIT_ADAPTER,
     EXIT_INTERRUPTED,
@@ -24,6 +25,7 @@ from worker.errors import (
     EXIT_UNEXPECTED,
     WorkerStopped,
 )
+from worker.settings import Settings
 
 _EPILOG = """
 Settings come from defaults, a TOML file, CLERK_* environment variables and flags; later ones
@@ -86,20 +88,20 @@ def _fail(message: str, code: int) -> NoReturn:
 
 
 def _log_failure(problem: str, code: int, unexpected: BaseException | None = None) -> bool:
-    """See ``worker.logs.log_failure``, which is not imported where nothing was logged: `health`
-    runs every few seconds."""
-    if "worker.logs" not in sys.modules:
+    """See ``worker.common.logs.log_failure``, which is not imported where nothing was logged:
+    `health` runs every few seconds."""
+    if "worker.common.logs" not in sys.modules:
         return False
-    from worker.logs import log_failure
+    from worker.common.logs import log_failure
 
     return log_failure(problem, code, unexpected)
 
 
 def _log_unhandled(problem: str, error: BaseException) -> bool:
-    """See ``worker.logs.log_unhandled``; likewise."""
-    if "worker.logs" not in sys.modules:
+    """See ``worker.common.logs.log_unhandled``; likewise."""
+    if "worker.common.logs" not in sys.modules:
         return False
-    from worker.logs import log_unhandled
+    from worker.common.logs import log_unhandled
 
     return log_unhandled(problem, error)
 
@@ -198,8 +200,8 @@ def check_config(config: Config = None, sets: Sets = None) -> None:
 
     Example: clerk-worker check-config -c config/worker.toml
     """
-    from worker.cli.check_config import check
-    from worker.settings_load import load_settings
+    from worker.cli.load import check
+    from worker.settings import load_settings
 
     sys.exit(check(load_settings(config, sets or [])))
 
@@ -215,7 +217,6 @@ def health(
 
     For a container's health check. /livez and /startupz can be asked as well.
     """
-    from worker.cli.health import ask
 
     sys.exit(ask(url, timeout_s))
 
@@ -230,7 +231,6 @@ def topics(config: Config = None, sets: Sets = None) -> None:
     Example: clerk-worker topics -c config/worker.toml -s kafka.topic_partitions=12
     """
     from worker.cli.load import load
-    from worker.cli.topics import create_topics
 
     create_topics(load(config, sets).settings)
 
@@ -259,3 +259,58 @@ def adapters(
         print("error: give --store DIR, or --worker URL, or both", file=sys.stderr)
         sys.exit(EXIT_SETTINGS)
     sys.exit(show_adapters(store, worker or [], as_json=as_json))
+
+
+# --- health: Asking a worker for its health, for a container's health check: standard library
+# only.
+
+
+def ask(url: str, timeout_s: float) -> int:
+    """Print what the worker answers; return 0 when it is healthy, 1 when not or without an answer.
+
+    No proxy is used, whatever the environment says: the worker is on this machine.
+    """
+    parts = urlsplit(url)
+    if parts.scheme != "http" or not parts.hostname:
+        print(f"error: {url} is not http://HOST:PORT/PATH", file=sys.stderr)
+        return 2
+    try:
+        connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=timeout_s)
+        connection.request("GET", parts.path or "/readyz")
+        answer = connection.getresponse()
+        body = answer.read().decode("utf-8", "replace")
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        print(f"{url}: no answer: {error}", file=sys.stderr)
+        return 1
+    healthy = answer.status == http.HTTPStatus.OK
+    print(_describe(url, body), file=sys.stdout if healthy else sys.stderr)
+    return 0 if healthy else 1
+
+
+def _describe(url: str, body: str) -> str:
+    try:
+        verdict = json.loads(body)
+        return f"{url}: {'ok' if verdict['ok'] else '; '.join(verdict['why'])}"
+    except (ValueError, TypeError, KeyError):
+        return f"{url}: {body.strip()[:200]}"
+
+
+# --- topics: Creating the worker's topics before there is a worker, for a deployment's first
+# step.
+
+
+def create_topics(settings: Settings) -> None:
+    """Create every topic that is missing, and print all names; existing topics are left unchanged.
+
+    Raises SettingsError or StreamFailed, which say what to do.
+    """
+    from worker.policies import kafka_config, shadow_topic
+    from worker.stream.kafka_reach import check_clients
+    from worker.stream.kafka_topics import prepare_topics
+
+    kafka = settings.kafka.model_copy(update={"create_topics": True})
+    config = kafka_config(kafka, shadow_topic(settings))
+    check_clients(config)
+    config = prepare_topics(config)
+    names = dict.fromkeys((*config.topics.named_inputs, *config.topics.sinks))
+    print(f"{config.bootstrap_servers} has {', '.join(names)}")

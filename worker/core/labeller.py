@@ -8,16 +8,12 @@ from datetime import datetime
 from typing import Literal
 
 from worker.contract.manifest import Manifest
-from worker.contract.prompt import build_prompt
+from worker.contract.prompt import Encode, build_prompt
 from worker.contract.records import InputFormat, SupportMessage, decode_value
-from worker.contract.review import ReviewReason, Thresholds, review_reasons
-from worker.contract.scoring import Decision
-from worker.contract.tokens import Encode
-from worker.engine.answers import decide
-from worker.engine.port import Answer, Engine, MessagePrompt, StageDecisions
+from worker.contract.scoring import Decision, ReviewReason, Thresholds, review_reasons
+from worker.engine.port import Answer, Engine, MessagePrompt, StageDecisions, decide
 from worker.errors import MessageRejected
-from worker.records.dead_letter import DeadLetterEncoder
-from worker.records.output import OutputEncoder
+from worker.records.encode import DeadLetterEncoder, OutputEncoder
 from worker.records.types import Classified, Record, Rejected, Timing, Tombstone
 
 TombstonePolicy = Literal["dead", "skip", "forward"]

@@ -26,7 +26,7 @@ from worker.core.labeller import ServingAdapter
 from worker.engine.pacing import AdmissionPolicy, Lane
 from worker.engine.port import Answer, SelfPaced, StageDecisions
 from worker.errors import EngineDied, MessageRejected, StreamFailed
-from worker.records.retry import RetryPolicy
+from worker.records.encode import RetryPolicy
 from worker.records.types import Outcome, Record, Rejected, Timing
 
 ADMISSION_S = 0.1

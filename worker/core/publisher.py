@@ -29,7 +29,7 @@ from worker.errors import (
     RecordTooLarge,
     StreamFailed,
 )
-from worker.records.retry import RetryPolicy
+from worker.records.encode import RetryPolicy
 from worker.records.types import (
     Batch,
     Classified,

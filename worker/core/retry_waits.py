@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from worker.core.assignment import Assignment, Backpressure
-from worker.records.retry import restore
+from worker.records.encode import restore
 from worker.records.types import Record, TopicPartition
 from worker.stream.port import Stream
 

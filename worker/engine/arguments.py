@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from worker.contract import Manifest
-from worker.engine.cpu_environment import computing_cpus
+from worker.engine.environment import computing_cpus
 from worker.errors import SettingsError
 
 _OURS = {

@@ -16,7 +16,7 @@ import structlog
 
 from worker.engine import fork_server
 from worker.engine.arguments import is_started_as_we_like
-from worker.engine.cpu_environment import computing_environment
+from worker.engine.environment import computing_environment
 from worker.engine.processes import die_with_parent
 
 _log = structlog.get_logger("worker.engine")

@@ -9,27 +9,25 @@ from __future__ import annotations
 import asyncio
 import atexit
 import itertools
+import logging
 import signal
 import threading
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 
 from worker.contract import AdapterRefused, Manifest
-from worker.engine.adapter_view import AdapterView
 from worker.engine.arguments import EngineSettings, answer_tokens, precision_name
 from worker.engine.memory import EngineMemory, weight_bytes
-from worker.engine.port import Answer
+from worker.engine.port import Answer, ChoiceAnswer, CodeScores
 from worker.engine.processes import ChildProcesses
-from worker.engine.vllm_answers import read_answer
 from worker.engine.vllm_config import no_warnings, request_params, vllm_config
-from worker.engine.vllm_context import destroy_context
 from worker.engine.vllm_core import client_context, starting_processes
 from worker.errors import EngineDied, MessageRejected
 
@@ -315,3 +313,166 @@ class VllmEngine:
         if (context := client_context(self._llm)) is not None:
             await destroy_context(context, _CONTEXT_S)
         self._llm = None
+
+
+# --- adapter_view: One adapter's side of an engine that may serve several.
+
+
+class Host(Protocol):
+    """An engine that answers for several adapters; what one is to it, it alone knows."""
+
+    @property
+    def precision(self) -> str:
+        """What it computes in: see ``Engine.precisions``."""
+        ...
+
+    def answer(self, adapter: Any, prompt_ids: Sequence[int]) -> Future[Answer]:
+        """Begin to answer a prompt as this adapter does. Raises EngineDied."""
+        ...
+
+    def check_health(self) -> None:
+        """Raise EngineDied when nothing can be answered any more."""
+        ...
+
+    def remove(self, adapter: Any) -> None:
+        """Unload an adapter; with the last one the engine ends. Blocks."""
+        ...
+
+
+class AdapterView:
+    """See ``worker.engine.port.Engine``: a host, as one adapter sees it.
+
+    ``close`` unloads this adapter alone; the engine itself ends with its last one.
+    """
+
+    def __init__(self, host: Host, adapter: Any, manifest: Manifest, *, cold: bool) -> None:
+        self.host = host
+        self._adapter = adapter
+        self._manifest = manifest
+        self._cold = cold
+        self._closed = False
+
+    @property
+    def precisions(self) -> tuple[str, ...]:
+        """See ``Engine``."""
+        return (self.host.precision,)
+
+    def submit(self, prompt_ids: Sequence[int]) -> Future[Answer]:
+        """Begin to answer one prompt. Cancelling the future aborts it in the engine."""
+        self.check_health()
+        return self.host.answer(self._adapter, prompt_ids)
+
+    def warm_up(self, prompts: Sequence[Sequence[int]]) -> None:
+        """Answer ``prompts``; in a cold engine then made-up ones of many lengths and batch sizes.
+
+        Kernels are built when a shape first comes up. Raises EngineDied when an answer fails.
+        """
+        rounds = warm_up_rounds(self._manifest, prompts) if self._cold else [[p] for p in prompts]
+        for batch in rounds:
+            for future in [self.submit(one) for one in batch]:
+                try:
+                    future.result()
+                except MessageRejected as error:
+                    raise EngineDied(f"the engine rejects a warm-up prompt: {error}") from error
+
+    def check_health(self) -> None:
+        """Raise EngineDied when this adapter is unloaded or its engine is gone."""
+        self.host.check_health()
+        if self._closed:
+            raise EngineDied("this adapter is unloaded")
+
+    def close(self) -> None:
+        """Unload this adapter, and end the engine if it was the last. Safe to call twice."""
+        if not self._closed:
+            self._closed = True
+            self.host.remove(self._adapter)
+
+
+# --- warm_up: Prompts to answer before the first message, so that no customer waits for a kernel.
+
+
+_MESSAGE_TOKENS = (4, 8, 12, 16, 24, 32, 48, 64, 96, 128)
+_BATCHES = (1, 2, 8, 32)
+
+
+def warm_up_rounds(
+    manifest: Manifest, prompts: Sequence[Sequence[int]]
+) -> Iterator[list[tuple[int, ...]]]:
+    """Yield batches of prompts to answer together: ``prompts`` first, then made-up ones.
+
+    The made-up ones have messages of lengths that support messages have and up to the longest,
+    cut from the golden prompts at ever other places, so that the prefix cache does not answer
+    for the kernels. A second round finds nothing left to build: the messages that follow take
+    the same time after one round and after two.
+    """
+    spec = manifest.prompt
+    first, last = len(spec.prefix_ids), len(spec.suffix_ids)
+    words = [
+        token for golden in manifest.golden for token in golden.ids[first : len(golden.ids) - last]
+    ]
+    lengths = [min(length, spec.max_message_tokens) for length in _MESSAGE_TOKENS]
+    number = itertools.count(1)
+
+    def made_up(length: int) -> tuple[int, ...]:
+        start = next(number) * 7 % len(words)
+        message = itertools.islice(itertools.cycle(words), start, start + length)
+        return (*spec.prefix_ids, *message, *spec.suffix_ids)
+
+    yield from ([tuple(prompt)] for prompt in prompts)
+    for batch in _BATCHES:
+        yield [made_up(lengths[index % len(lengths)]) for index in range(batch)]
+    yield [made_up(spec.max_message_tokens)]
+
+
+# --- vllm_answers: From what vLLM gives back to an answer of the engine port; it needs no vLLM.
+
+
+def read_answer(manifest: Manifest, params: Sequence[Any], completions: Sequence[Any]) -> Answer:
+    """Return the answer that vLLM's completions hold, one for each of the requests ``params``.
+    Raises EngineDied and MessageRejected."""
+    for completion in completions:
+        if completion.finish_reason == "abort":
+            raise EngineDied("the engine is shutting down")
+        if completion.finish_reason == "error":
+            raise MessageRejected("engine_rejected", "the engine failed on this prompt")
+    if manifest.decoding == "choice":
+        (words,) = completions
+        return ChoiceAnswer(words.text, float(words.cumulative_logprob))
+    scores: dict[int, float] = {}
+    for asked, completion in zip(params, completions, strict=True):
+        found = completion.logprobs[0]
+        ids = asked.logprob_token_ids
+        scores |= {one: float(found[one].logprob) for one in ids if one in found}
+    return CodeScores(scores)
+
+
+# --- vllm_context: The end of the ZeroMQ context that vLLM opens for its client and leaves to the
+# collector.
+
+
+_POLL_S = 0.01
+
+logger = logging.getLogger(__name__)
+
+
+async def destroy_context(context: Any, within_s: float) -> bool:
+    """Close what is open of a ``zmq.Context``, end it, and wait for that, but for so long only.
+
+    Returns whether it has ended. Ending blocks until every socket is closed, and a socket may be
+    closed by a callback that waits for this very loop. And when a peer is killed while it is sent
+    to, libzmq 4.3.5 sometimes never finishes (2 of 5,500 kills of a small process, and once
+    of an engine in its test): its threads are left then, for the process is about to end anyway.
+    """
+
+    def destroy() -> None:
+        context.destroy(linger=0)
+
+    thread = threading.Thread(target=destroy, name="zmq-end", daemon=True)
+    thread.start()
+    end = time.monotonic() + within_s
+    while thread.is_alive():
+        if time.monotonic() > end:
+            logger.warning("the engine's sockets do not end within %s s: left behind", within_s)
+            return False
+        await asyncio.sleep(_POLL_S)
+    return True

@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeVar
 import structlog
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from worker.contract.token_callback import require_token
+from worker.common.kafka import require_token
 from worker.errors import (
     OutcomeUnknown,
     OutputRefused,

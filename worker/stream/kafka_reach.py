@@ -17,7 +17,7 @@ from typing import Any, Literal
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 
-from worker.contract.token_callback import require_token
+from worker.common.kafka import require_token
 from worker.errors import SettingsError, StreamFailed
 from worker.stream.kafka_config import KafkaConfig, Properties
 from worker.stream.kafka_types import client_log

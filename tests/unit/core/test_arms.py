@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.fakes import RouterEvents
-from tests.support.records import toy_record
+from tests.support.rig import RouterEvents, toy_record
 from tests.support.toy_adapter import small_manifest, toy_serving_adapter
 from worker.core import arms
 from worker.core.arms import (
@@ -23,6 +22,8 @@ from worker.core.arms import (
 from worker.core.labeller import ServingAdapter
 from worker.errors import EngineDied
 from worker.records.types import TopicPartition
+
+# Shares of traffic by hash.
 
 
 @given(st.binary(max_size=40), st.integers(0, 10**6), st.integers(0, 7))

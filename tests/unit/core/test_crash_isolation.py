@@ -8,15 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.fakes import FakeWitness, isolation
-from tests.support.policies import make_loop_policy
-from tests.support.records import Published
-from tests.support.rig import Rig
+from tests.support.rig import FakeWitness, Rig, SinkRecord, isolation, make_loop_policy
 from worker.core.assignment import OffsetNote, Suspects, read_note
 from worker.core.crash_isolation import ProvenDeath
 from worker.errors import EngineDied, OutcomeUnknown, PublishAborted, StreamFailed
 from worker.records.types import Batch
 from worker.stream.fake import FakeStream
+
+# The note with a committed offset: read as it was written, small, and never an error.
+
 
 offsets = st.integers(100, 10_000)
 deaths = st.dictionaries(offsets, st.integers(1, 9), max_size=40)
@@ -178,7 +178,7 @@ def test_lost_partitions_never_count_as_deaths() -> None:
         stream.lose(0)
     rig = worker(stream, "last")
     answer_all(rig)
-    assert rig.outputs == [Published("out", "in-0-0", label="billing")]
+    assert rig.outputs == [SinkRecord("out", "in-0-0", label="billing")]
 
 
 def test_a_message_that_was_answered_is_not_blamed_for_an_output_topic_that_refuses() -> None:
@@ -200,7 +200,7 @@ def test_a_message_that_was_answered_is_not_blamed_for_an_output_topic_that_refu
     del stream.publish
     rig = worker(stream, "last")
     answer_all(rig)
-    assert rig.outputs == [Published("out", "in-0-0", label="billing")]
+    assert rig.outputs == [SinkRecord("out", "in-0-0", label="billing")]
     assert not rig.events.kinds("suspected")
 
 
@@ -252,7 +252,7 @@ def test_three_proven_deaths_convict(death: str) -> None:
             witness.killed()
     rig = worker(stream, "p9", witness)
     answer_all(rig)
-    assert rig.outputs[0] == Published("dead", "in-0-0", reason="killed_engine")
+    assert rig.outputs[0] == SinkRecord("dead", "in-0-0", reason="killed_engine")
     assert rig.ids == ["in-0-0", "in-0-1"]
     assert ("rejected", 0, 0, 1, 3) in rig.events.log
     assert note(stream) == {"v": 1, "by": "p9"}

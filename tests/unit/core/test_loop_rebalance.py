@@ -6,10 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from tests.support.fakes import isolation
-from tests.support.policies import make_loop_policy
-from tests.support.records import Published
-from tests.support.rig import Rig, started
+from tests.support.rig import Rig, SinkRecord, isolation, make_loop_policy, started
 from worker.errors import EngineDied, OutcomeUnknown, PublishAborted, StreamFailed
 from worker.records.types import CommittedOffset, Record
 from worker.stream.fake import FakeStream
@@ -279,7 +276,7 @@ def test_drain_tries_a_failed_publish_again() -> None:
     rig.stream.failures.append(PublishAborted("not now"))
     rig.engine.answer("m0")
     rig.loop.drain()
-    assert rig.outputs == [Published("out", "in-0-0", label="billing")]
+    assert rig.outputs == [SinkRecord("out", "in-0-0", label="billing")]
 
 
 def test_drain_ends_when_the_engine_dies() -> None:
@@ -313,6 +310,9 @@ def test_a_fenced_worker_drains_nothing() -> None:
     with pytest.raises(StreamFailed):
         rig.loop.drain()
     assert (rig.ids, rig.committed()) == ([], 0)
+
+
+# A partition that is delivered from before its committed offset: what was published stays so.
 
 
 def begun(stream: FakeStream, *, isolated: bool) -> Rig:

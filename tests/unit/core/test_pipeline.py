@@ -8,11 +8,17 @@ from typing import Any
 
 import pytest
 
-from tests.support.cascades import CASCADE, LARGE, SMALL, large, small
-from tests.support.fakes import isolation
 from tests.support.paced_engine import PacedEngine
-from tests.support.rig import Rig
-from tests.support.toy_adapter import ENCODERS, toy_serving_adapter
+from tests.support.rig import Rig, isolation
+from tests.support.toy_adapter import (
+    CASCADE,
+    ENCODERS,
+    LARGE,
+    SMALL,
+    large,
+    small,
+    toy_serving_adapter,
+)
 from worker.core.arms import AdapterRouter, TrafficSplit
 from worker.core.assignment import OffsetNote
 from worker.engine.cascade import CascadeEngine, OpenStage
@@ -182,6 +188,9 @@ def test_no_message_is_lost_whatever_pace_the_engine_takes(seed: int) -> None:
     assert flow.reasons[None] == sum(flow.sent.values())
 
 
+# An engine that hangs with nothing but records of partitions that have gone since.
+
+
 DEADLINE_S = 60
 
 
@@ -224,6 +233,9 @@ def test_without_suspects_the_next_record_tells_it() -> None:
     rig = hung_with_orphans(suspects=False)
     with pytest.raises(EngineDied, match="answered nothing"):
         rig.iterate(DEADLINE_S)
+
+
+# A cascade in the loop: quick answers of the first stage say nothing of what the second has.
 
 
 POLICY = AdmissionPolicy(max_in_engine=256, deadline_s=60.0)  # the settings' defaults

@@ -6,10 +6,16 @@ import itertools
 
 import pytest
 
-from tests.support.fakes import NOW
-from tests.support.policies import make_loop_policy
-from tests.support.records import Published, read_output, toy_completed, toy_record
-from tests.support.rig import Rig, started
+from tests.support.rig import (
+    NOW,
+    Rig,
+    SinkRecord,
+    make_loop_policy,
+    read_output,
+    started,
+    toy_completed,
+    toy_record,
+)
 from worker.core.assignment import PartitionState
 from worker.core.publisher import (
     MAX_BACKOFF_S,
@@ -89,6 +95,9 @@ def test_a_dead_letter_too_large_even_without_its_payload_stops_the_worker() -> 
     replace_refused(take_ready([partition], 1), [0], TOO_LARGE)
     with pytest.raises(StreamFailed, match=r"dead letter of in-0-0 .* dead-letter topic"):
         replace_refused(take_ready([partition], 1), [0], TOO_LARGE)
+
+
+# Publishing that fails: tried again with the same results, or given up in the open.
 
 
 def test_a_failed_publish_is_tried_again_with_the_same_results() -> None:
@@ -230,9 +239,9 @@ def test_an_output_too_large_becomes_a_dead_letter_then_a_bare_one() -> None:
     rig.stream.failures.extend([RecordTooLarge([1]), RecordTooLarge([1])])
     rig.answer("m0", "large", "m2")
     assert rig.outputs == [
-        Published("out", "in-0-0", label="billing"),
-        Published("dead", "in-0-1", reason="output_too_large"),
-        Published("out", "in-0-2", label="billing"),
+        SinkRecord("out", "in-0-0", label="billing"),
+        SinkRecord("dead", "in-0-1", reason="output_too_large"),
+        SinkRecord("out", "in-0-2", label="billing"),
     ]
     letter = rig.stream.outputs[1]
     assert letter.value is None
@@ -316,6 +325,9 @@ def test_a_dead_letter_topic_that_refuses_too_stops_the_worker() -> None:
     with pytest.raises(StreamFailed, match=r"in-0-1 .*no key.* do not compact it"):
         rig.iterate(12)
     assert rig.ids == ["in-0-0"]
+
+
+# A Kafka that cannot be reached while results wait.
 
 
 AWAY = PublishAborted("nobody answers", unreachable=True)

@@ -4,9 +4,7 @@ import threading
 
 import pytest
 
-from tests.support.fakes import Clock
-from tests.support.policies import make_bounds, make_loop_policy
-from tests.support.rig import Rig, started
+from tests.support.rig import Clock, Rig, make_bounds, make_loop_policy, started
 from worker.core.assignment import CompletedRecord, Watermark
 from worker.core.events import LoopEvent, PressureChanged, Rebalanced, send_to_all
 from worker.core.pipeline import BusyTimer

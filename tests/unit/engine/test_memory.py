@@ -11,9 +11,8 @@ import pytest
 
 from tests.support.toy_adapter import toy_manifest
 from worker.contract import Manifest
-from worker.engine import loaders
+from worker.engine import open as loaders
 from worker.engine.arguments import GIB, EngineSettings, kv_cache_bytes
-from worker.engine.loaders import VllmLoader
 from worker.engine.memory import (
     EngineMemory,
     TooLarge,
@@ -21,6 +20,7 @@ from worker.engine.memory import (
     held_memory,
     needed_memory,
 )
+from worker.engine.open import VllmLoader
 
 WEIGHTS = 15_200_000_000
 """Those of a 7B in bfloat16, which held 19.5 GB in all."""

@@ -10,7 +10,7 @@ from tests.support.published import WEIGHTS, publish
 from tests.support.tiny_onnx import write_tiny_encoder
 from tests.support.toy_adapter import toy_manifest
 from worker.contract import AdapterRefused, write_manifest
-from worker.engine import loaders
+from worker.engine import open as loaders
 from worker.engine import open as opening
 from worker.errors import SettingsError
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from tests.support.cascades import cascade_of
 from tests.support.toy_adapter import (
     ENCODERS,
+    cascade_of,
     toy_encoder_manifest,
     toy_manifest,
     toy_spec,
@@ -21,7 +21,7 @@ from tests.support.toy_adapter import (
 from worker import serving
 from worker.contract import Lora, Manifest, verify, write_manifest
 from worker.contract.store import CanaryPointer, Pointer, write_canary, write_pointer
-from worker.engine import loaders
+from worker.engine import open as loaders
 from worker.engine import open as opening
 from worker.engine.arguments import EngineSettings, engine_arguments
 from worker.engine.memory import EngineMemory, TooLarge

@@ -7,8 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.support.fakes import Clock
-from tests.support.rig import Rig
+from tests.support.rig import Clock, Rig
 from tests.support.toy_adapter import scores
 from worker.core.loop import LoopState
 from worker.engine.fake import FakeEngine

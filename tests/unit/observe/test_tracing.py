@@ -12,7 +12,7 @@ import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from tests.support.collector import Collector, attributes
-from tests.support.records import toy_completed, toy_record
+from tests.support.rig import toy_completed, toy_record
 from tests.unit.observe.conftest import label, rejected
 from worker.contract.records import Headers
 from worker.core.assignment import CompletedRecord

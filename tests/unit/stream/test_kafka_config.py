@@ -7,11 +7,13 @@ from typing import Any, cast
 import pytest
 from confluent_kafka import KafkaError, Message, Producer
 
-from tests.support.murmur2 import java_partition, murmur2
-from tests.support.policies import make_kafka_config
+from tests.support.rig import make_kafka_config
+from tests.support.topics import java_partition, murmur2
 from worker.errors import SettingsError
 from worker.stream.kafka_config import KafkaConfig, check_bounds
 from worker.stream.topics import Topics
+
+# Properties under which the worker's promises would silently not hold.
 
 
 @pytest.mark.parametrize("place", ["client", "consumer"])
@@ -229,6 +231,9 @@ def test_a_bound_that_is_no_number_is_told(name: str) -> None:
     """By its name, not by a traceback."""
     with pytest.raises(SettingsError, match=f"{name}.*'soon'"):
         check_bounds(config(client={name: "soon"}), max_iteration_s=1.0)
+
+
+# A key's records lie where Java clients put them, so that streams can be joined by key.
 
 
 pytestmark = pytest.mark.slow

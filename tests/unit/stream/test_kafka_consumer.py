@@ -13,8 +13,7 @@ from confluent_kafka import KafkaError
 from confluent_kafka import TopicPartition as KafkaPartition
 
 from tests.support.mock_kafka import HEARTBEAT, MockKafka
-from tests.support.policies import make_kafka_config
-from tests.support.records import toy_record
+from tests.support.rig import make_kafka_config, toy_record
 from tests.support.topics import read_all
 from worker.errors import PublishAborted
 from worker.records.types import Batch, NextOffset, Outgoing, Record, TopicPartition
@@ -172,6 +171,9 @@ def test_the_coordinator_is_heard_of() -> None:
     assert has_coordinator(read_statistics('{"cgrp": {"state": "up"}}'))
     assert not has_coordinator(read_statistics('{"cgrp": {"state": "wait-coord"}}'))
     assert not has_coordinator(read_statistics("{}"))
+
+
+# A rebalance in the middle of the Kafka edge's poll, on a client made of a script.
 
 
 class Message:
@@ -346,6 +348,9 @@ def test_a_member_that_lost_its_partitions_is_told_when_it_is_in_the_group_again
     client.tell_statistics(there)
     client.tell_statistics(there)
     assert owner.told[2:] == [("on_assigned", [])]
+
+
+# A member that the group has given up publishes nothing, before it has been told so itself.
 
 
 pytestmark = pytest.mark.slow

@@ -7,7 +7,7 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka import TopicPartition as KafkaPartition
 
-from tests.support.policies import make_kafka_config
+from tests.support.rig import make_kafka_config
 from worker.errors import OutcomeUnknown, PublishAborted, StreamFailed
 from worker.records.types import Batch, NextOffset, Outgoing, TopicPartition
 from worker.stream import kafka_consumer, kafka_publish
@@ -139,6 +139,9 @@ def test_a_producer_that_was_fenced_ends_the_worker(stream: KafkaStream, call: s
     with pytest.raises(StreamFailed):
         stream.publish(BATCH)
     stream.close()
+
+
+# At least once: records are written and their offsets not committed, on a scripted client.
 
 
 SOURCE = TopicPartition("in", 0)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.support.mock_kafka import MockKafka
-from tests.support.policies import make_kafka_config
+from tests.support.rig import make_kafka_config
 from worker.app import run_worker
 from worker.engine.open import OpenedEngine
 from worker.errors import EXIT_STREAM, SettingsError, StreamFailed
@@ -26,6 +26,9 @@ from worker.stream.kafka_reach import (
     reach,
     why_not_verified,
 )
+
+# What the client library refuses is told before anything slow begins, and with its setting.
+
 
 NOWHERE = "127.0.0.1:1"
 
@@ -100,6 +103,9 @@ def test_that_nobody_is_there_yet_is_not_told(caplog: pytest.LogCaptureFixture) 
         check()
         time.sleep(0.01)
     assert caplog.records == []
+
+
+# From the client's words to what is wrong: told apart, with the setting, and without a secret.
 
 
 SASL = {

@@ -7,12 +7,10 @@ from typing import Any
 import pytest
 from confluent_kafka.admin import AclOperation  # type: ignore[attr-defined]
 
-from tests.support.policies import make_kafka_config
+from tests.support.rig import make_kafka_config
 from worker.errors import SettingsError, StreamFailed
 from worker.policies import kafka_config
-from worker.settings import Settings
-from worker.settings_kafka import KafkaSettings
-from worker.settings_load import load_settings
+from worker.settings import KafkaSettings, Settings, load_settings
 from worker.stream.kafka_topics import check_rights
 from worker.stream.topics import Topics
 
@@ -94,15 +92,6 @@ def test_no_topic_at_all_is_refused(text: str, monkeypatch: pytest.MonkeyPatch) 
         load_settings()
 
 
-def test_the_old_name_is_refused_with_the_new_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whichever source it is in."""
-    with pytest.raises(SettingsError, match=r"renamed to 'kafka\.input_topics'"):
-        load_settings(None, ["kafka.input_topic=in"])
-    monkeypatch.setenv("CLERK_KAFKA__INPUT_TOPIC", "in")
-    with pytest.raises(SettingsError, match=r"renamed to 'kafka\.input_topics'"):
-        load_settings()
-
-
 def test_of_several_topics_one_has_to_be_chosen() -> None:
     """For the commands that look at one: `compare`, `verify`."""
     assert topics("a").one_input(None) == "a"
@@ -110,6 +99,9 @@ def test_of_several_topics_one_has_to_be_chosen() -> None:
     for inputs in (("a", "b"), ("^a$",)):
         with pytest.raises(SettingsError, match=r"choose a topic by --topic"):
             topics(*inputs).one_input(None)
+
+
+# The retry topic: read and written by the same worker, and nobody else's.
 
 
 def with_retry(shadow: str | None = None, **changes: Any) -> Topics:

@@ -15,10 +15,10 @@ from trainer.artifacts.evaluation import EVALUATION, EvaluationRecord
 from trainer.artifacts.training import TRAINING, TrainingRecord
 from trainer.model.base_license import find_license
 from trainer.model_card import CARD, Sources, make_card, write_run_card
+from trainer.statistics.calibration import ece_by_chance
 from trainer.statistics.figures import ReliabilityBin
-from trainer.statistics.reliability import ece_by_chance
 from worker.contract import Label, Manifest, read_manifest
-from worker.contract.probes import attach_probes
+from worker.contract.verify import attach_probes
 
 ROOT = Path(__file__).parents[3]
 DEMO = ROOT / "worker" / "demo" / "adapter"
@@ -137,7 +137,7 @@ def test_it_tells_figures_with_intervals_counts_and_limits(manifest: Manifest) -
     text = make_card(Sources(manifest, training_of(manifest), evaluation_of(manifest)))
     assert "| accuracy | 90.0% (86.3% to 92.8%) |" in text
     assert "| sent to review | 10.0% (7.2% to 13.7%) |" in text
-    assert "ECE | 0.031 (perfect confidences would show up to 0.03" in text
+    assert "| calibration error (ECE) | 3.1% (untempered 5.0%; perfect confidences show" in text
     assert "opened 3 times" in text
     assert "hardly measured: refund, " in text
     learnt = manifest.data["train"]

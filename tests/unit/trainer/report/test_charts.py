@@ -6,32 +6,33 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from trainer.report import svg
-from trainer.report.bars import bar, confidence_chart, confusion_chart, span, splits_chart
-from trainer.report.lines import (
+from trainer.report import charts as svg
+from trainer.report.charts import (
     MOST_POINTS,
-    Bin,
-    ForestRow,
+    Chart,
+    Frame,
     Line,
     averaged,
-    forest_chart,
+    bar,
+    confidence_chart,
+    confusion_chart,
+    length_chart,
     line_chart,
-    reliability_chart,
     smoothed,
+    span,
 )
-from trainer.report.svg import Chart, Frame
+from trainer.statistics.figures import LengthBin
 
 HOSTILE = '<script>alert("x")</script>&'
 
 
 def line(points: tuple[tuple[float, float], ...], **settings: object) -> Chart:
     return line_chart(
-        [Line(HOSTILE, points, "s1"), Line("b", points, "s2")],
+        [Line(HOSTILE, points, "s1"), Line("b", points, "s2", spans=((0.1, 0.3),))],
         title="t",
         caption="c",
         x_title="x",
         y_title="y",
-        table=(("x",), (("1",),)),
         write_y=str,
         **settings,  # type: ignore[arg-type]
     )
@@ -45,17 +46,12 @@ CHARTS = [
     confusion_chart([HOSTILE, "b"], [[3, 1], [0, 0]]),
     confusion_chart(["a", "b"], [[0, 0], [0, 0]]),
     confusion_chart([f"label_{n}" for n in range(40)], [[n] * 40 for n in range(40)]),
-    forest_chart(
-        [ForestRow(HOSTILE, 0.9, 0.8, 0.95, ours=True)], title="t", caption="", x_title=""
-    ),
-    forest_chart(
-        [ForestRow("a", 1.0, 1.0, 1.0), ForestRow("b", 0, 0, 0)], title="t", caption="", x_title=""
-    ),
-    reliability_chart([Bin(0.99, 1.0, 0.97, 1.0, 50)], caption=""),
-    reliability_chart([Bin(0.2, 0.0, 0.0, 0.4, 5), Bin(0.9, 1.0, 0.6, 1.0, 5)], caption=""),
     confidence_chart([1.0, 1.0, 0.97], []),
     confidence_chart([], [0.31]),
-    splits_chart([HOSTILE, "b"], [("train", [3, 0]), ("holdout", [0, 0])]),
+    length_chart([LengthBin(0, 1, 0, 0)], unit=HOSTILE, title="t", caption=""),
+    length_chart(
+        [LengthBin(n, n + 1, 9, n % 3) for n in range(30)], unit="u", title="t", caption=""
+    ),
 ]
 
 
@@ -108,6 +104,26 @@ def test_ticks_are_round_distinct_and_inside(low: float, high: float) -> None:
     assert [float(write(tick).replace(",", "")) for tick in ticks] == pytest.approx(ticks)
 
 
+def test_a_chart_says_its_numbers_in_words() -> None:
+    """The values of marked lines, and a dozen of a line that has none marked."""
+    chart = line(((1, 0.25), (20_000, 0.5)))
+    assert chart.columns == ("x", HOSTILE, "b")
+    assert chart.rows == (("1", "0.25", "0.25"), ("20,000", "0.5", "0.5"))
+    curve = Line("c", tuple((float(n), float(n)) for n in range(100)), "s1", marked=False)
+    dense = line_chart([curve], title="", caption="", x_title="", y_title="", write_y=str)
+    assert [row[0] for row in dense.rows] == [str(n) for n in range(0, 100, 9)]
+
+
+def test_a_histogram_says_what_is_in_each_bar() -> None:
+    """Also where its height is a square root."""
+    chart = confidence_chart([0.99, 0.985, 0.91], [0.98])
+    assert ("99.0% to 99.5%", "1", "0") in chart.rows
+    assert ("98.0% to 98.5%", "0", "1") in chart.rows
+    assert "98.5% to 99.0% (confidence): 1 right, 0 wrong" in chart.svg
+    lengths = length_chart([LengthBin(0, 8, 5, 2)], unit="tokens", title="", caption="")
+    assert lengths.rows == (("1 to 8", "3", "2"),)
+
+
 def test_a_long_training_is_averaged_not_cut() -> None:
     """Fewer points, the same mean, first and last in their places."""
     points = [(float(n), float(n % 7)) for n in range(10_000)]
@@ -127,6 +143,8 @@ def test_smoothing_keeps_a_straight_line() -> None:
 
 def test_bars_stay_inside_their_cell() -> None:
     """A share of one and an interval that ends at one fit."""
-    for drawn in (bar(1.0), bar(0.0), bar(1.7), span(0.97, 1.0, 1.0), span(0, 1, 0)):
+    bars = [bar((share, "s1")) for share in (1.0, 0.0, 1.7)]
+    bars.append(bar((0.5, "s1"), (0.2, "s3"), (0.3, "s5")))
+    for drawn in (*bars, span(0.97, 1.0, 1.0), span(0, 1, 0)):
         for rect in ET.fromstring(drawn).iter("rect"):
             assert 0 <= float(rect.get("x", "")) + float(rect.get("width", "")) <= 100.01

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from trainer.report import numbers
+from trainer import numbers
 
 
 @pytest.mark.parametrize(

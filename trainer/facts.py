@@ -1,0 +1,306 @@
+"""The facts of an adapter's records, put into words once: the page, the terminal and the model card
+show the same tables and the same (name, text) rows.
+
+Nothing here reads a file or loads numpy's heavier friends: the card is written while publishing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from trainer import numbers
+from trainer.artifacts.duel import CandidateFigures, DuelRecord
+from trainer.artifacts.evaluation import EvaluationRecord
+from trainer.artifacts.training import SweepRecord
+from trainer.numbers import decimal, interval, percent, points, probability, significant
+from trainer.statistics.calibration import ece_by_chance
+from trainer.statistics.figures import LabelFigures
+from trainer.statistics.metrics import share_interval
+
+Facts = Iterator[tuple[str, str]]
+
+MOST_CONFUSIONS = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows under columns, of which the first ``words`` hold words and the others numbers. A page
+    may put markup into a cell. ``marked`` are the places of rows that stand out."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+    words: int = 1
+    marked: Sequence[int] = ()
+
+
+def overall(record: EvaluationRecord) -> Facts:
+    """Yield accuracy and macro-F1, and what was proven about unseen messages."""
+    effect = record.design_effect
+    counted = f" (as {numbers.count(record.examples / effect)} independent ones)"
+    yield "held-out messages", numbers.count(record.examples) + (counted if effect > 1 else "")
+    yield "accuracy", f"{percent(record.accuracy)} ({interval(record.accuracy_interval_95)})"
+    yield "macro-F1", decimal(record.macro_f1)
+    if proof := record.disjoint:
+        yield (
+            "seen in training or validation",
+            (
+                f"{numbers.count(proof.copies)} copies, "
+                f"{numbers.count(proof.near_copies)} near-copies (Jaccard {proof.similarity:g}), "
+                f"{numbers.count(proof.same_ids)} others by their id, compared with "
+                f"{numbers.counted(proof.seen_messages, 'message')}"
+            ),
+        )
+
+
+def calibration(record: EvaluationRecord) -> Facts:
+    """Yield how far confidence is from accuracy. The temperature is fitted on validation alone."""
+    found = record.calibration
+    chance = ""
+    if found.reliability:
+        chance = f"; perfect confidences show up to {percent(ece_by_chance(found.reliability))}"
+    before = percent(found.ece_uncalibrated)
+    yield "calibration error (ECE)", f"{percent(found.ece)} (untempered {before}{chance})"
+    before = decimal(found.nll_uncalibrated)
+    yield "negative log-likelihood", f"{decimal(found.nll)} nats (untempered {before})"
+    yield "temperature", decimal(found.temperature)
+
+
+def review(record: EvaluationRecord) -> Facts:
+    """Yield what goes to a person, and how much of the rest is right."""
+    found, examples, effect = record.review, record.examples, record.design_effect
+    bounds = interval(share_interval(found.share, examples, effect))
+    yield "sent to review", f"{percent(found.share)} ({bounds})"
+    limits = {
+        "confidence below": percent(found.confidence_below),
+        "off-label mass above": percent(found.off_label_mass_above),
+        "out-of-scope score above": significant(found.out_of_scope_above),
+    }
+    told = [f"{name} {limit}" for name, limit in limits.items() if limit != numbers.NONE]
+    yield "sent to review if", " or ".join(told) or "never"
+    right = "nothing is accepted"
+    if found.accepted_accuracy is not None:
+        kept = examples - round(found.share * examples)
+        bounds = interval(share_interval(found.accepted_accuracy, kept, effect))
+        right = f"{percent(found.accepted_accuracy)} ({bounds})"
+    yield "right among the rest", right
+    yield (
+        f"for {percent(found.wanted_precision)} right",
+        (
+            f"a confidence of {decimal(found.threshold_for_wanted)} by validation: "
+            f"{percent(found.coverage_at_wanted)} need no review, of those "
+            f"{percent(found.accuracy_at_wanted)} are right"
+        ),
+    )
+    if found.wanted_by == "lower":
+        yield (
+            "extra review for the guarantee",
+            (
+                f"{percent(found.coverage_by_point - found.coverage_at_wanted)}; a threshold "
+                f"without a margin leaves {percent(found.coverage_by_point)} without review, "
+                f"{percent(found.accuracy_by_point)} of them right, and misses its aim half the "
+                "time"
+            ),
+        )
+
+
+def outside_labels(record: EvaluationRecord) -> Facts:
+    """Yield how many answers were no label, and how messages that fit none are told apart."""
+    outside = record.outside_labels
+    free = "not measured without it"
+    if outside.unconstrained is not None:
+        share = percent(outside.unconstrained_share)
+        free = f"{numbers.count(outside.unconstrained)} ({share}) without it"
+    constrained = numbers.count(outside.constrained)
+    yield "answers outside the labels", f"{constrained} with the constraint, {free}"
+    if mass := record.off_label_mass:
+        told = f"mean {significant(mass.mean)}, p50 {significant(mass.p50)}"
+        yield "off-label mass", f"{told}, p99 {significant(mass.p99)}"
+    if (score := record.out_of_scope_score) and record.head:
+        told = f"mean {significant(score.mean)}, p99 {significant(score.p99)}"
+        yield f"out-of-scope score ({record.head.out_of_scope})", told
+    if scope := record.out_of_scope:
+        other = scope.auroc_off_label_mass, "off-label mass"
+        if other[0] is None:
+            other = scope.auroc_out_of_scope, "out-of-scope score"
+        yield (
+            "messages that fit no label",
+            (
+                f"{percent(scope.review_share)} of {numbers.count(scope.messages)} go to review; "
+                f"told apart by confidence (AUROC) {decimal(scope.auroc_confidence)}, by "
+                f"{other[1]} {decimal(other[0])}"
+            ),
+        )
+
+
+def steadiness(record: EvaluationRecord) -> Facts:
+    """Yield what the batch size changes, and whether two engines agree."""
+    if batches := record.batch_sensitivity:
+        difference = significant(batches.max_logprob_difference)
+        yield (
+            f"batches of {', '.join(map(str, batches.sizes))}",
+            (
+                f"{numbers.count(batches.labels_changed)} of {numbers.count(batches.messages)} "
+                f"labels change, log-probabilities by up to {difference}"
+            ),
+        )
+    if found := record.agreement:
+        yield (
+            "transformers and the worker",
+            (
+                f"{numbers.count(found.labels_differ)} of {numbers.count(found.messages)} labels "
+                f"differ, confidences by up to {significant(found.max_confidence_difference)} "
+                f"({significant(found.tolerance)} allowed)"
+            ),
+        )
+
+
+def labels(record: EvaluationRecord) -> Table:
+    """Return each label's figures, in the taxonomy's order."""
+    return Table(
+        ("label", "precision", "recall", "F1", "messages"),
+        [
+            (
+                each.label,
+                percent(each.precision),
+                percent(each.recall),
+                decimal(each.f1),
+                numbers.count(each.support),
+            )
+            for each in record.per_label
+        ],
+    )
+
+
+def recall_interval(figures: LabelFigures) -> tuple[float, float]:
+    """Return the 95 % interval of a label's recall."""
+    return share_interval(figures.recall, figures.support, figures.effect)
+
+
+def precision_interval(record: EvaluationRecord, figures: LabelFigures) -> tuple[float, float]:
+    """Return the 95 % interval of a label's precision."""
+    at = record.labels.index(figures.label)
+    given = sum(row[at] for row in record.confusion)
+    return share_interval(figures.precision, given, record.design_effect)
+
+
+def confusions(record: EvaluationRecord) -> Table:
+    """Return the labels that are most often taken for another."""
+    cells = [
+        (count, record.labels[at], record.labels[other])
+        for at, row in enumerate(record.confusion)
+        for other, count in enumerate(row)
+        if at != other and count
+    ]
+    cells.sort(key=lambda cell: -cell[0])
+    rows = [(label, other, numbers.count(count)) for count, label, other in cells]
+    return Table(("label", "mistaken for", "messages"), rows[:MOST_CONFUSIONS], words=2)
+
+
+def engines(record: EvaluationRecord) -> Table:
+    """Return the speed of each engine; latency is that of one message alone."""
+    return Table(
+        ("engine", "messages", "accuracy", "messages/s", "alone: p50", "p99", "machine"),
+        [
+            (
+                each.name,
+                numbers.count(each.messages),
+                percent(each.accuracy),
+                significant(each.messages_per_s),
+                f"{significant(each.latency_ms.p50)} ms" if each.latency_ms else numbers.NONE,
+                f"{significant(each.latency_ms.p99)} ms" if each.latency_ms else numbers.NONE,
+                each.machine,
+            )
+            for each in record.engines
+        ],
+    )
+
+
+def is_adapter(candidate: CandidateFigures) -> bool:
+    """Whether a duel's candidate is the adapter itself."""
+    return candidate.kind == "adapter"
+
+
+def ranked(duel: DuelRecord) -> list[CandidateFigures]:
+    """Return the candidates, the most accurate first."""
+    return sorted(duel.candidates, key=lambda candidate: (-candidate.accuracy, candidate.name))
+
+
+def candidates(duel: DuelRecord) -> Table:
+    """Return the candidates of a duel, the most accurate first, the adapter marked."""
+    found = ranked(duel)
+    return Table(
+        ("candidate", "accuracy", "95 %", "macro-F1", "trained", "msg/s", "outside"),
+        [
+            (
+                each.name,
+                percent(each.accuracy),
+                interval(each.accuracy_interval_95),
+                decimal(each.macro_f1),
+                numbers.duration(each.train_seconds),
+                significant(each.messages_per_s),
+                numbers.count(each.outside_labels),
+            )
+            for each in found
+        ],
+        marked=[at for at, each in enumerate(found) if is_adapter(each)],
+    )
+
+
+def pairs(duel: DuelRecord) -> Table:
+    """Return the paired differences of a duel, in percentage points."""
+    return Table(
+        ("pair", "points", "95 %", "right alone", "p (Holm)", "at worst", "p (margin)"),
+        [
+            (
+                f"{each.a} less {each.b}",
+                points(each.difference).removesuffix(" points"),
+                numbers.points_interval(each.interval_95),
+                f"{numbers.count(each.a_only)} : {numbers.count(each.b_only)}",
+                probability(each.p_holm),
+                points(-each.worst_difference).removesuffix(" points"),
+                probability(each.non_inferiority_p),
+            )
+            for each in duel.pairs
+        ],
+    )
+
+
+def learning_curves(duel: DuelRecord | None) -> dict[str, list[tuple[int, float]]]:
+    """Return each candidate's validation accuracy by training examples a label, in their order."""
+    found: dict[str, list[tuple[int, float]]] = {}
+    for point in duel.learning_curve if duel else ():
+        found.setdefault(point.candidate, []).append((point.per_label, point.validation_accuracy))
+    return {name: sorted(curve) for name, curve in found.items()}
+
+
+def learning_curve(duel: DuelRecord) -> Table:
+    """Return the learning curves as a table, a column for each size."""
+    curves = learning_curves(duel)
+    sizes = sorted({size for curve in curves.values() for size, _ in curve})
+    rows = [
+        (name, *(percent(dict(curve).get(size)) for size in sizes))
+        for name, curve in curves.items()
+    ]
+    return Table(("candidate", *map(numbers.count, sizes)), rows)
+
+
+def trials(sweep: SweepRecord) -> Table:
+    """Return the trials of a sweep, the best by validation first."""
+    names = sorted({name for trial in sweep.trials for name in trial.settings})
+    return Table(
+        (*names, "validation loss", "accuracy", "macro-F1", "time"),
+        [
+            (
+                *(sweep.trials[at].settings.get(name, numbers.NONE) for name in names),
+                decimal(sweep.trials[at].validation_loss),
+                percent(sweep.trials[at].validation_accuracy),
+                decimal(sweep.trials[at].validation_macro_f1),
+                numbers.duration(sweep.trials[at].seconds),
+            )
+            for at in sweep.ranking
+        ],
+        words=len(names),
+        marked=(0,),
+    )

@@ -1,1 +1,0 @@
-"""The page of two runs side by side."""
