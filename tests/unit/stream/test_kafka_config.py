@@ -236,8 +236,6 @@ def test_a_bound_that_is_no_number_is_told(name: str) -> None:
 # A key's records lie where Java clients put them, so that streams can be joined by key.
 
 
-pytestmark = pytest.mark.slow
-
 PARTITIONS = 4  # of a topic that librdkafka's mock cluster makes by itself
 
 # From the tests of Kafka's own ``Utils.murmur2`` (UtilsTest.testMurmur2).
@@ -269,12 +267,14 @@ def landed(keys: list[bytes | None], **changes: Any) -> list[int]:
     return [found[b"%d" % number] for number in range(len(keys))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("key", "expected"), JAVA.items())
 def test_the_hash_that_the_others_are_measured_by_is_javas(key: bytes, expected: int) -> None:
     """By the numbers that Kafka's own tests have."""
     assert murmur2(key) == expected
 
 
+@pytest.mark.slow
 def test_a_key_lands_where_java_puts_it() -> None:
     """Short and long keys, bytes above 127, the empty key."""
     numbers = random.Random(7)
@@ -282,12 +282,14 @@ def test_a_key_lands_where_java_puts_it() -> None:
     assert landed(list(keys)) == [java_partition(key, PARTITIONS) for key in keys]
 
 
+@pytest.mark.slow
 def test_records_without_a_key_are_spread() -> None:
     """They have no neighbours to lie beside."""
     found = Counter(landed([None] * 400, producer={"sticky.partitioning.linger.ms": 0}))
     assert set(found) == set(range(PARTITIONS))
 
 
+@pytest.mark.slow
 def test_another_partitioner_can_be_chosen() -> None:
     """For neighbours that are librdkafka's, with its own default before."""
     keys: list[bytes | None] = [b"k%d" % number for number in range(100)]

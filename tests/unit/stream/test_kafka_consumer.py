@@ -353,8 +353,6 @@ def test_a_member_that_lost_its_partitions_is_told_when_it_is_in_the_group_again
 # A member that the group has given up publishes nothing, before it has been told so itself.
 
 
-pytestmark = pytest.mark.slow
-
 Configured = Callable[..., KafkaConfig]
 Publish = Callable[..., None]
 
@@ -385,6 +383,7 @@ def member(
         stream.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "errors",
     [
@@ -403,6 +402,7 @@ def test_a_member_that_was_given_up_publishes_nothing(
         stream.publish(held)
 
 
+@pytest.mark.slow
 def test_a_member_publishes(broker: MockKafka, member: tuple[KafkaStream, Batch]) -> None:
     """The same without that."""
     stream, held = member
