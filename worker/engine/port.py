@@ -159,7 +159,6 @@ class Declined:
 def decide(answer: Answer, manifest: Manifest) -> Decision:
     """Turn an answer into a label. Raises MessageRejected when it is none."""
     temperature = manifest.calibration.temperature
-    names = manifest.taxonomy.names
     try:
         if isinstance(answer, StageDecisions):
             *earlier, last = answer.decisions
@@ -167,7 +166,9 @@ def decide(answer: Answer, manifest: Manifest) -> Decision:
         if isinstance(answer, CodeScores):
             return decide_from_codes(answer.logprobs, manifest.codes, temperature)
         if isinstance(answer, HeadLogits):
-            return decide_from_logits(answer.logits, manifest.head, names, temperature)
-        return decide_from_choice(answer.text, answer.logprob, names)
+            return decide_from_logits(
+                answer.logits, manifest.head, manifest.taxonomy.names, temperature
+            )
+        return decide_from_choice(answer.text, answer.logprob, manifest.taxonomy.names)
     except InvalidScores as error:
         raise MessageRejected("invalid_answer", str(error)) from error

@@ -23,6 +23,8 @@ from worker.core.labeller import ServingAdapter
 from worker.errors import EngineDied
 from worker.records.types import TopicPartition
 
+# Shares of traffic by hash.
+
 
 @given(st.binary(max_size=40), st.integers(0, 10**6), st.integers(0, 7))
 def test_a_key_has_one_place_wherever_its_records_are(

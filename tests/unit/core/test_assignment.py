@@ -105,6 +105,9 @@ def test_more_than_is_finished_cannot_be_confirmed() -> None:
     assert mark.peek(2) == [(1, "a")]
 
 
+# When fetching stops and when it goes on, partition by partition.
+
+
 class Held:
     """Partitions that hold as much as a test says, under one Backpressure."""
 

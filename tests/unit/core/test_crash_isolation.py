@@ -15,6 +15,9 @@ from worker.errors import EngineDied, OutcomeUnknown, PublishAborted, StreamFail
 from worker.records.types import Batch
 from worker.stream.fake import FakeStream
 
+# The note with a committed offset: read as it was written, small, and never an error.
+
+
 offsets = st.integers(100, 10_000)
 deaths = st.dictionaries(offsets, st.integers(1, 9), max_size=40)
 

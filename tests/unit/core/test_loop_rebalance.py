@@ -312,6 +312,9 @@ def test_a_fenced_worker_drains_nothing() -> None:
     assert (rig.ids, rig.committed()) == ([], 0)
 
 
+# A partition that is delivered from before its committed offset: what was published stays so.
+
+
 def begun(stream: FakeStream, *, isolated: bool) -> Rig:
     """A worker on a partition with three records, the first two published before it came."""
     for text in ("old", "older", "new"):

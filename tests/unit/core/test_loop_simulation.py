@@ -167,6 +167,12 @@ class TestExactlyOnce(ExactlyOnce.TestCase):  # type: ignore[misc,valid-type]
     settings = settings(max_examples=60, stateful_step_count=30)
 
 
+# Random worlds of the loop: no record is lost, doubled or stuck, and no good one is a dead
+# letter.
+#
+# A thousand of them: ``pytest tests/unit/core/test_loop_simulation.py -m long``.
+
+
 def live_through(seed: int) -> None:
     """One world from its beginning to its end."""
     world = World(seed)

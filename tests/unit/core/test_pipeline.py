@@ -26,8 +26,6 @@ from worker.engine.fake import FakeEngine
 from worker.engine.pacing import AdmissionPolicy
 from worker.errors import EngineDied
 
-pytestmark = pytest.mark.slow
-
 STEP_S = 0.2
 
 
@@ -73,6 +71,7 @@ class Flow:
             self.published_at[completed.record.source.partition] = self.clock() - self.started
 
 
+@pytest.mark.slow
 def test_a_hung_engine_under_load_is_noticed_before_a_message_is_lost() -> None:
     """Messages that time out are cancelled, and a cancelled message is no answer."""
     flow = Flow(rate=40.0)
@@ -86,6 +85,7 @@ def test_a_hung_engine_under_load_is_noticed_before_a_message_is_lost() -> None:
     assert flow.reasons.keys() == {None}, "a message was given up for the engine's fault"
 
 
+@pytest.mark.slow
 def test_an_engine_that_hangs_with_a_single_message_is_noticed_too() -> None:
     """A quiet topic is no reason to blame the message: the engine is asked something else."""
     flow = Flow(rate=40.0)
@@ -97,6 +97,7 @@ def test_an_engine_that_hangs_with_a_single_message_is_noticed_too() -> None:
     assert flow.reasons.keys() == {None}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", [2.0, 0.2])
 def test_a_slow_engine_loses_no_message(rate: float) -> None:
     """A backlog waits in the worker or in Kafka, where no deadline runs."""
@@ -107,6 +108,7 @@ def test_a_slow_engine_loses_no_message(rate: float) -> None:
     assert flow.reasons[None] >= 0.9 * 600 * rate
 
 
+@pytest.mark.slow
 def test_an_engine_that_becomes_slow_with_a_full_window_loses_no_message() -> None:
     """What it holds by then takes longer than the deadline: it is the engine's pace, not they."""
     flow = Flow(rate=100.0)
@@ -118,6 +120,7 @@ def test_an_engine_that_becomes_slow_with_a_full_window_loses_no_message() -> No
     assert flow.reasons.keys() == {None}
 
 
+@pytest.mark.slow
 def test_a_message_without_an_answer_is_given_up_alone() -> None:
     """Others that came later were answered: it is the message's fault."""
     flow = Flow(rate=20.0, never=("p0m5",))
@@ -126,6 +129,7 @@ def test_a_message_without_an_answer_is_given_up_alone() -> None:
     assert flow.reasons[None] > 900
 
 
+@pytest.mark.slow
 def test_a_message_without_an_answer_on_a_quiet_topic_is_given_up_alone() -> None:
     """What is asked beside it is answered, so the engine is well."""
     flow = Flow(rate=20.0, never=("p0m0",))
@@ -137,6 +141,7 @@ def test_a_message_without_an_answer_on_a_quiet_topic_is_given_up_alone() -> Non
     assert flow.reasons[None] == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("blocked", [1, 3])
 def test_unanswered_messages_stall_their_own_partitions_alone(blocked: int) -> None:
     """What the others do between now and the deadline is published as it comes."""
@@ -153,6 +158,7 @@ def test_unanswered_messages_stall_their_own_partitions_alone(blocked: int) -> N
         assert published[str(partition)] > 1500
 
 
+@pytest.mark.slow
 def test_the_bytes_held_are_bounded() -> None:
     """By one record more than the bound: its size is only known when it is there."""
     flow = Flow(rate=0.0)
@@ -163,6 +169,7 @@ def test_the_bytes_held_are_bounded() -> None:
     assert flow.rig.loop.state.in_flight_bytes <= flow.rig.policy.bounds.max_bytes + largest
 
 
+@pytest.mark.slow
 def test_a_fast_engine_is_kept_busy() -> None:
     """The window opens to all that the settings allow."""
     flow = Flow(rate=1000.0)
@@ -172,6 +179,7 @@ def test_a_fast_engine_is_kept_busy() -> None:
     assert flow.reasons[None] > 8000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(6))
 def test_no_message_is_lost_whatever_pace_the_engine_takes(seed: int) -> None:
     """Paces from one message in five seconds to a thousand a second, changing at any moment."""
@@ -186,6 +194,9 @@ def test_no_message_is_lost_whatever_pace_the_engine_takes(seed: int) -> None:
     flow.engine.rate = 1000.0
     flow.run(60)
     assert flow.reasons[None] == sum(flow.sent.values())
+
+
+# An engine that hangs with nothing but records of partitions that have gone since.
 
 
 DEADLINE_S = 60
@@ -230,6 +241,9 @@ def test_without_suspects_the_next_record_tells_it() -> None:
     rig = hung_with_orphans(suspects=False)
     with pytest.raises(EngineDied, match="answered nothing"):
         rig.iterate(DEADLINE_S)
+
+
+# A cascade in the loop: quick answers of the first stage say nothing of what the second has.
 
 
 POLICY = AdmissionPolicy(max_in_engine=256, deadline_s=60.0)  # the settings' defaults

@@ -97,6 +97,9 @@ def test_a_dead_letter_too_large_even_without_its_payload_stops_the_worker() -> 
         replace_refused(take_ready([partition], 1), [0], TOO_LARGE)
 
 
+# Publishing that fails: tried again with the same results, or given up in the open.
+
+
 def test_a_failed_publish_is_tried_again_with_the_same_results() -> None:
     """The messages are not labelled again: what was found is what is published."""
     rig = started("m0", "m1")
@@ -322,6 +325,9 @@ def test_a_dead_letter_topic_that_refuses_too_stops_the_worker() -> None:
     with pytest.raises(StreamFailed, match=r"in-0-1 .*no key.* do not compact it"):
         rig.iterate(12)
     assert rig.ids == ["in-0-0"]
+
+
+# A Kafka that cannot be reached while results wait.
 
 
 AWAY = PublishAborted("nobody answers", unreachable=True)

@@ -13,6 +13,8 @@ from worker.errors import SettingsError
 from worker.stream.kafka_config import KafkaConfig, check_bounds
 from worker.stream.topics import Topics
 
+# Properties under which the worker's promises would silently not hold.
+
 
 @pytest.mark.parametrize("place", ["client", "consumer"])
 @pytest.mark.parametrize("value", ["read_uncommitted", "READ_UNCOMMITTED"])
@@ -264,12 +266,14 @@ def landed(keys: list[bytes | None], **changes: Any) -> list[int]:
     return [found[b"%d" % number] for number in range(len(keys))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("key", "expected"), JAVA.items())
 def test_the_hash_that_the_others_are_measured_by_is_javas(key: bytes, expected: int) -> None:
     """By the numbers that Kafka's own tests have."""
     assert murmur2(key) == expected
 
 
+@pytest.mark.slow
 def test_a_key_lands_where_java_puts_it() -> None:
     """Short and long keys, bytes above 127, the empty key."""
     numbers = random.Random(7)
@@ -277,12 +281,14 @@ def test_a_key_lands_where_java_puts_it() -> None:
     assert landed(list(keys)) == [java_partition(key, PARTITIONS) for key in keys]
 
 
+@pytest.mark.slow
 def test_records_without_a_key_are_spread() -> None:
     """They have no neighbours to lie beside."""
     found = Counter(landed([None] * 400, producer={"sticky.partitioning.linger.ms": 0}))
     assert set(found) == set(range(PARTITIONS))
 
 
+@pytest.mark.slow
 def test_another_partitioner_can_be_chosen() -> None:
     """For neighbours that are librdkafka's, with its own default before."""
     keys: list[bytes | None] = [b"k%d" % number for number in range(100)]

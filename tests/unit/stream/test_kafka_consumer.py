@@ -173,6 +173,9 @@ def test_the_coordinator_is_heard_of() -> None:
     assert not has_coordinator(read_statistics("{}"))
 
 
+# A rebalance in the middle of the Kafka edge's poll, on a client made of a script.
+
+
 class Message:
     """What the client gives for one record."""
 
@@ -379,6 +382,7 @@ def member(
         stream.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "errors",
     [
@@ -397,6 +401,7 @@ def test_a_member_that_was_given_up_publishes_nothing(
         stream.publish(held)
 
 
+@pytest.mark.slow
 def test_a_member_publishes(broker: MockKafka, member: tuple[KafkaStream, Batch]) -> None:
     """The same without that."""
     stream, held = member

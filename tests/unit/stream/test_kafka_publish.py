@@ -141,6 +141,9 @@ def test_a_producer_that_was_fenced_ends_the_worker(stream: KafkaStream, call: s
     stream.close()
 
 
+# At least once: records are written and their offsets not committed, on a scripted client.
+
+
 SOURCE = TopicPartition("in", 0)
 LATE_BATCH = Batch([Outgoing("out", None, b"x", ())], [NextOffset(SOURCE, 1)])
 

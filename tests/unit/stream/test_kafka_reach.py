@@ -27,6 +27,9 @@ from worker.stream.kafka_reach import (
     why_not_verified,
 )
 
+# What the client library refuses is told before anything slow begins, and with its setting.
+
+
 NOWHERE = "127.0.0.1:1"
 
 
@@ -100,6 +103,9 @@ def test_that_nobody_is_there_yet_is_not_told(caplog: pytest.LogCaptureFixture) 
         check()
         time.sleep(0.01)
     assert caplog.records == []
+
+
+# From the client's words to what is wrong: told apart, with the setting, and without a secret.
 
 
 SASL = {
@@ -194,9 +200,7 @@ def test_a_server_that_refuses_the_handshake_speaks_tls() -> None:
         assert peer_kind(f"127.0.0.1:{server.getsockname()[1]}") == "tls"
 
 
-pytestmark = pytest.mark.slow
-
-
+@pytest.mark.slow
 def test_a_cluster_that_is_there_tells_its_topics(
     broker: MockKafka, configured: Callable[..., KafkaConfig]
 ) -> None:
@@ -208,6 +212,7 @@ def test_a_cluster_that_is_there_tells_its_topics(
     assert time.monotonic() - begin < 2
 
 
+@pytest.mark.slow
 def test_nobody_there_is_told_after_the_time_that_is_set() -> None:
     """In one line: where it was looked for, how long, and what to check."""
     config = make_kafka_config(bootstrap_servers="127.0.0.1:1", start_timeout_s=0.5)
@@ -242,6 +247,7 @@ def web_server() -> Iterator[str]:
         thread.join()
 
 
+@pytest.mark.slow
 def test_a_port_of_something_else(web_server: str) -> None:
     """It hangs up, which is not the same as nobody being there."""
     config = make_kafka_config(bootstrap_servers=web_server, start_timeout_s=0.5)
@@ -250,6 +256,7 @@ def test_a_port_of_something_else(web_server: str) -> None:
     assert "Connection refused" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_refusal_is_not_waited_for_as_long_as_an_outage(
     broker: MockKafka,
     configured: Callable[..., KafkaConfig],

@@ -21,6 +21,9 @@ from worker.stream.kafka_reach import reach
 from worker.stream.kafka_topics import check_rights, is_compacted, prepare_topics
 from worker.stream.topics import Topics
 
+# Rights before the model is loaded: all that are missing at once, each with its setting.
+
+
 Configured = Callable[..., KafkaConfig]
 ALL = (AclOperation.READ, AclOperation.WRITE, AclOperation.DESCRIBE)
 READ = (AclOperation.READ, AclOperation.DESCRIBE)

@@ -101,6 +101,9 @@ def test_of_several_topics_one_has_to_be_chosen() -> None:
             topics(*inputs).one_input(None)
 
 
+# The retry topic: read and written by the same worker, and nobody else's.
+
+
 def with_retry(shadow: str | None = None, **changes: Any) -> Topics:
     return kafka_config(KafkaSettings(**{"retry_topic": "retry", **changes}), shadow).topics
 
