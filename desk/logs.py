@@ -1,7 +1,7 @@
 """Logging: dotted events with fields; a console on a terminal, JSON lines elsewhere.
 
 Message text is never a field, and of an exception no value is shown
-(``worker.contract.tracebacks``). Everything goes to standard error.
+(``worker.common.errors``). Everything goes to standard error.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Literal, TextIO
 import structlog
 from structlog.typing import ExcInfo, Processor
 
-from worker.contract.tracebacks import format_private
+from worker.common.errors import format_private
 
 
 def configure_logging(

@@ -15,9 +15,9 @@ from trainer.artifacts.duel import CandidateFigures, DuelRecord
 from trainer.artifacts.evaluation import EvaluationRecord
 from trainer.artifacts.training import SweepRecord
 from trainer.numbers import decimal, interval, percent, points, probability, significant
+from trainer.statistics.calibration import ece_by_chance
 from trainer.statistics.figures import LabelFigures
 from trainer.statistics.metrics import share_interval
-from trainer.statistics.reliability import ece_by_chance
 
 Facts = Iterator[tuple[str, str]]
 
@@ -93,7 +93,7 @@ def review(record: EvaluationRecord) -> Facts:
             f"{percent(found.accuracy_at_wanted)} are right"
         ),
     )
-    if found.wanted_by == "lower" and found.coverage_by_point is not None:
+    if found.wanted_by == "lower":
         yield (
             "extra review for the guarantee",
             (
@@ -259,9 +259,7 @@ def pairs(duel: DuelRecord) -> Table:
                 numbers.points_interval(each.interval_95),
                 f"{numbers.count(each.a_only)} : {numbers.count(each.b_only)}",
                 probability(each.p_holm),
-                numbers.NONE
-                if each.worst_difference is None
-                else points(-each.worst_difference).removesuffix(" points"),
+                points(-each.worst_difference).removesuffix(" points"),
                 probability(each.non_inferiority_p),
             )
             for each in duel.pairs

@@ -10,21 +10,18 @@ from typing import cast
 import structlog
 
 from worker.cache import cache_folder
-from worker.contract.settings_tree import read_secret
-from worker.contract.token_callback import find_token_callback
-from worker.core.backpressure import Bounds
+from worker.common.kafka import find_token_callback
+from worker.common.settings import read_secret
+from worker.core.assignment import Bounds
 from worker.core.crash_isolation import IsolationPolicy
 from worker.core.dead_letter_limit import DeadLetterLimit, LimitPolicy
-from worker.core.loop_policy import LoopPolicy
 from worker.core.pipeline import ADMISSION_S, SLOWEST_MESSAGE_S
-from worker.core.publish_failures import MAX_BACKOFF_S
+from worker.core.publisher import MAX_BACKOFF_S, LoopPolicy
 from worker.engine.pacing import AdmissionPolicy
 from worker.errors import SettingsError
-from worker.records.retry import RetryPolicy
-from worker.settings import LoopSettings, Settings
-from worker.settings_kafka import KafkaSettings
-from worker.stream.kafka_config import KafkaConfig, build_config
-from worker.stream.kafka_promises import Property
+from worker.records.encode import RetryPolicy
+from worker.settings import KafkaSettings, LoopSettings, Settings
+from worker.stream.kafka_config import KafkaConfig, Property, build_config
 from worker.stream.topics import Topics
 from worker.trial_witness import FileWitness
 

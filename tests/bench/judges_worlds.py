@@ -20,12 +20,11 @@ from trainer.propose.compare import (
     judge,
     not_wrong_unseen,
 )
-from trainer.statistics.clusters import Groups, design_effect
-from trainer.statistics.metrics import ALPHA, Discordance, mcnemar_exact
-from trainer.statistics.noninferiority import lowest_difference, non_inferiority_p
+from trainer.statistics.metrics import ALPHA, Discordance, Groups, design_effect, mcnemar_exact
+from trainer.statistics.paired import lowest_difference, non_inferiority_p
 from trainer.statistics.thresholds import proof, review_threshold
-from trainer.store.criteria import judge_kept_promise
-from trainer.store.verdict import GateVerdict, criterion
+from trainer.store.gate import judge_kept_promise
+from trainer.store.rules import GateVerdict, criterion
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]

@@ -30,9 +30,9 @@ from worker.engine.vllm_config import vllm_is_installed
 from worker.errors import SettingsError, StreamFailed
 from worker.offline.records import read_range
 from worker.policies import kafka_config
-from worker.settings_kafka import KafkaSettings
+from worker.settings import KafkaSettings
 from worker.stream.kafka_config import KafkaConfig
-from worker.stream.record_range import RecordRange
+from worker.stream.topics import RecordRange
 
 BEGIN_MS = 1_700_000_000_000
 STEP_MS = 1000

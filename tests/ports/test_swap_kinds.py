@@ -17,11 +17,9 @@ from typing import Any
 
 import pytest
 
-from tests.support.cascades import cascade_of
 from tests.support.follower import AdapterCounts, AdapterStore
-from tests.support.swapping import labels_of
 from tests.support.tiny_onnx import write_tiny_encoder
-from tests.support.toy_adapter import toy_taxonomy
+from tests.support.toy_adapter import cascade_of, labels_of, toy_taxonomy
 from worker.app import make_loop
 from worker.contract import Manifest, read_manifest
 from worker.core.loop import Loop

@@ -78,6 +78,6 @@ def _killer(writer: int, watched: Sequence[str], seen: set[str]) -> Any:
 
 
 if __name__ == "__main__":
-    import trainer.propose.decide  # noqa: F401  once, and not in each child
+    import trainer.propose.steps  # noqa: F401  once, and not in each child
 
     main(Path(sys.argv[1]))

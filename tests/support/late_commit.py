@@ -17,11 +17,10 @@ from unittest.mock import patch
 
 from confluent_kafka import Producer
 
-from tests.chaos.frames import END_TXN
-from tests.chaos.proxy import Proxy
+from tests.chaos.proxy import END_TXN, Proxy
 from tests.ports.test_stream import KafkaBench, Listener, batch, fetch
 from worker.errors import OutcomeUnknown
-from worker.stream import kafka_producer
+from worker.stream import kafka_publish as kafka_producer
 from worker.stream.topics import Topics
 
 # The commit is told to take as long as the first; longer than one blocking call of the worker's.

@@ -18,11 +18,9 @@ import pytest
 from confluent_kafka import KafkaError, Producer
 from structlog.testing import capture_logs
 
-from tests.support.fake_loader import FakeLoader
-from tests.support.follower import AdapterStore
+from tests.support.follower import AdapterStore, FakeLoader
 from tests.support.mock_kafka import MockKafka
-from tests.support.swapping import ONE, TWO, by_length
-from tests.support.toy_adapter import ENCODERS, decode, scores, small_manifest
+from tests.support.toy_adapter import ENCODERS, ONE, TWO, by_length, decode, scores, small_manifest
 from worker import app, serving
 from worker.app import run_worker
 from worker.contract import Manifest, load_adapter
@@ -38,12 +36,12 @@ from worker.policies import kafka_config
 from worker.settings import (
     AdapterSettings,
     HttpSettings,
+    KafkaSettings,
     LoopSettings,
     ModelSettings,
     Settings,
 )
-from worker.settings_kafka import KafkaSettings
-from worker.stream.record_range import RecordRange
+from worker.stream.topics import RecordRange
 
 pytestmark = pytest.mark.slow
 

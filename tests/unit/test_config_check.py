@@ -11,10 +11,9 @@ from typing import Any
 
 import pytest
 
-from tests.support.cascades import cascade_of
 from tests.support.published import publish
 from tests.support.tiny_onnx import write_tiny_encoder
-from tests.support.toy_adapter import toy_manifest
+from tests.support.toy_adapter import cascade_of, toy_manifest
 from worker.app import run_worker
 from worker.config_check import (
     BROKEN_RELEASES,

@@ -173,7 +173,7 @@ def test_the_rules_look_at_real_files() -> None:
     assert importers("desk", "worker.contract")
     graph = module_graph(*PROGRAMS)
     assert "worker.core.loop" in graph["worker.app"]
-    assert "worker.core.watermark" in reachable(graph, "worker.app") - graph["worker.app"]
+    assert "worker.core.assignment" in reachable(graph, "worker.app") - graph["worker.app"]
     for package, forbidden in LAYERS.items():
         for name in (package, *forbidden):
             assert any(module.startswith(name) for module in graph), name

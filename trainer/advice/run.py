@@ -6,15 +6,26 @@ import shlex
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
-from trainer.advice.opinions import NONE, DecidedMessage, gather
-from trainer.advice.pairs import LabelFound, PairFound, find_contradictory, find_pairs
-from trainer.advice.shape import Vectors, find_missing
-from trainer.advice.split import SplitFound, find_split
-from trainer.dataset.folder import Dataset
-from worker.contract.circle import Advice, AdviceMessage, Answer, Finding
+from trainer.advice.findings import (
+    NONE,
+    DecidedMessage,
+    LabelFound,
+    PairFound,
+    SplitFound,
+    Vectors,
+    find_contradictory,
+    find_missing,
+    find_pairs,
+    find_split,
+    gather,
+)
+from trainer.dataset.folder import Dataset, open_dataset, open_holdout
+from trainer.propose.version import read_new_messages
+from worker.contract.exchange import Advice, AdviceMessage, Answer, Finding, read_answers
 from worker.contract.text import message_sha256
 from worker.contract.timestamps import rfc3339_now
 
@@ -308,3 +319,40 @@ def _cost(decisions: int) -> str:
     minutes = decisions * MINUTES
     time = f"{minutes / 60:.1f} hours" if minutes >= 90 else f"{max(1, round(minutes))} minutes"
     return f"{decisions:,} decisions, about {time} of one person"
+
+
+def advise_dataset(
+    dataset: Path,
+    decisions: Sequence[Path],
+    messages: Sequence[Path],
+    *,
+    guideline: str | None,
+    embeddings: Path | None,
+    with_texts: bool,
+) -> Advice:
+    """Read everything and return the advice. The hold-out is opened, and the opening counted, only
+    where decisions of an audit are to be compared with its labels. Raises BadInput,
+    RecordRefused."""
+    opened = open_dataset(dataset)
+    answers = [answer for path in decisions for answer in read_answers(path)]
+    texts = {sha: (each.id, each.text) for sha, each in read_new_messages(messages).items()}
+    held: dict[str, str] = {}
+    if any(answer.purpose == "audit" for answer in answers):
+        rows = open_holdout(opened, purpose="advise", subject=opened.digest)
+        held = {message_sha256(each.message): each.label for each in rows}
+    return advise(
+        opened,
+        answers,
+        texts,
+        guideline=guideline,
+        embed=_embedder(embeddings),
+        with_texts=with_texts,
+        holdout_labels=held,
+    )
+
+
+def _embedder(directory: Path | None) -> Embed | None:
+    from trainer.model.embeddings import embed, find_embedding_model
+
+    model = directory or find_embedding_model()
+    return None if model is None else lambda texts: embed(texts, model)

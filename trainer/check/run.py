@@ -18,27 +18,32 @@ from trainer.check.duplicates import (
     holdout_fingerprints,
     number_clusters,
 )
-from trainer.check.finding import SUSPECTS, CheckedDataset, CheckRecord, Finding, worst
-from trainer.check.labels import (
+from trainer.check.findings import (
     FLOOR,
+    SUSPECTS,
+    CheckedDataset,
+    CheckRecord,
+    Finding,
     check_balance,
     check_base,
     check_counts,
     check_holdout_size,
     check_names,
+    worst,
 )
-from trainer.check.out_of_fold import LEAST_EXAMPLES, predict_out_of_fold
 from trainer.check.suspects import (
+    LEAST_EXAMPLES,
     SIMILAR,
     Suspect,
     check_sublabels,
     check_suspects,
     expected_wrong,
     find_suspects,
+    predict_out_of_fold,
 )
-from trainer.dataset.decisions import BY_HAND, IDENTITY, guard, write_review_csv
+from trainer.dataset.extra_files import read_groups
 from trainer.dataset.folder import Dataset
-from trainer.dataset.groups import read_groups
+from trainer.dataset.labels import BY_HAND, IDENTITY, guard, write_review_csv
 from trainer.errors import BadInput
 from trainer.similarity import SIMILARITY
 from worker.contract.digest import write_atomically

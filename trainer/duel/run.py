@@ -18,37 +18,67 @@ from trainer.artifacts.files import check_target, fresh_folder
 from trainer.artifacts.training import AdapterName
 from trainer.check.duplicates import number_groups
 from trainer.dataset.folder import Dataset, Example, open_dataset, open_holdout
-from trainer.duel.baselines import (
-    count_baselines,
-    is_baseline_name,
-    make_split,
-    train_baselines,
-)
+from trainer.dataset.near_duplicates import verify_disjoint
+from trainer.duel.baselines import count_baselines, is_baseline_name, make_split, train_baselines
 from trainer.duel.candidates import (
     ADAPTER,
     BASE_PROMPTED,
     Candidate,
     RecordedAnswers,
+    TrainedAdapter,
     ask_adapter,
     ask_base,
+    ask_trained,
     from_recorded,
+    open_trained,
     read_recorded,
     reuse_evaluation,
 )
-from trainer.duel.trained import TrainedAdapter, ask_trained, open_trained
-from trainer.duel.unseen import refuse_unproven, verify_unseen
 from trainer.duel.verdict import compare_all, tell_power
 from trainer.errors import BadInput
 from trainer.evaluation.evaluate import check_fits, describe_dataset, open_trained_on
-from trainer.evaluation.verify import verify_evaluation
+from trainer.evaluation.summary import verify_evaluation
 from trainer.model.lora_model import load_adapter_model
 from trainer.model.prompt import BaseTokenizer
 from trainer.model.published import read_adapter, require_base
-from trainer.statistics.clusters import Groups, as_groups
-from trainer.statistics.metrics import measure
+from trainer.statistics.metrics import Groups, as_groups, measure
 from trainer.terminal import make_bar
 from worker.contract import Manifest
 from worker.contract.timestamps import rfc3339_now
+
+
+def refuse_unproven(manifest: Manifest, dataset: Dataset, trained_on: Dataset | None) -> None:
+    """Raise BadInput where nothing shows that the hold-out is unseen: an adapter that has learnt
+    it by heart beats every baseline."""
+    own = manifest.data.get("digest")
+    if own == dataset.digest or trained_on is not None:
+        return
+    if not own:
+        raise BadInput(
+            f"the adapter's manifest does not say which dataset it was trained on, so that nothing "
+            f"shows that it has not learnt from the hold-out of {dataset.directory}: train it with "
+            "clerk-trainer train"
+        )
+    raise BadInput(
+        f"{dataset.directory}: is dataset {dataset.digest[:12]}…, and the adapter was trained on "
+        f"{str(own)[:12]}…: duel on that one, or give its folder with --trained-on, so that "
+        "hold-out and training are compared"
+    )
+
+
+def verify_unseen(
+    trained_on: Dataset, dataset: Dataset, holdout: Sequence[Example]
+) -> DisjointProof:
+    """Return the proof. Raises BadInput where the hold-out shares messages with the training."""
+    proof = verify_disjoint(trained_on, dataset, holdout)
+    if proof.shared:
+        raise BadInput(
+            f"{dataset.directory}: {proof.shared} of its {proof.holdout_messages} held-out "
+            f"messages are among those the adapter was trained on ({proof.describe()}): a duel on "
+            "them proves nothing; duel on the adapter's own dataset"
+        )
+    return proof
+
 
 _OUTSIDE = "(outside the set)"
 _SEED = 1

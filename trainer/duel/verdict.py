@@ -11,26 +11,26 @@ from numpy.typing import NDArray
 
 from trainer.artifacts.duel import CandidateKind, Conclusion, Pair
 from trainer.duel.candidates import ADAPTER, Candidate
-from trainer.statistics.clusters import Groups
 from trainer.statistics.figures import in_points
 from trainer.statistics.metrics import (
     ALPHA,
     Discordance,
+    Groups,
     count_discordant,
     holm,
     mcnemar_exact,
     minimum_detectable_difference,
 )
-from trainer.statistics.noninferiority import (
+from trainer.statistics.paired import (
     largest_discordance,
     lowest_difference,
     messages_for,
     non_inferiority_p,
+    paired_interval,
     power,
     required_messages,
     smallest_margin,
 )
-from trainer.statistics.paired import paired_interval
 
 MARGIN = 0.01
 """One point: what a baseline may be worse and still be shipped, unless the user says otherwise."""

@@ -28,33 +28,81 @@ from trainer.artifacts.evaluation import (
 from trainer.artifacts.files import check_target, fresh_folder
 from trainer.artifacts.training import TRAINING
 from trainer.check.duplicates import number_groups
-from trainer.dataset.disjoint import refuse_unlike, verify_disjoint
 from trainer.dataset.folder import Dataset, Example, count_openings, open_dataset, open_holdout
+from trainer.dataset.near_duplicates import refuse_unlike, verify_disjoint
 from trainer.errors import BadInput
 from trainer.evaluation.engines import (
     WORKER_ENGINE,
     MessageSets,
     ScoresByKey,
+    WorkerAnswers,
     read_messages,
+    read_table,
     run_transformers,
     run_worker,
     sample,
     scores_of,
     worker_answers,
 )
-from trainer.evaluation.outputs import PRECISION, outputs_of, promised_by
-from trainer.evaluation.predictions import compare_answers, predict, verify_agreement
-from trainer.evaluation.probes import pick_probes, read_written
+from trainer.evaluation.predictions import (
+    PRECISION,
+    compare_answers,
+    outputs_of,
+    predict,
+    promised_by,
+    verify_agreement,
+)
 from trainer.evaluation.summary import EngineSpeed, Predictions, Setup, summarize
-from trainer.evaluation.worker_process import WorkerAnswers
 from trainer.model.device import describe_device
 from trainer.model.prompt import BaseTokenizer
 from trainer.model.published import read_adapter
 from trainer.model_card import read_training, write_run_card
 from trainer.tracking.session import track_evaluation
-from worker.contract import ENCODER_KINDS, Manifest
-from worker.contract.probes import ProbeFile, write_probes
+from worker.contract import ENCODER_KINDS, Manifest, Probe, review_reasons
+from worker.contract.taxonomy import label_name
 from worker.contract.timestamps import rfc3339_now
+from worker.contract.verify import ProbeFile, write_probes
+
+
+def read_written(path: Path, labels: Sequence[str]) -> tuple[Example, ...]:
+    """Read messages with their labels from JSON Lines or CSV with the fields ``message`` and
+    ``label``. Raises BadInput with file and line; the message is not in it."""
+    found: dict[str, Example] = {}
+    for number, row in read_table(path):
+        message, label = _text(row, "message"), label_name(_text(row, "label"))
+        if not message or not label:
+            raise BadInput(f"{path}: line {number} has no text in 'message' or no 'label'")
+        if label not in labels:
+            raise BadInput(
+                f"{path}: line {number} has the label {label!r}, which the adapter lacks: it has "
+                f"{', '.join(labels)}"
+            )
+        found.setdefault(message, Example(str(number), message, label))
+    if not found:
+        raise BadInput(f"{path}: holds no message")
+    return tuple(found.values())
+
+
+def pick_probes(manifest: Manifest, written: Sequence[Example], scores: ScoresByKey) -> ProbeFile:
+    """Return those of the ``written`` messages, scored under ``p:<id>``, that get their label and
+    are far from review, so that arithmetic that rounds differently gives them the same one."""
+    outputs = outputs_of(manifest)
+    logprobs = np.array([scores[f"p:{example.id}"][0] for example in written])
+    decisions = outputs.decide(
+        logprobs.reshape(-1, len(outputs.names)), manifest.calibration.temperature
+    )
+    kept = tuple(
+        Probe(example.message, example.label)
+        for example, decision in zip(written, decisions, strict=True)
+        if decision.label == example.label and not review_reasons(decision, manifest.thresholds)
+    )
+    return ProbeFile(manifest.digest, "written", kept)
+
+
+def _text(row: Mapping[str, object], field: str) -> str:
+    value = row.get(field)
+    return value.strip() if isinstance(value, str) else ""
+
 
 Engine = Literal["transformers", "vllm", "both"]
 

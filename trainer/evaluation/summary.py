@@ -1,17 +1,26 @@
-"""From predictions to every figure of ``evaluation.json``. Pure: the same predictions, the same
-figures, which is how anyone can recompute them."""
+"""From predictions to every figure of ``evaluation.json``, and the proof that a record's figures
+are those. Pure: the same predictions give the same figures, which is how anyone can recompute
+them."""
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import get_args
+from pathlib import Path
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trainer.artifacts.evaluation import (
+    BATCHES,
+    EVALUATION,
+    OUT_OF_SCOPE,
+    PREDICTIONS,
+    VALIDATION,
+    VLLM,
     Accepted,
     BatchScore,
     BatchSensitivity,
@@ -33,19 +42,16 @@ from trainer.artifacts.evaluation import (
     WorkerAnswer,
 )
 from trainer.errors import ProofFailed
-from trainer.evaluation.outputs import Outputs
-from trainer.evaluation.predictions import compare_answers, logprobs_of, predict
-from trainer.statistics.calibration import (
-    Bools,
-    Floats,
-    Ints,
-    ece,
-    nll,
-    reliability,
+from trainer.evaluation.predictions import (
+    Outputs,
+    compare_answers,
+    logprobs_of,
+    outputs_from,
+    predict,
 )
-from trainer.statistics.clusters import Groups, as_groups, design_effect
+from trainer.statistics.calibration import Bools, Floats, Ints, ece, nll, reliability
 from trainer.statistics.figures import ThresholdRule
-from trainer.statistics.metrics import auroc, measure
+from trainer.statistics.metrics import Groups, as_groups, auroc, design_effect, measure
 from trainer.statistics.thresholds import accept, coverage_curve, proof, review_threshold
 from worker.contract import Thresholds
 
@@ -373,4 +379,84 @@ def _out_of_scope(setup: Setup, predictions: Predictions, confidence: Floats) ->
         auroc_off_label_mass=None if setup.outputs.head else found,
         auroc_out_of_scope=found if setup.outputs.head else None,
         review_share=sum(prediction.review for prediction in outside) / len(outside),
+    )
+
+
+_TOLERANCE = 1e-8
+
+
+def recompute(directory: Path) -> EvaluationRecord:
+    """Return what ``evaluation.json`` should hold.
+
+    Identities, settings and measured speeds are taken from the record, all figures from the
+    prediction files: the result equals the record unless one of them was altered. Raises
+    BadInput for unreadable files, ProofFailed for predictions that contradict themselves.
+    """
+    return summarize(_setup_of(EVALUATION.read(directory)), _read_predictions(directory))
+
+
+def verify_evaluation(directory: Path) -> EvaluationRecord:
+    """Return the record after comparing it with what its predictions give, figure by figure (to
+    eight digits: another machine may round the last ones otherwise).
+
+    Raises ProofFailed with the first figure that differs, and what ``recompute`` raises.
+    """
+    record = EVALUATION.read(directory)
+    path = directory / EVALUATION.name
+    in_file = json.loads(path.read_bytes())  # whole: what no model names may not be there either
+    if place := _difference(in_file, recompute(directory).to_json(), ""):
+        raise ProofFailed(f"{path}: {place} is not what the predictions give")
+    return record
+
+
+def _difference(given: Any, found: Any, place: str) -> str | None:
+    """Return the dotted place of the first value that differs, None where all are equal."""
+    if isinstance(given, dict) and isinstance(found, dict) and given.keys() == found.keys():
+        places = (
+            _difference(given.get(key), found[key], f"{place}.{key}".lstrip(".")) for key in found
+        )
+    elif isinstance(given, list) and isinstance(found, list) and len(given) == len(found):
+        pairs = enumerate(zip(given, found, strict=True))
+        places = (_difference(*pair, f"{place}[{at}]") for at, pair in pairs)
+    elif isinstance(given, float) and isinstance(found, float):
+        close = math.isclose(given, found, rel_tol=_TOLERANCE, abs_tol=_TOLERANCE)
+        return None if close else place
+    else:
+        return None if given == found else place or "the set of its keys"
+    return next((place for place in places if place), None)
+
+
+def _setup_of(record: EvaluationRecord) -> Setup:
+    """Take what no prediction tells out of the record."""
+    return Setup(
+        created_at=record.created_at,
+        limited=record.limited,
+        adapter=record.adapter,
+        dataset=record.dataset,
+        outputs=outputs_from(record.labels, record.head),
+        temperature=record.calibration.temperature,
+        limits=Thresholds(
+            record.review.confidence_below,
+            record.review.off_label_mass_above,
+            record.review.out_of_scope_above,
+        ),
+        wanted_precision=record.review.wanted_precision,
+        wanted_by=record.review.wanted_by,
+        tolerance=record.agreement.tolerance if record.agreement else 0.0,
+        speeds=tuple(
+            EngineSpeed(engine.name, engine.messages_per_s, engine.machine)
+            for engine in record.engines
+        ),
+        disjoint=record.disjoint,
+        promised=(record.promise.precision, record.promise.by) if record.promise else None,
+    )
+
+
+def _read_predictions(directory: Path) -> Predictions:
+    return Predictions(
+        holdout=PREDICTIONS.read(directory),
+        validation=VALIDATION.read(directory),
+        out_of_scope=OUT_OF_SCOPE.read_if_present(directory),
+        batches=BATCHES.read_if_present(directory),
+        vllm=VLLM.read_if_present(directory),
     )

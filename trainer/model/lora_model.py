@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from types import MethodType
 from typing import Any
 
 import torch
@@ -18,16 +19,8 @@ from torch import Tensor
 
 from trainer.errors import BadInput
 from trainer.model.device import resolve_device
-from trainer.model.lora_addmm import add_by_addmm
 from trainer.model.prompt import BaseTokenizer
-from worker.contract import (
-    Code,
-    FileDigest,
-    Lora,
-    Manifest,
-    PromptSpec,
-    build_prompt,
-)
+from worker.contract import Code, FileDigest, Lora, Manifest, PromptSpec, build_prompt
 from worker.contract.digest import sha256_file, write_atomically
 
 
@@ -312,3 +305,78 @@ def write_weights(
 def read_weights(directory: Path) -> dict[str, Tensor]:
     """Read an adapter's weights as float32."""
     return {name: weights.float() for name, weights in load_file(directory / WEIGHTS).items()}
+
+
+# --- lora_addmm: LoRA layers as two matrix products: the second adds onto the base layer's
+# output.
+
+
+_ADAPTER = "default"  # PEFT's name of the only adapter
+
+
+def add_by_addmm(peft_model: Any) -> int:
+    """Let the plain LoRA layers of a PEFT model compute ``base(x) + scaling * x A' B'`` with one
+    ``addmm`` for the sum, the scale and the second product, and without a float32 copy of ``x``
+    under autocast. Returns how many layers were changed.
+
+    PEFT's own ``forward`` is kept for what is not plain: layers of 4 bits, other variants, merged
+    or switched off layers, and inputs in another precision than the matrices where no autocast
+    brings them together. State dicts, names and gradients are the same.
+    """
+    from peft.tuners.lora import Linear
+
+    changed = 0
+    for module in peft_model.modules():
+        if type(module) is Linear and not module.lora_variant:
+            module.forward = MethodType(_addmm_forward, module)
+            changed += 1
+    return changed
+
+
+def _addmm_forward(self: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    if args or kwargs or self.disable_adapters or self.merged or not _is_of_one_type(self, x):
+        found: Tensor = type(self).forward(self, x, *args, **kwargs)
+        return found
+    base = self.base_layer(x)
+    down, up = self.lora_A[_ADAPTER].weight, self.lora_B[_ADAPTER].weight
+    rows = self.lora_dropout[_ADAPTER](x).reshape(-1, x.shape[-1])
+    summed = torch.addmm(
+        base.reshape(-1, base.shape[-1]),
+        rows @ down.t(),
+        up.t(),
+        alpha=self.scaling[_ADAPTER],
+    )
+    return summed.reshape(base.shape)
+
+
+def _is_of_one_type(layer: Any, x: Tensor) -> bool:
+    if torch.is_autocast_enabled(x.device.type):
+        return True
+    return bool(x.dtype == layer.lora_A[_ADAPTER].weight.dtype == layer.base_layer.weight.dtype)
+
+
+# --- lora_fold: LoRA layers folded into the weights that they change, to the same bits on every
+# processor.
+
+
+def fold_lora(peft_model: Any) -> None:
+    """Add ``scaling * B A`` to the weights below a PEFT model's plain LoRA layers, in place; what
+    takes the layers out afterwards is the model's ``unload``.
+
+    PEFT's ``merge_and_unload`` multiplies the matrices by a library that adds up in another order
+    on another processor. Here the rank's outer products are added one after the other in float64,
+    by operations on single numbers, so that files made of the weights have one digest.
+    """
+    from peft.tuners.lora import Linear
+
+    with torch.no_grad():
+        for module in peft_model.modules():
+            if not isinstance(module, Linear):
+                continue
+            down = module.lora_A[_ADAPTER].weight.double()
+            up = module.lora_B[_ADAPTER].weight.double()
+            weight = module.get_base_layer().weight
+            added = torch.zeros(weight.shape, dtype=torch.float64)
+            for row, column in zip(down, up.T, strict=True):
+                added += column[:, None] * row
+            weight.copy_(weight.double() + module.scaling[_ADAPTER] * added)

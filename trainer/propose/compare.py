@@ -9,16 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from trainer.artifacts.evaluation import PREDICTIONS, Prediction
-from trainer.report.points import MANY_OPENINGS
+from trainer.report.page import MANY_OPENINGS
 from trainer.statistics.calibration import Bools, Floats
-from trainer.statistics.clusters import Groups, as_groups
 from trainer.statistics.figures import in_points
-from trainer.statistics.metrics import ALPHA, Discordance, count_discordant
-from trainer.statistics.noninferiority import lowest_difference
-from trainer.statistics.paired import paired_interval
-from trainer.statistics.spending import alpha_of
-from trainer.store.verdict import GateVerdict
-from worker.contract.circle import Answer, Figure, Verdict
+from trainer.statistics.metrics import ALPHA, Discordance, Groups, as_groups, count_discordant
+from trainer.statistics.paired import alpha_of, lowest_difference, paired_interval
+from trainer.store.rules import GateVerdict
+from worker.contract.exchange import Answer, Figure, Verdict
 
 OLD_HOLDOUT = "accuracy on the hold-out of the dataset before"
 AUDITED = "accuracy on its audited messages, by people's labels"

@@ -9,12 +9,11 @@ from markupsafe import Markup
 
 from trainer import numbers
 from trainer.facts import Table
-from trainer.report.bars import span
-from trainer.report.points import Point
-from trainer.report.records import Block, Drawn, Head, Section, Titled, small, write_page
-from trainer.report.sections.gate import GateRow, gate_rows
+from trainer.report.charts import span
+from trainer.report.page import Block, Drawn, Head, Point, Section, Titled, small, write_page
+from trainer.report.verdict import GateRow, gate_rows
 from trainer.statistics.metrics import share_interval
-from worker.contract.circle import CHANGES, Figure, Proposal
+from worker.contract.exchange import CHANGES, Figure, Proposal
 
 PAGE = "proposal.html"
 _TONES = {"publish": "good", "not_worth_it": "warn", "refused": "bad"}

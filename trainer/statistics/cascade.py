@@ -10,9 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from trainer.statistics.calibration import Bools, Floats
-from trainer.statistics.clusters import Groups
-from trainer.statistics.metrics import ALPHA, Discordance, count_discordant
-from trainer.statistics.noninferiority import non_inferiority_p, required_messages
+from trainer.statistics.metrics import ALPHA, Discordance, Groups, count_discordant
+from trainer.statistics.paired import non_inferiority_p, required_messages
 
 LEAST_SHARE = 0.03
 """A stage that answers less is not worth its memory, its start-up and its maintenance."""

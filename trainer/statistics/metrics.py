@@ -1,4 +1,9 @@
-"""Accuracy, F1 and AUROC; and whether two models differ on the same messages."""
+"""Accuracy, F1 and AUROC, their intervals, and whether two models differ on the same messages.
+
+Messages of one thread, or near-copies of each other, are right or wrong together. A hundred of them
+prove less than a hundred independent ones: a test that counts them all passes what it should not.
+The design effect says how many of them count as one (Kish 1965); a test is then given counts
+divided by it, and keeps its own form (Rao and Scott 1992, Biometrics 48:577)."""
 
 from __future__ import annotations
 
@@ -11,8 +16,44 @@ import numpy as np
 import scipy  # loads its parts at their first use
 from numpy.typing import NDArray
 
-from trainer.statistics.clusters import Groups, design_effect
 from trainer.statistics.figures import Figures, LabelFigures
+
+_DOUBT = 0.5
+"""Weight of the group that is added to those found. Chosen by simulation (``python -m
+tests.bench.judges``): without it, a few differing messages that happen to lie in different groups
+look independent, and the tests pass up to twice as often as they may."""
+
+Groups = NDArray[np.int64]
+"""The number of each message's group, (messages,); a message that is alone has its own number."""
+
+
+def as_groups(numbers: Sequence[int | None]) -> Groups | None:
+    """Return groups from numbers of which None means "alone"; None where all are alone."""
+    if all(number is None for number in numbers):
+        return None
+    free = max(number for number in numbers if number is not None) + 1
+    found = [free + at if number is None else number for at, number in enumerate(numbers)]
+    return np.unique(np.array(found, dtype=np.int64), return_inverse=True)[1].astype(np.int64)
+
+
+def design_effect(values: NDArray[np.generic], groups: Groups | None) -> float:
+    """Return how many messages count as one in a mean of ``values`` (messages, between -1 and 1):
+    the variance of the mean by groups over that of independent messages, at least 1.
+
+    Half a group of ordinary size, all of whose messages agree, is added to what was found. Where
+    few values differ from the others nothing shows how they cluster, and the effect is then near
+    its upper limit, the size of the group that an average message is in. 1.0 without groups.
+    """
+    if groups is None or not len(values):
+        return 1.0
+    sizes = np.bincount(groups)
+    limit = float((sizes**2).sum() / len(groups))
+    found = values.astype(np.float64)
+    rest = found - found.mean()
+    together = float((np.bincount(groups, rest) ** 2).sum()) + _DOUBT * limit**2
+    alone = float((rest**2).sum()) + _DOUBT * limit
+    return min(limit, max(1.0, together / alone))
+
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
@@ -200,3 +241,24 @@ def minimum_detectable_difference(
         middle = (low + high) / 2
         low, high = (low, middle) if is_found(middle) else (middle, high)
     return high
+
+
+def weighted_accuracy(
+    right: NDArray[np.bool_], rows: NDArray[np.int64]
+) -> tuple[float, tuple[float, float]]:
+    """Return the share of rows that is right, and its 95 % interval, where message i came
+    ``rows[i]`` times (1 or more).
+
+    Copies of a message are right or wrong together, so they are no further evidence: the interval
+    is Wilson's for as many messages as have the variance of this ratio (linearized; Cochran 1977,
+    6.3), and at most Kish's effective number: either alone holds the truth in 87 to 92 % of some
+    simulated hold-outs, both together in 93 to 99 % (``tests/unit/trainer/statistics``).
+    """
+    weights = rows / rows.sum()
+    share = float((weights * right).sum())
+    effective = 1 / float((weights**2).sum())
+    variance = float((weights**2 * (right - share) ** 2).sum())
+    if 0 < share < 1 and variance > 0:
+        effective = min(effective, share * (1 - share) / variance)
+    size = max(1, math.floor(effective))
+    return share, wilson(round(share * size), size)

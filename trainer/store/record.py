@@ -1,25 +1,170 @@
-"""What a store keeps of its adapters beside them: how each was judged, by whom it came and why."""
+"""What a store keeps of its adapters beside them: how each was judged, by whom it came and why, and
+the probes that workers try it on."""
 
 from __future__ import annotations
 
+import grp
+import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
 
-from trainer.artifacts.evaluation import ANSWERS, EVALUATION, Answer, EvaluationRecord
-from trainer.artifacts.files import LinesFile, Record, RecordFile
+from trainer.artifacts.evaluation import (
+    ANSWERS,
+    EVALUATION,
+    PROBES_NAME,
+    Answer,
+    EvaluationRecord,
+    check_unique,
+)
+from trainer.artifacts.files import LinesFile, Record, RecordFile, encode_lines
 from trainer.errors import BadInput
-from trainer.store.evidence import Evidence, read_answers
-from trainer.store.files import stored_digests
-from trainer.store.gate_rules import GateRules
-from trainer.store.probes import PlannedProbes, ProbeChoice
-from trainer.store.verdict import Comparison, Criterion, GateVerdict
+from trainer.store.moves import stored_digests
+from trainer.store.rules import Comparison, Criterion, GateRules, GateVerdict
 from worker.contract import AdapterRefused, Manifest, read_manifest
 from worker.contract.digest import sha256_bytes, sha256_file, write_atomically
 from worker.contract.store import Pointer, read_pointer
+from worker.contract.verify import ProbeFile, probes_path, read_probes, write_probes
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """An evaluation's figures and its answers; ``sha256`` is that of its file at ``path``.
+
+    Both are what a store keeps: figures, labels and ids, since their models name nothing else.
+    """
+
+    path: Path
+    sha256: str
+    evaluation: EvaluationRecord
+    answers: tuple[Answer, ...]
+
+    @property
+    def kept_answers(self) -> bytes:
+        """The answers as a store keeps them, JSON Lines."""
+        return encode_lines(self.answers)
+
+
+def read_evidence(directory: Path) -> Evidence:
+    """Read an evaluation's folder. Raises BadInput: which file, which key, and what to do."""
+    path = directory / EVALUATION.name
+    evaluation = EVALUATION.read(directory)
+    return Evidence(path, sha256_file(path), evaluation, read_answers(directory, ANSWERS))
+
+
+def read_answers(directory: Path, file: LinesFile[Answer]) -> tuple[Answer, ...]:
+    """Read an evaluation's answers. Raises BadInput with the line at fault, also where an id
+    occurs twice."""
+    answers = file.read(directory)
+    check_unique(answers, directory / file.name)
+    return answers
+
+
+ProbeChoice = Literal["written", "validation", "off"]
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedProbes:
+    """The choice, and the file it comes to: None with ``off``."""
+
+    choice: ProbeChoice
+    file: ProbeFile | None
+
+    @property
+    def count(self) -> int:
+        """How many messages it is."""
+        return len(self.file.probes) if self.file else 0
+
+
+def plan_probes(
+    adapter: Path,
+    manifest: Manifest,
+    evaluation: Path,
+    choice: ProbeChoice | None,
+    standing: ProbeFile | None = None,
+) -> PlannedProbes:
+    """Return what goes into a store. Without a choice it is what the store has for this adapter
+    already (``standing``), or what somebody wrote, where the evaluation has such messages, and
+    nothing else: words of customers only go when asked for.
+
+    Raises BadInput where what was chosen is not there; AdapterRefused where a file is damaged.
+    """
+    if choice == "off":
+        return PlannedProbes("off", None)
+    if choice is None and standing is not None:
+        return PlannedProbes(standing.source, standing)
+    beside = read_probes(probes_path(adapter), manifest)
+    if choice == "validation":
+        if beside is None or beside.source != "validation":
+            raise BadInput(
+                f"--probes validation: {probes_path(adapter)} has none: train with "
+                "probes_per_label above 0, or choose --probes written or off"
+            )
+        return PlannedProbes("validation", beside)
+    written = read_probes(evaluation / PROBES_NAME, manifest)
+    if written is None and beside is not None and beside.source == "written":
+        written = beside  # an adapter that comes from another store
+    if written is not None and written.probes:
+        return PlannedProbes("written", written)
+    if choice == "written":
+        raise BadInput(
+            f"--probes written: {evaluation / PROBES_NAME} has none: run clerk-trainer evaluate "
+            "--probes FILE with messages that somebody wrote, or choose --probes validation or off"
+        )
+    return PlannedProbes("off", None)
+
+
+def standing_probes(store: Path, manifest: Manifest) -> ProbeFile | None:
+    """Return the probes that a store has for an adapter; damaged ones, which a publication
+    replaces, are none."""
+    try:
+        return read_probes(probes_path(store / manifest.digest), manifest)
+    except AdapterRefused:
+        return None
+
+
+def place_probes(store: Path, digest: str, planned: PlannedProbes) -> None:
+    """Write the probes beside a stored adapter, or remove those that are there. They are for the
+    owner and the group of the store's folder. Raises OSError."""
+    path = probes_path(store / digest)
+    if planned.file is None:
+        path.unlink(missing_ok=True)
+        return
+    write_probes(path, planned.file)
+    # Workers run in the group of the store's folder. Where this user may not give the file to it,
+    # it keeps the publisher's group, and ``describe`` says which.
+    with suppress(PermissionError):
+        os.chown(path, -1, store.stat().st_gid)
+
+
+def describe(store: Path, digest: str, planned: PlannedProbes) -> str:
+    """Say in plain words whose messages are in the store now, and who may read them."""
+    if planned.choice == "off":
+        return (
+            "probes: off. The store holds no message, and workers start this adapter without "
+            "trying it on any (clerk-trainer evaluate --probes FILE, with messages that somebody "
+            "wrote, gives it some)"
+        )
+    whose = {
+        "written": "messages that somebody wrote for this",
+        "validation": "MESSAGES OF CUSTOMERS, from the validation set,",
+    }[planned.choice]
+    path = probes_path(store / digest)
+    readers = "its owner and its group"
+    if path.exists():
+        readers += f" {_group_name(path.stat().st_gid)}, which has to be the workers'"
+    return f"probes: {planned.count} {whose} as text in {path}, for {readers}"
+
+
+def _group_name(gid: int) -> str:
+    try:
+        return grp.getgrgid(gid).gr_name
+    except KeyError:
+        return str(gid)
 
 
 class GateRecord(Record):

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from trainer.artifacts.training import Epoch, OnnxFigures, TrainingRecord
 from trainer.model.prompt import TrainingRow
-from trainer.statistics.promise import describe_promise
+from trainer.statistics.thresholds import describe_promise
 from worker.contract import PromptSpec
 
 Decode = Callable[[Sequence[int]], str]

@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from worker.common.logs import configure_logging
 from worker.errors import EXIT_SETTINGS
-from worker.logs import configure_logging
-from worker.settings_load import LoadedSettings, effective, load_settings
+from worker.settings import LoadedSettings, effective, load_settings
 
 
 def load(config: Path | None, sets: Sequence[str] | None) -> LoadedSettings:

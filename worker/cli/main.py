@@ -16,8 +16,8 @@ from rich.markup import escape
 from worker import __version__
 from worker.cli.offline import classify, compare, replay, verify
 from worker.cli.options import AsJson, Config, Sets
+from worker.common.errors import describe_private, print_private, show_private
 from worker.contract.errors import AdapterRefused
-from worker.contract.tracebacks import describe_private, print_private, show_private
 from worker.errors import (
     EXIT_ADAPTER,
     EXIT_INTERRUPTED,
@@ -87,20 +87,20 @@ def _fail(message: str, code: int) -> NoReturn:
 
 
 def _log_failure(problem: str, code: int, unexpected: BaseException | None = None) -> bool:
-    """See ``worker.logs.log_failure``, which is not imported where nothing was logged: `health`
-    runs every few seconds."""
-    if "worker.logs" not in sys.modules:
+    """See ``worker.common.logs.log_failure``, which is not imported where nothing was logged:
+    `health` runs every few seconds."""
+    if "worker.common.logs" not in sys.modules:
         return False
-    from worker.logs import log_failure
+    from worker.common.logs import log_failure
 
     return log_failure(problem, code, unexpected)
 
 
 def _log_unhandled(problem: str, error: BaseException) -> bool:
-    """See ``worker.logs.log_unhandled``; likewise."""
-    if "worker.logs" not in sys.modules:
+    """See ``worker.common.logs.log_unhandled``; likewise."""
+    if "worker.common.logs" not in sys.modules:
         return False
-    from worker.logs import log_unhandled
+    from worker.common.logs import log_unhandled
 
     return log_unhandled(problem, error)
 
@@ -200,7 +200,7 @@ def check_config(config: Config = None, sets: Sets = None) -> None:
     Example: clerk-worker check-config -c config/worker.toml
     """
     from worker.cli.load import check
-    from worker.settings_load import load_settings
+    from worker.settings import load_settings
 
     sys.exit(check(load_settings(config, sets or [])))
 
@@ -230,7 +230,7 @@ def topics(config: Config = None, sets: Sets = None) -> None:
     """
     from worker.cli.load import load
     from worker.policies import kafka_config, shadow_topic
-    from worker.stream.kafka_check import check_clients
+    from worker.stream.kafka_reach import check_clients
     from worker.stream.kafka_topics import prepare_topics
 
     settings = load(config, sets).settings

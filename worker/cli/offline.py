@@ -28,7 +28,7 @@ from worker.cli.options import (
 )
 from worker.contract.errors import RejectReason
 from worker.contract.records import Replay
-from worker.contract.records.replay import REPLAY_ID
+from worker.contract.records.identity import REPLAY_ID
 from worker.contract.timestamps import rfc3339
 from worker.errors import EXIT_SETTINGS, EXIT_UNEXPECTED, SettingsError
 

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 import typer
 
 from worker.errors import SettingsError
-from worker.stream.record_range import RecordRange
+from worker.stream.topics import RecordRange
 
 Config = Annotated[
     Path | None,

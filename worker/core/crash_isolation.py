@@ -2,7 +2,7 @@
 
 When the engine crashes, the process ends and the next owner of the partition reads the same
 records again. What is known of them is therefore stored in Kafka, in a note with the committed
-offset (``worker.core.suspects``).
+offset (``worker.core.assignment``).
 
 An open note makes suspects and never a conviction: its owner may have crashed, may have been
 killed for another reason, or may be alive and have lost the partition. Suspects are sent to the
@@ -26,10 +26,16 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from worker.core.assignment import Assignment, PartitionState
+from worker.core.assignment import (
+    PROVEN_DEATHS,
+    Assignment,
+    OffsetNote,
+    PartitionState,
+    Suspects,
+    read_note,
+)
 from worker.core.events import Listener, PublishFailed, Rewound, SuspicionChanged
 from worker.core.pipeline import Pipeline
-from worker.core.suspects import PROVEN_DEATHS, OffsetNote, Suspects, read_note
 from worker.errors import OutcomeUnknown, PublishAborted, StreamFailed
 from worker.records.types import CommittedOffset, NextOffset, Rejected, TopicPartition
 from worker.stream.port import Stream

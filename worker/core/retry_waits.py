@@ -16,9 +16,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from worker.core.assignment import Assignment
-from worker.core.backpressure import Backpressure
-from worker.records.retry import restore
+from worker.core.assignment import Assignment, Backpressure
+from worker.records.encode import restore
 from worker.records.types import Record, TopicPartition
 from worker.stream.port import Stream
 

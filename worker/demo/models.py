@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from worker.cache import cache_folder, made_once
-from worker.contract.manifest_json import read_manifest
+from worker.contract.manifest import read_manifest
 from worker.demo.base_model import ensure_base_model
 from worker.demo.program import ProgramFailed
 
@@ -139,17 +139,25 @@ def read_samples(name: str) -> list[Sample]:
     ]
 
 
+# A newcomer reads the first lines only, so they are short messages with one clear topic each. They
+# are held-out messages like the others, and count like the others.
+_OPENING = (220, 87, 108, 106, 29, 190, 322, 113, 313, 76)
+
+
 def demo_samples(count: int, seed: int = 7) -> list[Sample]:
-    """Choose messages the adapter was never trained on, one in twenty of them out of scope."""
+    """Choose messages that no shipped model was trained on: ten plain ones, then the others in
+    random order, one in twenty of all out of scope."""
     draw = random.Random(seed)  # noqa: S311 - a shuffle, no secret
     known = read_samples("holdout.jsonl")
+    opening = [known[line - 1] for line in _OPENING]
+    rest = [sample for sample in known if sample not in opening]
     odd = read_samples("out_of_scope.jsonl")
-    draw.shuffle(known)
+    draw.shuffle(rest)
     draw.shuffle(odd)
     strange = min(len(odd), max(1, count // 20))
-    chosen = _cycle(known, count - strange) + odd[:strange]
-    draw.shuffle(chosen)
-    return chosen
+    others = _cycle(opening + rest, count - strange)[len(opening) :] + odd[:strange]
+    draw.shuffle(others)
+    return [*opening, *others][:count]
 
 
 def _cycle(samples: list[Sample], count: int) -> list[Sample]:

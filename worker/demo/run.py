@@ -24,7 +24,7 @@ from types import FrameType
 
 from rich.markup import escape
 
-from worker.contract.manifest_json import read_manifest
+from worker.contract.manifest import read_manifest
 from worker.contract.taxonomy import Taxonomy
 from worker.demo.base_model import BaseModelError
 from worker.demo.broker import BrokerError, LocalBroker

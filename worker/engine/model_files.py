@@ -20,7 +20,7 @@ from worker.contract import (
     tokenizer_directory,
     verify_base,
 )
-from worker.contract.tokens import Encode
+from worker.contract.prompt import Encode
 from worker.errors import SettingsError
 
 _CONFIG = "config.json"

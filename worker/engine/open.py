@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from worker.contract import ENCODER_KINDS, Encoders, Kind, Manifest, read_manifest
-from worker.contract.cascade import MOST_STAGES, stage_directory
 from worker.contract.head import Precision
+from worker.contract.manifest import MOST_STAGES, stage_directory
 from worker.contract.verify import load_stages, prompted_by, verify_files, verify_tokens
 from worker.engine.arguments import EngineSettings, kv_cache_bytes
 from worker.engine.cascade import CascadeEngine, OpenStage

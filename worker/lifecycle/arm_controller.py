@@ -16,13 +16,12 @@ from pathlib import Path
 
 import structlog
 
+from worker.common.errors import describe_private
 from worker.contract import Manifest, read_manifest
-from worker.contract.probes import attach_probes
 from worker.contract.store import CanaryPointer, Pointer, find_stored, read_canary, read_pointer
-from worker.contract.tracebacks import describe_private
-from worker.core.adapter_router import AdapterRouter
-from worker.core.arms import CANARY, MAIN, Arm, ArmRole, Role, TrafficSplit
-from worker.core.serving_adapter import ServingAdapter
+from worker.contract.verify import attach_probes
+from worker.core.arms import CANARY, MAIN, AdapterRouter, Arm, ArmRole, Role, TrafficSplit
+from worker.core.labeller import ServingAdapter
 from worker.engine.port import Declined
 from worker.errors import EngineDied, RestartNeeded
 from worker.lifecycle.events import AdapterEvents, Refusal

@@ -20,10 +20,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
-from worker.core.adapter_router import AdapterRouter
+from worker.core.arms import AdapterRouter
 from worker.core.assignment import CompletedRecord
 from worker.core.events import LoopEvent, Published
-from worker.core.serving_adapter import ServingAdapter
+from worker.core.labeller import ServingAdapter
 from worker.lifecycle.events import AdapterEvents, StopReason
 from worker.records.types import Classified, Postponed, Rejected
 

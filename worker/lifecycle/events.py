@@ -10,9 +10,17 @@ from typing import Literal
 
 import structlog
 
-from worker.core.adapter_router import AdapterFailed, AdapterIdle, RouterEvent, SplitChanged
-from worker.core.arms import Arm, ArmRole, Role, TrafficSplit
-from worker.core.serving_adapter import ServingAdapter
+from worker.core.arms import (
+    AdapterFailed,
+    AdapterIdle,
+    Arm,
+    ArmRole,
+    Role,
+    RouterEvent,
+    SplitChanged,
+    TrafficSplit,
+)
+from worker.core.labeller import ServingAdapter
 
 RefusalReason = Literal[
     "pointer",

@@ -10,12 +10,11 @@ from pathlib import Path
 
 import structlog
 
+from worker.common.errors import describe_private
 from worker.contract import AdapterRefused, Encoders, Manifest, Probe
 from worker.contract.records import SupportMessage
-from worker.contract.tracebacks import describe_private
 from worker.contract.verify import prompted_by, verify_files, verify_tokens
-from worker.core.labeller import Labeller
-from worker.core.serving_adapter import ServingAdapter
+from worker.core.labeller import Labeller, ServingAdapter
 from worker.engine.memory import TooLarge
 from worker.engine.model_files import ModelFiles
 from worker.engine.port import AdapterLoader, Answer, Engine

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 
 import structlog
 
+from worker.common.errors import describe_private
 from worker.contract import AdapterRefused
-from worker.contract.tracebacks import describe_private
-from worker.core.adapter_router import AdapterRouter
+from worker.core.arms import AdapterRouter
 from worker.lifecycle.arm_controller import ArmController, ArmSource, ArmTarget
 from worker.lifecycle.events import AdapterEvents, RefusalReason
 

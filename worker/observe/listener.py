@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from worker.contract.records.retry import RETRY_REASONS
-from worker.core.adapter_router import AdapterRouter
-from worker.core.arms import MAIN, TrafficSplit
+from worker.contract.records.headers import RETRY_REASONS
+from worker.core.arms import MAIN, AdapterRouter, ShadowRequest, TrafficSplit
 from worker.core.assignment import CompletedRecord
 from worker.core.events import LoopEvent, PressureChanged, Published, Rebalanced, TransactionEnded
-from worker.core.serving_adapter import ServingAdapter
-from worker.core.shadow import ShadowRequest
-from worker.core.state import LoopState
+from worker.core.labeller import ServingAdapter
+from worker.core.loop import LoopState
 from worker.lifecycle.events import (
     AdapterEvent,
     AdapterEvents,

@@ -14,12 +14,11 @@ import typing
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from worker.contract.cascade import MOST_STAGES
 from worker.contract.errors import RejectReason
-from worker.contract.records.retry import RETRY_REASONS
-from worker.core.arms import Role
+from worker.contract.manifest import MOST_STAGES
+from worker.contract.records.headers import RETRY_REASONS
+from worker.core.arms import Role, ShadowDrop
 from worker.core.events import PressureKind, RebalanceKind, TransactionResult
-from worker.core.shadow import ShadowDrop
 from worker.lifecycle.events import RefusalReason, StopReason
 from worker.records.types import OutcomeKind
 

@@ -17,15 +17,15 @@ from typing import Any
 import structlog
 
 from worker import __version__
+from worker.common.settings import REDACTED
 from worker.contract.records import Headers
 from worker.contract.timestamps import rfc3339
-from worker.core.adapter_router import AdapterRouter
-from worker.core.arms import Arm
+from worker.core.arms import AdapterRouter, Arm
 from worker.core.assignment import CompletedRecord
 from worker.core.events import Listener
+from worker.core.labeller import ServingAdapter
 from worker.core.loop import Loop
-from worker.core.loop_policy import PUBLISH_MAX_RECORDS
-from worker.core.serving_adapter import ServingAdapter
+from worker.core.publisher import PUBLISH_MAX_RECORDS
 from worker.engine.open import OpenedEngine
 from worker.lifecycle.events import AdapterEvents, Refused, Stopped
 from worker.observe import metrics as named
@@ -34,8 +34,7 @@ from worker.observe.health import Health, HealthVerdict
 from worker.observe.listener import AdapterMetrics, MetricsListener, adapter_samples, loop_samples
 from worker.observe.registry import CONTENT_TYPE, MetricSample, Registry
 from worker.observe.server import HttpServer, Page
-from worker.settings import Settings
-from worker.settings_load import REDACTED, LoadedSettings, effective
+from worker.settings import LoadedSettings, Settings, effective
 from worker.stream.kafka_config import CLIENT_ID
 from worker.stream.port import Stream
 

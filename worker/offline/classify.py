@@ -24,7 +24,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from worker.contract import Decision
 from worker.contract.records import InputFormat as Layout
 from worker.contract.records import SupportMessage
-from worker.contract.records.decode_json import extract_message, look_up
+from worker.contract.records.decode import extract_message, look_up
 from worker.core.labeller import Labeller
 from worker.engine.port import Answer, Engine, StageDecisions
 from worker.errors import MessageRejected, SettingsError

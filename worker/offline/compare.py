@@ -35,8 +35,8 @@ from worker.policies import kafka_config
 from worker.records.types import Record
 from worker.serving import make_labeller, open_model, record_layout
 from worker.settings import Settings
-from worker.stream.kafka_check import check_clients
-from worker.stream.record_range import RecordRange
+from worker.stream.kafka_reach import check_clients
+from worker.stream.topics import RecordRange
 
 Opener = Callable[[Settings], OpenedEngine]
 

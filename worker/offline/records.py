@@ -23,7 +23,7 @@ from worker.errors import SettingsError
 from worker.records.types import Record, TopicPartition
 from worker.stream.kafka_config import KafkaConfig
 from worker.stream.kafka_scan import LogSpan, TopicScanner
-from worker.stream.record_range import RecordRange
+from worker.stream.topics import RecordRange
 
 Offsets = Mapping[TopicPartition, tuple[int, int]]
 """By partition the first offset, and the one after the last."""

@@ -21,10 +21,9 @@ import structlog
 from worker.contract import read_manifest
 from worker.contract.errors import RejectReason
 from worker.contract.records import Replay, without_worker_headers
-from worker.core.engine_requests import MAX_ATTEMPTS
-from worker.core.labeller import Prepared
-from worker.core.loop_policy import PUBLISH_MAX_RECORDS
-from worker.core.serving_adapter import ServingAdapter
+from worker.core.labeller import Prepared, ServingAdapter
+from worker.core.pipeline import MAX_ATTEMPTS
+from worker.core.publisher import PUBLISH_MAX_RECORDS
 from worker.engine.open import OpenedEngine
 from worker.engine.port import Answer
 from worker.errors import (
@@ -59,8 +58,7 @@ from worker.stream.kafka_config import KafkaConfig
 from worker.stream.kafka_publish import KafkaPublisher
 from worker.stream.kafka_scan import TopicScanner
 from worker.stream.kafka_topics import prepare_topics
-from worker.stream.record_range import RecordRange
-from worker.stream.topics import Topics
+from worker.stream.topics import RecordRange, Topics
 
 Opener = Callable[[Settings], OpenedEngine]
 Place = tuple[TopicPartition, int]

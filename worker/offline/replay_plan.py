@@ -21,8 +21,7 @@ from worker.offline.records import (
 )
 from worker.records.types import Record, TopicPartition
 from worker.stream.kafka_scan import LogSpan, TopicScanner
-from worker.stream.record_range import RecordRange
-from worker.stream.topics import Topics
+from worker.stream.topics import RecordRange, Topics
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,8 +39,7 @@ from worker.records.types import Record, TopicPartition
 from worker.settings import Settings
 from worker.stream.kafka_scan import LogSpan, TopicScanner
 from worker.stream.kafka_topics import is_compacted
-from worker.stream.record_range import RecordRange
-from worker.stream.topics import Topics
+from worker.stream.topics import RecordRange, Topics
 
 _DIGEST_CHARS = 12
 MEANING: dict[Fault, str] = {

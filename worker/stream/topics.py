@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from worker.errors import SettingsError
@@ -154,3 +154,21 @@ def _pattern(text: str) -> re.Pattern[str]:
         raise SettingsError(
             f"kafka.input_topics: {text!r} is no regular expression: {error}"
         ) from None
+
+
+# --- record_range: Which records of a topic are meant.
+
+
+@dataclass(frozen=True, slots=True)
+class RecordRange:
+    """Which records of a topic: by one of these.
+
+    ``last`` the newest so many over all partitions; ``since_ms`` and ``until_ms`` (Unix time, the
+    latter not included) those with timestamps in between; ``offsets`` by partition the first and
+    the last offset, both included, None for as far as it goes.
+    """
+
+    last: int | None = None
+    since_ms: int | None = None
+    until_ms: int | None = None
+    offsets: Mapping[int, tuple[int, int | None]] | None = None

@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 
 from tests.support.follower import AdapterStore, Follower
-from tests.support.swapping import ONE, THREE, TWO
-from tests.support.toy_adapter import ENCODERS
+from tests.support.toy_adapter import ENCODERS, ONE, THREE, TWO
 from worker.cli.adapters import show_adapters
 from worker.engine.open import OpenedEngine
 from worker.observe.observer import describe_worker

@@ -17,7 +17,7 @@ from tests.support.mock_kafka import MockKafka
 from worker.cli.main import app
 from worker.contract.store import CURRENT_NAME
 from worker.errors import EXIT_SETTINGS, EXIT_STREAM, EXIT_UNEXPECTED, SettingsError, StreamFailed
-from worker.records.retry import RetryPolicy
+from worker.records.encode import RetryPolicy
 from worker.records.types import Outgoing, Postponed, Record, Rejected
 
 

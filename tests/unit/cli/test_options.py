@@ -8,7 +8,7 @@ import pytest
 
 from worker.cli.options import input_range
 from worker.errors import SettingsError
-from worker.stream.record_range import RecordRange
+from worker.stream.topics import RecordRange
 
 
 def test_a_range_is_said_in_one_way() -> None:

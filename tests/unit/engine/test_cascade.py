@@ -11,9 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.cascades import CASCADE, LARGE, SMALL, large, small
-from tests.support.fakes import Clock
-from tests.support.toy_adapter import ENCODERS
+from tests.support.rig import Clock
+from tests.support.toy_adapter import CASCADE, ENCODERS, LARGE, SMALL, large, small
 from worker.contract import Manifest, write_manifest
 from worker.contract.records import InputFormat, SupportMessage
 from worker.core.labeller import Labeller, Prepared

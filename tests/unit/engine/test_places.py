@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from tests.support.cascades import cascade_of
 from tests.support.toy_adapter import (
     ENCODERS,
+    cascade_of,
     toy_encoder_manifest,
     toy_manifest,
     toy_spec,

@@ -15,16 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from tests.support.fake_loader import FakeLoader
-from tests.support.follower import WIDE, AdapterStore, Follower
-from tests.support.policies import make_judge_policy
-from tests.support.rig import Rig
-from tests.support.swapping import ONE, THREE, TWO, answer_with, labels_of, stamps
-from tests.support.toy_adapter import toy_manifest
+from tests.support.follower import WIDE, AdapterStore, FakeLoader, Follower
+from tests.support.rig import Rig, make_judge_policy
+from tests.support.toy_adapter import ONE, THREE, TWO, answer_with, labels_of, stamps, toy_manifest
 from worker.contract import Manifest
 from worker.contract.store import CanaryPointer, remove_canary, write_canary
+from worker.core.arms import place_of
 from worker.core.events import Published
-from worker.core.share import place_of
 from worker.errors import MessageRejected
 from worker.lifecycle.canary_judge import BLOCK, ArmComparison, CanaryJudge, Evidence, marked_lowest
 

@@ -9,9 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
-from tests.support.cascades import cascade_of
 from tests.support.rig import started
-from tests.support.toy_adapter import ENCODERS, small_manifest, toy_manifest, toy_serving_adapter
+from tests.support.toy_adapter import (
+    ENCODERS,
+    cascade_of,
+    small_manifest,
+    toy_manifest,
+    toy_serving_adapter,
+)
 from tests.unit.observe.conftest import Scrape, finished, label
 from worker.core.arms import CANARY, Arm
 from worker.core.events import Published
@@ -22,7 +27,7 @@ from worker.observe.metrics import METRICS, REASONS, Metric, MetricLabel
 from worker.observe.observer import Observer
 from worker.observe.page import SECTIONS, metrics_page
 from worker.observe.registry import Histogram, Registry
-from worker.records.retry import RetryPolicy
+from worker.records.encode import RetryPolicy
 from worker.serving import make_adapter_router
 from worker.settings import HttpSettings, Settings
 

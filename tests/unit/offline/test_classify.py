@@ -12,9 +12,9 @@ from threading import Event
 
 import pytest
 
-from tests.support.cascades import cascade_of
 from tests.support.toy_adapter import (
     ENCODERS,
+    cascade_of,
     decode,
     scores,
     small_manifest,

@@ -10,12 +10,12 @@ import pytest
 from confluent_kafka import KafkaError, Producer
 
 from tests.support.mock_kafka import MockKafka
-from tests.support.policies import make_kafka_config
+from tests.support.rig import make_kafka_config
 from worker.errors import SettingsError, StreamFailed
 from worker.offline.records import Offsets, ScanProgress, read_range, wanted_offsets
 from worker.records.types import Record, TopicPartition
 from worker.stream.kafka_scan import LogSpan, TopicScanner
-from worker.stream.record_range import RecordRange
+from worker.stream.topics import RecordRange
 
 ONE, TWO = TopicPartition("in", 0), TopicPartition("in", 1)
 LOGS = {ONE: LogSpan(100, 200), TWO: LogSpan(0, 50)}

@@ -20,9 +20,15 @@ from structlog.testing import capture_logs
 from tests.support.follower import AdapterStore
 from tests.support.kafka_world import KafkaWorld
 from tests.support.mock_kafka import MockKafka
-from tests.support.records import toy_record
-from tests.support.swapping import ONE
-from tests.support.toy_adapter import ENCODERS, decode, scores, small_manifest, toy_serving_adapter
+from tests.support.rig import toy_record
+from tests.support.toy_adapter import (
+    ENCODERS,
+    ONE,
+    decode,
+    scores,
+    small_manifest,
+    toy_serving_adapter,
+)
 from worker.contract.records import Replay, read_dead_letter, read_output, read_replay
 from worker.engine.fake import FakeEngine
 from worker.engine.open import OpenedEngine
@@ -59,11 +65,9 @@ from worker.records.types import (
     Rejected,
     TopicPartition,
 )
-from worker.settings import LoopSettings, RecordSettings, Settings
-from worker.settings_kafka import KafkaSettings
+from worker.settings import KafkaSettings, LoopSettings, RecordSettings, Settings
 from worker.stream.kafka_scan import TopicScanner
-from worker.stream.record_range import RecordRange
-from worker.stream.topics import Topics
+from worker.stream.topics import RecordRange, Topics
 
 pytestmark = pytest.mark.slow
 

@@ -15,10 +15,10 @@ from trainer.artifacts.evaluation import EVALUATION, EvaluationRecord
 from trainer.artifacts.training import TRAINING, TrainingRecord
 from trainer.model.base_license import find_license
 from trainer.model_card import CARD, Sources, make_card, write_run_card
+from trainer.statistics.calibration import ece_by_chance
 from trainer.statistics.figures import ReliabilityBin
-from trainer.statistics.reliability import ece_by_chance
 from worker.contract import Label, Manifest, read_manifest
-from worker.contract.probes import attach_probes
+from worker.contract.verify import attach_probes
 
 ROOT = Path(__file__).parents[3]
 DEMO = ROOT / "worker" / "demo" / "adapter"

@@ -21,15 +21,12 @@ from trainer.artifacts.evaluation import (
 )
 from trainer.dataset.folder import Dataset, Example, open_holdout, write_dataset
 from trainer.evaluation.evaluate import describe_dataset
-from trainer.evaluation.outputs import outputs_of
-from trainer.evaluation.predictions import predict
-from trainer.evaluation.summary import EngineSpeed, Predictions, Setup, summarize
-from trainer.evaluation.verify import verify_evaluation
+from trainer.evaluation.predictions import outputs_of, predict
+from trainer.evaluation.summary import EngineSpeed, Predictions, Setup, summarize, verify_evaluation
 from worker.contract import Calibration, FileDigest, Manifest, Thresholds, write_manifest
 from worker.contract.digest import sha256_bytes
-from worker.contract.probes import attach_probes
 from worker.contract.store import read_canary, read_pointer
-from worker.contract.verify import verify_files
+from worker.contract.verify import attach_probes, verify_files
 
 pytestmark = pytest.mark.slow
 

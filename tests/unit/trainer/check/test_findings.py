@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import csv
+import json
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
+from typer.testing import CliRunner, Result
 
 from tests.unit.trainer.check.shop import THINGS, make_examples
 from trainer.check.duplicates import (
@@ -15,11 +21,23 @@ from trainer.check.duplicates import (
     fingerprint,
     holdout_fingerprints,
 )
-from trainer.check.finding import Finding, worst
-from trainer.check.labels import check_balance, check_counts, check_holdout_size, check_names
-from trainer.dataset.folder import Dataset, Example, count_openings
+from trainer.check.findings import (
+    CODES,
+    LENGTHS,
+    Finding,
+    check_balance,
+    check_base,
+    check_counts,
+    check_holdout_size,
+    check_names,
+    worst,
+)
+from trainer.cli.train_commands import register
+from trainer.dataset.folder import Dataset, Example, count_openings, open_dataset
 from trainer.dataset.near_duplicates import jaccard, near_pairs, shingles
+from trainer.errors import BadInput
 from worker.contract import Label, Taxonomy
+from worker.contract.redact import REDACTION
 
 pytestmark = pytest.mark.slow
 
@@ -185,3 +203,159 @@ def test_the_worst_verdict_is_the_dataset_s() -> None:
     assert worst([skipped]) == "ok"
     assert worst([warn, skipped]) == "warn"
     assert worst([warn, Finding("c", "fail", "")]) == "fail"
+
+
+# The dataset under a base's own tokenizer.
+
+
+SHORT = [Example(f"s{n}", "where is my parcel", "a") for n in range(99)]
+LONG = Example("long", "where is my parcel " * 40, "a")
+
+
+def verdicts(
+    examples: list[Example], taxonomy: Taxonomy, base: Path, **more: Any
+) -> dict[str, Finding]:
+    settings: dict[str, Any] = {"max_message_tokens": 32, "redaction": None, **more}
+    return {finding.name: finding for finding in check_base(examples, taxonomy, base, **settings)}
+
+
+def test_messages_over_the_budget_are_counted_by_the_real_tokenizer(
+    tiny_base: Path, taxonomy: Taxonomy
+) -> None:
+    """One in a hundred is fine, two warn, half fail; the ids are told."""
+    assert verdicts([*SHORT, LONG], taxonomy, tiny_base)[LENGTHS].verdict == "ok"
+    found = verdicts([*SHORT, LONG, LONG], taxonomy, tiny_base)[LENGTHS]
+    assert (found.verdict, found.figures["shortened"]) == ("warn", 2)
+    assert found.figures["shortened_ids"] == ["long", "long"]
+    assert found.figures["max"] == 32
+    assert verdicts([SHORT[0], LONG], taxonomy, tiny_base)[LENGTHS].verdict == "fail"
+
+
+def test_lengths_are_those_after_redaction(tiny_base: Path, taxonomy: Taxonomy) -> None:
+    """What is trained and served is what is measured."""
+    mail = Example("m", f"write to {'x' * 60}@example.com", "a")
+    assert verdicts([mail], taxonomy, tiny_base)[LENGTHS].figures["shortened"] == 1
+    found = verdicts([mail], taxonomy, tiny_base, redaction=REDACTION)[LENGTHS]
+    assert found.figures["shortened"] == 0
+
+
+def test_an_empty_message_fails(tiny_base: Path, taxonomy: Taxonomy) -> None:
+    """It makes no prompt and would stop a training."""
+    found = verdicts([*SHORT, Example("e", " \u200b", "a")], taxonomy, tiny_base)[LENGTHS]
+    assert found.verdict == "fail"
+    assert found.figures["empty_ids"] == ["e"]
+
+
+def test_every_label_has_a_code_of_one_token_or_it_fails(
+    tiny_base: Path, taxonomy: Taxonomy
+) -> None:
+    """Letters, digits and other tokens are all that there is."""
+    found = verdicts(SHORT, taxonomy, tiny_base)[CODES]
+    assert found.verdict == "ok"
+    assert set(found.figures["codes"]) == set(taxonomy.names)
+    for count, verdict in ((77, "ok"), (500, "fail")):
+        many = Taxonomy("many", "1", "", tuple(Label(f"label {n}", "x") for n in range(count)))
+        found = verdicts(SHORT, many, tiny_base)[CODES]
+        assert found.verdict == verdict
+        assert f"{count} labels" in found.found
+
+
+def test_without_a_base_nothing_is_claimed(taxonomy: Taxonomy, tmp_path: Path) -> None:
+    """Skipped says so; a directory that is no base is bad input."""
+    found = check_base(SHORT, taxonomy, None, max_message_tokens=32, redaction=None)
+    assert [finding.verdict for finding in found] == ["skipped", "skipped"]
+    with pytest.raises(BadInput, match="cannot read the base's tokenizer"):
+        verdicts(SHORT, taxonomy, tmp_path)
+
+
+# ``clerk-trainer check`` as its users meet it.
+
+
+Planted = tuple[Dataset, frozenset[str]]
+
+app = typer.Typer(pretty_exceptions_enable=False)
+app.callback()(lambda: None)
+register(app)
+
+
+def check(dataset: Dataset | Path, *flags: str) -> Result:
+    folder = dataset if isinstance(dataset, Path) else dataset.directory
+    return CliRunner().invoke(
+        app, ["check", str(folder), "--no-embeddings", "--floor", "20", *flags]
+    )
+
+
+def test_a_check_writes_figures_and_a_queue_and_says_what_to_do(planted: Planted) -> None:
+    """check.json holds no text, the queue beside the folder holds the planted errors first, the
+    dataset stays what it was and its hold-out sealed."""
+    dataset, wrong = planted
+    done = check(dataset)
+    assert done.exit_code == 0, done.output
+    for words in ("suspected wrong labels", "Review queue", "→ Decide on the review queue"):
+        assert words in " ".join(done.stdout.split())
+    record = json.loads((dataset.directory / "check.json").read_text())
+    assert record["schema"] == "check/2"
+    assert record["dataset"]["digest"] == dataset.digest
+    assert record["verdict"] == "warn"
+    texts = [example.message for example in (*dataset.train, *make_examples(12, 3, 2000))]
+    raw = (dataset.directory / "check.json").read_text()
+    assert not any(text in raw or text in done.output for text in texts)
+    with (dataset.directory.parent / "shop-review.csv").open(encoding="utf-8-sig") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["id"] for row in rows[: len(wrong)]} == wrong
+    assert open_dataset(dataset.directory).digest == dataset.digest
+    assert count_openings(dataset) == 0
+
+
+def test_a_check_that_fails_exits_3_after_writing(make_dataset: Callable[..., Dataset]) -> None:
+    """A pipeline stops, and whoever looks finds the figures and the queue."""
+    dataset = make_dataset(make_examples(40, 1)[:85])
+    done = check(dataset)
+    assert done.exit_code == 3
+    assert done.stderr.count("\n") == 1
+    assert "failed: examples per label" in done.stderr
+    record = json.loads((dataset.directory / "check.json").read_text())
+    assert record["verdicts"]["examples per label"] == "fail"
+    assert (dataset.directory.parent / "shop-review.csv").exists()
+
+
+def test_machines_read_one_object(planted: Planted) -> None:
+    """Standard output is JSON alone, the same as the file."""
+    done = check(planted[0], "--json")
+    assert done.exit_code == 0
+    assert json.loads(done.stdout) == json.loads((planted[0].directory / "check.json").read_text())
+
+
+def test_decisions_are_kept_or_nothing_is_done(planted: Planted) -> None:
+    """The refusal comes before the work; --update keeps decisions."""
+    queue = planted[0].directory.parent / "shop-review.csv"
+    check(planted[0])
+    with queue.open(encoding="utf-8-sig", newline="") as file:
+        rows = list(csv.DictReader(file))
+    rows[0]["decision"] = "accept"
+    with queue.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, rows[0].keys())
+        writer.writeheader()
+        writer.writerows(rows)
+    (planted[0].directory / "check.json").unlink()
+    before = queue.read_bytes()
+    done = check(planted[0])
+    assert done.exit_code == 2
+    assert "1 rows that somebody filled in" in done.stderr
+    assert queue.read_bytes() == before
+    assert not (planted[0].directory / "check.json").exists()
+    done = check(planted[0], "--update", "--json")
+    assert done.exit_code == 0
+    assert json.loads(done.stdout)["decisions_kept"] == 1
+
+
+def test_bad_input_is_one_line_that_says_where(planted: Planted, tmp_path: Path) -> None:
+    """No dataset, no base, no folder for the queue."""
+    for done, words in (
+        (check(tmp_path / "nowhere"), "not a finished dataset"),
+        (check(planted[0], "--base", str(tmp_path)), "cannot read the base's tokenizer"),
+        (check(planted[0], "--queue", str(tmp_path / "no" / "q.csv")), "no such folder"),
+    ):
+        assert done.exit_code == 2
+        assert words in done.stderr
+        assert done.stderr.count("\n") == 1

@@ -10,18 +10,20 @@ import numpy as np
 import pytest
 
 from tests.unit.trainer.check.shop import THINGS, make_examples
-from trainer.check import out_of_fold
-from trainer.check.out_of_fold import (
+from trainer.check import suspects as out_of_fold
+from trainer.check.run import CheckSettings, check_dataset
+from trainer.check.suspects import (
     assign_folds,
+    assign_sublabel_folds,
+    check_sublabels,
     cross_val_predict,
+    find_suspects,
     fit_predict,
     group_sublabels,
     predict_out_of_fold,
     sum_per_label,
     text_features,
 )
-from trainer.check.run import CheckSettings, check_dataset
-from trainer.check.suspects import assign_sublabel_folds, check_sublabels, find_suspects
 from trainer.dataset.folder import Dataset, Example
 
 pytestmark = pytest.mark.slow

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from trainer.dataset.folder import Dataset, Example
-from trainer.duel.linear import EmbeddedSplit
+from trainer.duel.baselines import EmbeddedSplit
 
 EmbedLetters = Callable[..., EmbeddedSplit]
 

@@ -14,7 +14,7 @@ from trainer.duel.verdict import (
     tell_power,
 )
 from trainer.statistics.metrics import Discordance
-from trainer.statistics.noninferiority import non_inferiority_p
+from trainer.statistics.paired import non_inferiority_p
 
 MESSAGES = 1500
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from trainer.duel.candidates import Candidate
 from trainer.duel.verdict import decide, pair_all
-from trainer.statistics.noninferiority import required_messages
+from trainer.statistics.paired import required_messages
 
 pytestmark = pytest.mark.slow
 

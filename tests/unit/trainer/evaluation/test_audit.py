@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from tests.support.trainer_world import call
-from trainer.artifacts.audit import AUDIT
 from trainer.artifacts.evaluation import (
+    AUDIT,
     EVALUATION,
     EVALUATION_FOLDER,
     PREDICTIONS,
@@ -23,8 +23,7 @@ from trainer.artifacts.evaluation import (
 )
 from trainer.dataset.folder import Dataset, Example, list_openings, write_dataset
 from trainer.evaluation.evaluate import describe_dataset
-from trainer.evaluation.outputs import Outputs
-from trainer.evaluation.predictions import predict
+from trainer.evaluation.predictions import Outputs, predict
 from trainer.evaluation.summary import Predictions, Setup, summarize
 from worker.contract import Label, Taxonomy, Thresholds
 

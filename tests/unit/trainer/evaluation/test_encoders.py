@@ -14,10 +14,9 @@ from tests.support.trainer_world import call
 from trainer.artifacts.evaluation import EVALUATION, PREDICTIONS, VALIDATION
 from trainer.dataset.folder import Dataset
 from trainer.errors import ProofFailed
-from trainer.evaluation.outputs import Outputs, outputs_from, outputs_of
-from trainer.evaluation.predictions import logprobs_of
-from trainer.evaluation.verify import recompute, verify_evaluation
-from trainer.model.onnx_scoring import open_onnx
+from trainer.evaluation.predictions import Outputs, logprobs_of, outputs_from, outputs_of
+from trainer.evaluation.summary import recompute, verify_evaluation
+from trainer.model.onnx_files import open_onnx
 from trainer.model.prompt import load_tokenizer
 from trainer.statistics.calibration import energy
 from worker.contract import Manifest, build_prompt, load_adapter
@@ -130,8 +129,7 @@ def test_the_workers_scores_alone_do_not_tell_a_heads_logits(
     encoder_run: Path, sealed: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from trainer.errors import BadInput
-    from trainer.evaluation.engines import scores_of
-    from trainer.evaluation.worker_process import WorkerAnswers
+    from trainer.evaluation.engines import WorkerAnswers, scores_of
 
     manifest = load_adapter(encoder_run / "adapter")
     with pytest.raises(BadInput, match="choose --engine both"):

@@ -19,10 +19,10 @@ from tests.support.trainer_world import World, call, training_json
 from trainer.artifacts.evaluation import PREDICTIONS, VALIDATION
 from trainer.dataset.folder import Example, count_openings, open_dataset, write_dataset
 from trainer.errors import BadInput, ProofFailed
-from trainer.evaluation.verify import recompute, verify_evaluation
+from trainer.evaluation.summary import recompute, verify_evaluation
 from trainer.statistics.thresholds import review_threshold
 from trainer.terminal import show_evaluation
-from trainer.tracking.port import Tracker
+from trainer.tracking.session import Tracker
 from worker.contract import AdapterRefused, Taxonomy, decide_from_codes
 
 pytestmark = pytest.mark.slow

@@ -11,15 +11,14 @@ import pytest
 
 from trainer.artifacts.evaluation import WorkerAnswer
 from trainer.errors import ProofFailed
-from trainer.evaluation.engines import scores_of
-from trainer.evaluation.outputs import Outputs
+from trainer.evaluation.engines import WorkerAnswers, scores_of
 from trainer.evaluation.predictions import (
     Agreement,
+    Outputs,
     compare_answers,
     predict,
     verify_agreement,
 )
-from trainer.evaluation.worker_process import WorkerAnswers
 from worker.contract import Thresholds
 
 LABELS = ("a", "b")

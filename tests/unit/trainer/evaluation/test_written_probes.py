@@ -13,8 +13,8 @@ from trainer.artifacts.evaluation import PROBES_NAME
 from trainer.dataset.folder import Example, count_openings
 from trainer.errors import BadInput
 from trainer.evaluation.engines import ScoresByKey
-from trainer.evaluation.probes import pick_probes, read_written
-from worker.contract.probes import read_probes
+from trainer.evaluation.evaluate import pick_probes, read_written
+from worker.contract.verify import read_probes
 
 LABELS = ("order_tracking", "payment", "refund")
 

@@ -24,10 +24,9 @@ from trainer.artifacts.evaluation import (
     Prediction,
 )
 from trainer.cost import CostInputs, by_volume, compute_cost
-from trainer.dataset.copies import COPIES, Traffic, copy_lines
+from trainer.dataset.extra_files import COPIES, Traffic, copy_lines
 from trainer.dataset.folder import Dataset, Example, write_dataset
-from trainer.evaluation.outputs import Outputs
-from trainer.evaluation.predictions import predict
+from trainer.evaluation.predictions import Outputs, predict
 from trainer.evaluation.summary import EngineSpeed, Predictions, Setup, summarize
 from worker.contract import Label, Taxonomy, Thresholds, write_manifest
 from worker.contract.digest import sha256_bytes

@@ -22,16 +22,17 @@ from tests.unit.trainer.report.conftest import Made, put
 from tests.unit.trainer.report.page import Page, refuse_unknown_options
 from tests.unit.trainer.report.test_dataset_page import TAXONOMY, messages
 from trainer.advice.run import advise
-from trainer.check.finding import CHECK
+from trainer.check.findings import CHECK
 from trainer.dataset.folder import open_dataset, open_holdout
 from trainer.errors import BadInput
-from trainer.report import steps
-from trainer.report.build import write_report
-from trainer.report.dataset import steps as dataset_steps
-from trainer.report.dataset.build import write_dataset_report
-from trainer.report.judged import GateChoice
-from trainer.report.sections import mends, next_steps
-from trainer.store.gate_rules import GateRules, load_rules
+from trainer.report import dataset_steps
+from trainer.report import page as steps
+from trainer.report import run_steps as mends
+from trainer.report import run_steps as next_steps
+from trainer.report.dataset_page import write_dataset_report
+from trainer.report.run import GateChoice
+from trainer.report.run_page import write_report
+from trainer.store.rules import GateRules, load_rules
 from trainer.training.recipe import load_recipe
 from trainer.training.sweep import parse_grid
 

@@ -6,11 +6,22 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from trainer.report import svg
-from trainer.report.bars import bar, confidence_chart, confusion_chart, length_chart, span
-from trainer.report.lines import MOST_POINTS, Line, averaged, line_chart, smoothed
-from trainer.report.svg import Chart, Frame
-from trainer.statistics.lengths import LengthBin
+from trainer.report import charts as svg
+from trainer.report.charts import (
+    MOST_POINTS,
+    Chart,
+    Frame,
+    Line,
+    averaged,
+    bar,
+    confidence_chart,
+    confusion_chart,
+    length_chart,
+    line_chart,
+    smoothed,
+    span,
+)
+from trainer.statistics.figures import LengthBin
 
 HOSTILE = '<script>alert("x")</script>&'
 

@@ -14,16 +14,14 @@ import pytest
 from tests.support.trainer_world import call
 from tests.unit.trainer.check.shop import FILLERS, THINGS
 from tests.unit.trainer.report.page import Page, refuse_unknown_options
-from trainer.check.finding import CHECK, SUSPECTS
+from trainer.check.findings import CHECK, SUSPECTS
 from trainer.dataset.folder import Example, count_openings, open_dataset, write_dataset
 from trainer.duel.verdict import MARGIN
 from trainer.errors import BadInput
-from trainer.report.dataset.build import write_dataset_report
-from trainer.report.dataset.facts import HIDDEN
-from trainer.report.dataset.power import DUEL_MARGIN
-from trainer.report.dataset.rows import count_removed
-from trainer.report.records import Report
-from trainer.report.steps import prepare_again
+from trainer.report.dataset_facts import HIDDEN
+from trainer.report.dataset_page import DUEL_MARGIN, write_dataset_report
+from trainer.report.dataset_rows import count_removed
+from trainer.report.page import Report, prepare_again
 from worker.contract import Label, Taxonomy
 
 pytestmark = pytest.mark.slow

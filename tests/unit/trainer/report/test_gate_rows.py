@@ -13,12 +13,11 @@ import pytest
 from tests.support.trainer_world import call
 from tests.unit.trainer.report.conftest import Made
 from tests.unit.trainer.report.page import Page, refuse_unknown_options
-from trainer.report.build import write_report
-from trainer.report.judged import GateChoice, judge_run
-from trainer.report.records import Report, read_run
-from trainer.report.sections.mends import mend_criteria
-from trainer.report.steps import BAD
-from trainer.store.gate_rules import GateRules
+from trainer.report.page import BAD, Report
+from trainer.report.run import GateChoice, judge_run, read_run
+from trainer.report.run_page import write_report
+from trainer.report.run_steps import mend_criteria
+from trainer.store.rules import GateRules
 
 pytestmark = pytest.mark.slow
 

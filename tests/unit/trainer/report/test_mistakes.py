@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from scipy.stats import binomtest
 
-from trainer.report.sections.mistakes import ONE_WAY, TWO_WAY, UNCLEAR, confused_pairs
+from trainer.report.measured import ONE_WAY, TWO_WAY, UNCLEAR, confused_pairs
 from trainer.statistics.metrics import binomial_test
 
 

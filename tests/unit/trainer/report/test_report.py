@@ -15,14 +15,12 @@ import pytest
 from tests.unit.trainer.report.conftest import Made
 from tests.unit.trainer.report.page import Page
 from trainer import numbers
-from trainer.artifacts.audit import AUDIT, AuditRecord
-from trainer.artifacts.evaluation import EvaluatedAdapter, EvaluatedDataset
+from trainer.artifacts.evaluation import AUDIT, AuditRecord, EvaluatedAdapter, EvaluatedDataset
 from trainer.cli import main
 from trainer.dataset.folder import count_openings, open_dataset
 from trainer.errors import BadInput, ProofFailed
-from trainer.report.build import write_report
-from trainer.report.records import Report
-from trainer.report.texts import MOST_CHARACTERS
+from trainer.report.page import MOST_CHARACTERS, Report
+from trainer.report.run_page import write_report
 
 pytestmark = pytest.mark.slow
 

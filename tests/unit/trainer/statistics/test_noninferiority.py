@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import binom, norm
 
 from trainer.statistics.metrics import Discordance
-from trainer.statistics.noninferiority import (
+from trainer.statistics.paired import (
     largest_discordance,
     lowest_difference,
     non_inferiority_p,

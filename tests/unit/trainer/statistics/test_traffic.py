@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from trainer.statistics.metrics import wilson
-from trainer.statistics.traffic import weighted_accuracy
+from trainer.statistics.metrics import weighted_accuracy, wilson
 
 pytestmark = pytest.mark.slow
 

@@ -19,10 +19,8 @@ from types import FrameType
 from typing import Any
 
 from trainer.errors import BadInput
-from trainer.store.files import LOCK_NAME, remove_leftovers
-from trainer.store.history import read_history
-from trainer.store.plan import Plan, plan_publication
-from trainer.store.publish import publish_adapter
+from trainer.store.moves import LOCK_NAME, read_history, remove_leftovers
+from trainer.store.publish import Plan, plan_publication, publish_adapter
 from trainer.store.record import list_store
 from worker.contract import AdapterRefused
 from worker.contract.store import find_adapter, load_stored, read_pointer

@@ -10,7 +10,7 @@ import pytest
 
 from tests.unit.trainer.store.conftest import Clerk
 from trainer.store import moves
-from trainer.store.history import read_history
+from trainer.store.moves import read_history
 from worker.contract.store import find_adapter, read_canary, read_pointer
 
 pytestmark = pytest.mark.slow

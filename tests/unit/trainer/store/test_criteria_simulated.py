@@ -14,10 +14,9 @@ from tests.support.trainer_world import evaluation_json
 from trainer.artifacts.evaluation import EvaluationRecord
 from trainer.statistics.figures import LabelFigures
 from trainer.statistics.metrics import Discordance, count_discordant, mcnemar_exact
-from trainer.statistics.noninferiority import non_inferiority_p
-from trainer.store.criteria import judge_labels, judge_regression
-from trainer.store.gate_rules import GateRules
-from trainer.store.verdict import Comparison
+from trainer.statistics.paired import non_inferiority_p
+from trainer.store.gate import judge_labels, judge_regression
+from trainer.store.rules import Comparison, GateRules
 
 RUNS = 400
 LABELS = tuple(f"label-{number}" for number in range(11))

@@ -17,11 +17,9 @@ import pytest
 from tests.support.processes import ROOT, output_of
 from tests.unit.trainer.store.conftest import MakeRun
 from trainer.errors import BadInput
-from trainer.store import files
-from trainer.store.files import LOCK_NAME, STALE_S, locked, remove_leftovers
-from trainer.store.history import read_history
-from trainer.store.plan import plan_publication
-from trainer.store.publish import publish_adapter
+from trainer.store import moves as files
+from trainer.store.moves import LOCK_NAME, STALE_S, locked, read_history, remove_leftovers
+from trainer.store.publish import plan_publication, publish_adapter
 from worker.contract import load_adapter
 from worker.contract.store import find_adapter, load_stored
 
@@ -94,7 +92,7 @@ def test_a_reader_never_sees_a_bad_adapter_while_publishers_are_killed(
     code = (
         "import sys; from pathlib import Path\n"
         "from trainer.store.publish import publish_adapter\n"
-        "from trainer.store.plan import plan_publication\n"
+        "from trainer.store.publish import plan_publication\n"
         "store, *runs = map(Path, sys.argv[1:])\n"
         "print('ready', flush=True)\n"
         "while True:\n"

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from tests.unit.trainer.store.conftest import Clerk, MakeRun
 from trainer.cli.main import app
-from trainer.store.history import Entry, append_entry, path_to, read_history
+from trainer.store.moves import Entry, append_entry, path_to, read_history
 from worker.contract import write_manifest
 from worker.contract.digest import sha256_bytes
 from worker.contract.store import HISTORY_NAME, find_adapter, read_pointer

@@ -1,0 +1,630 @@
+"""Charts as SVG text: lines, histograms, a confusion matrix, and bars for table cells.
+
+Every attribute and text is escaped. Colours are classes of the page's style sheet, so that a chart
+follows the reader's light or dark theme, and each has its numbers as a table too. A library was
+tried: its drawings were several times as large, without tooltips, and measured their text in
+another font than the page's."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from markupsafe import Markup, escape
+
+from trainer import numbers
+from trainer.statistics.figures import LengthBin
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """A figure: its drawing, its legend as (style, words), and the same numbers as a table.
+
+    ``least_width`` is the width in pixels below which the figure scrolls inside its box.
+    """
+
+    title: str
+    caption: str
+    svg: Markup
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    legend: tuple[tuple[str, str], ...] = ()
+    least_width: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """A straight or logarithmic map from values to pixels, with its ticks, how they are written,
+    and what is measured."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+    title: str
+    ticks: tuple[float, ...] = ()
+    write: Callable[[float], str] = str
+    logarithmic: bool = False
+
+    def __call__(self, value: float) -> float:
+        """Return the pixel of ``value``."""
+        low, high = self.low, self.high
+        if self.logarithmic:
+            value, low, high = math.log(value), math.log(low), math.log(high)
+        return self.start + (value - low) / (high - low) * (self.end - self.start)
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A drawing's size and margins, in pixels."""
+
+    width: float = 460
+    height: float = 290
+    left: float = 56
+    right: float = 26
+    top: float = 14
+    bottom: float = 48
+
+    @property
+    def end(self) -> float:
+        """The pixel where the right margin begins."""
+        return self.width - self.right
+
+    @property
+    def floor(self) -> float:
+        """The pixel where the lower margin begins."""
+        return self.height - self.bottom
+
+
+def element(name: str, *children: Markup, **attributes: object) -> Markup:
+    """Return one element. ``class_`` is class, an underscore in a name becomes a hyphen, numbers
+    keep two decimals, and None leaves the attribute out."""
+    parts = [name]
+    for key, value in attributes.items():
+        if value is None:
+            continue
+        written = _number(value) if isinstance(value, float) else str(value)
+        parts.append(f'{key.rstrip("_").replace("_", "-")}="{escape(written)}"')
+    opening = " ".join(parts)
+    if not children:
+        return Markup(f"<{opening}/>")  # noqa: S704 - every attribute is escaped above
+    return Markup(f"<{opening}>{''.join(children)}</{name}>")  # noqa: S704 - children are markup
+
+
+def label(x: float, y: float, text: str, **attributes: object) -> Markup:
+    """Return a text element at a point."""
+    return element("text", escape(text), x=float(x), y=float(y), **attributes)
+
+
+def tooltip(text: str) -> Markup:
+    """Return what a pointer that rests on the element reads."""
+    return element("title", escape(text))
+
+
+def rect(style: str, x: float, y: float, width: float, height: float, **more: object) -> Markup:
+    """Return a filled rectangle."""
+    return element("rect", class_=style, x=x, y=y, width=width, height=height, **more)
+
+
+def line(style: str, start: tuple[float, float], end: tuple[float, float]) -> Markup:
+    """Return a straight line."""
+    (x1, y1), (x2, y2) = start, end
+    return element("line", class_=style, x1=x1, x2=x2, y1=y1, y2=y2)
+
+
+def drawing(frame: Frame, describe: str, *children: Markup) -> Markup:
+    """Return the whole drawing, with a name for those who do not see it."""
+    return element(
+        "svg",
+        *children,
+        viewBox=f"0 0 {_number(frame.width)} {_number(frame.height)}",
+        role="img",
+        aria_label=describe,
+        preserveAspectRatio="xMidYMid meet",
+        style=f"max-width:{_number(frame.width * 1.15)}px",
+    )
+
+
+def axes(frame: Frame, x: Axis, y: Axis) -> Markup:
+    """Return grid lines, tick labels and the two titles."""
+    parts: list[Markup] = []
+    floor = frame.floor
+    for tick in y.ticks:
+        at = y(tick)
+        parts.append(line("grid", (frame.left, at), (frame.end, at)))
+        parts.append(label(frame.left - 8, at + 4, y.write(tick), class_="tick", text_anchor="end"))
+    parts.append(line("axis", (frame.left, floor), (frame.end, floor)))
+    for tick in x.ticks:
+        at = x(tick)
+        parts.append(line("axis", (at, floor), (at, floor + 4)))
+        parts.append(label(at, floor + 18, x.write(tick), class_="tick", text_anchor="middle"))
+    middle = (frame.left + frame.end) / 2
+    parts.append(label(middle, frame.height - 8, x.title, class_="title", text_anchor="middle"))
+    place = f"translate(13 {_number((frame.top + floor) / 2)}) rotate(-90)"
+    parts.append(label(0, 0, y.title, class_="title", text_anchor="middle", transform=place))
+    return element("g", *parts)
+
+
+def path(points: Sequence[tuple[float, float]], style: str) -> Markup:
+    """Return a line through the points, which are in pixels."""
+    steps = "L".join(f"{_number(x)} {_number(y)}" for x, y in points)
+    return element("path", d=f"M{steps}", class_=style)
+
+
+def nice_ticks(low: float, high: float, wanted: int = 5) -> tuple[float, ...]:
+    """Return round values (steps of 1, 2, 2.5 or 5 times a power of ten) inside the range."""
+    span = high - low
+    if span <= 0:
+        return (low,)
+    power = 10 ** math.floor(math.log10(span / wanted))
+    step = next((n * power for n in (1, 2, 2.5, 5) if span / (n * power) <= wanted), 10 * power)
+    first = math.ceil(low / step - 1e-9)
+    ticks = []
+    while (at := first * step) <= high + step * 1e-9:
+        ticks.append(round(at, 12))
+        first += 1
+    return tuple(ticks)
+
+
+def padded(values: Sequence[float], *, floor: float | None = None, ceiling: float | None = None,
+           share: float = 0.08) -> tuple[float, float]:  # fmt: skip
+    """Return a range around the values with some air, kept inside the floor and the ceiling."""
+    low, high = min(values), max(values)
+    air = (high - low) * share or abs(high) * share or 1.0
+    low, high = low - air, high + air
+    if floor is not None:
+        low = max(low, floor)
+    if ceiling is not None:
+        high = min(high, ceiling)
+    return low, high
+
+
+def tick_writer(ticks: Sequence[float]) -> Callable[[float], str]:
+    """Return a function that writes ticks with just the decimals that tell them apart."""
+    gap = min((b - a for a, b in pairwise(ticks)), default=1.0)
+    if gap < 1e-3:
+        return lambda value: f"{value:.1e}".replace("e-0", "e-") if value else "0"
+    digits = max(0, -math.floor(math.log10(gap) + 1e-9))
+    if any(abs(round(tick, digits) - tick) > gap * 1e-6 for tick in ticks):
+        digits += 1
+    return lambda value: f"{value:,.{digits}f}"
+
+
+def percent_writer(ticks: Sequence[float]) -> Callable[[float], str]:
+    """Return a function that writes shares as percentages, likewise."""
+    write = tick_writer([100 * tick for tick in ticks])
+    return lambda value: f"{write(100 * value)}%"
+
+
+def _number(value: float) -> str:
+    text = f"{value:.2f}".rstrip("0").rstrip(".")
+    return "0" if text in {"-0", ""} else text
+
+
+STYLES = ("s1", "s2", "s3", "s4", "s5", "s6")
+"""Colours that stay apart for colour-blind eyes (Okabe & Ito 2008), each with its own dash."""
+
+MOST_POINTS = 400
+"""A line of more points is averaged down: a page has no more pixels to show them."""
+
+_MOST_ROWS = 12
+
+Points = tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line. ``marked`` draws a dot with a tooltip at each point, ``spans`` an interval through
+    each; ``faint`` is background."""
+
+    name: str
+    points: Points
+    style: str
+    marked: bool = True
+    faint: bool = False
+    spans: Points = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A vertical line at a value of x, with a word."""
+
+    x: float
+    text: str
+
+
+def line_chart(
+    lines: Sequence[Line],
+    *,
+    title: str,
+    caption: str,
+    x_title: str,
+    y_title: str,
+    write_y: Callable[[float], str],
+    percent: bool = False,
+    percent_x: bool = False,
+    logarithmic: bool = False,
+    y_range: tuple[float, float] | None = None,
+    x_range: tuple[float, float] | None = None,
+    marks: Sequence[Mark] = (),
+    table: tuple[tuple[str, ...], tuple[tuple[str, ...], ...]] | None = None,
+) -> Chart:
+    """Draw lines over one pair of axes. x is shares with ``percent_x``, else whole numbers; the
+    axis of y is shares with ``percent``. ``table`` holds the same in words, by default the values
+    of the marked lines, or a dozen of them where none is marked."""
+    xs = [x for line in lines for x, _ in line.points]
+    ys = [y for line in lines for _, y in line.points]
+    low, high = y_range or padded(ys, floor=0.0, ceiling=1.0 if percent else None)
+    y_ticks = nice_ticks(low, high)
+    y_written = (percent_writer if percent else tick_writer)(y_ticks)
+    frame = Frame(left=max(56, 30 + 8 * max(len(y_written(tick)) for tick in y_ticks)))
+    first, last = x_range or (min(xs), max(xs))
+    if first == last:
+        first, last = first - 0.5, last + 0.5
+    bare = Axis(first, last, frame.left, frame.end, x_title, logarithmic=logarithmic)
+    ticks = nice_ticks(first, last) if percent_x else _whole_ticks(xs, bare)
+    write_x = percent_writer(ticks) if percent_x else numbers.count
+    x = Axis(first, last, frame.left, frame.end, x_title, ticks, write_x, logarithmic)
+    y = Axis(low, high, frame.floor, frame.top, y_title, y_ticks, y_written)
+    parts = [axes(frame, x, y), *(_mark(frame, x(mark.x), mark.text) for mark in marks)]
+    parts.extend(_draw(line, x, y, write_y) for line in lines)
+    described = "; ".join(_describe(line, write_y) for line in lines if not line.faint)
+    legend = [(f"{line.style} line{' faint' * line.faint}", line.name) for line in lines]
+    columns, rows = table or _tabled(lines, x, write_y)
+    return Chart(
+        title=title,
+        caption=caption,
+        svg=drawing(frame, f"{title}. {described}", *parts),
+        columns=columns,
+        rows=rows,
+        legend=tuple(legend) if len(legend) > 1 else (),
+    )
+
+
+def averaged(points: Sequence[tuple[float, float]]) -> Points:
+    """Return at most ``MOST_POINTS`` points: neighbours are replaced by their mean."""
+    size = -(-len(points) // MOST_POINTS)
+    chunks = [points[at : at + size] for at in range(0, len(points), size or 1)]
+    return tuple(
+        (sum(x for x, _ in chunk) / len(chunk), sum(y for _, y in chunk) / len(chunk))
+        for chunk in chunks
+    )
+
+
+def smoothed(points: Sequence[tuple[float, float]], window: int) -> list[tuple[float, float]]:
+    """Return the centred moving mean over ``window`` points, fewer at both ends."""
+    half = window // 2
+    sums = [0.0]
+    for _, y in points:
+        sums.append(sums[-1] + y)
+    result = []
+    for at, (x, _) in enumerate(points):
+        reach = min(half, at, len(points) - 1 - at)
+        low, high = at - reach, at + reach + 1
+        result.append((x, (sums[high] - sums[low]) / (high - low)))
+    return result
+
+
+def _draw(line: Line, x: Axis, y: Axis, write_y: Callable[[float], str]) -> Markup:
+    at = [(x(px), y(py)) for px, py in line.points]
+    parts: list[Markup] = []
+    if len(at) > 1:
+        parts.append(path(at, f"line {line.style}{' faint' * line.faint}"))
+    for (px, _), (low, high) in zip(at, line.spans, strict=False):
+        parts.append(line(f"whisker {line.style}", (px, y(low)), (px, y(high))))
+    for (px, py), (vx, vy) in zip(at, line.points, strict=True):
+        if not line.marked:
+            break
+        # The larger circle is transparent: a dot of 4 pixels is hard to hit with a finger.
+        parts.append(
+            element(
+                "g",
+                tooltip(f"{line.name}: {write_y(vy)} at {x.write(vx)}"),
+                element("circle", cx=px, cy=py, r=11, class_="hit-area"),
+                element("circle", cx=px, cy=py, r=4, class_=f"dot {line.style}"),
+            )
+        )
+    return element("g", *parts)
+
+
+def _mark(frame: Frame, at: float, text: str) -> Markup:
+    late = at > frame.width * 0.6
+    anchor = "end" if late else "start"
+    place = at + (-5 if late else 5)
+    return element(
+        "g",
+        line("mark", (at, frame.top), (at, frame.floor)),
+        label(place, frame.top + 11, text, class_="note", text_anchor=anchor),
+    )
+
+
+def _whole_ticks(xs: Sequence[float], scale: Axis) -> tuple[float, ...]:
+    wanted = sorted(set(xs))
+    if not scale.logarithmic and len(wanted) > 8:
+        ticks = nice_ticks(scale.low, scale.high)
+        return tuple(tick for tick in ticks if tick == int(tick))
+    kept = wanted[:1]
+    for value in wanted[1:]:
+        if scale(value) - scale(kept[-1]) >= 40:
+            kept.append(value)
+    return tuple(kept)
+
+
+def _tabled(
+    lines: Sequence[Line], x: Axis, write_y: Callable[[float], str]
+) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
+    marked = [line for line in lines if line.marked]
+    xs = sorted({at for line in marked or lines for at, _ in line.points})
+    if not marked:
+        xs = xs[:: -(-len(xs) // _MOST_ROWS)]
+    values = [dict(line.points) for line in marked or lines]
+    rows = tuple(
+        (x.write(at), *(write_y(each[at]) if at in each else numbers.NONE for each in values))
+        for at in xs
+    )
+    return (x.title, *(line.name for line in marked or lines)), rows
+
+
+def _describe(line: Line, write_y: Callable[[float], str]) -> str:
+    first, last = line.points[0][1], line.points[-1][1]
+    if len(line.points) == 1:
+        return f"{line.name}: {write_y(last)}"
+    trend = "falls" if last < first else "rises" if last > first else "stays"
+    return f"{line.name} {trend} from {write_y(first)} to {write_y(last)}"
+
+
+STYLE_OF_SPLIT = ("s1", "s3", "s5")
+"""How training, validation and hold-out are drawn."""
+
+_CELLS_WIDTH = 600
+_CHARACTER = 6.6  # pixels of a character of the tick font, on average
+_DARK, _MIDDLE = 0.72, 0.55  # shades from which on a theme writes in the other ink
+_LEAST_GAP = 30.0  # pixels between two numbers under the bars
+
+
+def bar(*shares: tuple[float, str]) -> Markup:
+    """Return shares side by side, each in its style, 100 units wide, to stretch over a cell."""
+    parts, start = [rect("trough", 0, 0, 100, 6)], 0.0
+    for share, style in shares:
+        width = 100 * min(1.0, max(0.0, share))
+        parts.append(rect(f"fill {style}", start, 0, width, 6))
+        start += width
+    return _cell_drawing(*parts)
+
+
+def span(low: float, high: float, value: float, style: str = "s1") -> Markup:
+    """Return an interval of shares with its value, 100 units wide, to stretch over a cell."""
+    return _cell_drawing(
+        rect("trough", 0, 2, 100, 2),
+        rect(f"fill {style} reach", 100 * low, 1, 100 * (high - low), 4),
+        rect(f"fill {style}", min(98.5, 100 * value), 0, 1.5, 6),
+    )
+
+
+def _cell_drawing(*parts: Markup) -> Markup:
+    return element(
+        "svg",
+        *parts,
+        class_="bar",
+        viewBox="0 0 100 6",
+        preserveAspectRatio="none",
+        aria_hidden="true",
+    )
+
+
+def confidence_chart(right: Sequence[float], wrong: Sequence[float], *, bins: int = 20) -> Chart:
+    """Draw how many messages were right and wrong by confidence."""
+    low = min(0.9, max(0.0, min((*right, *wrong)) - 0.001) // 0.1 * 0.1)
+    step = (1.0 - low) / bins
+    counted = [[0] * bins, [0] * bins]
+    for part, values in zip(counted, (right, wrong), strict=True):
+        for value in values:
+            part[min(bins - 1, int((value - low) / step + 1e-9))] += 1
+    ticks = nice_ticks(low, 1.0)
+    frame = Frame()
+    return _histogram(
+        [
+            (
+                f"{numbers.percent(low + at * step)} to {numbers.percent(low + (at + 1) * step)}",
+                *pair,
+            )
+            for at, pair in enumerate(zip(*counted, strict=True))
+        ],
+        ("right", "wrong"),
+        Axis(low, 1.0, frame.left, frame.end, "confidence", ticks, percent_writer(ticks)),
+        title="How sure it was",
+        caption="Messages by confidence. The height is a square-root scale, so that few are seen.",
+        root=True,
+    )
+
+
+def length_chart(bins: Sequence[LengthBin], *, unit: str, title: str, caption: str) -> Chart:
+    """Draw at least one bin, all side by side and equally wide, with what is shortened below."""
+    frame = Frame()
+    width = (frame.end - frame.left) / len(bins)
+    apart = math.ceil(_LEAST_GAP / width)  # bins between two numbers that do not overlap
+    return _histogram(
+        [(_range(each), each.count - each.cut, each.cut) for each in bins],
+        ("as they are", "shortened") if any(each.cut for each in bins) else ("messages",),
+        Axis(
+            *(0, len(bins), frame.left, frame.end, unit),
+            ticks=tuple(range(1, len(bins) + 1, apart)),
+            write=lambda at: numbers.count(bins[int(at) - 1].upto),
+        ),
+        title=title,
+        caption=caption,
+    )
+
+
+def _range(each: LengthBin) -> str:
+    low, high = numbers.count(each.above + 1), numbers.count(each.upto)
+    return high if low == high else f"{low} to {high}"
+
+
+def _histogram(
+    bins: Sequence[tuple[str, int, int]],
+    kinds: tuple[str, ...],
+    x: Axis,
+    *,
+    title: str,
+    caption: str,
+    root: bool = False,
+) -> Chart:
+    """Draw bars of equal width along ``x``, each of two kinds of messages: (name, upper, lower).
+    With ``root`` heights are square roots, for bars of very different sizes."""
+    frame = Frame()
+    power = 0.5 if root else 1.0
+    most = max(upper + lower for _, upper, lower in bins) or 1
+    ticks = _root_ticks(most) if root else nice_ticks(0.0, most * 1.05)
+    y = Axis(
+        *(0.0, most**power * 1.05, frame.floor, frame.top, "messages"),
+        ticks=tuple(tick**power for tick in ticks if tick == int(tick)),
+        write=lambda height: numbers.count(height ** (1 / power)),
+    )
+    parts = [axes(frame, x, y)]
+    width = (frame.end - frame.left) / len(bins)
+    for at, (name, upper, lower) in enumerate(bins):
+        left, top, middle = (
+            frame.left + at * width + 1,
+            y((upper + lower) ** power),
+            y(lower**power),
+        )
+        told = ", ".join(
+            f"{numbers.count(count)} {kind}"
+            for count, kind in zip((upper, lower), kinds, strict=False)
+        )
+        parts.append(
+            element(
+                "g",
+                tooltip(f"{name} ({x.title}): {told}"),
+                rect("fill s1", left, top, width - 2, middle - top),
+                rect("fill s2", left, middle, width - 2, frame.floor - middle),
+            )
+        )
+    return Chart(
+        title=title,
+        caption=caption,
+        svg=drawing(frame, f"{title}: histogram of {len(bins)} bars", *parts),
+        columns=(x.title, *kinds),
+        rows=tuple(
+            (name, *map(numbers.count, (upper, lower)[: len(kinds)]))
+            for name, upper, lower in bins
+            if upper + lower
+        ),
+        legend=tuple(zip(("fill s1", "fill s2"), kinds, strict=False)) if len(kinds) > 1 else (),
+    )
+
+
+def _root_ticks(most: int) -> tuple[int, ...]:
+    power = 10 ** (len(str(most)) - 1)
+    top = most // power * power
+    wanted = sorted({0, top // 25, top // 4, top} if top >= 25 else {0, top // 4, top})
+    kept = [0]
+    for value in wanted[1:]:
+        if value > kept[-1]:
+            kept.append(value)
+    return tuple(kept)
+
+
+def confusion_chart(labels: Sequence[str], confusion: Sequence[Sequence[int]]) -> Chart:
+    """Draw messages by true label (rows) and given label (columns).
+
+    Right answers and mistakes have a hue and a scale each: on one scale the diagonal would drown
+    every mistake. A right answer's shade is its share of the row; a mistake's is the square root of
+    its count over the largest mistake's, so that a cell of 2 is still seen beside one of 20.
+    """
+    most = max(
+        (n for i, row in enumerate(confusion) for j, n in enumerate(row) if i != j), default=0
+    )
+    cell = min(48.0, max(24.0, _CELLS_WIDTH / len(labels)))
+    longest = max(map(len, labels)) * _CHARACTER
+    slant = math.radians(38)
+    left, top = longest + 30.0, longest * math.sin(slant) + 40.0
+    right = max(16.0, longest * math.cos(slant) - cell / 2 + 8)
+    side = cell * len(labels)
+    frame = Frame(left + side + right, top + side + 12, left, right, top, 12)
+    parts = [
+        label(left + side / 2, 14, "the adapter answered", class_="title",
+                  text_anchor="middle"),
+        label(0, 0, "the label is", class_="title", text_anchor="middle",
+                  transform=f"translate(12 {top + side / 2:.0f}) rotate(-90)"),
+    ]  # fmt: skip
+    for at, name in enumerate(labels):
+        parts.extend(_names(name, left, top, (at + 0.5) * cell))
+    for i, row in enumerate(confusion):
+        total = sum(row)
+        for j, number in enumerate(row):
+            x, y = left + j * cell, top + i * cell
+            text = _explain(labels, i, j, number, total)
+            shade = _shade(number, total if i == j else most, right=i == j)
+            parts.append(_cell(x, y, cell, number, shade, text, right=i == j))
+    wrong = sum(n for i, row in enumerate(confusion) for j, n in enumerate(row) if i != j)
+    whole = sum(map(sum, confusion))
+    return Chart(
+        title="Confusion matrix",
+        caption=(
+            "Rows are the true labels, columns the answers. Blue: right, shaded by the share of "
+            "the row. Orange: wrong, shaded by the count on its own scale."
+        ),
+        svg=drawing(
+            frame,
+            f"Confusion matrix of {len(labels)} labels: {numbers.count(whole - wrong)} of "
+            f"{numbers.count(whole)} messages on the diagonal",
+            *parts,
+        ),
+        columns=("true label", *labels),
+        rows=tuple(
+            (name, *(numbers.count(n) for n in row))
+            for name, row in zip(labels, confusion, strict=True)
+        ),
+        legend=(("heat right", "right"), ("heat wrong", "wrong")),
+        least_width=min(round(frame.width), 640),
+    )
+
+
+def _names(name: str, left: float, top: float, middle: float) -> tuple[Markup, Markup]:
+    """Return a label's name beside its row and above its column."""
+    place = f"translate({left + middle:.1f} {top - 8:.1f}) rotate(-38)"
+    return (
+        label(left - 8, top + middle + 4, name, class_="tick", text_anchor="end"),
+        label(0, 0, name, class_="tick", transform=place),
+    )
+
+
+def _shade(number: int, most: int, *, right: bool) -> float:
+    if not number or not most:
+        return 0.0
+    share = number / most
+    return 0.12 + 0.83 * share**2 if right else 0.18 + 0.77 * math.sqrt(share)
+
+
+def _ink(shade: float) -> str:
+    return "over" if shade > _DARK else "middle" if shade > _MIDDLE else ""
+
+
+def _cell(
+    x: float, y: float, cell: float, number: int, shade: float, text: str, *, right: bool
+) -> Markup:
+    parts = [
+        tooltip(text),
+        rect("cell", x, y, cell, cell),
+    ]
+    if number:
+        parts.extend(
+            (
+                rect(f"heat {'right' if right else 'wrong'}", x + 1, y + 1, cell - 2, cell - 2,
+                         rx=3, fill_opacity=shade),
+                label(x + cell / 2, y + cell / 2 + 4, str(number), text_anchor="middle",
+                          class_=f"in-cell {_ink(shade)}".strip()),
+            )
+        )  # fmt: skip
+    return element("g", *parts)
+
+
+def _explain(labels: Sequence[str], i: int, j: int, number: int, total: int) -> str:
+    share = numbers.percent(number / total) if total else numbers.NONE
+    if i == j:
+        return f"{labels[i]}: {number} of {total} right ({share})"
+    return f"{labels[i]} answered as {labels[j]}: {number} of {total} ({share})"

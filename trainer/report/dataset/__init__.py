@@ -1,1 +1,0 @@
-"""The page about a dataset, before anything is trained."""

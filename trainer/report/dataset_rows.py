@@ -1,0 +1,457 @@
+"""A dataset's rows: where they came from, labels, parts, copies, and labels that are probably
+wrong."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from trainer import numbers
+from trainer.check.findings import (
+    BALANCE,
+    CONFLICTS,
+    COUNTS,
+    FLOOR,
+    HARD_FLOOR,
+    LEAKAGE,
+    NAMES,
+    SUBLABELS,
+    SUSPECTS,
+)
+from trainer.dataset.folder import SPLITS, TRAIN
+from trainer.dataset.report import tell_split
+from trainer.facts import Table
+from trainer.numbers import flatten
+from trainer.report.charts import STYLE_OF_SPLIT, bar
+from trainer.report.dataset_facts import DatasetFacts, conflicts, suspects
+from trainer.report.page import Block, Drawn, Section, Shown, Titled, readable, show_text, small
+from trainer.report.run import Input, lacking
+from trainer.similarity import SIMILARITY
+
+REMOVED = (
+    ("empty", ("empty_dropped",)),
+    ("too long", ("too_long_dropped",)),
+    ("dropped by a person's decision", ("decisions", "rows_dropped")),
+    ("exact duplicates of another row", ("exact_duplicates_removed",)),
+    ("one text under several labels", ("conflicts", "rows_left_out")),
+    ("copies of hold-out messages", ("holdout_copies_removed", "exact")),
+    ("near-copies of hold-out messages", ("holdout_copies_removed", "near")),
+    ("near-copies of validation messages", ("near_validation_removed",)),
+    ("labelled in an earlier part of the time", ("out_of_time_removed",)),
+    ("more than asked for of a label", ("surplus",)),
+)
+"""Why a row may be left out, and where the dataset's counts hold how often it was."""
+
+
+def rows_section(facts: DatasetFacts) -> Section:
+    """Return the exports, what became of their rows, and what cleaning changed."""
+    title = "Where the rows came from, and where they went"
+    counts = facts.counts
+    if not counts.get("rows_read"):
+        missing = f"{Input.DATASET.path} does not count rows: {Input.DATASET.command} did not "
+        return Section("rows", title, missing=missing + "make this dataset.")
+    told = f"{numbers.count(counts['rows_read'])} rows were read. Bars are shares of them."
+    removed = _ladder(counts, count_removed(counts).items(), "s2")
+    blocks: list[Block] = [
+        told,
+        Titled("In use", _ladder(counts, ((name, facts.size(name)) for name in SPLITS), "s1")),
+        Titled("Left out", removed if removed.rows else "None."),
+    ]
+    if sources := [_source(source) for source in _sources(facts.record)]:
+        table = Table(("file", "columns", "SHA-256", "rows"), sources, words=3)
+        blocks.append(Titled("The exports", table))
+    if cleaned := list(_cleaned(facts)):
+        blocks.append(Titled("What was changed in them", cleaned))
+    if settings := list(flatten(facts.record.get("settings") or {})):
+        blocks.append(Titled("Settings", settings))
+    return Section("rows", title, blocks)
+
+
+def count_removed(counts: Mapping[str, Any]) -> dict[str, int]:
+    """Return how many rows were left out for each reason, those of none included."""
+    return {name: _count(counts, path) for name, path in REMOVED}
+
+
+def duplicates_section(facts: DatasetFacts) -> Section:
+    """Return the clusters of near-duplicates and what has several labels."""
+    title = "Copies and disagreement"
+    near = facts.counts.get("near_clusters")
+    if near is None:
+        missing = f"{Input.DATASET.path} does not count duplicates: prepare the dataset again."
+        return Section("duplicates", title, missing=missing)
+    found = facts.counts["conflicts"]
+    sizes = [(int(size), count) for size, count in (near.get("sizes") or {}).items()]
+    most = max((count for _, count in sizes), default=1)
+    checked = facts.figures(CONFLICTS)
+    similarity = numbers.written(SIMILARITY)
+    told = (
+        f"Messages that are nearly the same as another (similarity {similarity} or more): "
+        f"{numbers.count(near['messages'])}, in {numbers.counted(near['clusters'], 'cluster')}, "
+        f"each in one part alone. Clusters with several labels: "
+        f"{numbers.count(near['with_several_labels'])}; some are mistakes, some the very "
+        f"difference that matters. Messages that occurred under several labels, letter for "
+        f"letter: {numbers.count(found['messages'])}."
+    )
+    blocks: list[Block] = [told]
+    if (templates := facts.counts.get("templates") or {}).get("templates"):
+        blocks.append(
+            f"{numbers.counted(templates['messages'], 'message')} follow "
+            f"{numbers.counted(templates['templates'], 'template')}: forms and automatic mails, "
+            "equal but for numbers and redacted data, the largest of "
+            f"{numbers.counted(templates['largest'], 'message')}. Each is in one part alone."
+        )
+    if sizes:
+        rows = [
+            (f"{size} messages", bar((count / most, "s5")), numbers.count(count))
+            for size, count in sorted(sizes)
+        ]
+        blocks.append(Titled("Clusters by size", Table(("", "", "clusters"), rows, words=2)))
+    if resolved := [(why, numbers.count(n)) for why, n in (found.get("resolved") or {}).items()]:
+        blocks.append(Titled("What became of messages with several labels", resolved))
+    if checked:
+        left = [
+            ("copies under another label", numbers.count(checked.get("exact_messages", 0))),
+            ("near-copies under another label", numbers.count(checked.get("near_messages", 0))),
+        ]
+        blocks.append(Titled("Left in training and validation", left))
+        blocks.append(Drawn("duplicates", {"pairs": [_pair(facts, p) for p in conflicts(facts)]}))
+    return Section("duplicates", title, blocks)
+
+
+def _ladder(counts: Mapping[str, Any], rows: Iterable[tuple[str, int]], style: str) -> Table:
+    read = counts["rows_read"]
+    shown = [
+        (name, bar((count / read, style)), numbers.count(count), numbers.percent(count / read))
+        for name, count in rows
+        if count
+    ]
+    return Table(("", "", "rows", "share"), shown, words=2)
+
+
+def _count(counts: Mapping[str, Any], path: tuple[str, ...]) -> int:
+    number: Any = counts
+    for key in path:
+        number = number.get(key) if isinstance(number, Mapping) else None
+    if isinstance(number, Mapping):
+        return int(sum(number.values()))
+    return int(number or 0)
+
+
+def _sources(record: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    yield from record.get("sources") or ()
+    if held := record.get("holdout_source"):
+        yield {**held, "name": f"{held['name']} (the hold-out)"}
+
+
+def _source(source: Mapping[str, Any]) -> tuple[str, str, str, str]:
+    columns = source.get("columns") or {}
+    guessed = set(source.get("guessed_columns") or ())
+    told = (
+        f"{field} from {name}{' (a guess)' if field in guessed else ''}"
+        for field, name in columns.items()
+        if name
+    )
+    return (
+        str(source.get("name")),
+        ", ".join(told) or numbers.NONE,
+        numbers.short(source.get("sha256")),
+        numbers.count(source.get("rows")),
+    )
+
+
+def _cleaned(facts: DatasetFacts) -> Iterator[tuple[str, str]]:
+    counts = facts.counts
+    cleaned = counts.get("cleaned") or {}
+    for name, number in cleaned.items():
+        if name != "rules" and not isinstance(number, str):
+            yield name.replace("_", " "), numbers.counted(number, "message")
+    for kind, number in (counts.get("redacted") or {}).items():
+        yield f"redacted: {kind.replace('_', ' ')}", numbers.count(number)
+    decided = counts.get("decisions") or {}
+    for name in ("accept", "relabel", "drop", "undecided"):
+        if decided.get(name):
+            yield f"decided by a person: {name}", numbers.counted(decided[name], "row")
+
+
+def _pair(facts: DatasetFacts, pair: Mapping[str, Any]) -> dict[str, Any]:
+    messages: list[tuple[str, str, Shown | None]] = [
+        (id_, label, show_text(facts.texts, id_))
+        for id_, label in zip(pair["ids"], pair["labels"], strict=True)
+    ]
+    return {
+        "messages": messages,
+        "labels": " / ".join(pair["labels"]),
+        "similarity": numbers.decimal(pair.get("similarity"), 2),
+    }
+
+
+# The labels, and how unlike their sizes are.
+
+
+def labels_section(facts: DatasetFacts) -> Section:
+    """Return every label's counts, the largest first, and the imbalance."""
+    names = sorted(facts.labels, key=lambda name: (-facts.per_label(TRAIN).get(name, 0), name))
+    sizes = {name: [facts.per_label(split).get(name, 0) for split in SPLITS] for name in names}
+    learnt = {name: counts[0] for name, counts in sizes.items()}
+    surplus = facts.counts.get("surplus") or {}
+    largest = max(map(sum, sizes.values())) or 1
+    rows = [
+        (
+            name,
+            bar(*((count / largest, s) for count, s in zip(counts, STYLE_OF_SPLIT, strict=True))),
+            *map(numbers.count, counts),
+            *((numbers.count(surplus.get(name, 0)),) if surplus else ()),
+            numbers.percent(learnt[name] / max(1, sum(learnt.values()))),
+        )
+        for name, counts in sizes.items()
+    ]
+    columns = ("label", "", *SPLITS, *(("unused",) if surplus else ()), "of training")
+    blocks: list[Block] = [" ".join(_sentences(facts, learnt)), Table(columns, rows, words=2)]
+    if alike := facts.figures(NAMES).get("alike"):
+        pairs = [tuple(pair) for pair in alike]
+        table = Table(("label", "and", "because"), pairs, words=3)
+        blocks.append(Titled("Names that annotators may mix up", table))
+    if silent := facts.figures(NAMES).get("without_description"):
+        blocks.append(small(f"Without a description in the taxonomy: {', '.join(silent)}."))
+    return Section("sizes", "The labels", blocks)
+
+
+def _sentences(facts: DatasetFacts, learnt: dict[str, int]) -> Iterator[str]:
+    largest, *_, smallest = learnt if len(learnt) > 1 else (*learnt, *learnt)
+    ratio = learnt[largest] / max(1, learnt[smallest])
+    entropy = facts.figures(BALANCE).get("entropy")
+    even = (
+        ""
+        if entropy is None
+        else (f"; the evenness of the labels is {numbers.decimal(entropy, 2)} (1: all of one size)")
+    )
+    yield (
+        f"The largest, {largest}, has {ratio:.1f} times the messages of the smallest, "
+        f"{smallest}{even}."
+    )
+    floor = int(facts.figures(COUNTS).get("floor", FLOOR))
+    if too_few := [name for name, count in learnt.items() if count < HARD_FLOOR]:
+        few = ", ".join(too_few)
+        yield f"Nothing can be learnt of {few}: fewer than {HARD_FLOOR} messages."
+    if few := ", ".join(name for name, count in learnt.items() if count < floor):
+        yield f"Below {floor} messages to learn from: {few}."
+    if sublabels := {example.sublabel for example in facts.dataset.train} - {None}:
+        yield f"There are {numbers.count(len(sublabels))} finer labels."
+
+
+# How the dataset was split, and whether anything is in two parts.
+
+
+_SIDES = (
+    ("train_holdout", "training and hold-out"),
+    ("validation_holdout", "validation and hold-out"),
+    ("train_validation", "training and validation"),
+)
+
+
+def splits_section(facts: DatasetFacts) -> Section:
+    """Return how the parts were drawn, their languages and times, and what is in two of them."""
+    record = facts.record
+    split: Mapping[str, Any] = record.get("split") or {}
+    languages: Mapping[str, Mapping[str, int]] = split.get("languages") or {}
+    told = [
+        sentence
+        for sentence in tell_split(_with_counts(record))
+        if not sentence.startswith("Language ")
+    ]
+    blocks: list[Block] = [*told]
+    if "time" in split:
+        times = [(side, *map(numbers.moment, split["time"][side])) for side in SPLITS]
+        blocks.append(Titled("Times", Table(("part", "first", "last"), times, words=3)))
+    if languages:
+        rows = [
+            (name, *(numbers.count(counts.get(side, 0)) for side in SPLITS))
+            for name, counts in languages.items()
+        ]
+        blocks.append(Titled("Languages", Table(("language", *SPLITS), rows)))
+    sources = _label_sources(record)
+    blocks.append(
+        Titled(
+            "Where labels come from",
+            Table(("source", *SPLITS), sources) if sources else "Every label is the export's.",
+        )
+    )
+    blocks.extend(_leaks(facts.figures(LEAKAGE)))
+    seed = numbers.written((record.get("settings") or {}).get("seed"))
+    digest = record["files"]["holdout.jsonl"]["sha256"]
+    openings = [
+        (
+            numbers.moment(opening.get("at")),
+            str(opening.get("purpose", "")),
+            numbers.short(opening.get("subject")),
+        )
+        for opening in facts.opened
+    ]
+    opened = f"Opened {numbers.counted(len(openings), 'time')}:" if openings else "Never opened."
+    blocks.append(Titled("The hold-out's seal", f"SHA-256 {digest}, seed {seed}. {opened}"))
+    if openings:
+        blocks.append(Table(("at", "purpose", "subject"), openings, words=3))
+    return Section("splits", "How it was split", blocks)
+
+
+def _leaks(leaks: Mapping[str, Any]) -> Iterator[Block]:
+    rows = [
+        (name, numbers.count(leaks[key]["exact"]), numbers.count(leaks[key]["near"]))
+        for key, name in _SIDES
+        if key in leaks
+    ]
+    if not rows:
+        yield (
+            "Whether something is in two parts was not checked; clerk-trainer prepare keeps "
+            "near-copies together."
+        )
+        return
+    yield Titled("Copies in two parts", Table(("between", "copies", "near-copies"), rows))
+    told = f"Compared by fingerprint; near: a similarity of {numbers.written(leaks['similarity'])}"
+    ids = sorted({id_ for key, _ in _SIDES for id_ in leaks.get(key, {}).get("ids", ())})
+    named = f" Rows of the first part of each: {', '.join(ids)}." if ids else ""
+    yield small(f"{told} or more.{named}")
+
+
+def _label_sources(record: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """Return a row for each origin of labels: its words, and its messages in each part."""
+    counted: Mapping[str, Mapping[str, int]] = record.get("label_sources") or {}
+    origins = sorted({origin for side in SPLITS for origin in counted.get(side, ())})
+    return [
+        (origin, *(numbers.count(counted[side].get(origin, 0)) for side in SPLITS))
+        for origin in origins
+    ]
+
+
+def _with_counts(record: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a manifest that has counts, also of a dataset that ``prepare`` did not make."""
+    nothing = {
+        "holdout_copies_removed": {"near": 0},
+        "near_validation_removed": 0,
+        "out_of_time_removed": 0,
+    }
+    return {**record, "counts": nothing | dict(record.get("counts") or {})}
+
+
+# Labels that are probably wrong: how many, of which labels, taken for what.
+
+
+MOST_MOVES = 12
+AT_ONCE = 12
+
+
+def doubtful_section(facts: DatasetFacts) -> Section:
+    """Return the doubted labels: their number and expected share, by label, by pair, by name."""
+    title = "Labels that are probably wrong"
+    if facts.check is None:
+        return lacking("doubtful", title, Input.CHECK, "the dataset folder")
+    found = facts.finding(SUSPECTS)
+    if found is None or found.verdict == "skipped":
+        return Section("doubtful", title, missing=f"{found.found if found else 'Not judged'}.")
+    figures = found.figures
+    waiting = numbers.counted(facts.check.suspects, "row")
+    kept = facts.check.decisions_kept
+    told = f"{found.found}. {waiting} wait in {facts.check.queue} for a person"
+    told += f"; {numbers.count(kept)} of an earlier queue are decided." if kept else "."
+    blocks: list[Block] = [told]
+    if expected := figures.get("expected_wrong"):
+        blocks.append(
+            f"Of all labels in training and validation {numbers.percent(expected['slips'])} "
+            f"({numbers.interval(expected['slips_interval_95'])}) are probably slips, which have "
+            "nothing to do with the text. With mistakes between labels that are alike it may be "
+            f"more: at most {numbers.percent(expected['at_most'])}, the share on which the models "
+            "say another label. The queue holds both kinds, and messages that are merely hard."
+        )
+    judged = (
+        "Each message was judged by models that learnt neither it nor a near-copy: "
+        f"{figures.get('detector', '')}. They agree with "
+        f"{numbers.percent(figures.get('agreement'))} of the labels."
+    )
+    if vouched := figures.get("vouched"):
+        judged += f" {vouched} labels that a person decided on are not doubted again."
+    if not_judged := figures.get("not_judged"):
+        judged += f" {not_judged} could not be judged: their label has no other messages."
+    blocks.append(small(judged))
+    if labels := _by_label(figures.get("per_label") or {}):
+        table = Table(("label", "", "doubted", "share of it"), labels, words=2)
+        blocks.append(Titled("By label", table))
+    if pairs := _pairs(figures.get("moves") or ()):
+        blocks.append(
+            Titled("Which labels are taken for which", Drawn("doubtful", {"pairs": pairs}))
+        )
+    if rows := [_suspect(facts, suspect) for suspect in suspects(facts)]:
+        left_out = "" if facts.texts is not None else "; the texts are left out here"
+        blocks.append(Titled("The surest", f"As the queue has them{left_out}."))
+        blocks.append(Drawn("mistakes", {"rows": rows, "at_once": AT_ONCE}))
+    if misplaced := facts.figures(SUBLABELS).get("misplaced"):
+        blocks.append(Titled("Finer labels that read like another label", _misplaced(misplaced)))
+    return Section("doubtful", title, blocks)
+
+
+def _misplaced(found: Sequence[Mapping[str, Any]]) -> Table:
+    return Table(
+        ("finer label", "under", "reads like", "messages", "probability"),
+        [
+            (
+                each["sublabel"],
+                each["label"],
+                each["reads_like"],
+                numbers.count(each["examples"]),
+                numbers.percent(each["other"], 0),
+            )
+            for each in found
+        ],
+        words=3,
+    )
+
+
+def _by_label(per_label: Mapping[str, Mapping[str, float]]) -> list[tuple[Any, ...]]:
+    """Return the labels with a doubted row, the most doubted first."""
+    ranked = sorted(per_label.items(), key=lambda item: (-item[1]["share"], item[0]))
+    most = max((found["share"] for _, found in ranked), default=0) or 1
+    return [
+        (
+            label,
+            bar((found["share"] / most, "s2")),
+            numbers.count(found["suspects"]),
+            numbers.percent(found["share"]),
+        )
+        for label, found in ranked
+        if found["suspects"]
+    ]
+
+
+def _pairs(moves: Sequence[Sequence[Any]]) -> list[dict[str, Any]]:
+    """Return the pairs of labels, each with the doubted rows either way, the most first."""
+    counts = {(label, suggested): int(count) for label, suggested, count in moves}
+    totals: Counter[tuple[str, str]] = Counter()
+    for (label, suggested), count in counts.items():
+        first, second = sorted((label, suggested))
+        totals[first, second] += count
+    found = []
+    for (first, second), _ in sorted(totals.items(), key=lambda item: (-item[1], item[0])):
+        forth, back = counts.get((first, second), 0), counts.get((second, first), 0)
+        label, other = (first, second) if forth >= back else (second, first)
+        found.append(
+            {
+                "label": label,
+                "other": other,
+                "forth": numbers.count(max(forth, back)),
+                "back": numbers.count(min(forth, back)),
+                "both": 3 * min(forth, back) >= forth + back,
+            }
+        )
+    return found[:MOST_MOVES]
+
+
+def _suspect(facts: DatasetFacts, suspect: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "id": readable(str(suspect["id"])),
+        "label": suspect["label"],
+        "predicted": suspect["suggested_label"],
+        "confidence": numbers.sureness(suspect["confidence"]),
+        "bar": bar((suspect["confidence"], "s2")),
+        "review": False,
+        "text": show_text(facts.texts, suspect["id"]),
+    }

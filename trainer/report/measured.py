@@ -1,0 +1,503 @@
+"""What was measured of a run: mistakes and labels, what its confidence is worth, how it learned.
+
+Two labels are mixed up in one direction or in both, which asks for different work. One way:
+messages of one label keep being answered with the other, hardly ever the reverse; the model lacks
+examples of the first where it borders the second. Two way: each is taken for the other; the labels
+overlap, and a clearer taxonomy helps before any data does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from trainer import facts, numbers
+from trainer.artifacts.evaluation import EvaluationRecord
+from trainer.artifacts.training import Epoch, Step
+from trainer.report.charts import (
+    STYLES,
+    Chart,
+    Line,
+    Mark,
+    averaged,
+    bar,
+    confidence_chart,
+    confusion_chart,
+    line_chart,
+    smoothed,
+    span,
+)
+from trainer.report.page import Block, Drawn, Section, readable, show_text, small
+from trainer.report.run import Input, Run, lacking
+from trainer.statistics.figures import CoveragePoint
+from trainer.statistics.metrics import ALPHA, binomial_test, share_interval
+
+MOST_PAIRS = 12
+MOST_ERRORS = 100
+AT_ONCE = 12
+
+BALANCED = 1 / 3
+FEWEST = 6
+"""Mistakes from which on the test can reject at all, for two labels of one size."""
+
+ONE_WAY = "one-way"
+TWO_WAY = "two-way"
+UNCLEAR = "too few to tell"
+
+RULE = (
+    "A pair is one-way when a two-sided exact binomial test rejects, at p < 0.05, that a mistake "
+    "goes either way as often as the sizes of the two labels would have it; it is two-way when the "
+    "test does not reject, the pair has six mistakes or more, and the rarer direction makes up at "
+    "least a third of them; anything else is too few to tell. The p-values are not adjusted for "
+    "the number of pairs: they sort the work, they prove nothing."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Confusion:
+    """A pair of labels with its mistakes: ``forth`` messages of ``label`` were answered with
+    ``other``, ``back`` the reverse, and forth is the more frequent one for the labels' sizes."""
+
+    label: str
+    other: str
+    forth: int
+    back: int
+    p: float
+    kind: str
+
+    @property
+    def total(self) -> int:
+        """Mistakes between the two labels."""
+        return self.forth + self.back
+
+
+def confusion_section(run: Run) -> Section:
+    """Return the confusion matrix and its reading."""
+    title = "What it mixes up"
+    if run.evaluation is None:
+        return lacking("confusion", title, Input.EVALUATION)
+    labels, matrix = run.evaluation.labels, run.evaluation.confusion
+    pairs = confused_pairs(labels, matrix)
+    shown = [pair for pair in pairs if pair.total > 1][:MOST_PAIRS]
+    reading = {
+        "pairs": [(pair, numbers.probability(pair.p)) for pair in shown],
+        "all_pairs": len(pairs),
+        "mistakes": sum(pair.total for pair in pairs),
+        "shown_mistakes": sum(pair.total for pair in shown),
+    }
+    blocks: list[Block] = [
+        confusion_chart(labels, matrix),
+        Drawn("confusion", reading),
+        small(RULE),
+    ]
+    return Section("confusion", title, blocks)
+
+
+def labels_section(run: Run) -> Section:
+    """Return every label's precision, recall and F1, the weakest first."""
+    title = "Label by label"
+    if run.evaluation is None:
+        return lacking("labels", title, Input.EVALUATION)
+    rows = []
+    for figures in sorted(run.evaluation.per_label, key=lambda label: (label.f1, label.label)):
+        recall = facts.recall_interval(figures)
+        precision = facts.precision_interval(run.evaluation, figures)
+        rows.append(
+            {
+                "label": figures.label,
+                "support": numbers.count(figures.support),
+                "f1": numbers.decimal(figures.f1),
+                "f1_bar": bar((figures.f1, "s3")),
+                "precision": numbers.percent(figures.precision),
+                "precision_span": span(*precision, figures.precision),
+                "precision_interval": numbers.interval(precision),
+                "recall": numbers.percent(figures.recall),
+                "recall_span": span(*recall, figures.recall),
+                "recall_interval": numbers.interval(recall),
+            }
+        )
+    return Section("labels", title, [Drawn("labels", {"rows": rows})])
+
+
+def errors_section(run: Run) -> Section:
+    """Return the wrong answers, the surest first."""
+    title = "Confidently wrong"
+    if not run.predictions:
+        return lacking("errors", title, Input.PREDICTIONS)
+    wrong = [answer for answer in run.predictions if answer.label != answer.predicted]
+    wrong.sort(key=lambda answer: (-answer.confidence, answer.id))
+    shown = wrong[:MOST_ERRORS]
+    return Section(
+        "errors",
+        title,
+        [
+            Drawn(
+                "errors",
+                {
+                    "at_once": AT_ONCE,
+                    "rows": [
+                        {
+                            "id": readable(answer.id),
+                            "label": answer.label,
+                            "predicted": answer.predicted,
+                            "confidence": numbers.sureness(answer.confidence),
+                            "bar": bar((answer.confidence, "s2")),
+                            "review": answer.review,
+                            "text": show_text(run.texts, answer.id),
+                        }
+                        for answer in shown
+                    ],
+                    "wrong": len(wrong),
+                    "unseen": sum(not answer.review for answer in wrong),
+                    "true_labels": sorted({str(answer.label) for answer in shown}),
+                    "given_labels": sorted({answer.predicted for answer in shown}),
+                    "with_texts": run.texts is not None,
+                },
+            )
+        ],
+    )
+
+
+def confused_pairs(labels: Sequence[str], confusion: Sequence[Sequence[int]]) -> list[Confusion]:
+    """Return every pair with a mistake between them, the most mistakes first.
+
+    ``confusion[i][j]`` counts messages of true label i that were answered with label j.
+    """
+    found: list[Confusion] = []
+    sizes = [sum(row) for row in confusion]
+    for i in range(len(labels)):
+        mixed = (j for j in range(i + 1, len(labels)) if confusion[i][j] + confusion[j][i])
+        found.extend(_judge(labels, confusion, sizes, i, j) for j in mixed)
+    return sorted(found, key=lambda pair: (-pair.total, pair.p, pair.label, pair.other))
+
+
+def _judge(
+    labels: Sequence[str], confusion: Sequence[Sequence[int]], sizes: Sequence[int], i: int, j: int
+) -> Confusion:
+    expected = sizes[i] / (sizes[i] + sizes[j])
+    total = confusion[i][j] + confusion[j][i]
+    if confusion[i][j] < expected * total:
+        i, j, expected = j, i, 1 - expected
+    forth, back = confusion[i][j], confusion[j][i]
+    p = binomial_test(forth, total, expected)
+    if p < ALPHA:
+        kind = ONE_WAY
+    elif total >= FEWEST and min(forth, back) >= BALANCED * total:
+        kind = TWO_WAY
+    else:
+        kind = UNCLEAR
+    return Confusion(labels[i], labels[j], forth, back, p, kind)
+
+
+# What the confidence is worth: reliability, coverage, and messages that fit no label.
+
+
+def calibration_section(run: Run) -> Section:
+    """Return the reliability diagram and the calibration error."""
+    title = "Can its confidence be trusted?"
+    if run.evaluation is None:
+        return lacking("calibration", title, Input.EVALUATION)
+    charts = []
+    if run.evaluation.calibration.reliability:
+        charts.append(_reliability_chart(run.evaluation))
+    if run.predictions:
+        right = [p.confidence for p in run.predictions if p.label == p.predicted]
+        wrong = [p.confidence for p in run.predictions if p.label != p.predicted]
+        charts.append(confidence_chart(right, wrong))
+    return Section("calibration", title, [list(facts.calibration(run.evaluation)), charts])
+
+
+def coverage_section(run: Run) -> Section:
+    """Return accuracy against the share that is answered without a person."""
+    title = "How much can run without a person?"
+    curve = [point for point in run.evaluation.coverage if point.accuracy] if run.evaluation else []
+    if run.evaluation is None or not curve:
+        return lacking("coverage", title, Input.EVALUATION)
+    chart = _coverage_chart(curve, run.evaluation)
+    return Section("coverage", title, [list(facts.review(run.evaluation)), chart])
+
+
+def out_of_scope_section(run: Run) -> Section:
+    """Return how well messages that fit no label are told apart."""
+    title = "Messages that fit no label"
+    if run.evaluation is None:
+        return lacking("out_of_scope", title, Input.EVALUATION)
+    if run.evaluation.out_of_scope is None:
+        missing = f"{Input.EVALUATION.command} was not given messages from outside the taxonomy."
+        return Section("out_of_scope", title, missing=missing)
+    about = (
+        "AUROC is the chance that a message from outside looks more doubtful than one from inside: "
+        "0.5 is a coin, 1 is perfect."
+    )
+    rows = list(facts.outside_labels(run.evaluation))
+    return Section("out_of_scope", title, [rows, small(about)])
+
+
+def _reliability_chart(record: EvaluationRecord) -> Chart:
+    bins = [group for group in record.calibration.reliability if group.count]
+    bins.sort(key=lambda group: group.confidence)
+    spans = [share_interval(each.accuracy, each.count, record.design_effect) for each in bins]
+    lowest = min(*(each.confidence for each in bins), *(low for low, _ in spans))
+    low = max(0.0, min(lowest - 0.02, 0.9))
+    points = tuple((each.confidence, each.accuracy) for each in bins)
+    return line_chart(
+        [
+            Line("the adapter", points, "s1", faint=True, spans=tuple(spans)),
+            Line("exactly right", ((low, low), (1.0, 1.0)), "ideal", marked=False),
+        ],
+        title="Reliability",
+        caption=(
+            "Each dot is a group of messages of like confidence, with the 95% interval of the "
+            "share that was right. Below the dashed line it was too sure."
+        ),
+        x_title="confidence",
+        y_title="share that was right",
+        write_y=numbers.percent,
+        percent=True,
+        percent_x=True,
+        x_range=(low, 1.0),
+        y_range=(low, 1.0),
+        table=(
+            ("mean confidence", "right", "95% interval", "messages"),
+            tuple(
+                (
+                    numbers.percent(each.confidence),
+                    numbers.percent(each.accuracy),
+                    numbers.interval(bounds),
+                    numbers.count(each.count),
+                )
+                for each, bounds in zip(bins, spans, strict=True)
+            ),
+        ),
+    )
+
+
+def _coverage_chart(curve: Sequence[CoveragePoint], record: EvaluationRecord) -> Chart:
+    review = record.review
+    points = tuple(sorted((point.coverage, point.accuracy or 0.0) for point in curve))
+    lines = [Line("accuracy of what is answered", points, "s1")]
+    if review.accepted_accuracy is not None:
+        deployed = (1 - review.share, review.accepted_accuracy)
+        lines.append(Line("as deployed", (deployed,), "s2"))
+    if review.coverage_at_wanted and review.accuracy_at_wanted:
+        name = f"threshold for {numbers.percent(review.wanted_precision)}"
+        wanted = (review.coverage_at_wanted, review.accuracy_at_wanted)
+        lines.append(Line(name, (wanted,), "s3"))
+    lowest = min(y for line in lines for _, y in line.points)
+    return line_chart(
+        lines,
+        title="Accuracy by coverage",
+        caption=(
+            "Reading from the right: every message answered, then only surer and surer ones; the "
+            "rest would go to a person."
+        ),
+        x_title="share answered without a person",
+        y_title="share of those that is right",
+        table=(
+            ("confidence from", "answered", "right"),
+            tuple(
+                (
+                    numbers.percent(point.threshold),
+                    numbers.percent(point.coverage),
+                    numbers.percent(point.accuracy),
+                )
+                for point in curve
+            ),
+        ),
+        write_y=numbers.percent,
+        percent=True,
+        percent_x=True,
+        x_range=(min(0.0 if points[0][0] < 0.5 else 0.5, points[0][0]), 1.0),
+        y_range=(max(0.0, lowest - 0.01), 1.0),
+    )
+
+
+# How the adapter learned: loss by step, scores by epoch, and what more data would bring.
+
+
+def curves_section(run: Run) -> Section:
+    """Return the learning curves of the training."""
+    title = "How it learned"
+    record, epochs = run.training, run.training.epochs
+    if not epochs:
+        return lacking("curves", title, Input.TRAINING)
+    told = f"Epoch {record.best_epoch} did best on validation"
+    told += f"; the weights kept are those of {record.kept}." if record.kept else "."
+    if record.stopped_early:
+        told += " The training stopped early, because validation no longer improved."
+    columns = ("epoch", "training loss", "validation loss", "after the temperature", "accuracy",
+               "macro-F1", "time", "tokens/s")  # fmt: skip
+    rows = [
+        (
+            str(epoch.number),
+            numbers.decimal(epoch.train_loss),
+            numbers.decimal(epoch.validation_loss),
+            numbers.decimal(epoch.validation_calibrated_loss),
+            numbers.percent(epoch.validation_accuracy),
+            numbers.decimal(epoch.validation_macro_f1),
+            numbers.duration(epoch.seconds),
+            numbers.significant(epoch.tokens_per_s),
+        )
+        for epoch in epochs
+    ]
+    charts = [_loss(run), _scores(run), *_steps(run)]
+    return Section("curves", title, [told, charts, facts.Table(columns, rows)])
+
+
+def data_size_section(run: Run) -> Section:
+    """Return accuracy over the number of training examples, of every candidate that has it."""
+    title = "Would more data help?"
+    curves = _by_candidate(run)
+    if not curves:
+        missing = (
+            f"Neither {Input.DUEL.path} nor {Input.SWEEP.path} holds a learning curve over data "
+            f"size; {Input.DUEL.command} measures one, {Input.SWEEP.command} does for the adapter."
+        )
+        return Section("data_size", title, missing=missing)
+    sizes = sorted({x for curve in curves.values() for x, _ in curve})
+    chart = line_chart(
+        [
+            Line(name, tuple(curve), STYLES[at % len(STYLES)])
+            for at, (name, curve) in enumerate(curves.items())
+        ],
+        title="Accuracy by number of training examples",
+        caption="Validation accuracy of models trained on this many examples of each label.",
+        x_title="examples a label",
+        y_title="validation accuracy",
+        write_y=numbers.percent,
+        percent=True,
+        logarithmic=len(sizes) > 1 and sizes[-1] / sizes[0] >= 4,
+    )
+    gains = [
+        (
+            name,
+            (
+                f"{numbers.points(curve[-1][1] - curve[-2][1])} from "
+                f"{numbers.count(curve[-2][0])} to {numbers.count(curve[-1][0])} examples a label"
+            ),
+        )
+        for name, curve in curves.items()
+        if len(curve) > 1
+    ]
+    about = (
+        "A line that still rises at its end says that more examples will help; a flat one that "
+        "they will not."
+    )
+    return Section("data_size", title, [gains, small(about), chart])
+
+
+def sweep_section(run: Run) -> Section:
+    """Return the settings that were tried."""
+    title = "Settings tried"
+    if run.sweep is None or not run.sweep.trials:
+        return lacking("sweep", title, Input.SWEEP)
+    within = f" within {numbers.duration(run.sweep.budget_s)}" if run.sweep.budget_s else ""
+    told = f"{len(run.sweep.trials)} settings{within}; the best by validation is marked."
+    return Section("sweep", title, [told, facts.trials(run.sweep)])
+
+
+def _loss(run: Run) -> Chart:
+    epochs = run.training.epochs
+    ends = _epoch_ends(run.steps, epochs)
+    by_step = len(run.steps) > 1
+    if by_step:
+        points = [(float(step.step), step.loss) for step in run.steps]
+        window = max(3, len(points) // 25)
+        lines = [
+            Line("training, each step", averaged(points), "s5", marked=False, faint=True),
+            Line(f"training, mean of {window} steps", averaged(smoothed(points, window)), "s1",
+                 marked=False),
+        ]  # fmt: skip
+    else:
+        lines = [Line("training", _points(ends, [epoch.train_loss for epoch in epochs]), "s1")]
+    lines.append(
+        Line("validation", _points(ends, [epoch.validation_loss for epoch in epochs]), "s2")
+    )
+    calibrated = [epoch.validation_calibrated_loss for epoch in epochs]
+    lines.append(Line("validation, after the temperature", _points(ends, calibrated), "s3"))
+    highest = max(y for line in lines for _, y in line.points)
+    top = _crop(lines)
+    caption = (
+        "Nats a label. Validation is measured after each epoch, before and after the temperature "
+        "that its confidence asks for; by the latter an epoch is kept."
+    )
+    if highest > top:
+        caption += f" Losses up to {numbers.decimal(highest)} are cut off."
+    best = run.training.best_epoch
+    return line_chart(
+        [replace(line, points=tuple((x, y) for x, y in line.points if y <= top)) for line in lines],
+        title="Loss",
+        caption=caption,
+        x_title="step" if by_step else "epoch",
+        y_title="loss",
+        write_y=numbers.decimal,
+        y_range=(0.0, top * 1.04),
+        marks=[Mark(ends[[epoch.number for epoch in epochs].index(best)], f"best: epoch {best}")],
+    )
+
+
+def _scores(run: Run) -> Chart:
+    epochs = run.training.epochs
+    at = [float(epoch.number) for epoch in epochs]
+    return line_chart(
+        [
+            Line("accuracy", _points(at, [each.validation_accuracy for each in epochs]), "s1"),
+            Line("macro-F1", _points(at, [each.validation_macro_f1 for each in epochs]), "s3"),
+        ],
+        title="Validation scores",
+        caption="Share right, and the mean F1 over the labels, after each epoch.",
+        x_title="epoch",
+        y_title="score",
+        write_y=numbers.percent,
+        percent=True,
+        marks=[Mark(run.training.best_epoch, "best")],
+    )
+
+
+def _steps(run: Run) -> Iterator[Chart]:
+    rates = [(float(step.step), step.learning_rate) for step in run.steps if step.learning_rate]
+    norms = [(float(step.step), step.gradient_norm) for step in run.steps if step.gradient_norm]
+    for points, title, caption, unit in (
+        (rates, "Learning rate", "Warm-up, then decay, as the recipe says.", "rate"),
+        (norms, "Gradient norm", "Before clipping; spikes are hard batches.", "norm"),
+    ):
+        if len(points) > 1:
+            shown = averaged(points)
+            yield line_chart(
+                [Line(title.lower(), shown, "s1", marked=False)],
+                title=title,
+                caption=caption,
+                x_title="step",
+                y_title=unit,
+                write_y=numbers.significant,
+                y_range=(0.0, max(y for _, y in shown) * 1.05),
+            )
+
+
+def _epoch_ends(steps: Sequence[Step], epochs: Sequence[Epoch]) -> list[float]:
+    last = {step.epoch: float(step.step) for step in steps}
+    return [last.get(epoch.number, float(epoch.number)) for epoch in epochs]
+
+
+def _points(at: Sequence[float], values: Sequence[float]) -> tuple[tuple[float, float], ...]:
+    return tuple(zip(at, values, strict=True))
+
+
+def _crop(lines: Sequence[Line]) -> float:
+    """Return the top of the loss axis: the first steps, which are far off, must not flatten the
+    rest. Losses after an epoch are never cut off."""
+    losses = sorted(y for line in lines for _, y in line.points)
+    measured = [y for line in lines if line.marked for _, y in line.points]
+    return max(losses[int(0.97 * (len(losses) - 1))], *measured, 1e-6)
+
+
+def _by_candidate(run: Run) -> dict[str, list[tuple[int, float]]]:
+    """Return the duel's curves, and that of a sweep over sizes: its best trial of each."""
+    found = facts.learning_curves(run.duel)
+    best: dict[int, float] = {}
+    for trial in run.sweep.trials if run.sweep else ():
+        if trial.per_label:
+            accuracy = max(trial.validation_accuracy, best.get(trial.per_label, 0.0))
+            best[trial.per_label] = accuracy
+    if len(best) > 1:
+        found["adapter (best of the sweep)"] = sorted(best.items())
+    return found

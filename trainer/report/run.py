@@ -1,0 +1,175 @@
+"""A run folder as the report reads it: its records, and what the gate says of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from trainer.artifacts import duel, evaluation, training
+from trainer.artifacts import evaluation as audit
+from trainer.artifacts.duel import CostRecord, DuelRecord
+from trainer.artifacts.evaluation import (
+    EVALUATION,
+    EVALUATION_FOLDER,
+    AuditRecord,
+    EvaluationRecord,
+    Prediction,
+)
+from trainer.artifacts.training import Step, SweepRecord, TrainingRecord
+from trainer.check import findings as finding
+from trainer.check.findings import CheckRecord
+from trainer.errors import BadInput
+from trainer.report.page import Section
+from trainer.store.gate import judge
+from trainer.store.publish import plan_publication
+from trainer.store.record import read_evidence
+from trainer.store.rules import Criterion, GateRules, GateVerdict
+from worker.contract import MANIFEST_NAME, read_manifest
+
+ADAPTER_FOLDER = "adapter"
+
+
+@dataclass(frozen=True, slots=True)
+class GateChoice:
+    """By which rules a run is judged, and against the current adapter of which store (None: that
+    question is not asked)."""
+
+    store: Path | None = None
+    rules: GateRules = field(default_factory=GateRules)
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """The gate's rows. Without ``store`` nothing is compared with a current adapter, and there is
+    no row of it; ``hint`` says how a comparison that is impossible could be made; ``has_current``
+    whether the store has a current adapter."""
+
+    criteria: tuple[Criterion, ...]
+    rules: GateRules
+    store: Path | None
+    hint: str | None = None
+    has_current: bool = False
+
+    @property
+    def passed(self) -> bool:
+        """Whether every row that is there passes."""
+        return all(row.passed for row in self.criteria)
+
+
+def judge_run(directory: Path, choice: GateChoice) -> Judged | None:
+    """Judge a run folder, None where it has no adapter or no evaluation.
+
+    Raises AdapterRefused and BadInput as ``publish`` does.
+    """
+    adapter, evaluated = directory / ADAPTER_FOLDER, directory / EVALUATION_FOLDER
+    if not (adapter / MANIFEST_NAME).is_file() or not (evaluated / EVALUATION.name).is_file():
+        return None
+    if choice.store is not None:
+        plan = plan_publication(directory, choice.store, rules=choice.rules)
+        return Judged(
+            plan.verdict.criteria,
+            choice.rules,
+            choice.store,
+            plan.way_to_compare,
+            has_current=plan.current is not None,
+        )
+    verdict = judge(read_manifest(adapter), read_evidence(evaluated), choice.rules, None)
+    return Judged(_without_current(verdict), choice.rules, None)
+
+
+def _without_current(verdict: GateVerdict) -> tuple[Criterion, ...]:
+    """Leave out the gate's last row, which is about the current adapter: it passes where none is
+    current, and nobody has looked."""
+    return verdict.criteria[:-1]
+
+
+class Input(Enum):
+    """An input of the page: where it is in its folder, and the command that makes it."""
+
+    TRAINING = (training.TRAINING.name, training.TRAINING.command)
+    STEPS = (training.STEPS.name, training.STEPS.command)
+    SWEEP = (training.SWEEP.name, training.SWEEP.command)
+    EVALUATION = (
+        f"{evaluation.EVALUATION_FOLDER}/{evaluation.EVALUATION.name}",
+        evaluation.EVALUATION.command,
+    )
+    PREDICTIONS = (
+        f"{evaluation.EVALUATION_FOLDER}/{evaluation.PREDICTIONS.name}",
+        evaluation.PREDICTIONS.command,
+    )
+    AUDIT = (f"{evaluation.EVALUATION_FOLDER}/{audit.AUDIT.name}", audit.AUDIT.command)
+    DUEL = (f"{duel.DUEL_FOLDER}/{duel.DUEL.name}", duel.DUEL.command)
+    COST = (duel.COST.name, duel.COST.command)
+    DATASET = ("dataset.json", "clerk-trainer prepare")
+    CHECK = (finding.CHECK.name, finding.CHECK.command)
+
+    def __init__(self, path: str, command: str) -> None:
+        self.path = path
+        self.command = command
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Everything a report may show. ``dataset`` is the dataset's manifest, ``openings`` counts the
+    hold-out's openings, this report's included; ``gate`` is what the gate says of it; ``texts``
+    maps message ids to texts and is None where they are left out; ``copies`` how often those
+    held-out messages came that came more than once, None where nobody counted."""
+
+    directory: Path
+    training: TrainingRecord
+    steps: tuple[Step, ...] = ()
+    evaluation: EvaluationRecord | None = None
+    predictions: tuple[Prediction, ...] = ()
+    audit: AuditRecord | None = None
+    duel: DuelRecord | None = None
+    cost: CostRecord | None = None
+    sweep: SweepRecord | None = None
+    dataset: Mapping[str, Any] | None = None
+    check: CheckRecord | None = None
+    openings: int | None = None
+    gate: Judged | None = None
+    texts: Mapping[str, str] | None = None
+    copies: Mapping[str, int] | None = None
+
+
+def read_run(directory: Path) -> Run:
+    """Read a run folder. Raises BadInput without a training record, or where a file is not what
+    this version writes, with the file and the command that makes it anew."""
+    made = Input.TRAINING
+    if not (directory / made.path).is_file():
+        raise BadInput(
+            f"{directory}: no {made.path}: give the run folder of {made.command}, "
+            "or a dataset folder of clerk-trainer prepare"
+        )
+    evaluated = directory / evaluation.EVALUATION_FOLDER
+    return Run(
+        directory=directory,
+        training=training.TRAINING.read(directory),
+        steps=training.STEPS.read_if_present(directory) or (),
+        evaluation=evaluation.EVALUATION.read_if_present(evaluated),
+        predictions=evaluation.PREDICTIONS.read_if_present(evaluated) or (),
+        audit=audit.AUDIT.read_if_present(evaluated),
+        duel=duel.DUEL.read_if_present(directory / duel.DUEL_FOLDER),
+        cost=duel.COST.read_if_present(directory),
+        sweep=training.SWEEP.read_if_present(directory) or _read_sweep_of(directory.resolve()),
+    )
+
+
+def _read_sweep_of(directory: Path) -> SweepRecord | None:
+    """Return the sweep that this run is a trial of: its record lies beside its runs."""
+    found = training.SWEEP.read_if_present(directory.parent)
+    if found and any(trial.run == directory.name for trial in found.trials):
+        return found
+    return None
+
+
+def lacking(key: str, title: str, source: Input, folder: str = "the run folder") -> Section:
+    """Return the section of a record that is not there yet."""
+    return Section(
+        key,
+        title,
+        missing=f"There is no {source.path} in {folder} yet; {source.command} makes it.",
+    )

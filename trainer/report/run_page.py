@@ -1,0 +1,243 @@
+"""The page about a run: its sections in order, where its data comes from, and how it was made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from trainer import facts, numbers
+from trainer.dataset.extra_files import read_copies
+from trainer.dataset.folder import list_openings, open_dataset, open_holdout
+from trainer.errors import BadInput
+from trainer.evaluation.summary import verify_evaluation
+from trainer.facts import Table
+from trainer.numbers import flatten
+from trainer.report.dataset_facts import read_check_of
+from trainer.report.measured import (
+    calibration_section,
+    confusion_section,
+    coverage_section,
+    curves_section,
+    data_size_section,
+    errors_section,
+    labels_section,
+    out_of_scope_section,
+    sweep_section,
+)
+from trainer.report.page import Head, Report, Section, Titled, command, write_page
+from trainer.report.run import GateChoice, Input, Run, judge_run, lacking, read_run
+from trainer.report.run_steps import steps_section
+from trainer.report.verdict import cost_section, duel_section, gate_section, verdict_section
+
+
+def data_section(run: Run) -> Section:
+    """Return the size of every split. What was decided about the rows is on the dataset's page."""
+    title = "The data"
+    if run.dataset is None:
+        return lacking("data", title, Input.DATASET, "the dataset folder (see --dataset)")
+    sizes = [
+        (name.removesuffix(".jsonl"), numbers.count(sum(file["per_label"].values())))
+        for name, file in run.dataset["files"].items()
+    ]
+    redaction = run.dataset.get("redaction")
+    told = (
+        f"Personal data is redacted by {redaction}, in training and serving alike."
+        if redaction
+        else "Personal data is not redacted."
+    )
+    page = command("report", run.training.dataset.directory)
+    return Section(
+        "data",
+        title,
+        [Table(("part", "messages"), sizes), told, f"Its own page says the rest: {page}"],
+    )
+
+
+def engines_section(run: Run) -> Section:
+    """Return the speed of each engine, their agreement, and what the batch size changes."""
+    title = "Speed and steadiness"
+    if run.evaluation is None or not run.evaluation.engines:
+        return lacking("engines", title, Input.EVALUATION)
+    steadiness = list(facts.steadiness(run.evaluation))
+    return Section("engines", title, [facts.engines(run.evaluation), steadiness])
+
+
+def making_section(run: Run) -> Section:
+    """Return the recipe, the seeds, the machine, the digests and the hold-out's openings."""
+    training = run.training
+    openings = [
+        (
+            numbers.moment(opening.get("at")),
+            str(opening.get("purpose", "")),
+            numbers.short(opening.get("subject")),
+        )
+        for opening in (run.dataset or {}).get("holdout_openings", ())
+    ]
+    opened = Titled("Openings of the hold-out", Table(("at", "purpose", "subject"), openings, 3))
+    return Section(
+        "making",
+        "How it was made",
+        [
+            list(_facts(run)),
+            Titled("Recipe", list(flatten(training.recipe))),
+            Titled("Seeds", list(flatten(training.seeds))),
+            Titled("Machine", list(flatten(_with_sizes(training.machine.to_json())))),
+            Titled("Versions", list(flatten(training.versions))),
+            *([opened] if openings else []),
+        ],
+    )
+
+
+def _facts(run: Run) -> Iterator[tuple[str, str]]:
+    training = run.training
+    yield "adapter", f"{training.adapter.name} ({training.adapter.digest})"
+    yield "dataset", f"{training.dataset.name} ({training.dataset.digest})"
+    if run.evaluation is not None and run.evaluation.dataset.holdout_sha256:
+        yield "hold-out, SHA-256", run.evaluation.dataset.holdout_sha256
+    yield "made at", numbers.moment(training.created_at)
+    yield "steps", numbers.count(training.steps)
+    yield "time", numbers.duration(training.seconds)
+    if training.resumed:
+        yield "resumed", numbers.counted(training.resumed, "time")
+    if training.peak_memory_bytes:
+        yield "memory at its peak", numbers.size(training.peak_memory_bytes)
+    trainable, total = training.parameters.trainable, training.parameters.total
+    share = numbers.percent(trainable / total, 2)
+    yield "parameters trained", f"{numbers.count(trainable)} of {numbers.count(total)} ({share})"
+    yield "weights kept", training.kept
+    if training.stopped_early:
+        yield "stopped early", "yes: validation no longer improved"
+    fitted = numbers.counted(training.calibration.examples, "validation message")
+    temperature = numbers.decimal(training.calibration.temperature)
+    yield "temperature", f"{temperature}, fitted on {fitted}"
+
+
+def _with_sizes(machine: Mapping[str, Any]) -> dict[str, Any]:
+    """Write what is counted in bytes as people read it."""
+    return {
+        key.removesuffix("_bytes"): numbers.size(value) if key.endswith("_bytes") else value
+        for key, value in machine.items()
+    }
+
+
+_SECTIONS = (
+    verdict_section,
+    steps_section,
+    gate_section,
+    confusion_section,
+    labels_section,
+    errors_section,
+    calibration_section,
+    coverage_section,
+    out_of_scope_section,
+    duel_section,
+    data_size_section,
+    curves_section,
+    sweep_section,
+    data_section,
+    cost_section,
+    engines_section,
+    making_section,
+)
+
+
+def write_report(
+    directory: Path,
+    out: Path,
+    *,
+    dataset: Path | None = None,
+    texts: bool = False,
+    gate: GateChoice | None = None,
+) -> Report:
+    """Write the page about a run folder.
+
+    ``dataset`` is the dataset folder, by default the one that the training names, if it is still
+    there. With ``texts``, messages that were answered wrongly are shown; reading them opens the
+    sealed hold-out, which the dataset counts. ``gate`` says by which rules, and against which
+    store's current adapter, the gate's rows are.
+
+    Raises BadInput where a file is missing, made by another version or of another dataset, and
+    ProofFailed where the evaluation's figures are not what its predictions give; nothing is
+    written then.
+    """
+    run = _read_sound_run(directory)
+    run = replace(run, gate=judge_run(directory, gate or GateChoice()))
+    run = _with_dataset(run, dataset, texts=texts)
+    return write_page(out, _head(run), [make(run) for make in _SECTIONS])
+
+
+def _read_sound_run(directory: Path) -> Run:
+    """Read a run folder whose records are of one adapter and one dataset, and whose figures are
+    those of its predictions. Raises as ``write_report``."""
+    run = read_run(directory)
+    _check_same(run, directory)
+    if run.evaluation is not None and run.predictions:
+        verify_evaluation((directory / Input.EVALUATION.path).parent)
+    return run
+
+
+def _head(run: Run) -> Head:
+    record = run.training
+    evaluated_at = numbers.moment(run.evaluation.created_at) if run.evaluation else "not yet"
+    return Head(
+        kind="training report",
+        name=record.name,
+        facts=(
+            ("adapter", "", numbers.short(record.adapter.digest)),
+            ("dataset", record.dataset.name, numbers.short(record.dataset.digest)),
+            ("trained", numbers.moment(record.created_at), ""),
+            ("evaluated", evaluated_at, ""),
+        ),
+        private="It shows held-out messages." if run.texts is not None else "",
+    )
+
+
+def _check_same(run: Run, directory: Path) -> None:
+    """Figures of another adapter or dataset must not stand on this run's page."""
+    for record, source in (
+        (run.evaluation, Input.EVALUATION),
+        (run.audit, Input.AUDIT),
+        (run.duel, Input.DUEL),
+    ):
+        if record is None:
+            continue
+        for what, mine, other in (
+            ("adapter", run.training.adapter.digest, record.adapter.digest),
+            ("dataset", run.training.dataset.digest, record.dataset.digest),
+        ):
+            if mine != other:
+                raise BadInput(
+                    f"{directory / source.path}: of another {what} ({numbers.short(other)}, the "
+                    f"training's is {numbers.short(mine)}): run {source.command} on this run"
+                )
+
+
+def _with_dataset(run: Run, given: Path | None, *, texts: bool) -> Run:
+    directory = given
+    if directory is None:
+        named = Path(run.training.dataset.directory)
+        if not (named / Input.DATASET.path).is_file():
+            return run
+        directory = named
+    dataset = open_dataset(directory)
+    wanted = run.training.dataset.digest
+    if dataset.digest != wanted:
+        raise BadInput(
+            f"{directory}: dataset {numbers.short(dataset.digest)}, the run was trained on "
+            f"{numbers.short(wanted)}: give that one's folder with --dataset"
+        )
+    found: dict[str, str] | None = None
+    if texts and run.predictions:
+        holdout = open_holdout(dataset, purpose="report", subject=run.training.adapter.digest)
+        found = {example.id: example.message for example in holdout}
+    openings = list_openings(dataset)
+    return replace(
+        run,
+        dataset={**dataset.record, "holdout_openings": list(openings)},
+        check=read_check_of(dataset),
+        openings=len(openings),
+        texts=found,
+        copies=read_copies(dataset),
+    )

@@ -1,1 +1,0 @@
-"""The page's sections: each turns a run's records into the figures and charts it shows."""

@@ -1,0 +1,199 @@
+"""How many of some labels are wrong, as far as models that did not learn them can tell.
+
+A model that errs gives the given label some probability; a slip of the pen gives a label that has
+nothing to do with the text, and next to none. So labels are taken for a mixture: with probability
+1 - e the model's own distribution, sharpened or flattened by a temperature, with probability e any
+other label (a contaminated model: Huber 1964; label noise as in Natarajan et al. 2013). Both are
+fitted by maximum likelihood, and the interval of e is the likelihood ratio's.
+
+What it does not count are wrong labels that the text makes likely, between labels that are alike;
+they are among the messages on which the models disagree with the label, whose share bounds all
+wrong labels from above. Neither sees a mistake that everybody made alike: the models learn it. How
+often the bounds hold was simulated (``python -m tests.bench.wrong_share``, docs/figures.md).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+import scipy
+
+from trainer.statistics.calibration import Bools, Floats, Ints
+from trainer.statistics.metrics import wilson
+
+_LOG_TEMPERATURES = (-2.5, 1.0)
+_MOST = 0.9
+_HALF_QUANTILE = 1.92  # half the 95 % quantile of chi-square with one degree of freedom
+_TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True, slots=True)
+class WrongShare:
+    """Shares of all labels. ``value`` are slips, which have nothing to do with the text, with the
+    95 % interval from ``low`` to ``high``; at most ``most`` are wrong in any way."""
+
+    value: float
+    low: float
+    high: float
+    most: float
+
+
+def wrong_share(labels: Ints, probabilities: Floats, *, vouched: Bools | None = None) -> WrongShare:
+    """Return the share of ``labels`` (rows) that is wrong.
+
+    ``probabilities`` (rows, classes), above 0, are of models that learnt neither the row nor a
+    near-copy of it. Labels that a person ``vouched`` for (rows) count as right. ``most`` is the
+    upper end of a 95 % Wilson interval.
+    """
+    asked = np.ones(len(labels), dtype=np.bool_) if vouched is None else ~vouched
+    count = int(asked.sum())
+    if not count or probabilities.shape[1] < 2:
+        return WrongShare(0.0, 0.0, 0.0, 0.0)
+    given, found = labels[asked], probabilities[asked]
+    value, low, high = _slips(given, found)
+    differ = int((found.argmax(axis=1) != given).sum())
+    part = count / len(labels)
+    most = max(high, wilson(differ, count)[1])
+    return WrongShare(part * value, part * low, part * high, part * most)
+
+
+def _slips(labels: Ints, probabilities: Floats) -> tuple[float, float, float]:
+    """Return the likeliest share of slips and its interval."""
+    profile = _profile(labels, probabilities)
+    none = profile(0.0)
+    inner = scipy.optimize.minimize_scalar(
+        profile, bounds=(0.0, _MOST), method="bounded", options={"xatol": _TOLERANCE}
+    )
+    value, best = (float(inner.x), float(inner.fun)) if inner.fun < none else (0.0, none)
+    limit = best + _HALF_QUANTILE
+
+    def beyond(share: float) -> float:
+        return profile(share) - limit
+
+    low, high = 0.0, _MOST
+    if none > limit:
+        low = float(scipy.optimize.brentq(beyond, 0.0, value, xtol=_TOLERANCE))
+    if beyond(_MOST) > 0:
+        high = float(scipy.optimize.brentq(beyond, value, _MOST, xtol=_TOLERANCE))
+    return value, low, high
+
+
+def _profile(labels: Ints, probabilities: Floats) -> Callable[[float], float]:
+    """Return the negative log-likelihood of a share of slips under its likeliest temperature."""
+    rows, classes = probabilities.shape
+    logs = np.log(probabilities)
+    at = np.arange(rows)
+
+    def loss(share: float, log_temperature: float) -> float:
+        own = np.exp(scipy.special.log_softmax(logs / np.exp(log_temperature), axis=1)[at, labels])
+        mixed = (1 - share) * own + share * (1 - own) / (classes - 1)
+        return float(-np.log(np.maximum(mixed, 1e-300)).sum())
+
+    def profile(share: float) -> float:
+        found = scipy.optimize.minimize_scalar(
+            lambda log_temperature: loss(share, log_temperature),
+            bounds=_LOG_TEMPERATURES,
+            method="bounded",
+            options={"xatol": 1e-3},
+        )
+        return float(found.fun)
+
+    return profile
+
+
+# What a hold-out's own labels are worth, from a random sample that a person labelled blind.
+
+
+_Z = NormalDist().inv_cdf(0.975)
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A share with its 95 % interval."""
+
+    value: float
+    interval: tuple[float, float]
+
+
+def sample_size(half_width: float, expected_rate: float, population: int) -> int:
+    """Return how many of ``population`` to draw, so that the 95 % interval of a share that is
+    ``expected_rate`` reaches ``half_width`` to either side (Cochran 1977, Sampling Techniques,
+    sections 4.4 and 4.5, with the correction for a finite population)."""
+    unlimited = _Z**2 * expected_rate * (1 - expected_rate) / half_width**2
+    return min(population, max(1, math.ceil(unlimited / (1 + (unlimited - 1) / population))))
+
+
+def label_error_rate(errors: int, sample: int, population: int) -> Estimate:
+    """Return the share of wrong labels among ``population``, of which a simple random sample of
+    ``sample`` had ``errors``.
+
+    The Wilson score interval (1927), with the sample's size enlarged by the correction for a
+    finite population: nothing is uncertain of a hold-out that was audited whole.
+    """
+    rate = errors / sample
+    return Estimate(rate, _wilson(rate, _effective(sample, population)))
+
+
+def corrected_accuracy(
+    given_correct: int, population: int, *, gained: int, lost: int, sample: int
+) -> Estimate:
+    """Return the accuracy against the true labels, with the interval of what it is on messages
+    like these (as an accuracy's usual interval).
+
+    ``given_correct`` of ``population`` answers equal the given label. In a simple random sample of
+    ``sample`` of them, ``gained`` equal the true label and not the given one, ``lost`` the given
+    label and not the true one.
+
+    The difference estimator under two-phase sampling (Cochran 1977, section 12.9; Särndal, Swensson
+    and Wretman 1992, chapter 9; the same idea as prediction-powered inference, Angelopoulos et al.
+    2023): accuracy by the given labels plus the sample's mean difference. Its variance is that of
+    the true accuracy over all messages and, uncorrelated with it, that of the mean difference times
+    (1/sample - 1/population). Both parts' limits are Wilson's, put together by MOVER (Zou and
+    Donner 2008; for the difference of two shares of one sample Newcombe 1998), for with few wrong
+    labels found a normal interval is too short, and with none it has no length at all.
+    """
+    up, down = gained / sample, lost / sample
+    value = min(1.0, max(0.0, given_correct / population + up - down))
+    low, high = _wilson(value, population)
+    size = _effective(sample, population)
+    down_by, up_by = _difference_limits(up, down, size)
+    return Estimate(
+        value,
+        (
+            max(0.0, value - math.hypot(value - low, down_by)),
+            min(1.0, value + math.hypot(high - value, up_by)),
+        ),
+    )
+
+
+def _difference_limits(up: float, down: float, size: float) -> tuple[float, float]:
+    """Return how far the interval of up - down reaches below and above it; both are shares of one
+    sample, exclusive of each other."""
+    (up_low, up_high), (down_low, down_high) = _wilson(up, size), _wilson(down, size)
+    spread = (1 - up) * (1 - down)
+    correlation = -math.sqrt(up * down / spread) if spread else -1.0
+
+    def reach(a: float, b: float) -> float:
+        return math.sqrt(max(0.0, a * a + b * b - 2 * correlation * a * b))
+
+    return reach(up - up_low, down_high - down), reach(up_high - up, down - down_low)
+
+
+def _effective(sample: int, population: int) -> float:
+    """Return the size of a sample from an endless population that is as precise."""
+    return math.inf if sample >= population else 1 / (1 / sample - 1 / population)
+
+
+def _wilson(share: float, size: float) -> tuple[float, float]:
+    """Return the Wilson score interval of a share of ``size``, which need not be whole."""
+    if math.isinf(size):
+        return share, share
+    middle = (share + _Z**2 / (2 * size)) / (1 + _Z**2 / size)
+    half = (
+        _Z / (1 + _Z**2 / size) * math.sqrt(share * (1 - share) / size + _Z**2 / (4 * size * size))
+    )
+    return min(share, max(0.0, middle - half)), max(share, min(1.0, middle + half))

@@ -1,0 +1,159 @@
+"""What ``gate.toml`` may ask of an adapter before it is published, and the form of the gate's
+answer."""
+
+from __future__ import annotations
+
+import tomllib
+import types
+import typing
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from trainer.artifacts.files import Record
+from trainer.errors import BadInput
+from worker.common.settings import split_assignment, toml_value
+
+_LARGEST_MARGIN = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class GateRules:
+    """Floors and ceilings; all shares are 0 to 1. ``config/gate.toml`` explains each.
+
+    ``unconstrained_share`` None: not judged. The defaults are those of that file.
+    ``label_unproven`` names the labels that may go without proof of their recall: they fail only
+    where they are shown to miss it. ``non_inferiority_margin`` is by how much less accuracy than
+    the current adapter's is too much.
+    """
+
+    accuracy: float = 0.9
+    accuracy_by: Literal["lower", "point"] = "lower"
+    macro_f1: float = 0.88
+    label_recall: float = 0.6
+    label_recall_by: Literal["lower", "point"] = "lower"
+    label_unproven: tuple[str, ...] = ()
+    ece: float = 0.05
+    unconstrained_share: float | None = None
+    non_inferiority_margin: float = 0.02
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if isinstance(value, float) and not 0 <= value <= 1:
+                raise ValueError(f"{name} is {value}; it must be from 0 to 1")
+        if not 0 < self.non_inferiority_margin <= _LARGEST_MARGIN:
+            raise ValueError(
+                f"non_inferiority_margin is {self.non_inferiority_margin}; it must be above 0 and "
+                f"at most {_LARGEST_MARGIN} (0.02 is two points)"
+            )
+
+
+def load_rules(file: Path | None, sets: Sequence[str] = ()) -> GateRules:
+    """Read rules from a TOML file; ``sets`` are ``key=value`` and win over it.
+
+    What neither names is the default. Raises BadInput: unknown keys, wrong types, values out of
+    range, each with where it came from.
+    """
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for origin, source in ((str(file), _from_file(file)), ("--set", _from_flags(sets))):
+        for key, value in source.items():
+            values[key] = _checked(key, value, origin)
+            origins[key] = origin
+    try:
+        return GateRules(**values)
+    except ValueError as error:
+        key = str(error).partition(" ")[0]
+        raise BadInput(f"{origins.get(key, 'gate')}: {error}") from error
+
+
+def _from_file(file: Path | None) -> dict[str, Any]:
+    if file is None:
+        return {}
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BadInput(f"{file}: {error.strerror}: name a file such as config/gate.toml") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise BadInput(f"{file}: is not TOML: {error}") from error
+
+
+def _from_flags(sets: Sequence[str]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for flag in sets:
+        key, text = split_assignment(flag, "--set", error=BadInput)
+        values[key] = toml_value(text)
+    return values
+
+
+def _checked(key: str, value: Any, origin: str) -> Any:
+    kinds = typing.get_type_hints(GateRules)
+    if key not in kinds:
+        known = ", ".join(rule.name for rule in fields(GateRules))
+        raise BadInput(f"{origin}: the gate has no rule {key!r}; it has {known}")
+    kind = kinds[key]
+    if typing.get_origin(kind) is Literal:
+        if value in typing.get_args(kind):
+            return value
+        raise BadInput(f"{origin}: {key} is {value!r}; use one of {list(typing.get_args(kind))}")
+    if typing.get_origin(kind) is tuple:
+        if isinstance(value, list) and all(isinstance(each, str) for each in value):
+            return tuple(value)
+        raise BadInput(f'{origin}: {key} is {value!r}; it must be a list, such as ["legal"]')
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise BadInput(f"{origin}: {key} is {value!r}; it must be a number")
+    assert kind is float or isinstance(kind, types.UnionType)
+    return float(value)
+
+
+class Criterion(Record):
+    """One row of the gate, in words."""
+
+    name: str
+    wanted: str
+    found: str
+    passed: bool
+
+
+def criterion(name: str, wanted: str, found: str, passed: bool) -> Criterion:
+    """Return a row."""
+    return Criterion(name=name, wanted=wanted, found=found, passed=passed)
+
+
+class Comparison(Record):
+    """Two adapters on the same messages; ``p_value`` is two-sided (McNemar's exact test).
+    ``design_effect`` of the messages count as one, for those that belong together."""
+
+    current_digest: str
+    holdout_sha256: str
+    messages: int
+    only_new_right: int
+    only_current_right: int
+    design_effect: float = 1.0
+    p_value: float
+
+    @property
+    def is_worse(self) -> bool:
+        """Whether fewer messages are right than with the current adapter."""
+        return self.only_new_right < self.only_current_right
+
+
+@dataclass(frozen=True, slots=True)
+class GateVerdict:
+    """Every criterion's row; ``comparison`` is None where there was none to make, and
+    ``incomparable`` says why when an adapter is current and cannot be compared with."""
+
+    criteria: tuple[Criterion, ...]
+    comparison: Comparison | None
+    incomparable: str | None
+
+    @property
+    def passed(self) -> bool:
+        """Whether every criterion is met."""
+        return all(row.passed for row in self.criteria)
+
+    @property
+    def failed(self) -> tuple[str, ...]:
+        """Names of the criteria that are not met."""
+        return tuple(row.name for row in self.criteria if not row.passed)
