@@ -282,7 +282,6 @@ chaos: $(READY) ## 200 faults under 200,000 records: kills, zombies, bad links, 
 
 chaos-model: $(READY) ## workers and brokers killed under load, with the real engine
 	$(BIN)/python -m tests.chaos --engine real --records 2000 --faults 20 --minutes 8 --workers 2 $(CHAOS)
-	$(BIN)/python -m tests.chaos.scenarios
 
 # Two workers under a steady load for half an hour: memory, descriptors and threads stay where they are.
 soak: $(READY) ## memory, descriptors and threads over half an hour

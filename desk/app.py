@@ -1,4 +1,4 @@
-"""Putting a desk together from its settings: the one place that knows every part."""
+"""Building a desk from its settings: the one place that knows every part."""
 
 from __future__ import annotations
 
@@ -6,38 +6,66 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import structlog
 from pydantic import SecretStr
 
 from desk import __version__
+from desk.auth.rules import ProviderConfig, check_provider, check_sign_in, is_loopback
 from desk.clock import Clock, now_ms
-from desk.core.webhook import read_key
-from desk.errors import SettingsError
-from desk.inbox.reader import InboxReader
-from desk.inbox.results import Sampling
-from desk.inbox.texts import TextFetcher
-from desk.outbox.http_post import make_post
-from desk.outbox.publisher import OutboxPublisher
-from desk.outbox.webhook import WebhookSender
+from desk.errors import ProviderAway, ProviderWrong, SettingsError
+from desk.inbox import InboxReader, Sampling, TextFetcher
+from desk.outbox import OutboxPublisher, WebhookSender, make_post, read_key
 from desk.service import upkeep
 from desk.service.context import Desk, Policy, open_desk
-from desk.settings import KafkaSettings, Settings, WebhookSettings
-from desk.sign_in import sign_in_provider, web_options
+from desk.settings import KafkaSettings, OidcSettings, Settings, WebhookSettings
 from desk.store.database import Database
 from desk.stream.config import KafkaConfig, Properties, build_config
 from desk.stream.port import CorrectionSink, ResultSource, TextSource
 from desk.work import BackgroundWork, Shift
+from worker.common.kafka import find_token_callback
+from worker.common.process import start_up_frozen
+from worker.common.settings import read_secret
 from worker.contract.errors import TaxonomyError
-from worker.contract.garbage import start_up_frozen
 from worker.contract.records import InputFormat
-from worker.contract.settings_tree import read_secret
 from worker.contract.taxonomy import Taxonomy
-from worker.contract.token_callback import find_token_callback
+
+if TYPE_CHECKING:
+    from desk.auth.provider import Provider
+    from desk.web.visit import WebOptions
+
 
 _log = structlog.get_logger("desk.app")
 
 _RETENTION_EVERY_S = 600.0
+
+
+def run_desk(settings: Settings) -> None:
+    """Run until SIGTERM or SIGINT. Raises DeskStopped."""
+    from desk.web.application import serve
+
+    options = web_options(settings)
+    provider = sign_in_provider(settings)
+    database = open_database(settings)
+    try:
+        desk = open_settings_desk(settings, database)
+        stopping = threading.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: stopping.set())
+        with background(settings, desk) as shift, serve(desk, options, provider) as address:
+            _log.info(
+                "desk.started",
+                version=__version__,
+                installation=desk.project.installation,
+                address=address,
+            )
+            with start_up_frozen():
+                while not stopping.is_set() and not shift.wait(0.2):
+                    pass
+        _log.info("desk.stopped")
+    finally:
+        database.close()
 
 
 def open_database(settings: Settings) -> Database:
@@ -86,6 +114,76 @@ def settings_problems(settings: Settings) -> list[str]:
         except SettingsError as error:
             problems.append(str(error))
     return problems
+
+
+def web_options(settings: Settings) -> WebOptions:
+    """Return what the pages need. Raises SettingsError for a way of signing in that is not safe."""
+    from desk.web.visit import WebOptions
+
+    web, sign_in = settings.web, settings.sign_in
+    check_sign_in(sign_in.method, web.host, sign_in.proxy_addresses)
+    if sign_in.method == "oidc":
+        provider_config(settings)
+    if web.metrics_port == web.port:
+        raise SettingsError("web.metrics_port is web.port: leave it out, or give it another one")
+    secure = web.secure_cookies
+    return WebOptions(
+        host=web.host,
+        port=web.port,
+        metrics_port=web.metrics_port,
+        hostnames=web.hostnames,
+        secure=not is_loopback(web.host) if secure is None else secure,
+        method=sign_in.method,
+        proxy_header=sign_in.proxy_header,
+        proxy_addresses=sign_in.proxy_addresses,
+        owners=sign_in.owners,
+        longest_ms=int(sign_in.session_hours * 3_600_000),
+        idle_ms=int(sign_in.idle_minutes * 60_000),
+    )
+
+
+def sign_in_provider(settings: Settings, clock: Clock = now_ms) -> Provider | None:
+    """Return the OpenID provider, None where people sign in another way. It is asked what it is;
+    one that does not answer now is asked again later. Raises SettingsError."""
+    if settings.sign_in.method != "oidc":
+        return None
+    from desk.auth.provider import Provider
+
+    provider = Provider(provider_config(settings), clock)
+    try:
+        provider.check()
+    except ProviderAway as error:
+        _log.warning("oidc.unreachable", reason=str(error))
+    except ProviderWrong as error:
+        raise SettingsError(f"oidc.issuer: {error}") from error
+    return provider
+
+
+def provider_config(settings: Settings) -> ProviderConfig:
+    """Return what is known of the provider. Raises SettingsError."""
+    oidc = settings.oidc
+    config = ProviderConfig(
+        issuer=oidc.issuer,
+        client_id=oidc.client_id,
+        public_url=oidc.public_url,
+        client_secret=_client_secret(oidc),
+        scopes=oidc.scopes,
+        name_claim=oidc.name_claim,
+        role_claim=oidc.role_claim,
+        roles={
+            "reviewer": oidc.reviewers,
+            "adjudicator": oidc.adjudicators,
+            "owner": oidc.owners,
+        },
+        ends_session=oidc.end_session,
+        ca_file=oidc.ca_file,
+    )
+    return check_provider(config, settings.web.hostnames)
+
+
+def _client_secret(oidc: OidcSettings) -> str | None:
+    given = oidc.client_secret.get_secret_value() if oidc.client_secret else None
+    return read_secret("oidc.client_secret", given, oidc.client_secret_file, SettingsError)
 
 
 def kafka_config(settings: Settings, installation: str) -> KafkaConfig:
@@ -200,33 +298,6 @@ def retention_work(settings: Settings, desk: Desk) -> BackgroundWork:
         return 0
 
     return BackgroundWork("retention", run_once, lambda: None, idle_s=_RETENTION_EVERY_S)
-
-
-def run_desk(settings: Settings) -> None:
-    """Run until SIGTERM or SIGINT. Raises DeskStopped."""
-    from desk.web.server import serve
-
-    options = web_options(settings)
-    provider = sign_in_provider(settings)
-    database = open_database(settings)
-    try:
-        desk = open_settings_desk(settings, database)
-        stopping = threading.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: stopping.set())
-        with background(settings, desk) as shift, serve(desk, options, provider) as address:
-            _log.info(
-                "desk.started",
-                version=__version__,
-                installation=desk.project.installation,
-                address=address,
-            )
-            with start_up_frozen():
-                while not stopping.is_set() and not shift.wait(0.2):
-                    pass
-        _log.info("desk.stopped")
-    finally:
-        database.close()
 
 
 def kafka_security(kafka: KafkaSettings) -> Properties:

@@ -7,40 +7,26 @@ error, whichever source it comes from.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import BeforeValidator, Field, SecretStr
 
+from desk.errors import SettingsError
+from worker.common.settings import (
+    Loaded,
+    Names,
+    Properties,
+    Ratio,
+    Seconds,
+    Section,
+    SettingsLoader,
+    as_list,
+)
 from worker.contract.records import FormatName
-from worker.contract.settings_tree import flatten
 
-Property = str | int | float | bool
-Seconds = Annotated[float, Field(gt=0)]
-Ratio = Annotated[float, Field(ge=0, le=1)]
-
-
-def _as_list(value: Any) -> Any:
-    """Take a single name for a list of one; in the environment a list is JSON."""
-    if not isinstance(value, str):
-        return value
-    return json.loads(value) if value.startswith("[") else [value]
-
-
-Properties = Annotated[dict[str, Property], BeforeValidator(flatten)]
-Names = Annotated[tuple[str, ...], BeforeValidator(_as_list)]
-Roles = Annotated[
-    tuple[Literal["reviewer", "adjudicator", "owner"], ...], BeforeValidator(_as_list)
-]
-Paths = Annotated[tuple[str, ...], Field(min_length=1), BeforeValidator(_as_list)]
-
-
-class Section(BaseModel):
-    """A frozen section of the settings in which unknown keys are errors."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+Roles = Annotated[tuple[Literal["reviewer", "adjudicator", "owner"], ...], BeforeValidator(as_list)]
+Paths = Annotated[tuple[str, ...], Field(min_length=1), BeforeValidator(as_list)]
 
 
 class ProjectSettings(Section):
@@ -277,12 +263,8 @@ class LogSettings(Section):
     level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level.")
 
 
-class Settings(BaseSettings):
+class Settings(Section):
     """All settings, by section."""
-
-    model_config = SettingsConfigDict(
-        env_prefix="CLERK_DESK_", env_nested_delimiter="__", extra="forbid", frozen=True
-    )
 
     project: ProjectSettings = ProjectSettings()
     database: DatabaseSettings = DatabaseSettings()
@@ -297,14 +279,9 @@ class Settings(BaseSettings):
     webhook: WebhookSettings = WebhookSettings()
     log: LogSettings = LogSettings()
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Take what ``settings_load`` has merged, and nothing behind its back."""
-        return (init_settings,)
+
+LoadedSettings = Loaded[Settings]
+
+_LOADER = SettingsLoader(Settings, SettingsError, prefix="CLERK_DESK_")
+load_settings = _LOADER.load
+effective = _LOADER.effective

@@ -13,7 +13,7 @@ from desk.clock import Clock
 from desk.errors import DeskStopped, TryAgain
 from desk.store import offsets
 from desk.store.database import Database
-from worker.contract.tracebacks import format_private
+from worker.common.errors import format_private
 
 _log = structlog.get_logger("desk.work")
 

@@ -19,7 +19,7 @@ import pytest
 
 from worker.demo.base_model import ensure_base_model
 from worker.demo.broker import LocalBroker
-from worker.demo.samples import adapter_dir
+from worker.demo.models import adapter_dir
 
 # Files, or single tests of files whose others need no model.
 _WITH_ENGINE = (

@@ -184,7 +184,7 @@ def _word(draw: random.Random) -> str:
 
 def _adapter(files: set[str], folder: Path) -> None:
     from tests.support.follower import AdapterStore, Follower
-    from tests.support.swapping import ONE, TWO
+    from tests.support.toy_adapter import ONE, TWO
     from tests.support.trainer_world import run_cli
     from tests.unit.trainer.store.conftest import write_adapter, write_evaluation
 
@@ -202,7 +202,7 @@ def _adapter(files: set[str], folder: Path) -> None:
 
 
 def _decision(files: set[str], folder: Path) -> None:
-    from desk.core.queue import Queue
+    from desk.core.items import Queue
     from desk.service import reviewing
     from desk.store.database import Database
     from tests.support.desk_databases import databases

@@ -13,19 +13,18 @@ from types import FrameType
 import structlog
 
 from worker import __version__
+from worker.common.process import start_up_frozen
 from worker.config_check import Problem, adapter_problems, refuse, settings_problems
-from worker.contract.garbage import start_up_frozen
-from worker.core.adapter_router import AdapterRouter
-from worker.core.batch import TopicRouter
+from worker.core.arms import AdapterRouter
 from worker.core.dead_letter_limit import DeadLetterLimit
 from worker.core.events import Listener, send_to_all
 from worker.core.loop import Loop
-from worker.core.loop_policy import LoopPolicy
 from worker.core.pipeline import Pipeline
+from worker.core.publisher import LoopPolicy, TopicRouter
 from worker.engine.open import OpenedEngine
+from worker.lifecycle.arm_controller import Restart
 from worker.lifecycle.canary_judge import CanaryJudge
 from worker.lifecycle.events import AdapterEvents
-from worker.lifecycle.restart import Restart
 from worker.lifecycle.watcher import close_all
 from worker.observe.observer import Observer, observing
 from worker.observe.progress import LogListener

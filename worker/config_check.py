@@ -12,15 +12,14 @@ from contextlib import suppress
 from pathlib import Path
 
 from worker.contract import AdapterRefused, Manifest, read_manifest, verify_tokens
-from worker.contract.cascade import stage_directory
-from worker.contract.kinds import TOKENIZER_NAME
+from worker.contract.manifest import TOKENIZER_NAME, stage_directory
 from worker.contract.store import find_adapter
 from worker.contract.verify import verify_files
 from worker.core.arms import MAIN
 from worker.engine.arguments import check_own_arguments
-from worker.engine.loaders import KindLoader, require_vllm
 from worker.engine.model_files import Bases
 from worker.engine.onnx_engine import OnnxLoader
+from worker.engine.open import KindLoader, require_vllm
 from worker.errors import SettingsError
 from worker.policies import (
     kafka_config,
@@ -31,11 +30,9 @@ from worker.policies import (
     worker_topics,
 )
 from worker.serving import arm_sources, require_adapter
-from worker.settings import ModelSettings, Settings
-from worker.settings_kafka import KafkaSettings
-from worker.stream.kafka_check import check_clients
-from worker.stream.kafka_config import check_bounds
-from worker.stream.kafka_promises import check_promises
+from worker.settings import KafkaSettings, ModelSettings, Settings
+from worker.stream.kafka_config import check_bounds, check_promises
+from worker.stream.kafka_reach import check_clients
 
 Problem = SettingsError | AdapterRefused
 
@@ -109,7 +106,7 @@ def refuse(problems: list[Problem]) -> None:
 def notes(settings: Settings, origins: Mapping[str, str]) -> list[str]:
     """Return what an operator should know and no worker refuses.
 
-    ``origins`` say where each setting came from (``worker.settings_load``).
+    ``origins`` say where each setting came from (``worker.settings``).
     """
     kafka = settings.kafka
     found = []

@@ -10,21 +10,18 @@ from typing import cast
 import structlog
 
 from worker.cache import cache_folder
-from worker.contract.settings_tree import read_secret
-from worker.contract.token_callback import find_token_callback
-from worker.core.backpressure import Bounds
+from worker.common.kafka import find_token_callback
+from worker.common.settings import read_secret
+from worker.core.assignment import Bounds
 from worker.core.crash_isolation import IsolationPolicy
 from worker.core.dead_letter_limit import DeadLetterLimit, LimitPolicy
-from worker.core.loop_policy import LoopPolicy
 from worker.core.pipeline import ADMISSION_S, SLOWEST_MESSAGE_S
-from worker.core.publish_failures import MAX_BACKOFF_S
+from worker.core.publisher import MAX_BACKOFF_S, LoopPolicy
 from worker.engine.pacing import AdmissionPolicy
 from worker.errors import SettingsError
-from worker.records.retry import RetryPolicy
-from worker.settings import LoopSettings, Settings
-from worker.settings_kafka import KafkaSettings
-from worker.stream.kafka_config import KafkaConfig, build_config
-from worker.stream.kafka_promises import Property
+from worker.records.encode import RetryPolicy
+from worker.settings import KafkaSettings, LoopSettings, Settings
+from worker.stream.kafka_config import KafkaConfig, Property, build_config
 from worker.stream.topics import Topics
 from worker.trial_witness import FileWitness
 
@@ -39,8 +36,8 @@ MAX_IN_ENGINE = 256
 
 
 def admission_policy(settings: Settings) -> AdmissionPolicy:
-    """Return how much the engine is given at a time: as much as it works on at once, if it is told
-    to work on more than ``MAX_IN_ENGINE``."""
+    """Return how much the engine is given at a time: as many records as it works on at once, if
+    ``max_num_seqs`` is more than ``MAX_IN_ENGINE``."""
     at_once = settings.model.engine_args.get("max_num_seqs")
     most = max(MAX_IN_ENGINE, at_once) if isinstance(at_once, int) else MAX_IN_ENGINE
     return AdmissionPolicy(max_in_engine=most, deadline_s=settings.loop.deadline_s)
@@ -149,7 +146,7 @@ def kafka_security(kafka: KafkaSettings) -> dict[str, Property]:
     }
     found: dict[str, Property] = {name: value for name, value in given.items() if value}
     if kafka.sasl_token_callback is not None:
-        # The one property that is no plain value: the client takes a function under this name.
+        # The one property that is not a plain value: the client takes a function under this name.
         callback = find_token_callback(
             kafka.sasl_token_callback, kafka.sasl_mechanism, _report_no_token, SettingsError
         )

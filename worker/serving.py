@@ -14,37 +14,31 @@ import structlog
 
 from worker import __version__
 from worker.cache import cache_folder
+from worker.common.errors import describe_private
 from worker.contract import AdapterRefused, Encoders, read_manifest
-from worker.contract.cascade import stage_directory
-from worker.contract.manifest import MANIFEST_NAME, Manifest
+from worker.contract.manifest import MANIFEST_NAME, Manifest, stage_directory
 from worker.contract.records import InputFormat
-from worker.contract.review import Thresholds
+from worker.contract.scoring import Thresholds
 from worker.contract.store import Found, find_adapter, read_pointer
-from worker.contract.tracebacks import describe_private
-from worker.core.adapter_router import AdapterRouter
-from worker.core.arms import MAIN, SHADOW, TrafficSplit
-from worker.core.labeller import Labeller
-from worker.core.serving_adapter import ServingAdapter
+from worker.core.arms import MAIN, SHADOW, AdapterRouter, TrafficSplit
+from worker.core.labeller import Labeller, ServingAdapter
 from worker.engine.open import OpenedEngine, begin_to_open, open_engine
 from worker.engine.port import Declined, Engine
 from worker.errors import SettingsError
-from worker.lifecycle.arm_controller import ArmController
-from worker.lifecycle.arm_source import (
+from worker.lifecycle.arm_controller import (
+    ArmController,
     ArmSource,
+    Restart,
     adapter_before,
     canary_adapter,
     current_adapter,
     named_adapter,
 )
-from worker.lifecycle.events import AdapterEvent, AdapterEvents
-from worker.lifecycle.factory import AdapterFactory
-from worker.lifecycle.preflight import check_own_probes, compare_on_probes
-from worker.lifecycle.refusal import Refusal
-from worker.lifecycle.restart import Restart
+from worker.lifecycle.events import AdapterEvent, AdapterEvents, Refusal
+from worker.lifecycle.preflight import AdapterFactory, check_own_probes, compare_on_probes
 from worker.lifecycle.watcher import AdapterWatcher
 from worker.policies import admission_policy
-from worker.records.dead_letter import DeadLetterEncoder
-from worker.records.output import OutputEncoder
+from worker.records.encode import DeadLetterEncoder, OutputEncoder
 from worker.settings import RecordSettings, ReviewSettings, Settings
 
 _PATIENCE_S = 60.0

@@ -1,14 +1,339 @@
-"""The accuracy in service: weighted, corrected for reviewers' mistakes, with a 95 % interval."""
+"""The accuracy in service: weighted, corrected for reviewers' mistakes, with a 95 % interval.
+
+The audit sample is weighted back to all traffic (``weighted_share``), corrected for what reviewers
+are mistaken in (``mistakes``), and given limits (``accuracy``); ``judge`` says whether it fell.
+Distributions and Krippendorff's alpha are written out because the desk has no SciPy, and
+scikit-learn has no alpha; both are tested against published values.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from desk.accuracy.beta import exact_limits
-from desk.accuracy.reviewers import Mistakes
-from desk.accuracy.weighting import Counts, Share, Stratum, weighted_share
+_TINY = 1e-300
+_ENOUGH = 1e-14
+_MOST_STEPS = 10_000
+
+
+def beta_cdf(x: float, a: float, b: float) -> float:
+    """Return the regularized incomplete beta function I_x(a, b), for a and b above 0.
+
+    By its continued fraction (NIST Digital Library of Mathematical Functions, 8.17.22), on the side
+    of the mean where that converges fast, with Lentz's method (1976) as Thompson and Barnett (1986)
+    gave it.
+    """
+    if x <= 0:
+        return 0.0
+    if x >= 1:
+        return 1.0
+    if x > (a + 1) / (a + b + 2):
+        return 1.0 - beta_cdf(1 - x, b, a)
+    log_front = (
+        math.lgamma(a + b)
+        - math.lgamma(a)
+        - math.lgamma(b)
+        + a * math.log(x)
+        + b * math.log1p(-x)
+        - math.log(a)
+    )
+    return min(1.0, math.exp(log_front) * _fraction(x, a, b))
+
+
+def beta_quantile(probability: float, a: float, b: float) -> float:
+    """Return x with I_x(a, b) = ``probability``: Newton's steps, halving where one leaves the
+    bracket."""
+    low, high = 0.0, 1.0
+    x = a / (a + b)
+    log_beta = math.lgamma(a) + math.lgamma(b) - math.lgamma(a + b)
+    for _ in range(200):
+        off = beta_cdf(x, a, b) - probability
+        low, high = (low, x) if off > 0 else (x, high)
+        density = math.exp((a - 1) * math.log(x) + (b - 1) * math.log1p(-x) - log_beta)
+        after = x - off / density if density > 0 else low
+        if not low < after < high:
+            after = (low + high) / 2
+        if abs(after - x) <= 1e-13:
+            return after
+        x = after
+    return x
+
+
+def exact_limits(share: float, size: float, level: float = 0.95) -> tuple[float, float]:
+    """Return the limits of Clopper and Pearson (1934) for a share observed among ``size``, which
+    need not be whole: with the effective size of a weighted sample they are those of Korn and
+    Graubard (Confidence Intervals for Proportions with Small Expected Number of Positive Counts
+    Estimated from Survey Data, 1998). Size 0 gives (0, 1)."""
+    if size <= 0:
+        return 0.0, 1.0
+    tail = (1 - level) / 2
+    hits = min(size, max(0.0, share * size))
+    misses = size - hits
+    low = beta_quantile(tail, hits, misses + 1) if hits > 1e-9 else 0.0
+    high = beta_quantile(1 - tail, hits + 1, misses) if misses > 1e-9 else 1.0
+    return low, high
+
+
+def _fraction(x: float, a: float, b: float) -> float:
+    """Return the continued fraction's value."""
+    c, d = 1.0, 1.0 / _off_zero(1.0 - (a + b) * x / (a + 1))
+    value = d
+    for m in range(1, _MOST_STEPS):
+        for numerator in (
+            m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m)),
+            -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1)),
+        ):
+            d = 1.0 / _off_zero(1.0 + numerator * d)
+            c = _off_zero(1.0 + numerator / c)
+            value *= c * d
+        if abs(c * d - 1.0) < _ENOUGH:
+            return value
+    raise ArithmeticError(f"the incomplete beta function did not converge: a={a}, b={b}, x={x}")
+
+
+def _off_zero(value: float) -> float:
+    return value if abs(value) > _TINY else _TINY
+
+
+LEAST = 5
+"""With fewer verdicts a stratum is put together with its neighbours: a share of some three says
+little, and its weight would carry all of that into the whole."""
+
+
+class Stratum(NamedTuple):
+    """What the traffic is counted by: the machine's label, the adapter's digest, whether the worker
+    put the result in doubt (and so sent it to review)."""
+
+    label: str
+    adapter_digest: str
+    doubtful: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Verdicts of one stratum: how many, how many found the machine right, and how many were
+    checked, that is by a second person who agreed or by an adjudicator. ``drawn_for`` is for how
+    many results the sample stands by its probabilities (the sum of 1/share)."""
+
+    verdicts: int
+    right: int
+    checked: int = 0
+    drawn_for: float = 0.0
+
+    def __add__(self, other: Counts) -> Counts:
+        """Return both together."""
+        return Counts(
+            self.verdicts + other.verdicts,
+            self.right + other.right,
+            self.checked + other.checked,
+            self.drawn_for + other.drawn_for,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A share, and of how many independent verdicts a simple sample would know it as well."""
+
+    value: float
+    size: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Cell:
+    traffic: float
+    counts: Counts
+
+
+_LEVELS: tuple[Callable[[Stratum], Hashable], ...] = (
+    lambda stratum: stratum,
+    lambda stratum: (stratum.adapter_digest, stratum.doubtful),
+    lambda stratum: stratum.doubtful,
+)
+
+
+def weighted_share(
+    sample: Mapping[Stratum, Counts], traffic: Mapping[Stratum, int]
+) -> Share | None:
+    """Return the share of all traffic on which the machine was found right; None without verdicts.
+
+    Post-stratification (Cochran, Sampling Techniques, 1977, section 5A.9): each stratum's share
+    counts by its traffic. So it does not matter that the sample's share was changed within the
+    time, or that one adapter's part is decided sooner than another's; what is not decided is taken
+    to be as the rest of its stratum. Strata with fewer than ``LEAST`` verdicts are put together:
+    the labels of an adapter, then adapters, doubtful results apart as long as can be. A stratum
+    that the traffic does not know (results of a replay) counts by its probability of being drawn.
+
+    The size is the effective one of Korn and Graubard, share * (1 - share) / variance, and at most
+    the number of verdicts. In the variance each stratum's share is drawn a little towards the
+    whole's, for five of five do not mean that nothing can go wrong there.
+    """
+    groups = _groups(_cells(sample, traffic))
+    verdicts = sum(group.counts.verdicts for group in groups)
+    if not verdicts:
+        return None
+    whole = (sum(group.counts.right for group in groups) + 0.5) / (verdicts + 1)
+    total = sum(group.traffic for group in groups)
+    value = drawn = variance = 0.0
+    for group in groups:
+        weight, counts = group.traffic / total, group.counts
+        value += weight * counts.right / counts.verdicts
+        share = (counts.right + 2 * whole) / (counts.verdicts + 2)
+        drawn += weight * share
+        variance += weight**2 * share * (1 - share) / counts.verdicts
+    value = min(1.0, max(0.0, value))
+    return Share(value, min(float(verdicts), drawn * (1 - drawn) / variance))
+
+
+def _cells(
+    sample: Mapping[Stratum, Counts], traffic: Mapping[Stratum, int]
+) -> dict[Stratum, _Cell]:
+    nothing = Counts(0, 0)
+    found = {}
+    for stratum in sorted({*sample, *traffic}):
+        counts = sample.get(stratum, nothing)
+        results = float(traffic.get(stratum, 0))
+        if not results:
+            results = max(counts.drawn_for, float(counts.verdicts))
+        if results:
+            found[stratum] = _Cell(max(results, float(counts.verdicts)), counts)
+    return found
+
+
+def _groups(cells: Mapping[Stratum, _Cell]) -> Sequence[_Cell]:
+    """Put strata together until each group has verdicts enough; what is left over in the end joins
+    the group of its kind that has the most traffic."""
+    left = dict(cells)
+    done: list[tuple[bool, _Cell]] = []
+    for level in _LEVELS:
+        by_key: dict[Hashable, list[Stratum]] = {}
+        for stratum in left:
+            by_key.setdefault(level(stratum), []).append(stratum)
+        for strata in by_key.values():
+            merged = _merge([left[stratum] for stratum in strata])
+            if merged.counts.verdicts >= LEAST:
+                done.append((strata[0].doubtful, merged))
+                for stratum in strata:
+                    del left[stratum]
+    if not left:
+        return [group for _, group in done]
+    if not done:
+        return [_merge(list(left.values()))]
+    for stratum, cell in left.items():
+        kin = [at for at, (doubtful, _) in enumerate(done) if doubtful == stratum.doubtful]
+        at = max(kin or range(len(done)), key=lambda at: done[at][1].traffic)
+        done[at] = (done[at][0], _merge([done[at][1], cell]))
+    return [group for _, group in done]
+
+
+def _merge(cells: Sequence[_Cell]) -> _Cell:
+    return _Cell(
+        sum(cell.traffic for cell in cells),
+        sum((cell.counts for cell in cells), Counts(0, 0)),
+    )
+
+
+FILL = 20
+"""Fewer opinions than this on results where the machine was wrong are filled up with the rate of
+all mistakes: right after the start there may be none."""
+
+
+class Doubled(NamedTuple):
+    """An audit item on which several people spoke: whether the machine was right by what was
+    settled, how many of the opinions were on the wrong side of that, and how many there were.
+
+    The wrong side: where the machine was right, another label than its own; where it was wrong, its
+    label. Two people who are mistaken for different labels, neither the machine's, do no harm to
+    the measure of accuracy; ``mistaken`` counts every opinion that was not the settled label.
+    """
+
+    machine_right: bool
+    wrong_side: int
+    mistaken: int
+    opinions: int
+
+
+@dataclass(frozen=True, slots=True)
+class Mistakes:
+    """What one reviewer, alone, does to the measure.
+
+    ``rejects``: how often they call the machine wrong where it is right; ``accepts``: right where
+    it is wrong; ``any``: how often their label is not the settled one.
+    """
+
+    rejects: Share
+    accepts: Share
+    any: Share
+    items: int
+
+
+def mistakes(doubled: Mapping[Doubled, int]) -> Mistakes | None:
+    """Return the reviewers' mistakes, from how many items there were of each kind; None from none.
+
+    What was settled is taken for the truth: two people who decided blind and agreed, or the
+    adjudicator. That both make the same mistake is not seen; where mistakes are independent, it is
+    as rare as the square of their rate. Opinions on one item are not independent where the item is
+    hard, so the effective size comes from the spread between items.
+    """
+    items = sum(doubled.values())
+    if not items:
+        return None
+    every = _rate((kind.mistaken, kind.opinions, n) for kind, n in doubled.items())
+    rejects = _rate(
+        (kind.wrong_side, kind.opinions, n) for kind, n in doubled.items() if kind.machine_right
+    )
+    accepts = _rate(
+        (kind.wrong_side, kind.opinions, n) for kind, n in doubled.items() if not kind.machine_right
+    )
+    return Mistakes(_filled(rejects, every), _filled(accepts, every), every, items)
+
+
+def _rate(kinds: Iterable[tuple[int, int, int]]) -> Share:
+    """Return a share of opinions from (hits, opinions, items) of each kind of item."""
+    kinds = list(kinds)
+    items = sum(n for _, _, n in kinds)
+    opinions = sum(each * n for _, each, n in kinds)
+    if not opinions:
+        return Share(0.0, 0.0)
+    rate = sum(hits * n for hits, _, n in kinds) / opinions
+    # The variance of a ratio between clusters (Cochran 1977, section 9A.1).
+    spread = sum(n * (hits - rate * each) ** 2 for hits, each, n in kinds)
+    if items < 2 or spread <= 0:
+        return Share(rate, float(opinions))
+    variance = spread * items / (items - 1) / opinions**2
+    return Share(rate, min(float(opinions), rate * (1 - rate) / variance))
+
+
+def _filled(rate: Share, every: Share) -> Share:
+    missing = max(0.0, FILL - rate.size)
+    if not missing or not every.size:
+        return rate
+    missing = min(missing, every.size)
+    size = rate.size + missing
+    return Share((rate.value * rate.size + every.value * missing) / size, size)
+
+
+def krippendorffs_alpha(units: Iterable[Sequence[Hashable]]) -> float | None:
+    """Return the agreement of any number of people: a unit holds what was said of one item.
+
+    K. Krippendorff, Computing Krippendorff's Alpha-Reliability, 2011, for nominal data. Units with
+    one value are passed over. None where it is not defined: nothing was said twice, or one and the
+    same value was said always.
+    """
+    paired = [unit for unit in units if len(unit) > 1]
+    totals: Counter[Hashable] = Counter(value for unit in paired for value in unit)
+    n = totals.total()
+    disagreed = sum(
+        sum(here * (len(unit) - here) for here in Counter(unit).values()) / (len(unit) - 1)
+        for unit in paired
+    )
+    by_chance = sum(count * (n - count) for count in totals.values())
+    if not by_chance:
+        return None
+    return 1 - (n - 1) * disagreed / by_chance
+
 
 _LEAST_SENSE = 0.05
 """Of 1 - rejects - accepts: with less, reviewers tell right from wrong no better than a coin."""
@@ -91,3 +416,64 @@ def _limits(
         below += max(0.0, value - min(ends)) ** 2
         above += max(0.0, max(ends) - value) ** 2
     return value, value - math.sqrt(below), value + math.sqrt(above)
+
+
+WINDOWS_DAYS = (7, 28)
+"""A large fall shows in a week; a small one, or one where little is audited, in four."""
+
+REFERENCE_DAYS = 91
+"""How many days it is compared with: those before the longest window, for all windows, so that a
+fall is not soon a part of what it is measured against."""
+
+SIGMAS = 3.5
+"""How sure it must be; the false alarms that this leaves are in docs/desk.md."""
+
+LEAST_REFERENCE = 50
+LEAST_WINDOW = 20
+"""Verdicts without which nothing is said."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fall:
+    """A window of the last days beside what came before it: shares found right, weighted, not
+    corrected (a reviewer's mistakes are on both sides). ``fell``: it is lower, and not by chance.
+    None where there were no verdicts."""
+
+    window_days: int
+    before: Share | None
+    lately: Share | None
+    fell: bool
+
+
+def has_fallen(before: Share, lately: Share, sigmas: float = SIGMAS) -> bool:
+    """Tell whether a share is lower than it was: whether the interval of the difference lies above
+    0 (Newcombe, Interval Estimation for the Difference between Independent Proportions, 1998,
+    method 10, from Wilson's limits)."""
+    if before.size < LEAST_REFERENCE or lately.size < LEAST_WINDOW:
+        return False
+    low, _ = wilson_limits(before, sigmas)
+    _, high = wilson_limits(lately, sigmas)
+    difference = before.value - lately.value
+    return difference > math.hypot(before.value - low, high - lately.value)
+
+
+def wilson_limits(share: Share, sigmas: float) -> tuple[float, float]:
+    """Return Wilson's score limits (1927) of a share."""
+    n, z = share.size, sigmas
+    middle = (share.value + z * z / (2 * n)) / (1 + z * z / n)
+    spread = share.value * (1 - share.value) / n + z * z / (4 * n * n)
+    half = z / (1 + z * z / n) * math.sqrt(spread)
+    return min(share.value, max(0.0, middle - half)), max(share.value, min(1.0, middle + half))
+
+
+def judge(before: Share | None, lately: Mapping[int, Share | None]) -> tuple[Fall, ...]:
+    """Judge the share of each window, by its length in days, against the one before them."""
+    return tuple(
+        Fall(
+            days,
+            before,
+            share,
+            before is not None and share is not None and has_fallen(before, share),
+        )
+        for days, share in sorted(lately.items())
+    )

@@ -1,18 +1,33 @@
-"""All figures of the accuracy page, from what the database holds."""
+"""All figures of the accuracy page and its metrics, from what the database holds."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from desk.accuracy.estimate import Accuracy, accuracy
-from desk.accuracy.falling import REFERENCE_DAYS, WINDOWS_DAYS, Fall, judge
-from desk.accuracy.reviewers import Doubled, Mistakes, mistakes
-from desk.accuracy.weighting import Counts, Share, Stratum, weighted_share
-from desk.store.audits import Audited, DayTraffic
+from desk.accuracy.estimate import (
+    REFERENCE_DAYS,
+    WINDOWS_DAYS,
+    Accuracy,
+    Counts,
+    Doubled,
+    Fall,
+    Mistakes,
+    Share,
+    Stratum,
+    accuracy,
+    judge,
+    krippendorffs_alpha,
+    mistakes,
+    weighted_share,
+)
+from desk.service.context import Desk
+from desk.store import counts, decisions
+from desk.store.counts import Audited, DayTraffic, Waiting
 
 DAY_MS = 86_400_000
+
 HISTORY_DAYS = REFERENCE_DAYS + max(WINDOWS_DAYS)
 """What is looked at in all; reviewers' mistakes are taken from the whole of it."""
 
@@ -63,6 +78,75 @@ class Measured:
     confusions: tuple[Confusion, ...]
     mistakes: Mistakes | None
     falls: tuple[Fall, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What review took within the last ``days``: decisions and hours, by why the item was there
+    ("review", "audit"). As long as items were on screen, an hour each at most."""
+
+    days: int
+    decisions: Mapping[str, int]
+    hours: Mapping[str, float]
+
+    @property
+    def hours_a_week(self) -> float:
+        """All hours, for a week."""
+        return sum(self.hours.values()) * 7 / self.days
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """How far reviewers agree on the ``items`` that several decided: ``agreed`` counts those on
+    which all said the same, ``alpha`` is Krippendorff's, None where it is not defined."""
+
+    items: int
+    agreed: int
+    alpha: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class AccuracyFigures:
+    """Everything that the accuracy page shows. ``adapter_names`` are by digest."""
+
+    at_ms: int
+    measured: Measured
+    waiting: tuple[Waiting, ...]
+    cost: Cost
+    agreement: Agreement
+    adapter_names: Mapping[str, str]
+
+
+def accuracy_figures(desk: Desk) -> AccuracyFigures:
+    """Return all figures as of now. Reads the audit sample of 119 days; keep what it returns for a
+    minute or more. Raises DatabaseAway."""
+    now_ms = desk.clock()
+    since_ms = (now_ms // DAY_MS - HISTORY_DAYS) * DAY_MS
+    recent_ms = now_ms - RECENT_DAYS * DAY_MS
+    with desk.database.read() as tx:
+        sample = counts.audited(tx, since_ms)
+        traffic = counts.traffic_by_day(tx, since_ms // DAY_MS)
+        waiting = tuple(counts.waiting_by_origin(tx, now_ms))
+        spent = counts.time_spent(tx, recent_ms)
+        names = counts.adapter_names(tx, since_ms)
+        doubled = decisions.double_decided(tx, since_ms)
+    return AccuracyFigures(
+        at_ms=now_ms,
+        measured=measure(sample, traffic, now_ms),
+        waiting=waiting,
+        cost=Cost(
+            RECENT_DAYS,
+            {origin: count for origin, (count, _) in spent.items()},
+            {origin: seconds / 3600 for origin, (_, seconds) in spent.items()},
+        ),
+        agreement=_agreement(doubled),
+        adapter_names=names,
+    )
+
+
+def _agreement(said: Sequence[Sequence[str | None]]) -> Agreement:
+    agreed = sum(len(set(labels)) == 1 for labels in said)
+    return Agreement(len(said), agreed, krippendorffs_alpha(said))
 
 
 def _all(_: Stratum) -> bool:

@@ -10,8 +10,7 @@ from prometheus_client import Metric
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from desk.accuracy.figures import Measured, Part
-from desk.accuracy.service import AccuracyFigures
+from desk.accuracy.figures import AccuracyFigures, Measured, Part
 from desk.clock import Clock
 from desk.errors import TryAgain
 

@@ -9,29 +9,41 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import ssl
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlencode
 
-from desk.auth.id_token import ALGORITHMS, UnknownKey, read_id_token, read_keys
-from desk.auth.provider_client import ProviderClient
-from desk.auth.provider_config import (
-    ProviderConfig,
-    RoleName,
-    is_safe_url,
-    read_claim,
-    read_name,
-    read_role,
-)
+import httpx2
+from authlib.integrations.base_client import OAuthError
+from authlib.integrations.httpx_client import OAuth2Client
+from authlib.oidc.core import CodeIDToken
+from joserfc import jwt
+from joserfc.errors import InvalidKeyIdError, JoseError
+from joserfc.jwk import Key, KeySet
+
+from desk.auth.rules import ProviderConfig, RoleName, is_safe_url, read_claim, read_name, read_role
 from desk.clock import Clock
 from desk.errors import ProviderAway, ProviderWrong, SignInFailed
 
 _FRESH_MS = 3_600_000
+
 _AFTER_FAILURE_MS = 5_000
+
 _NEW_KEYS_MS = 10_000
+
 _AT_ONCE = 8
+
+# By a key that only the provider has. With HS256 whoever knows the client's secret could sign, and
+# none is no signature at all.
+ALGORITHMS = (
+    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA",
+)  # fmt: skip
+
+_CLOCKS_DIFFER_S = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,3 +269,150 @@ def _said_no(error: str) -> Exception:
     known = {"invalid_request", "unauthorized_client", "unsupported_response_type", "invalid_scope"}
     what = error if error in known else "an error of its own"
     return ProviderWrong(f"the provider answers {what}: see oidc.client_id, oidc.scopes")
+
+
+class ProviderClient:
+    """Speaks to the provider. Safe from any thread."""
+
+    def __init__(self, config: ProviderConfig) -> None:
+        self._config = config
+        self._trust = ssl.create_default_context(cafile=config.ca_file)
+
+    def get(self, url: str, access_token: str | None = None) -> Mapping[str, Any]:
+        """Return the JSON object at an address. Raises ProviderAway, ProviderWrong."""
+        headers = {"Authorization": f"Bearer {access_token}"} if access_token else {}
+        with (
+            _named(url),
+            httpx2.Client(verify=self._trust, timeout=self._config.timeout_s) as client,
+        ):
+            answer = client.get(url, headers={"Accept": "application/json", **headers})
+            answer.raise_for_status()
+            found = answer.json()
+        if not isinstance(found, dict):
+            raise ProviderWrong(f"{url}: is no JSON object")
+        return found
+
+    def authorization_url(self, endpoint: str, *, state: str, nonce: str, verifier: str) -> str:
+        """Return the address at which a person proves who they are."""
+        with self._session("none") as session:
+            url, _ = session.create_authorization_url(
+                endpoint, state=state, nonce=nonce, code_verifier=verifier
+            )
+        return str(url)
+
+    def exchange(
+        self, endpoint: str, method: str, *, code: str, verifier: str
+    ) -> Mapping[str, Any]:
+        """Return the tokens that a code stands for. ``method`` is how the desk proves who it is.
+
+        Raises SignInFailed for a code that is not valid, ProviderAway, ProviderWrong.
+        """
+        try:
+            with _named(endpoint), self._session(method) as session:
+                tokens = session.fetch_token(
+                    endpoint, grant_type="authorization_code", code=code, code_verifier=verifier
+                )
+        except OAuthError as error:
+            if error.error == "invalid_grant":
+                raise SignInFailed("code", "the provider does not take the code") from None
+            raise ProviderWrong(
+                f"{endpoint}: answers {error.error!r} to the desk: see oidc.client_id and the "
+                "client's secret"
+            ) from None
+        return dict(tokens)
+
+    def _session(self, method: str) -> Any:
+        config = self._config
+        return OAuth2Client(
+            client_id=config.client_id,
+            client_secret=config.client_secret,
+            token_endpoint_auth_method=method,
+            scope=" ".join(config.scopes),
+            redirect_uri=config.callback_url,
+            code_challenge_method="S256",
+            verify=self._trust,
+            timeout=config.timeout_s,
+        )
+
+
+@contextmanager
+def _named(url: str) -> Iterator[None]:
+    """Turn what goes wrong with a request into the desk's errors, with the address in them."""
+    try:
+        yield
+    except httpx2.HTTPStatusError as error:
+        status = error.response.status_code
+        if status >= 500 or status == 429:
+            raise ProviderAway(f"{url}: answers with status {status}") from None
+        raise ProviderWrong(f"{url}: answers with status {status}") from None
+    except httpx2.TransportError as error:
+        raise ProviderAway(f"{url}: {type(error).__name__}: {error}") from None
+    except httpx2.InvalidURL as error:
+        raise ProviderWrong(f"{url}: {error}") from None
+    except (httpx2.HTTPError, ValueError) as error:
+        raise ProviderWrong(f"{url}: cannot be read: {type(error).__name__}") from None
+
+
+class UnknownKey(Exception):
+    """It is signed by a key that is not among these; the provider may have new ones."""
+
+
+def read_keys(published: Mapping[str, Any]) -> KeySet:
+    """Return the keys that sign, of a provider's key set. Those of a kind that is not known here
+    are passed over."""
+    keys: list[Key] = []
+    listed = published.get("keys")
+    for each in listed if isinstance(listed, list) else ():
+        if not isinstance(each, dict) or each.get("kty") == "oct" or each.get("use") == "enc":
+            continue
+        try:
+            keys += KeySet.import_key_set({"keys": [each]}).keys
+        except (JoseError, ValueError, TypeError, KeyError):
+            continue
+    return KeySet(keys)
+
+
+def read_id_token(
+    token: str,
+    keys: KeySet,
+    *,
+    issuer: str,
+    client_id: str,
+    nonce: str,
+    access_token: str | None,
+    now_s: int,
+    algorithms: Sequence[str] = ALGORITHMS,
+) -> Mapping[str, Any]:
+    """Return the claims of an ID token that is signed by one of these keys, for this client, in
+    answer to the request with this nonce, and still valid. Raises UnknownKey, SignInFailed."""
+    try:
+        found = jwt.decode(token, keys, algorithms=list(algorithms))
+    except InvalidKeyIdError as error:
+        raise UnknownKey from error
+    except (JoseError, ValueError, TypeError, KeyError) as error:
+        raise SignInFailed("token", f"the ID token's signature: {_why(error)}") from None
+    claims = CodeIDToken(
+        found.claims,
+        found.header,
+        options={
+            "iss": {"essential": True, "value": issuer},
+            "aud": {"essential": True, "value": client_id},
+            "nonce": {"essential": True, "value": nonce},
+        },
+        params={"nonce": nonce, "client_id": client_id, "access_token": access_token},
+    )
+    try:
+        claims.validate(now=now_s, leeway=_CLOCKS_DIFFER_S)
+    except (JoseError, ValueError, TypeError, KeyError) as error:
+        raise SignInFailed("token", f"the ID token's claims: {_why(error)}") from None
+    if not isinstance(claims.get("sub"), str) or not 0 < len(claims["sub"]) <= 255:
+        raise SignInFailed("token", "the ID token's claims: sub is no text of 1 to 255 characters")
+    return dict(claims)
+
+
+def _why(error: Exception) -> str:
+    """Say what is wrong, without a value: claims are about a person."""
+    if isinstance(error, JoseError):
+        claim = getattr(error, "claim", "")
+        return f"{error.error}{f' ({claim})' if claim else ''}"
+    return type(error).__name__

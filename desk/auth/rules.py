@@ -1,10 +1,13 @@
-"""Which ways of signing in are safe where the desk listens."""
+"""Which ways of signing in are safe where the desk listens, and what is known of the provider."""
 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from desk.errors import SettingsError
 
@@ -59,3 +62,121 @@ def is_trusted(peer: str, addresses: Sequence[str]) -> bool:
         return False
     mapped = getattr(address, "ipv4_mapped", None)
     return any((mapped or address) in network for network in networks(addresses))
+
+
+RoleName = Literal["reviewer", "adjudicator", "owner"]
+_HIGHEST_FIRST: tuple[RoleName, ...] = ("owner", "adjudicator", "reviewer")
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderConfig:
+    """The provider, the desk's registration with it, and whom it lets in as what.
+
+    ``roles`` are the values of ``role_claim`` that stand for each role; they count where
+    ``role_claim`` is not empty.
+    """
+
+    issuer: str
+    client_id: str
+    public_url: str
+    client_secret: str | None = field(default=None, repr=False)
+    scopes: Sequence[str] = ("openid", "profile")
+    name_claim: str = "name"
+    role_claim: str = ""
+    roles: Mapping[RoleName, Sequence[str]] = field(default_factory=dict)
+    ends_session: bool = True
+    ca_file: Path | None = None
+    timeout_s: float = 10.0
+
+    @property
+    def callback_url(self) -> str:
+        """Where the provider sends people back to: registered there, letter for letter."""
+        return f"{self.public_url}/sign-in/callback"
+
+    @property
+    def signed_out_url(self) -> str:
+        """Where the provider sends people after they have signed out; registered there too."""
+        return f"{self.public_url}/signed-out"
+
+
+def check_provider(config: ProviderConfig, hostnames: Sequence[str]) -> ProviderConfig:
+    """Return the configuration. Raises SettingsError: which setting, and how to mend it."""
+    for name in ("issuer", "client_id", "public_url"):
+        if not getattr(config, name):
+            raise SettingsError(f"sign_in.method is oidc and oidc.{name} is empty")
+    for name in ("issuer", "public_url"):
+        url = getattr(config, name)
+        if not is_safe_url(url):
+            raise SettingsError(f"oidc.{name}: {url} does not begin with https://, nor is it local")
+    parts = urlsplit(config.public_url)
+    if parts.path or parts.query or parts.fragment:
+        raise SettingsError(
+            f"oidc.public_url: {config.public_url} has more than a scheme and a host: write it as "
+            "https://desk.example.com, without a slash at the end"
+        )
+    if "*" not in hostnames and parts.hostname not in {name.lower() for name in hostnames}:
+        raise SettingsError(f"oidc.public_url: {parts.hostname} is not among web.hostnames")
+    if "openid" not in config.scopes:
+        raise SettingsError("oidc.scopes lacks openid: the provider would not say who somebody is")
+    if config.ca_file is not None and not config.ca_file.is_file():
+        raise SettingsError(f"oidc.ca_file: {config.ca_file} is no file")
+    _check_roles(config)
+    return config
+
+
+def _check_roles(config: ProviderConfig) -> None:
+    if config.role_claim and not any(config.roles.values()):
+        raise SettingsError(
+            f"oidc.role_claim is {config.role_claim} and oidc.reviewers, oidc.adjudicators and "
+            "oidc.owners are empty: nobody could work here"
+        )
+    if not config.role_claim and any(config.roles.values()):
+        raise SettingsError("oidc.role_claim is empty: say which claim the roles are read from")
+
+
+def is_safe_url(url: object) -> bool:
+    """Tell whether what is sent there goes encrypted, or does not leave this machine."""
+    try:
+        parts = urlsplit(url) if isinstance(url, str) else None
+        host = parts.hostname if parts else None
+    except ValueError:
+        return False
+    if parts is None or not host:
+        return False
+    return parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host))
+
+
+def read_claim(claims: Mapping[str, Any], path: str) -> Any:
+    """Return a claim by its name, or by names with dots between them; None where there is none."""
+    if path in claims:  # some names are URLs, with dots of their own
+        return claims[path]
+    found: Any = claims
+    for step in path.split("."):
+        found = found.get(step) if isinstance(found, Mapping) else None
+    return found
+
+
+def read_role(config: ProviderConfig, claims: Mapping[str, Any]) -> RoleName | None:
+    """Return the highest role that a person's claims give, None where they give none."""
+    given = read_claim(claims, config.role_claim)
+    values = {given} if isinstance(given, str) else set(filter(_is_text, _listed(given)))
+    return next(
+        (role for role in _HIGHEST_FIRST if values.intersection(config.roles.get(role, ()))), None
+    )
+
+
+def read_name(config: ProviderConfig, claims: Mapping[str, Any]) -> str:
+    """Return what a person is called, at most 200 characters."""
+    for path in (config.name_claim, "name", "preferred_username", "email", "sub"):
+        value = read_claim(claims, path)
+        if isinstance(value, str) and value.strip():
+            return value.strip()[:200]
+    return ""
+
+
+def _listed(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, list) else ()
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)

@@ -2,52 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from desk.cli.options import Config, Sets
+from desk.cli.options import Config, Sets, command_group, opened
 from desk.errors import SettingsError
 
-if TYPE_CHECKING:
-    from desk.service.context import Desk
-
-
-def _group(words: str) -> typer.Typer:
-    return typer.Typer(
-        help=words,
-        no_args_is_help=True,
-        rich_markup_mode="rich",
-        context_settings={"help_option_names": ["-h", "--help"]},
-    )
-
-
-tasks_app = _group("Messages that clerk-trainer asks people about: load a file, see how far it is.")
-advice_app = _group(
+tasks_app = command_group(
+    "Messages that clerk-trainer asks people about: load a file, see how far it is."
+)
+advice_app = command_group(
     "What clerk-trainer advises about the labels: load a file, show it, ask people."
 )
-proposal_app = _group("The next adapter that clerk-trainer proposes: load it, show it, decide.")
+proposal_app = command_group(
+    "The next adapter that clerk-trainer proposes: load it, show it, decide."
+)
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="The file that clerk-trainer wrote.")]
 Id = Annotated[str, typer.Argument(metavar="ID", help="The proposal's id, or its beginning.")]
-
-
-def _load(
-    what: str,
-    load: Callable[[Desk, str, str], tuple[object, bool]],
-    file: Path,
-    config: Path | None,
-    sets: list[str] | None,
-) -> None:
-    """Bring a file to the desk and say under which number it is there."""
-    from desk.cli.load import opened
-
-    text = _text_of(file)
-    with opened(config, sets) as (_, desk):
-        number, is_new = load(desk, text, file.name)
-    print(f"{what} {number} is {'loaded' if is_new else 'here already'}")
 
 
 @tasks_app.command("load")
@@ -56,12 +30,11 @@ def load_tasks(file: File, config: Config = None, sets: Sets = None) -> None:
 
     Example: clerk-desk tasks load tasks.jsonl -c config/desk.toml
     """
-    from desk.cli.load import opened
-    from desk.service.batches import load
+    from desk.service.circle import load_task_file
 
     text = _text_of(file)
-    with opened(config, sets) as (_, desk):
-        done = load(desk, text, file.name)
+    with opened(config, sets) as desk:
+        done = load_task_file(desk, text, file.name)
     numbers = ", ".join(str(each) for each in done.batches)
     print(f"{done.new} tasks loaded, {done.known} were here already; batch {numbers}")
 
@@ -69,10 +42,9 @@ def load_tasks(file: File, config: Config = None, sets: Sets = None) -> None:
 @tasks_app.command("list")
 def list_tasks(config: Config = None, sets: Sets = None) -> None:
     """Show all batches, newest first: number, purpose, name, dataset, tasks, decided, waiting."""
-    from desk.cli.load import opened
-    from desk.service.batches import all_progress
+    from desk.service.circle import all_progress
 
-    with opened(config, sets) as (_, desk):
+    with opened(config, sets) as desk:
         found = all_progress(desk)
     print("batch\tpurpose\ttasks\tdecided\twaiting\tdataset\tname")
     for each in found:
@@ -89,10 +61,9 @@ def show_status(
     sets: Sets = None,
 ) -> None:
     """Show how far a batch is, and what people made of its labels."""
-    from desk.cli.load import opened
-    from desk.service.batches import all_progress
+    from desk.service.circle import all_progress
 
-    with opened(config, sets) as (_, desk):
+    with opened(config, sets) as desk:
         found = next((each for each in all_progress(desk) if each.batch.id == number), None)
     if found is None:
         raise SettingsError(f"there is no batch {number}: see clerk-desk tasks list")
@@ -116,19 +87,21 @@ def show_status(
 @advice_app.command("load")
 def load_advice(file: File, config: Config = None, sets: Sets = None) -> None:
     """Bring advice to the desk, for its page."""
-    from desk.service.advising import load
+    from desk.service.circle import load_advice as bring
 
-    _load("advice", load, file, config, sets)
+    text = _text_of(file)
+    with opened(config, sets) as desk:
+        number, is_new = bring(desk, text, file.name)
+    print(f"advice {number} is {_how(is_new)}")
 
 
 @advice_app.command("list")
 def list_advice(config: Config = None, sets: Sets = None) -> None:
     """Show the advice that was loaded, newest first, with its findings as NUMBER.FINDING."""
-    from desk.cli.load import opened
-    from desk.service.advising import everything
+    from desk.service.circle import all_advice
 
-    with opened(config, sets) as (_, desk):
-        found = everything(desk)
+    with opened(config, sets) as desk:
+        found = all_advice(desk)
     for given in found:
         print(f"{given.id}\t{_line(given.advice.created_at)}\t{_line(given.advice.dataset_name)}")
         for place, finding in enumerate(given.advice.findings, start=1):
@@ -144,13 +117,12 @@ def ask(
     sets: Sets = None,
 ) -> None:
     """Ask people about the messages of a finding: they become a batch of tasks."""
-    from desk.cli.load import opened
-    from desk.service.advising import ask as ask_people
+    from desk.service.circle import ask as ask_people
 
     number, _, place = finding.partition(".")
     if not (number.isdecimal() and place.isdecimal()):
         raise SettingsError("NUMBER.FINDING is two numbers with a dot, as 3.1")
-    with opened(config, sets) as (_, desk):
+    with opened(config, sets) as desk:
         done = ask_people(desk, None, int(number), int(place) - 1)
     print(f"{done.new} tasks made, {done.known} were here already; batch {done.batches[0]}")
 
@@ -158,19 +130,21 @@ def ask(
 @proposal_app.command("load")
 def load_proposal(file: File, config: Config = None, sets: Sets = None) -> None:
     """Bring a proposal to the desk, for its page."""
-    from desk.service.proposing import load
+    from desk.service.circle import load_proposal as bring
 
-    _load("proposal", load, file, config, sets)
+    text = _text_of(file)
+    with opened(config, sets) as desk:
+        id_, is_new = bring(desk, text, file.name)
+    print(f"proposal {id_} is {_how(is_new)}")
 
 
 @proposal_app.command("list")
 def list_proposals(config: Config = None, sets: Sets = None) -> None:
     """Show all proposals, newest first: id, verdict, what was decided, the trainer's sentence."""
-    from desk.cli.load import opened
-    from desk.service.proposing import everything
+    from desk.service.circle import all_proposals
 
-    with opened(config, sets) as (_, desk):
-        found = everything(desk)
+    with opened(config, sets) as desk:
+        found = all_proposals(desk)
     for each in found:
         decided = "waiting" if each.decision is None else "yes" if each.decision.publish else "no"
         proposal = each.proposal
@@ -191,25 +165,28 @@ def decide(
 
     Example: clerk-desk proposal decide 3f0a91c2 yes --note "few messages, but clear"
     """
-    from desk.cli.load import opened
-    from desk.service import proposing
+    from desk.service import circle
 
     if answer not in {"yes", "no"}:
         raise SettingsError("the answer is yes or no")
-    with opened(config, sets) as (_, desk):
-        ids = [each.proposal.id for each in proposing.everything(desk)]
+    with opened(config, sets) as desk:
+        ids = [each.proposal.id for each in circle.all_proposals(desk)]
         found = [each for each in ids if each.startswith(id_)]
         if len(found) != 1:
             problem = "no proposal's id begins" if not found else f"{len(found)} ids begin"
             raise SettingsError(f"{problem} with {id_}: see clerk-desk proposal list")
-        proposing.decide(desk, found[0], publish=answer == "yes", reason=note)
+        circle.decide_proposal(desk, found[0], publish=answer == "yes", reason=note)
     print(f"decided: {answer}. Write it for clerk-trainer propose --decided: clerk-desk export")
+
+
+def _how(is_new: bool) -> str:
+    return "loaded" if is_new else "here already"
 
 
 def _text_of(file: Path) -> str:
     """Return a file's text. Raises SettingsError."""
-    from worker.contract.circle.files import read_text
     from worker.contract.errors import RecordRefused
+    from worker.contract.exchange import read_text
 
     try:
         return read_text(file)

@@ -1,28 +1,26 @@
-"""The commands and their help. Each imports the module that does its work when it is called."""
+"""``clerk-desk``: the commands and their help. Each imports what does its work when it runs."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn, cast
 
 import typer
 
 from desk import __version__
 from desk.cli.circle import advice_app, proposal_app, tasks_app
-from desk.cli.options import Config, Sets
-from desk.cli.people import people_app
+from desk.cli.options import Config, Sets, command_group, load, opened, opened_database
 from desk.errors import (
-    EXIT_INTERRUPTED,
-    EXIT_SETTINGS,
-    EXIT_UNEXPECTED,
     DeskStopped,
     Refused,
     SettingsError,
     TryAgain,
 )
-from desk.logs import log_failure, log_unhandled
-from worker.contract.tracebacks import describe_private, print_private, show_private
+from worker.common.errors import EXIT_SETTINGS, EXIT_UNEXPECTED, run_program
+
+if TYPE_CHECKING:
+    from desk.store.types import Role
 
 _EPILOG = """
 Settings come from defaults, a TOML file, CLERK_DESK_* environment variables and flags; later ones
@@ -42,6 +40,9 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+people_app = command_group(
+    "People who sign in: add one with a password, change a password or a role, list all."
+)
 app.add_typer(people_app, name="people")
 app.add_typer(tasks_app, name="tasks")
 app.add_typer(advice_app, name="advice")
@@ -49,30 +50,18 @@ app.add_typer(proposal_app, name="proposal")
 
 
 def main() -> NoReturn:
-    """Run the command line and exit with its code; expected errors are one line, no traceback.
-    Where logs are JSON, the last line is an event too."""
-    show_private(log_unhandled)
-    try:
-        app(standalone_mode=True)
-    except DeskStopped as error:
-        _fail(str(error), error.exit_code)
-    except Refused as error:
-        _fail(str(error), EXIT_SETTINGS)
-    except TryAgain as error:
-        _fail(f"{error}: try again", EXIT_UNEXPECTED)
-    except KeyboardInterrupt:
-        _fail("interrupted", EXIT_INTERRUPTED)
-    except Exception as error:  # noqa: BLE001 - shown here, for Python would show its words too
-        if not log_failure(describe_private(error), EXIT_UNEXPECTED, error):
-            print_private(error)
-        sys.exit(EXIT_UNEXPECTED)
-    sys.exit(0)
+    """Run the command line and exit with its code; expected errors are one line, no traceback."""
+    run_program("desk", app, _explain)
 
 
-def _fail(message: str, code: int) -> NoReturn:
-    if not log_failure(message, code):
-        print(f"error: {message}", file=sys.stderr)
-    sys.exit(code)
+def _explain(error: Exception) -> tuple[str, int] | None:
+    if isinstance(error, DeskStopped):
+        return str(error), error.exit_code
+    if isinstance(error, Refused):
+        return str(error), EXIT_SETTINGS
+    if isinstance(error, TryAgain):
+        return f"{error}: try again", EXIT_UNEXPECTED
+    return None
 
 
 def _show_version(wanted: bool) -> None:
@@ -104,23 +93,17 @@ def run(config: Config = None, sets: Sets = None) -> None:
     Example: clerk-desk run -c config/desk.toml
     """
     from desk.app import run_desk
-    from desk.cli.load import load
 
-    run_desk(load(config, sets).settings)
+    run_desk(load(config, sets))
 
 
 @app.command()
 def migrate(config: Config = None, sets: Sets = None) -> None:
     """Bring the database's schema up to date: before the first start, and after an upgrade."""
-    from desk.app import open_database
-    from desk.cli.load import load
     from desk.store.migrate import migrate as bring_up_to_date
 
-    database = open_database(load(config, sets).settings)
-    try:
+    with opened_database(load(config, sets)) as database:
         print(f"the schema is version {bring_up_to_date(database)}")
-    finally:
-        database.close()
 
 
 @app.command()
@@ -157,7 +140,7 @@ def check_config(config: Config = None, sets: Sets = None) -> None:
     Every problem is printed, and exit code 2 follows. `run` refuses the same. Secrets are redacted.
     """
     from desk.app import settings_problems
-    from desk.settings_load import effective, load_settings
+    from desk.settings import effective, load_settings
 
     loaded = load_settings(config, sets or ())
     for name, value, origin in effective(loaded):
@@ -198,12 +181,11 @@ def export(
     Example: clerk-desk export --out decided, then clerk-trainer prepare --input
     decided/messages.jsonl --decisions decided/decisions.csv ...
     """
-    from desk.cli.load import opened
-    from desk.service.exporting import export as write
+    from desk.service.upkeep import export as write
 
     if ids not in {"message", "result"}:
         raise SettingsError(f"--ids {ids}: it is message or result")
-    with opened(config, sets) as (_, desk):
+    with opened(config, sets) as desk:
         done = write(desk, out, project=project, by_message_id=ids == "message")
     print(f"{done.count} decisions: {done.decisions}, with their messages in {done.messages}")
     for path in done.proposals:
@@ -222,15 +204,10 @@ def backup(
 
     Example: clerk-desk backup --out desk-2026-03-02.db
     """
-    from desk.app import open_database
-    from desk.cli.load import load
-    from desk.store.backup import back_up
+    from desk.store.database import back_up
 
-    database = open_database(load(config, sets).settings)
-    try:
+    with opened_database(load(config, sets)) as database:
         size = back_up(database, out)
-    finally:
-        database.close()
     print(f"{out}: {size / 1e6:.1f} MB")
 
 
@@ -251,12 +228,11 @@ def purge(
 
     What lies in Kafka and in exports or backups is deleted there (docs/desk.md).
     """
-    from desk.cli.load import opened
     from desk.service.upkeep import purge_person
 
     if not message_ids and not keys:
         raise SettingsError("give --message-id or --key: whose messages are to be deleted")
-    with opened(config, sets) as (_, desk):
+    with opened(config, sets) as desk:
         count = purge_person(
             desk,
             message_ids=message_ids or (),
@@ -283,23 +259,95 @@ def taxonomy(
     Decisions for labels that kept name and description, and those that --map names, are carried
     over; the others are opened again, where their messages are still here.
     """
-    from desk.app import open_database, read_taxonomy
-    from desk.cli.load import load
+    from desk.app import read_taxonomy
     from desk.clock import now_ms
     from desk.service.upkeep import change_taxonomy
-    from worker.contract.assignments import split_assignment
+    from worker.common.settings import split_assignment
     from worker.contract.taxonomy import label_name
 
-    settings = load(config, sets).settings
+    settings = load(config, sets)
     pairs = {}
     for text in mapping or ():
         old, new = split_assignment(
             text, "--map", form="old=new", needs_value=True, error=SettingsError
         )
         pairs[label_name(old)] = label_name(new)
-    database = open_database(settings)
-    try:
+    with opened_database(settings) as database:
         counts = change_taxonomy(database, read_taxonomy(settings), pairs, now_ms)
-    finally:
-        database.close()
     print(", ".join(f"{count} {what}" for what, count in counts.items()))
+
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The name they sign in by.")]
+RoleFlag = Annotated[str, typer.Option("--role", help="reviewer, adjudicator or owner.")]
+
+
+@people_app.command()
+def add(name: Name, role: RoleFlag = "reviewer", config: Config = None, sets: Sets = None) -> None:
+    """Add somebody with a password (sign_in.method = local), asked for, or read from a pipe.
+
+    Example: clerk-desk people add ada --role owner -c config/desk.toml
+    """
+    from desk.service.people import add_local
+
+    checked = _role(role)
+    if not 0 < len(name) <= 200 or name != name.strip():
+        raise SettingsError("NAME has 1 to 200 characters, and no blanks around it")
+    with opened(config, sets) as desk:
+        person = add_local(desk, name, name, checked, _hashed())
+    print(f"{name} may sign in as {role}; corrections name them {person.pseudonym}")
+
+
+@people_app.command()
+def password(name: Name, config: Config = None, sets: Sets = None) -> None:
+    """Give somebody another password, and sign them out everywhere."""
+    from desk.service.people import give_password
+
+    with opened(config, sets) as desk:
+        give_password(desk, name, _hashed())
+    print(f"{name} has another password")
+
+
+@people_app.command()
+def role(
+    name: Name,
+    new: Annotated[str, typer.Argument(metavar="ROLE", help="reviewer, adjudicator or owner.")],
+    config: Config = None,
+    sets: Sets = None,
+) -> None:
+    """Give somebody another role: how a first owner is made, however people sign in."""
+    from desk.service.people import give_role
+
+    checked = _role(new)
+    with opened(config, sets) as desk:
+        give_role(desk, name, checked)
+    print(f"{name} is {new}")
+
+
+@people_app.command("list")
+def list_all(config: Config = None, sets: Sets = None) -> None:
+    """Show everybody: name, role, the pseudonym that records have, whether the account is open."""
+    from desk.service.people import all_people
+
+    with opened(config, sets) as desk:
+        for person in all_people(desk):
+            state = "" if person.active else "\tclosed"
+            print(f"{person.subject}\t{person.role}\t{person.pseudonym}{state}")
+
+
+def _role(given: str) -> Role:
+    if given not in {"reviewer", "adjudicator", "owner"}:
+        raise SettingsError(f"{given} is no role: reviewer, adjudicator or owner")
+    return cast("Role", given)
+
+
+def _hashed() -> str:
+    from desk.auth.passwords import hash_password
+
+    if sys.stdin.isatty():
+        given = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
+    else:
+        given = sys.stdin.readline().rstrip("\n")
+    try:
+        return hash_password(given)
+    except ValueError as error:
+        raise SettingsError(str(error)) from None

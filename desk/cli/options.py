@@ -1,11 +1,22 @@
-"""The flags that every command has."""
+"""The flags that every command has, and what they open.
+
+Commands are described without loading what they need: settings, database and service are imported
+when a command runs.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from desk.service.context import Desk
+    from desk.settings import Settings
+    from desk.store.database import Database
 
 Config = Annotated[
     Path | None,
@@ -25,3 +36,51 @@ Sets = Annotated[
         help="Override one setting, by its path: kafka.output_topic=labels. Repeatable.",
     ),
 ]
+
+
+def command_group(words: str) -> typer.Typer:
+    """Return a group of commands with this help."""
+    return typer.Typer(
+        help=words,
+        no_args_is_help=True,
+        rich_markup_mode="rich",
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+
+
+def load(config: Path | None, sets: Sequence[str] | None) -> Settings:
+    """Load the settings and configure logging. Raises SettingsError."""
+    from desk.settings import load_settings
+    from worker.common.logs import configure_logging
+
+    configure_logging(program="desk")  # for settings that cannot be read
+    settings = load_settings(config, sets or ()).settings
+    configure_logging(settings.log.format, settings.log.level, "desk")
+    return settings
+
+
+@contextmanager
+def opened_database(settings: Settings) -> Iterator[Database]:
+    """The database that the settings name; its schema may be of any version. Raises
+    SettingsError."""
+    from desk.app import open_database
+
+    database = open_database(settings)
+    try:
+        yield database
+    finally:
+        database.close()
+
+
+@contextmanager
+def opened(config: Path | None, sets: Sequence[str] | None) -> Iterator[Desk]:
+    """The desk that the settings describe, for a command that a user types: errors are lines of
+    text even if standard error is not a terminal. Raises DeskStopped, DatabaseAway."""
+    from desk.app import open_settings_desk
+    from desk.settings import load_settings
+    from worker.common.logs import configure_logging
+
+    settings = load_settings(config, sets or ()).settings
+    configure_logging("console", settings.log.level, "desk")
+    with opened_database(settings) as database:
+        yield open_settings_desk(settings, database)

@@ -11,8 +11,7 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from worker.contract.circle import Answer, LabelSource, Purpose
-from worker.contract.circle.answer import AnswerRole
+from worker.contract.exchange import Answer, AnswerRole, LabelSource, Purpose
 from worker.contract.timestamps import rfc3339_from_ms
 
 

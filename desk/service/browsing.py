@@ -6,21 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from desk.core.opinions import State
+from desk.core.items import State
 from desk.errors import ClaimLost
-from desk.service.concluding import Concluded, Said, conclude_in
 from desk.service.context import Desk, require
-from desk.service.tasks import Task, to_task
-from desk.service.viewing import is_masked, seen_how, task_for, text_for
+from desk.service.reviewing import Concluded, Said, conclude_in
+from desk.service.viewing import Task, is_masked, seen_how, task_for, text_for, to_task
 from desk.store import browse, claims, items, people
-from desk.store.browse import Cluster
+from desk.store.browse import Cluster, has_words
 from desk.store.database import Tx
-from desk.store.search_index import has_words
 from desk.store.types import Person
 
 _MASKED_LOOKED_AT = 500
-
-__all__ = ["Cluster", "SearchHit", "cluster", "clusters", "decide_cluster", "neighbours", "search"]
 
 
 @dataclass(frozen=True, slots=True)

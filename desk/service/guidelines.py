@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from desk.core.guideline import section_for
+import re
+
 from desk.errors import Refused
 from desk.service.context import Desk, require
-from desk.store import guidelines, people
-from desk.store.guidelines import Guideline
+from desk.store import people, projects
+from desk.store.projects import Guideline
 from desk.store.types import Person
-
-__all__ = ["Guideline", "current", "for_label", "save", "versions"]
 
 MAX_CHARS = 200_000
 
@@ -17,7 +16,7 @@ MAX_CHARS = 200_000
 def current(desk: Desk) -> Guideline | None:
     """Return the newest version, None where there is none."""
     with desk.database.read() as tx:
-        return guidelines.current(tx)
+        return projects.current_guideline(tx)
 
 
 def for_label(guideline: Guideline | None, label: str) -> str:
@@ -28,7 +27,7 @@ def for_label(guideline: Guideline | None, label: str) -> str:
 def versions(desk: Desk) -> list[Guideline]:
     """Return all versions, newest first."""
     with desk.database.read() as tx:
-        return guidelines.versions(tx)
+        return projects.guideline_versions(tx)
 
 
 def save(desk: Desk, person: Person, body: str, note: str, *, based_on: int | None) -> Guideline:
@@ -41,9 +40,38 @@ def save(desk: Desk, person: Person, body: str, note: str, *, based_on: int | No
         raise Refused(f"a guideline has {MAX_CHARS} characters at most")
     now_ms = desk.clock()
     with desk.database.write() as tx:
-        newest = guidelines.current(tx)
+        newest = projects.current_guideline(tx)
         if (newest.version if newest is not None else None) != based_on:
             raise Refused("somebody has saved another version meanwhile: look at theirs first")
-        saved = guidelines.save(tx, body, note, person.id, now_ms)
+        saved = projects.save_guideline(tx, body, note, person.id, now_ms)
         people.log(tx, now_ms, person.id, "guideline.saved", detail={"version": saved.version})
     return saved
+
+
+def heading_of(line: str) -> str | None:
+    """Return what a line says where it is a heading of Markdown, None where it is none."""
+    found = _HEADING.match(line)
+    return found[1].rstrip().rstrip("#").rstrip() if found else None
+
+
+def section_for(body: str, label: str) -> str:
+    """Return the text under the heading that is the label's name, "" where there is none.
+
+    ``body`` is Markdown; blanks, case and underscores of a heading do not matter.
+    """
+    found: list[str] = []
+    inside = False
+    for line in body.splitlines():
+        heading = heading_of(line)
+        if heading is not None:
+            inside = _plain(heading) == _plain(label)
+        elif inside:
+            found.append(line)
+    return "\n".join(found).strip()
+
+
+_HEADING = re.compile(r"^#{1,6}\s+(\S.*)$")
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\s_-]+", " ", name).strip().casefold()

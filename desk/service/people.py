@@ -1,7 +1,9 @@
-"""Who works here. How they prove who they are is the pages' business."""
+"""Who works here: accounts, roles, sessions. ``desk.auth`` checks how they prove who they are."""
 
 from __future__ import annotations
 
+import hashlib
+import secrets
 from typing import Any
 
 from desk.errors import NotAllowed, Refused
@@ -85,3 +87,98 @@ def audit_log(desk: Desk, by: Person, *, before_id: int | None = None) -> list[d
     require(by, "owner")
     with desk.database.read() as tx:
         return people.log_entries(tx, before_id=before_id)
+
+
+_TOUCH_MS = 60_000
+
+
+def begin_session(desk: Desk, person: Person, *, longest_ms: int, idle_ms: int) -> str:
+    """Begin a session and return its token, which the browser alone keeps; old ones are ended."""
+    token = secrets.token_urlsafe(32)
+    now_ms = desk.clock()
+    with desk.database.write() as tx:
+        people.end_old_sessions(tx, now_ms - longest_ms, now_ms - idle_ms)
+        people.begin_session(tx, _digest(token), person.id, now_ms)
+    return token
+
+
+def whose(desk: Desk, token: str, *, longest_ms: int, idle_ms: int) -> Person | None:
+    """Return the person as they are now; None where the session has ended, or their account has
+    been closed. A session is written to once a minute at most."""
+    now_ms = desk.clock()
+    digest = _digest(token)
+    with desk.database.read() as tx:
+        found = people.find_session(tx, digest)
+        person = people.get(tx, found.person_id) if found is not None else None
+    if found is None or person is None or not person.active:
+        return None
+    if now_ms - found.created_ms >= longest_ms or now_ms - found.seen_ms >= idle_ms:
+        return None
+    if now_ms - found.seen_ms >= min(_TOUCH_MS, idle_ms // 2):
+        with desk.database.write() as tx:
+            people.touch_session(tx, digest, now_ms)
+    return person
+
+
+def end_session(desk: Desk, token: str) -> None:
+    """End a session."""
+    with desk.database.write() as tx:
+        people.end_session(tx, _digest(token))
+
+
+def password_hash(desk: Desk, subject: str) -> str | None:
+    """Return the hash of a local user's password, None where there is none."""
+    with desk.database.read() as tx:
+        return people.password_of(tx, subject)
+
+
+def note_failure(desk: Desk, method: str, reason: str = "") -> None:
+    """Write to the log that somebody failed to sign in; ``reason`` is a word."""
+    detail = {"method": method} | ({"reason": reason} if reason else {})
+    with desk.database.write() as tx:
+        people.log(tx, desk.clock(), None, "sign_in.failed", detail=detail)
+
+
+def add_local(desk: Desk, subject: str, name: str, role: Role, hashed: str) -> Person:
+    """Add a local user. Raises Refused where there is one by that name."""
+    now_ms = desk.clock()
+    with desk.database.write() as tx:
+        if people.find(tx, subject) is not None:
+            raise Refused(f"{subject} is there already: give a password with `people password`")
+        person = people.add(tx, subject, name, role, now_ms)
+        people.set_password(tx, person.id, hashed, now_ms)
+        people.log(tx, now_ms, None, "person.added", detail={"person": person.pseudonym})
+    return person
+
+
+def give_password(desk: Desk, subject: str, hashed: str) -> None:
+    """Give a person another password, and sign them out everywhere. Raises Refused."""
+    now_ms = desk.clock()
+    with desk.database.write() as tx:
+        person = people.find(tx, subject)
+        if person is None:
+            raise Refused(f"there is nobody by the name {subject}: `people list` shows all")
+        people.set_password(tx, person.id, hashed, now_ms)
+        people.end_sessions_of(tx, person.id)
+        people.log(tx, now_ms, None, "password.changed", detail={"person": person.pseudonym})
+
+
+def give_role(desk: Desk, subject: str, role: Role) -> None:
+    """Give a person another role, as whoever runs the desk. Raises Refused."""
+    with desk.database.write() as tx:
+        person = people.find(tx, subject)
+        if person is None:
+            raise Refused(f"there is nobody by the name {subject}: `people list` shows all")
+        people.change(tx, person.id, role=role)
+        detail = {"person": person.pseudonym, "role": role}
+        people.log(tx, desk.clock(), None, "person.changed", detail=detail)
+
+
+def all_people(desk: Desk) -> list[Person]:
+    """Return everybody, for whoever runs the desk."""
+    with desk.database.read() as tx:
+        return people.everybody(tx)
+
+
+def _digest(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()

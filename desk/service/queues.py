@@ -1,4 +1,4 @@
-"""What waits, for the list of queues; and one person's day."""
+"""What waits and how things stand, in numbers; and one person's day."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from desk.core.queue import REASON_BITS
+from desk.core.items import REASON_BITS
 from desk.service.context import Desk, require
 from desk.service.viewing import seen_how, text_for
-from desk.store import counts, items, people
+from desk.store import counts, items, offsets, outbox, people
 from desk.store.counts import Made
+from desk.store.offsets import Progress
+from desk.store.outbox import Backlog
 from desk.store.types import Person
-
-__all__ = ["AGES_S", "Day", "Made", "Waiting", "examples", "my_day", "waiting"]
 
 AGES_S = (3_600, 86_400, 604_800)
 """Ages that are counted: an hour, a day, a week; in seconds."""
@@ -102,3 +102,36 @@ def my_day(desk: Desk, person: Person, since_ms: int) -> Day:
         seconds=sum(seconds for *_, seconds in made.values()),
         newest=tuple(newest),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """How things stand. Ages are in seconds, None where there is nothing to be old.
+
+    ``undelivered`` are decisions that wait for the webhook's receiver; None where there is none.
+    """
+
+    items: Mapping[str, int]
+    disputes: int
+    oldest_waiting_s: float | None
+    reading: tuple[Progress, ...]
+    lag: int
+    backlog: Backlog
+    undelivered: int | None = None
+
+
+def overview(desk: Desk) -> Overview:
+    """Return how things stand now."""
+    now_ms = desk.clock()
+    with desk.database.read() as tx:
+        oldest_ms = counts.oldest_waiting_ms(tx)
+        reading = tuple(offsets.progress(tx))
+        return Overview(
+            items=counts.by_state(tx),
+            disputes=counts.open_disputes(tx),
+            oldest_waiting_s=None if oldest_ms is None else (now_ms - oldest_ms) / 1000,
+            reading=reading,
+            lag=sum(each.lag for each in reading),
+            backlog=outbox.backlog(tx),
+            undelivered=outbox.undelivered(tx),
+        )

@@ -1,17 +1,36 @@
-"""Deciding, one item at a time: the next one, a label, none, skip, flag, undo."""
+"""Deciding, one item at a time: the next one, a label, none, skip, flag, undo; disputes."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Self
 
-from desk.core.queue import Queue
-from desk.errors import ClaimLost, NothingToUndo
-from desk.service.concluding import Concluded, Said, conclude
+from desk.core.items import DecisionKind, Queue, State
+from desk.errors import ClaimLost, NothingToUndo, Refused
 from desk.service.context import Desk, require
-from desk.service.tasks import Task, to_task
-from desk.service.viewing import seen_how, task_for
-from desk.store import claims, decisions, items, people
-from desk.store.types import Person
+from desk.service.viewing import Task, seen_how, task_for, text_for, to_task
+from desk.store import claims, decisions, items, outbox, people, projects
+from desk.store.database import Tx
+from desk.store.types import Decided, Item, Person
+from worker.contract.records import Correction, MachineLabel, to_json
+from worker.contract.records.identity import AdapterRef, Source, TaxonomyRef
+from worker.contract.timestamps import rfc3339_from_ms
+
+MAX_NOTE_CHARS = 2000
+
+MAX_SECONDS = 3600.0
+
+_ALLOWED: Mapping[bool, tuple[State, ...]] = {False: ("open", "second"), True: ("dispute",)}
+
+
+@dataclass(frozen=True, slots=True)
+class Concluded:
+    """What came of a decision: its id, and where the item stands now."""
+
+    decision_id: int
+    item_id: int
+    state: State
 
 
 def next_item(
@@ -126,3 +145,186 @@ def undo(desk: Desk, person: Person) -> Task:
         how = seen_how(desk, person)
         people.log(tx, now_ms, person.id, "item.undone", item_id=item.id, detail=how)
         return task_for(desk, person, to_task(tx, item, until_ms, show_machine=last.final))
+
+
+@dataclass(frozen=True, slots=True)
+class Voice:
+    """What somebody said of the item. ``label`` is None where no label fits, or for a flag."""
+
+    pseudonym: str
+    kind: str
+    label: str | None
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class Dispute:
+    """An item with what was said of it, in the order in which it was said."""
+
+    task: Task
+    voices: tuple[Voice, ...]
+
+
+def next_dispute(desk: Desk, person: Person) -> Dispute | None:
+    """Return the oldest dispute for an adjudicator, held for them; None where there is none.
+
+    Not one on which they have given an opinion themselves. Raises NotAllowed.
+    """
+    require(person, "adjudicator")
+    now_ms = desk.clock()
+    until_ms = now_ms + desk.policy.claim_ms
+    with desk.database.write() as tx:
+        waiting = decisions.disputes(person.id, now_ms)
+        item = claims.claim_dispute(tx, person.id, now_ms, until_ms, waiting)
+        if item is None:
+            return None
+        how = seen_how(desk, person)
+        people.log(tx, now_ms, person.id, "item.seen", item_id=item.id, detail=how)
+        voices = tuple(
+            Voice(
+                people.get(tx, made.person_id).pseudonym,
+                made.kind,
+                made.label,
+                text_for(desk, person, made.note),
+            )
+            for made in decisions.on_item(tx, item.id)
+            if made.kind != "skip"
+        )
+        task = to_task(tx, item, until_ms, show_machine=True)
+        return Dispute(task_for(desk, person, task), voices)
+
+
+def adjudicate(
+    desk: Desk,
+    person: Person,
+    item_id: int,
+    label: str | None,
+    *,
+    request_id: str,
+    note: str = "",
+    seconds: float = 0.0,
+) -> Concluded:
+    """End a dispute with a label; None says that no label fits. Raises ClaimLost, Refused,
+    NotAllowed."""
+    require(person, "adjudicator")
+    said = Said.of_label(request_id, label, note, seconds)
+    return conclude(desk, person, item_id, said, final=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a person says of an item. ``label`` is None unless ``kind`` is "label".
+
+    ``request_id`` is the page's: a request that is sent twice decides once. ``seconds`` is how
+    long the item was on screen.
+    """
+
+    request_id: str
+    kind: DecisionKind
+    label: str | None = None
+    note: str = ""
+    seconds: float = 0.0
+
+    @classmethod
+    def of_label(
+        cls, request_id: str, label: str | None, note: str = "", seconds: float = 0.0
+    ) -> Self:
+        """A label, or where it is None, that no label fits."""
+        return cls(request_id, "none" if label is None else "label", label, note, seconds)
+
+
+def conclude(desk: Desk, person: Person, item_id: int, said: Said, *, final: bool) -> Concluded:
+    """Keep what a person who holds an item says of it. ``final``: as an adjudicator.
+
+    Raises ClaimLost, Refused.
+    """
+    with desk.database.write() as tx:
+        return conclude_in(tx, desk, person, item_id, said, final=final)
+
+
+def conclude_in(
+    tx: Tx, desk: Desk, person: Person, item_id: int, said: Said, *, final: bool
+) -> Concluded:
+    """Do the same in a transaction that is open: keep the decision, move the item on, put a
+    correction into the outbox if the item came from Kafka, and write a line to the log."""
+    _check(desk, said)
+    now_ms = desk.clock()
+    item = items.lock(tx, item_id)
+    earlier = decisions.by_request(tx, said.request_id)
+    if earlier is not None and item is not None and earlier.person_id == person.id:
+        return Concluded(earlier.id, earlier.item_id, item.state)
+    if item is None or item.state not in _ALLOWED[final]:
+        raise ClaimLost("this item has been decided meanwhile")
+    if not claims.holds(tx, item_id, person.id, now_ms):
+        raise ClaimLost("this item is not yours any more: the time ran out")
+    guideline = projects.current_guideline(tx)
+    made = decisions.add(
+        tx,
+        item,
+        decisions.NewDecision(
+            request_id=said.request_id,
+            person_id=person.id,
+            kind=said.kind,
+            label=said.label,
+            note=said.note,
+            final=final,
+            taxonomy_digest=desk.taxonomy.digest,
+            guideline_version=guideline.version if guideline is not None else None,
+            seconds=min(max(said.seconds, 0.0), MAX_SECONDS),
+        ),
+        now_ms,
+    )
+    now, holds = decisions.settle(tx, item, now_ms)
+    claims.release(tx, item_id)
+    if holds is not None and holds.kind == "label" and item.batch_id is None:
+        by = person if holds.person_id == person.id else people.get(tx, holds.person_id)
+        _send(tx, desk, item, holds, by, now_ms)
+    people.log(tx, now_ms, person.id, f"item.{said.kind}", item_id=item_id)
+    return Concluded(made.id, item_id, now.state)
+
+
+def _check(desk: Desk, said: Said) -> None:
+    if (said.label is not None) != (said.kind == "label"):
+        raise Refused("a label goes with a decision for a label, and with no other")
+    if said.label is not None and said.label not in desk.taxonomy.names:
+        raise Refused("there is no such label in this taxonomy")
+    if len(said.note) > MAX_NOTE_CHARS:
+        raise Refused(f"a note has {MAX_NOTE_CHARS} characters at most")
+    if not 1 <= len(said.request_id) <= 100:
+        raise Refused("a request needs an id of 1 to 100 characters")
+
+
+def _send(tx: Tx, desk: Desk, item: Item, holds: Decided, by: Person, now_ms: int) -> None:
+    """Put the correction, which ``by`` made, into the outbox, in the decision's transaction."""
+    decided_at = rfc3339_from_ms(holds.decided_ms)
+    assert decided_at is not None
+    assert holds.label is not None
+    version = holds.guideline_version
+    correction = Correction(
+        schema_version=1,
+        id=item.result_id,
+        source=Source(
+            item.source_topic,
+            item.source_partition,
+            item.source_offset,
+            rfc3339_from_ms(item.source_ms) if item.source_ms is not None else None,
+        ),
+        message_id=item.message_id,
+        label=holds.label,
+        taxonomy=TaxonomyRef(desk.taxonomy.name, desk.taxonomy.version, desk.taxonomy.digest),
+        decided_at=decided_at,
+        decided_by=by.pseudonym,
+        guideline_version=str(version) if version is not None else None,
+        machine=MachineLabel(
+            item.label, item.confidence, AdapterRef(item.adapter_name, item.adapter_digest)
+        ),
+    )
+    outbox.add(
+        tx,
+        item_id=item.id,
+        decision_id=holds.id,
+        # The input's key, as results have it, so that topics can be joined by it.
+        key=item.record_key if item.record_key is not None else item.result_id.encode(),
+        value=to_json(correction),
+        due_ms=now_ms + desk.policy.publish_delay_ms,
+    )

@@ -1,4 +1,5 @@
-"""What a person sees of a message: all of it, or with personal data masked, by their role.
+"""What a person is shown of an item: of a blind one nothing that the machine said; personal data
+masked, by role.
 
 Every function of the service that shows texts passes them through here before they leave it, so
 that no page can show more than its person may see.
@@ -7,13 +8,92 @@ that no page can show more than its person may see.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from desk.service.context import Desk
-from desk.service.tasks import Task
-from desk.store.types import Person
+from desk.store import batches, items
+from desk.store.batches import Asked
+from desk.store.database import Tx
+from desk.store.types import Item, Person
 from worker.contract.redact import redact_personal_data
+from worker.contract.scoring import ReviewReason
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What the machine said. ``scores`` are calibrated probabilities, the highest first."""
+
+    label: str
+    confidence: float
+    scores: Mapping[str, float]
+    off_label_mass: float | None
+    out_of_scope_score: float | None
+    reasons: tuple[ReviewReason, ...]
+    adapter_name: str
+    adapter_digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """An item on somebody's screen. ``machine`` is None where they decide blind.
+
+    ``text`` is the message as it came; whoever shows it escapes it, and redacts it where the
+    person's view is masked. ``until_ms`` is how long it is held for them (Unix time), None where
+    it is not. Of a task of a batch ``asked`` says what stands in the dataset, in the place of
+    ``machine``; of a blind one it names no label, for its file cannot hold one.
+    """
+
+    item_id: int
+    text: str
+    message_id: str | None
+    received_ms: int
+    source_ms: int | None
+    blind: bool
+    truncated: bool
+    machine: Machine | None
+    until_ms: int | None
+    asked: Asked | None = None
+
+
+def to_task(
+    tx: Tx,
+    item: Item,
+    until_ms: int | None,
+    *,
+    show_machine: bool = False,
+    text: str | None = None,
+) -> Task:
+    """Return what is shown of an item. ``show_machine``: also of a blind one, after it has been
+    decided, or to an adjudicator. ``text`` is its message, where it has been read already."""
+    shown = show_machine or not item.blind
+    asked = batches.asked(tx, item.id) if item.batch_id is not None else None
+    return Task(
+        item_id=item.id,
+        text=(items.text_of(tx, item.id) or "") if text is None else text,
+        message_id=item.message_id,
+        received_ms=item.received_ms,
+        source_ms=item.source_ms,
+        blind=item.blind,
+        truncated=item.truncated,
+        machine=_machine(item) if shown and asked is None else None,
+        until_ms=until_ms,
+        asked=asked,
+    )
+
+
+def _machine(item: Item) -> Machine:
+    ordered = sorted(item.scores.items(), key=lambda score: -score[1])
+    return Machine(
+        label=item.label,
+        confidence=item.confidence,
+        scores=dict(ordered),
+        off_label_mass=item.off_label_mass,
+        out_of_scope_score=item.out_of_scope_score,
+        reasons=item.reasons,
+        adapter_name=item.adapter_name,
+        adapter_digest=item.adapter_digest,
+    )
 
 
 def is_masked(desk: Desk, person: Person) -> bool:

@@ -9,12 +9,10 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from desk.store import items as items_store
-from desk.store import texts as texts_store
 from desk.store.database import Tx
-from desk.store.items import NewItem, insert_ignore
+from desk.store.items import FoundText, NewItem, insert_ignore
 from desk.store.tables import batches, decisions, items, people, similar, tasks
-from desk.store.texts import FoundText
-from worker.contract.circle import Purpose
+from worker.contract.exchange import Purpose
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +160,7 @@ def add(tx: Tx, batch_id: int, new: Sequence[NewTask], now_ms: int) -> int:
     for each in missing:
         id_ = ids[each.item.result_id]
         found = FoundText(id_, each.text, None, each.message_sha256, each.band_keys)
-        texts_store.arrived(tx, found, now_ms, state="open")
+        items_store.text_arrived(tx, found, now_ms, state="open")
     if missing:
         tx.execute(tasks.insert(), [_row(batch_id, ids, each) for each in missing])
     likes = [

@@ -14,12 +14,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from desk.core.queue import BLIND_ORIGINS, Order, Queue, values_with
+from desk.core.items import BLIND_ORIGINS, Order, Queue, values_with
 from desk.store import items as items_store
 from desk.store.database import Tx
-from desk.store.rows import ITEM, read
 from desk.store.tables import claims, decisions, facets, items
-from desk.store.types import Item
+from desk.store.types import ITEM, Item, read_row
 
 _ATTEMPTS = 25
 
@@ -45,7 +44,7 @@ def held_by(
     ``beside``."""
     given = {"person_id": person_id, "now_ms": now_ms, "beside": list(beside)}
     row = tx.execute(_held_by(queue), given).first()
-    return None if row is None else read(Item, row)
+    return None if row is None else read_row(Item, row)
 
 
 @lru_cache(_QUEUES)

@@ -1,4 +1,4 @@
-"""What waits, by what a queue can choose, and what one person has done."""
+"""Counts for pages and metrics, and the audit sample that accuracy is measured on."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from desk.store.database import Tx
-from desk.store.tables import decisions, facets, items
+from desk.store.tables import adjudications, decisions, facets, items, traffic
 
 _WAITS = items.c.state.in_(("open", "second"))
+
+_DAY_MS = 86_400_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,52 @@ class Made:
     decided_ms: int
     undone: bool
     seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Audited:
+    """One item of the audit sample. ``opinions`` are what reviewers said, oldest first; ``settled``
+    whether one of them or an adjudicator's word holds, which is ``outcome_label``. A label is None
+    where no label fits.
+
+    All labels are of the taxonomy that the machine had: an item that was decided by another counts
+    as one that is not decided.
+    """
+
+    item_id: int
+    label: str
+    adapter_digest: str
+    doubtful: bool
+    sample_share: float
+    labelled_ms: int
+    settled: bool
+    outcome_label: str | None
+    adjudicated: bool
+    opinions: tuple[str | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DayTraffic:
+    """How many results there were of a kind on a day (days since 1970)."""
+
+    day: int
+    label: str
+    adapter_digest: str
+    doubtful: bool
+    results: int
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Items of an origin and a state that wait for people: how many, the age of the oldest, and
+    how many have waited for more than a day and more than a week."""
+
+    origin: str
+    state: str
+    items: int
+    oldest_s: float
+    over_a_day: int
+    over_a_week: int
 
 
 def waiting(tx: Tx, before_ms: Sequence[int]) -> list[FacetCount]:
@@ -106,3 +154,139 @@ def newest_made(tx: Tx, person_id: int, limit: int) -> list[Made]:
         .limit(limit)
     )
     return [Made(row[0], row[1], row[2], row[3], bool(row[4]), row[5]) for row in tx.execute(query)]
+
+
+def by_state(tx: Tx) -> Mapping[str, int]:
+    """Return how many items there are in each state."""
+    query = sa.select(items.c.state, sa.func.count()).group_by(items.c.state)
+    return dict(tx.execute(query).tuples().all())
+
+
+def oldest_waiting_ms(tx: Tx) -> int | None:
+    """Return when the item came from Kafka that waits longest for a decision, None where none
+    waits. Batches of tasks have all the time they are given."""
+    of_batches = sa.select(facets.c.id).where(facets.c.batch_id.is_not(None))
+    query = sa.select(sa.func.min(items.c.received_ms)).where(
+        items.c.state.in_(("open", "second", "dispute")), items.c.facet_id.not_in(of_batches)
+    )
+    oldest: int | None = tx.execute(query).scalar_one()
+    return oldest
+
+
+def open_disputes(tx: Tx) -> int:
+    """Return how many items wait for an adjudicator."""
+    query = sa.select(sa.func.count()).where(adjudications.c.closed_ms.is_(None))
+    return int(tx.execute(query.select_from(adjudications)).scalar_one())
+
+
+def audited(tx: Tx, since_ms: int) -> list[Audited]:
+    """Return the audit sample of the results that were labelled since a time."""
+    said = _said(tx, since_ms)
+    query = (
+        sa.select(
+            items.c.id,
+            items.c.label,
+            items.c.adapter_digest,
+            items.c.reasons,
+            items.c.sample_share,
+            items.c.labelled_ms,
+            items.c.outcome_decision_id,
+        )
+        .where(items.c.origin == "audit", items.c.labelled_ms >= since_ms)
+        .order_by(items.c.id)
+    )
+    found = []
+    for row in tx.execute(query):
+        made = said.get(row.id, {})
+        holds = made.get(row.outcome_decision_id)
+        found.append(
+            Audited(
+                item_id=row.id,
+                label=row.label,
+                adapter_digest=row.adapter_digest,
+                doubtful=bool(row.reasons),
+                sample_share=row.sample_share,
+                labelled_ms=row.labelled_ms,
+                settled=holds is not None,
+                outcome_label=None if holds is None else holds[0],
+                adjudicated=holds is not None and holds[1],
+                opinions=tuple(label for label, final in made.values() if not final),
+            )
+        )
+    return found
+
+
+def traffic_by_day(tx: Tx, since_day: int) -> list[DayTraffic]:
+    """Return all results by day since one, the day included."""
+    query = sa.select(
+        traffic.c.day,
+        traffic.c.label,
+        traffic.c.adapter_digest,
+        traffic.c.doubtful,
+        traffic.c.results,
+    ).where(traffic.c.day >= since_day)
+    return [DayTraffic(*row) for row in tx.execute(query.order_by(traffic.c.day))]
+
+
+def waiting_by_origin(tx: Tx, now_ms: int) -> list[Waiting]:
+    """Return what waits for people, by origin and state."""
+    came = items.c.received_ms
+
+    def older(age_ms: int) -> sa.ColumnElement[int]:
+        return sa.func.sum(sa.case((came < now_ms - age_ms, 1), else_=0))
+
+    kind = (items.c.origin, items.c.state)
+    query = (
+        sa.select(*kind, sa.func.count(), sa.func.min(came), older(_DAY_MS), older(7 * _DAY_MS))
+        .where(items.c.state.in_(("open", "second", "dispute")))
+        .group_by(*kind)
+        .order_by(*kind)
+    )
+    return [
+        Waiting(origin, state, int(count), (now_ms - oldest_ms) / 1000, int(day), int(week))
+        for origin, state, count, oldest_ms, day, week in tx.execute(query)
+    ]
+
+
+def time_spent(tx: Tx, since_ms: int) -> Mapping[str, tuple[int, float]]:
+    """Return by origin how many decisions were made since a time and the seconds they took. One
+    that was taken back took its time all the same."""
+    query = (
+        sa.select(items.c.origin, sa.func.count(), sa.func.sum(decisions.c.seconds))
+        .join(items, items.c.id == decisions.c.item_id)
+        .where(decisions.c.decided_ms >= since_ms)
+        .group_by(items.c.origin)
+    )
+    return {origin: (int(count), float(seconds)) for origin, count, seconds in tx.execute(query)}
+
+
+def adapter_names(tx: Tx, since_ms: int) -> Mapping[str, str]:
+    """Return the names of the audit sample's adapters since a time, by digest; of several names the
+    last one by the alphabet."""
+    query = (
+        sa.select(items.c.adapter_digest, sa.func.max(items.c.adapter_name))
+        .where(items.c.origin == "audit", items.c.labelled_ms >= since_ms)
+        .group_by(items.c.adapter_digest)
+    )
+    return dict(tx.execute(query).tuples().all())
+
+
+def _said(tx: Tx, since_ms: int) -> Mapping[int, Mapping[int, tuple[str | None, bool]]]:
+    """Return by item and decision (label, whether an adjudicator's), as far as they hold and are of
+    the machine's taxonomy; oldest first."""
+    query = (
+        sa.select(decisions.c.item_id, decisions.c.id, decisions.c.label, decisions.c.final)
+        .join(items, items.c.id == decisions.c.item_id)
+        .where(
+            items.c.origin == "audit",
+            items.c.labelled_ms >= since_ms,
+            decisions.c.kind.in_(("label", "none")),
+            decisions.c.undone_ms.is_(None),
+            decisions.c.taxonomy_digest == items.c.taxonomy_digest,
+        )
+        .order_by(decisions.c.id)
+    )
+    found: dict[int, dict[int, tuple[str | None, bool]]] = {}
+    for row in tx.execute(query):
+        found.setdefault(row.item_id, {})[row.id] = (row.label, bool(row.final))
+    return found

@@ -1,9 +1,15 @@
-"""Opening the database, and transactions on it: SQLite in WAL mode, or PostgreSQL."""
+"""The database: SQLite in WAL mode or PostgreSQL. Transactions, errors, and a backup of SQLite."""
 
 from __future__ import annotations
 
+import os
+import sqlite3
+import threading
+import uuid
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import sqlalchemy as sa
@@ -11,9 +17,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.exc import TimeoutError as NoFreeConnection
 
-from desk.errors import DatabaseAway, SettingsError
-from desk.store.failures import translate
-from desk.store.turns import Turns
+from desk.errors import DatabaseAway, DatabaseRefused, SettingsError
 
 Tx: TypeAlias = sa.Connection
 """A transaction that is open. Only functions of ``desk.store`` look into it."""
@@ -22,6 +26,7 @@ _ANSWER_S = 30.0
 """For how long PostgreSQL may be silent before a connection is given up."""
 
 _BUSY_MS = 15_000
+
 _POOL_WAIT_S = 30.0
 
 
@@ -145,3 +150,118 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
 def _begin_sqlite(connection: sa.Connection) -> None:
     immediate = connection.get_execution_options().get("immediate")
     connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+
+
+class Turns:
+    """A lock that goes to whoever has waited longest. Python's own goes to whoever is quickest: a
+    thread that writes again and again would keep the others from it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._taken = False
+        self._waiting: deque[threading.Lock] = deque()
+
+    def acquire(self, timeout_s: float) -> bool:
+        """Wait for one's turn; tell whether it came in time. ``release`` ends it."""
+        with self._lock:
+            if not self._taken:
+                self._taken = True
+                return True
+            mine = threading.Lock()
+            mine.acquire()
+            self._waiting.append(mine)
+        if mine.acquire(timeout=timeout_s):
+            return True
+        with self._lock:
+            if mine not in self._waiting:
+                return True  # it came at that very moment
+            self._waiting.remove(mine)
+        return False
+
+    def release(self) -> None:
+        """Let the next one have their turn."""
+        with self._lock:
+            if self._waiting:
+                self._waiting.popleft().release()
+            else:
+                self._taken = False
+
+
+# What PostgreSQL calls: connection failures (08), a standby (25006), a deadlock (40), too many
+# connections, a full disk (53), being shut down, starting, ending a statement (57).
+# https://www.postgresql.org/docs/current/errcodes-appendix.html
+_AWAY = ("08", "25006", "40", "53", "57")
+
+_REFUSED = {"28P01", "28000", "3D000", "42P01", "42501"}
+
+
+def sqlstate(error: BaseException | None) -> str:
+    """Return PostgreSQL's code of an error of pg8000's, "" where it has none."""
+    if error is not None and error.args and isinstance(error.args[0], dict):
+        return str(error.args[0].get("C", ""))
+    return ""
+
+
+def translate(error: DBAPIError) -> Exception:
+    """Return what the caller is told: DatabaseAway, DatabaseRefused, or the error itself. The
+    driver's words may hold values, so they are left out, but for those that cannot."""
+    original = error.orig
+    if type(original).__module__ == "sqlite3":
+        return _of_sqlite(str(original)) or error
+    code = sqlstate(original)
+    if code.startswith(_AWAY):
+        return DatabaseAway(f"the database cannot do it now (SQLSTATE {code})")
+    if code in _REFUSED:
+        return DatabaseRefused(
+            f"the database refuses (SQLSTATE {code}): look at database.url, and run "
+            "`clerk-desk migrate`"
+        )
+    if error.connection_invalidated or type(original).__name__ == "InterfaceError":
+        return DatabaseAway("the database ended the connection")
+    return error
+
+
+def _of_sqlite(words: str) -> Exception | None:
+    if "locked" in words or "busy" in words:
+        return DatabaseAway("the database is busy with another transaction")
+    if words == "database or disk is full":
+        return DatabaseAway("the database's disk is full")
+    if words.startswith(("no such table", "unable to open", "file is not a database")):
+        return DatabaseRefused(f"{words}: has `clerk-desk migrate` been run?")
+    return None
+
+
+def back_up(database: Database, target: Path) -> int:
+    """Write the database as it is at one moment to a new file; return its size in bytes.
+
+    The desk may run meanwhile. Pages of what was deleted are not copied (``VACUUM INTO``,
+    https://www.sqlite.org/lang_vacuum.html). The file is there whole or not at all, for its owner
+    alone. Raises SettingsError, DatabaseRefused.
+    """
+    if not database.is_sqlite:
+        raise SettingsError(
+            "database.url is PostgreSQL's: back it up by pg_dump --format=custom (docs/desk.md)"
+        )
+    if not Path(str(database.engine.url.database)).exists():
+        raise DatabaseRefused(f"{database.engine.url.database}: there is no such database")
+    if target.exists():
+        raise SettingsError(f"{target} is there already: name a new file")
+    part = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+    try:
+        os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        connection = database.engine.raw_connection()
+        try:
+            connection.cursor().execute("VACUUM INTO ?", (str(part),))
+        finally:
+            connection.close()
+        with part.open("rb") as file:
+            os.fsync(file.fileno())
+        size = part.stat().st_size
+        os.link(part, target)  # unlike a rename it replaces nothing
+    except OSError as error:
+        raise SettingsError(f"{target}: cannot be written: {error.strerror}") from error
+    except sqlite3.Error as error:
+        raise DatabaseRefused(f"the database cannot be copied to {target}: {error}") from error
+    finally:
+        part.unlink(missing_ok=True)
+    return size

@@ -7,11 +7,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from desk.core.opinions import DecisionKind, Opinion, Standing, standing
+from desk.core.items import DecisionKind, Opinion, Standing, standing
 from desk.store.database import Tx
-from desk.store.rows import DECIDED, read
 from desk.store.tables import adjudications, decisions, items, outbox
-from desk.store.types import Decided, Item
+from desk.store.types import DECIDED, Decided, Item, read_row
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,18 +44,18 @@ _CLOSE_DISPUTE = adjudications.update().where(*_DISPUTED)
 def by_request(tx: Tx, request_id: str) -> Decided | None:
     """Return the decision of a request that was sent before."""
     row = tx.execute(_BY_REQUEST, {"request_id": request_id}).first()
-    return None if row is None else read(Decided, row)
+    return None if row is None else read_row(Decided, row)
 
 
 def add(tx: Tx, item: Item, new: NewDecision, now_ms: int) -> Decided:
     """Keep a decision on an item that is locked."""
     row = {**asdict(new), "item_id": item.id, "blind": item.blind, "decided_ms": now_ms}
-    return read(Decided, tx.execute(_ADD, row).one())
+    return read_row(Decided, tx.execute(_ADD, row).one())
 
 
 def on_item(tx: Tx, item_id: int) -> list[Decided]:
     """Return the decisions on an item that hold, oldest first."""
-    return [read(Decided, row) for row in tx.execute(_ON_ITEM, {"item_id": item_id})]
+    return [read_row(Decided, row) for row in tx.execute(_ON_ITEM, {"item_id": item_id})]
 
 
 def last_of(tx: Tx, person_id: int) -> Decided | None:
@@ -68,7 +67,7 @@ def last_of(tx: Tx, person_id: int) -> Decided | None:
         .limit(1)
     )
     row = tx.execute(query).first()
-    return None if row is None else read(Decided, row)
+    return None if row is None else read_row(Decided, row)
 
 
 def take_back(tx: Tx, decision_id: int, person_id: int | None, now_ms: int) -> None:

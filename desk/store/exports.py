@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from desk.core.export import ExportOpinion, ExportRow
-from desk.core.taxonomy_change import TaxonomyChange
+from desk.core.items import TaxonomyChange
 from desk.store.database import Tx
 from desk.store.tables import adjudications, batches, decisions, items, people, tasks, texts
 

@@ -1,33 +1,43 @@
-"""People, their roles, and the log of what they saw and did."""
+"""People, their roles, sessions and passwords, and the log of what they saw and did."""
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 import sqlalchemy as sa
 
 from desk.store.database import Tx
-from desk.store.rows import read
-from desk.store.tables import audit_log, people
-from desk.store.types import Person, Role
+from desk.store.tables import audit_log, passwords, people, sessions
+from desk.store.types import Person, Role, read_row
 
 _COLUMNS = tuple(people.c[field.name] for field in fields(Person))
+
 _GET = sa.select(*_COLUMNS).where(people.c.id == sa.bindparam("person_id"))
+
 _LOG = audit_log.insert()
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """Somebody who is signed in. Times in milliseconds since 1970."""
+
+    person_id: int
+    created_ms: int
+    seen_ms: int
 
 
 def find(tx: Tx, subject: str) -> Person | None:
     """Return who signs in under this subject."""
     row = tx.execute(sa.select(*_COLUMNS).where(people.c.subject == subject)).first()
-    return None if row is None else read(Person, row)
+    return None if row is None else read_row(Person, row)
 
 
 def get(tx: Tx, person_id: int) -> Person:
     """Return a person that is there."""
-    return read(Person, tx.execute(_GET, {"person_id": person_id}).one())
+    return read_row(Person, tx.execute(_GET, {"person_id": person_id}).one())
 
 
 def add(tx: Tx, subject: str, name: str, role: Role, now_ms: int) -> Person:
@@ -63,7 +73,7 @@ def change(
 def everybody(tx: Tx) -> list[Person]:
     """Return all people, by name."""
     rows = tx.execute(sa.select(*_COLUMNS).order_by(people.c.name, people.c.id))
-    return [read(Person, row) for row in rows]
+    return [read_row(Person, row) for row in rows]
 
 
 def log(
@@ -99,3 +109,59 @@ def log_entries(tx: Tx, *, before_id: int | None = None, limit: int = 100) -> li
     if before_id is not None:
         query = query.where(audit_log.c.id < before_id)
     return [dict(row._mapping) for row in tx.execute(query)]
+
+
+def begin_session(tx: Tx, token_sha256: str, person_id: int, now_ms: int) -> None:
+    """Begin a session."""
+    row = {"token_sha256": token_sha256, "person_id": person_id}
+    tx.execute(sessions.insert().values(**row, created_ms=now_ms, seen_ms=now_ms))
+
+
+_FIND = sa.select(sessions.c.person_id, sessions.c.created_ms, sessions.c.seen_ms).where(
+    sessions.c.token_sha256 == sa.bindparam("token_sha256")
+)
+
+
+def find_session(tx: Tx, token_sha256: str) -> Session | None:
+    """Return a session, None where there is none."""
+    row = tx.execute(_FIND, {"token_sha256": token_sha256}).first()
+    return None if row is None else Session(*row)
+
+
+def touch_session(tx: Tx, token_sha256: str, now_ms: int) -> None:
+    """Note that a session is used."""
+    tx.execute(
+        sessions.update().where(sessions.c.token_sha256 == token_sha256).values(seen_ms=now_ms)
+    )
+
+
+def end_session(tx: Tx, token_sha256: str) -> None:
+    """End a session."""
+    tx.execute(sessions.delete().where(sessions.c.token_sha256 == token_sha256))
+
+
+def end_sessions_of(tx: Tx, person_id: int) -> None:
+    """End all sessions of a person."""
+    tx.execute(sessions.delete().where(sessions.c.person_id == person_id))
+
+
+def end_old_sessions(tx: Tx, created_before_ms: int, seen_before_ms: int) -> None:
+    """End sessions that began, or were used last, before these times."""
+    tx.execute(
+        sessions.delete().where(
+            sa.or_(sessions.c.created_ms < created_before_ms, sessions.c.seen_ms < seen_before_ms)
+        )
+    )
+
+
+def password_of(tx: Tx, subject: str) -> str | None:
+    """Return the hash of a local user's password."""
+    query = sa.select(passwords.c.hash).join(people, people.c.id == passwords.c.person_id)
+    found: str | None = tx.execute(query.where(people.c.subject == subject)).scalar_one_or_none()
+    return found
+
+
+def set_password(tx: Tx, person_id: int, hashed: str, now_ms: int) -> None:
+    """Keep the hash of a local user's password."""
+    tx.execute(passwords.delete().where(passwords.c.person_id == person_id))
+    tx.execute(passwords.insert().values(person_id=person_id, hash=hashed, changed_ms=now_ms))

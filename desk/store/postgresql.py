@@ -15,7 +15,7 @@ from typing import Any
 
 from pg8000.legacy import Connection, DatabaseError, InterfaceError
 
-from desk.store.failures import sqlstate
+from desk.store.database import sqlstate
 
 _LOST = "network error"
 """SQLAlchemy's dialect looks for these words."""

@@ -1,8 +1,8 @@
-"""What the trainer proposes to publish, and what an owner decided of it."""
+"""Advice and proposals that the trainer made, and what an owner decided of a proposal."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,28 @@ import sqlalchemy as sa
 
 from desk.store.database import Tx
 from desk.store.items import insert_ignore
-from desk.store.tables import people, proposals
+from desk.store.tables import advice, advice_messages, items, people, proposals, texts
+
+
+@dataclass(frozen=True, slots=True)
+class StoredAdvice:
+    """Advice that was loaded. ``body`` is the file's JSON without its messages."""
+
+    id: int
+    body: Mapping[str, Any]
+    loaded_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A message that a finding rests on. ``label`` is what the file says of it, ``part`` the part
+    of the finding that it belongs to, ``text`` None where it is nowhere here."""
+
+    message_id: str | None
+    message_sha256: str | None
+    label: str | None
+    part: int
+    text: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +49,95 @@ class StoredProposal:
     by: str | None
 
 
+def add_advice(
+    tx: Tx,
+    digest: str,
+    body: Mapping[str, Any],
+    messages: Sequence[Sequence[Shown]],
+    *,
+    person_id: int | None,
+    now_ms: int,
+) -> tuple[int, bool]:
+    """Keep advice, once by its digest, with the messages of each finding. Return its id, and
+    whether it is new."""
+    new = tx.execute(
+        insert_ignore(tx, advice)
+        .values(digest=digest, body=dict(body), loaded_ms=now_ms, person_id=person_id)
+        .returning(advice.c.id)
+    ).scalar_one_or_none()
+    if new is None:
+        there = sa.select(advice.c.id).where(advice.c.digest == digest)
+        return int(tx.execute(there).scalar_one()), False
+    rows = [
+        {
+            "advice_id": new,
+            "finding": finding,
+            "place": place,
+            "message_id": each.message_id,
+            "message_sha256": each.message_sha256,
+            "label": each.label,
+            "part": each.part,
+            "text": each.text,
+        }
+        for finding, some in enumerate(messages)
+        for place, each in enumerate(some)
+    ]
+    if rows:
+        tx.execute(advice_messages.insert(), rows)
+    return int(new), True
+
+
+def newest_advice(tx: Tx, limit: int = 20) -> list[StoredAdvice]:
+    """Return the advice that was loaded last, newest first."""
+    query = sa.select(advice.c.id, advice.c.body, advice.c.loaded_ms)
+    return [
+        StoredAdvice(*row) for row in tx.execute(query.order_by(advice.c.id.desc()).limit(limit))
+    ]
+
+
+def get_advice(tx: Tx, advice_id: int) -> StoredAdvice | None:
+    """Return advice by its id."""
+    query = sa.select(advice.c.id, advice.c.body, advice.c.loaded_ms)
+    row = tx.execute(query.where(advice.c.id == advice_id)).first()
+    return None if row is None else StoredAdvice(*row)
+
+
+def messages(tx: Tx, advice_id: int, finding: int) -> list[Shown]:
+    """Return the messages of a finding, with the text that its file had or that an item has."""
+    rows = tx.execute(
+        sa.select(
+            advice_messages.c.message_id,
+            advice_messages.c.message_sha256,
+            advice_messages.c.label,
+            advice_messages.c.part,
+            advice_messages.c.text,
+        )
+        .where(advice_messages.c.advice_id == advice_id, advice_messages.c.finding == finding)
+        .order_by(advice_messages.c.part, advice_messages.c.place)
+    ).all()
+    missing = {row.message_id for row in rows if row.text is None and row.message_id is not None}
+    here = _texts_of(tx, missing)
+    return [
+        Shown(
+            row.message_id,
+            row.message_sha256,
+            row.label,
+            row.part,
+            row.text if row.text is not None else here.get((row.message_id, row.message_sha256)),
+        )
+        for row in rows
+    ]
+
+
+def _texts_of(tx: Tx, message_ids: Collection[str]) -> Mapping[tuple[str, str], str]:
+    query = (
+        sa.select(items.c.message_id, items.c.message_sha256, texts.c.text)
+        .join(texts, texts.c.item_id == items.c.id)
+        .where(items.c.message_id.in_(list(message_ids)))
+    )
+    return {(row[0], row[1]): row[2] for row in tx.execute(query)}
+
+
 _QUERY = sa.select(
     proposals.c.id,
     proposals.c.proposal_id,
@@ -40,7 +150,7 @@ _QUERY = sa.select(
 ).outerjoin(people, people.c.id == proposals.c.decided_by)
 
 
-def add(
+def add_proposal(
     tx: Tx, proposal_id: str, body: Mapping[str, Any], *, person_id: int | None, now_ms: int
 ) -> bool:
     """Keep a proposal, once by its id; tell whether it is new."""
@@ -58,20 +168,20 @@ def add(
     return done.first() is not None
 
 
-def everything(tx: Tx) -> list[StoredProposal]:
+def all_proposals(tx: Tx) -> list[StoredProposal]:
     """Return all proposals, newest first."""
     return [
         StoredProposal(**row._mapping) for row in tx.execute(_QUERY.order_by(proposals.c.id.desc()))
     ]
 
 
-def find(tx: Tx, proposal_id: str) -> StoredProposal | None:
+def find_proposal(tx: Tx, proposal_id: str) -> StoredProposal | None:
     """Return a proposal by the trainer's id of it."""
     row = tx.execute(_QUERY.where(proposals.c.proposal_id == proposal_id)).first()
     return None if row is None else StoredProposal(**row._mapping)
 
 
-def decide(
+def decide_proposal(
     tx: Tx, proposal_id: str, *, publish: bool, reason: str, person_id: int | None, now_ms: int
 ) -> bool:
     """Keep what was decided; tell whether it is the first decision, the only one that counts."""

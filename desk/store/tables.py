@@ -102,7 +102,7 @@ items = sa.Table(
     sa.Column("text_state", sa.Text, nullable=False),
     sa.Column("message_sha256", sa.Text),
     sa.Column("cluster_key", sa.Text),
-    # Where it stands (desk.core.opinions), and what people came to.
+    # Where it stands (desk.core.items), and what people came to.
     sa.Column("state", sa.Text, nullable=False),
     sa.Column("outcome", sa.Text),
     sa.Column("outcome_label", sa.Text),

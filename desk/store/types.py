@@ -1,14 +1,16 @@
-"""What is read from the database, as the desk passes it on."""
+"""The desk's own types of what the database holds, and how rows become them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, fields
+from typing import Any, Literal, TypeVar, cast
 
-from desk.core.opinions import DecisionKind, State
-from desk.core.queue import Origin
-from worker.contract.review import ReviewReason
+import sqlalchemy as sa
+
+from desk.core.items import DecisionKind, Origin, State
+from desk.store.tables import decisions, items
+from worker.contract.scoring import ReviewReason
 
 Role = Literal["reviewer", "adjudicator", "owner"]
 TextState = Literal["pending", "here", "expired", "unreadable", "purged"]
@@ -95,3 +97,22 @@ class Decided:
     seconds: float
     decided_ms: int
     undone_ms: int | None
+
+
+_T = TypeVar("_T")
+
+ITEM = tuple(items.c[field.name] for field in fields(Item))
+"""The columns that make up an ``Item``."""
+
+DECIDED = tuple(decisions.c[field.name] for field in fields(Decided))
+"""The columns that make up a ``Decided``."""
+
+
+def read_row(kind: type[_T], row: sa.Row[Any]) -> _T:
+    """Return a row as ``kind``, whose fields are named as the columns; lists become tuples."""
+    named = row._mapping
+    values = {
+        field.name: tuple(value) if isinstance(value := named[field.name], list) else value
+        for field in fields(cast("Any", kind))
+    }
+    return kind(**values)

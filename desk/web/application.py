@@ -1,39 +1,124 @@
-"""The web application: every page that there is, behind the same door."""
+"""The web application: every page behind the same door, from the socket to a response."""
 
 from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Sequence
+import socket
+import threading
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from urllib.parse import urlsplit
 
+import structlog
+import uvicorn
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import desk.web.pages
-from desk.auth.attempts import Attempts
+from desk.auth.passwords import Attempts
 from desk.auth.provider import Provider
-from desk.service.context import Desk
+from desk.errors import DeskError, NotAllowed, Refused, SettingsError, TryAgain
+from desk.service.context import Desk, may, require
 from desk.web import metrics
-from desk.web.answering import endpoint, error_page
-from desk.web.headers import KnownHosts, OwnPort, SecurityHeaders
-from desk.web.options import WebOptions
+from desk.web.identity import (
+    Identity,
+    csrf_token,
+    identify,
+    is_csrf_token,
+    new_form_token,
+    set_cookie,
+)
 from desk.web.strings import t
 from desk.web.templates import STATIC, environment, static_address
-from desk.web.visit import Page, Web
+from desk.web.visit import (
+    NOTHING_SENT,
+    BadForm,
+    Page,
+    Sent,
+    Visit,
+    Web,
+    WebOptions,
+    is_upload,
+    read_form,
+    read_upload,
+    redirect,
+)
+from worker.common.errors import format_private
+
+_log = structlog.get_logger("desk.web")
 
 _TYPES = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
+
 _PROBES = ("/livez", "/readyz", "/metrics")
 
+_GRACE_S = 10
 
-def find_pages() -> Sequence[Page]:
-    """Return all pages: ``PAGES`` of each module in ``desk.web.pages``."""
-    found: list[Page] = []
-    for module in sorted(each.name for each in pkgutil.iter_modules(desk.web.pages.__path__)):
-        found += importlib.import_module(f"desk.web.pages.{module}").PAGES
-    return found
+# Nothing from elsewhere, no inline script, no inline style, no frame around it, no form out of it.
+SECURITY_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+        "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    # The addresses of pages say what somebody looked for.
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+}
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+@contextmanager
+def serve(desk: Desk, options: WebOptions, provider: Provider | None = None) -> Iterator[str]:
+    """Serve the pages until the end; yields their address. Raises SettingsError where the address
+    cannot be listened on."""
+    listening = [_listen(options.host, options.port, "web.port")]
+    if options.metrics_port is not None:
+        listening.append(_listen(options.host, options.metrics_port, "web.metrics_port"))
+    config = uvicorn.Config(
+        build_application(desk, options, provider),
+        log_config=None,
+        access_log=False,  # addresses of pages hold what people searched for
+        server_header=False,
+        proxy_headers=False,  # whom to believe is decided by desk.auth
+        lifespan="off",
+        ws="none",
+        timeout_graceful_shutdown=_GRACE_S,
+        h11_max_incomplete_event_size=32_768,
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(
+        target=server.run, kwargs={"sockets": listening}, name="web", daemon=True
+    )
+    thread.start()
+    try:
+        host = f"[{options.host}]" if ":" in options.host else options.host
+        yield f"http://{host}:{listening[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(_GRACE_S + 5)
+        for each in listening:
+            each.close()
+
+
+def _listen(host: str, port: int, setting: str) -> socket.socket:
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        return socket.create_server((address[0], port), family=family, backlog=512)
+    except OSError as error:
+        raise SettingsError(
+            f"web.host and {setting}: {host}:{port} cannot be listened on: {error.strerror}"
+        ) from error
 
 
 def build_application(
@@ -82,6 +167,14 @@ def build_application(
     )
 
 
+def find_pages() -> Sequence[Page]:
+    """Return all pages: ``PAGES`` of each module in ``desk.web.pages``."""
+    found: list[Page] = []
+    for module in sorted(each.name for each in pkgutil.iter_modules(desk.web.pages.__path__)):
+        found += importlib.import_module(f"desk.web.pages.{module}").PAGES
+    return found
+
+
 def _static(request: Request) -> Response:
     name = request.path_params["name"]
     if name not in {path.name for path in STATIC.iterdir()}:
@@ -91,3 +184,208 @@ def _static(request: Request) -> Response:
     if request.url.path == static_address(name):
         response.headers["Cache-Control"] = "public, max-age=31536000, immutable"
     return response
+
+
+def endpoint(web: Web, page: Page) -> Endpoint:
+    """Return what the web server calls. Pages themselves run on a thread."""
+
+    async def answer(request: Request) -> Response:
+        sent = NOTHING_SENT
+        try:
+            if request.method == "POST" and page.takes_file and is_upload(request):
+                # So large a form is read of those alone who may send it; others are told below.
+                if await run_in_threadpool(_may_send, web, page, request):
+                    sent = await read_upload(request)
+            elif request.method == "POST":
+                sent = await read_form(request)
+        except BadForm as error:
+            return PlainTextResponse(t("error.form"), error.status)
+        return await run_in_threadpool(_answer, web, page, request, sent)
+
+    return answer
+
+
+def error_page(web: Web, status: int, words: str, *, by_script: bool = False) -> Response:
+    """Return a page that says what went wrong; for the script, the words alone."""
+    if by_script:
+        return PlainTextResponse(words, status)
+    visit = Visit(web, None, "", "")
+    return visit.page("error.html", status, title=t(f"error.{status}"), words=words)
+
+
+def _may_send(web: Web, page: Page, request: Request) -> bool:
+    try:
+        person = identify(web, request.cookies, request.headers, _peer(request)).person
+    except DeskError:
+        return False
+    return person is not None and page.role is not None and may(person, page.role)
+
+
+def _answer(web: Web, page: Page, request: Request, sent: Sent) -> Response:
+    lists = {name: [_plain(value) for value in values] for name, values in sent.lists.items()}
+    sent = Sent(lists, sent.upload)
+    form = {name: values[0] for name, values in lists.items()}
+    by_script = _by_script(request, form)
+    try:
+        return _let_in(web, page, request, sent, form)
+    except NotAllowed as error:
+        return error_page(web, 403, str(error), by_script=by_script)
+    except Refused as error:
+        return error_page(web, 409, str(error), by_script=by_script)
+    except TryAgain:
+        return error_page(web, 503, t("error.away"), by_script=by_script)
+    except DeskError as error:
+        _log.error("page.failed", page=page.path, traceback=format_private(error))
+        return error_page(web, 500, t("error.ours"), by_script=by_script)
+    except Exception as error:  # noqa: BLE001 - said to the person without its words
+        _log.error("page.failed", page=page.path, traceback=format_private(error))
+        return error_page(web, 500, t("error.ours"), by_script=by_script)
+
+
+def _let_in(
+    web: Web,
+    page: Page,
+    request: Request,
+    sent: Sent,
+    form: Mapping[str, str],
+) -> Response:
+    peer = _peer(request)
+    options = web.options
+    identity = Identity(None, "", False)
+    token = request.cookies.get(options.form_cookie, "")
+    form_token = "" if token or page.role is not None else new_form_token()
+    if page.role is not None:
+        identity = identify(web, request.cookies, request.headers, peer)
+        token = identity.token
+        if identity.person is None:
+            return _sign_in_first(web, request, by_script=_by_script(request, form))
+        require(identity.person, page.role)
+    token = token or form_token
+    if page.method == "POST" and not is_csrf_token(token, form.get("csrf", "")):
+        return error_page(web, 403, t("error.csrf"), by_script=_by_script(request, form))
+    response = page.handler(
+        Visit(
+            web=web,
+            person=identity.person,
+            csrf=csrf_token(token),
+            peer=peer,
+            route={key: str(value) for key, value in request.path_params.items()},
+            query={name: _plain(value) for name, value in request.query_params.items()},
+            form=form,
+            lists=sent.lists,
+            cookies=request.cookies,
+            path=request.url.path,
+            upload=sent.upload,
+        )
+    )
+    if identity.is_new:
+        set_cookie(web, response, options.session_cookie, identity.token)
+    if form_token and page.method == "GET":
+        set_cookie(web, response, options.form_cookie, form_token)
+    return response
+
+
+class SecurityHeaders:
+    """Adds the headers; messages are never kept by the browser."""
+
+    def __init__(self, app: ASGIApp, *, secure: bool) -> None:
+        self._app = app
+        self._secure = secure
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, and add the headers to what comes back."""
+
+        async def with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in SECURITY_HEADERS.items():
+                    headers[name] = value
+                if self._secure:
+                    headers["Strict-Transport-Security"] = "max-age=31536000"
+                if "cache-control" not in headers:
+                    headers["Cache-Control"] = "no-store"
+            await send(message)
+
+        await self._app(scope, receive, with_headers)
+
+
+class OwnPort:
+    """Answers ``path`` on ``port`` alone, and nothing else there."""
+
+    def __init__(self, app: ASGIApp, *, path: str, port: int) -> None:
+        self._app = app
+        self._path = path
+        self._port = port
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or say that there is nothing here."""
+        # Where the connection came in, by the socket; the visitor's headers have no say in it.
+        if (scope["path"] == self._path) == (scope["server"][1] == self._port):
+            await self._app(scope, receive, send)
+        else:
+            await PlainTextResponse(t("error.not_here"), 404)(scope, receive, send)
+
+
+class KnownHosts:
+    """Answers requests for these hosts alone ("*": all), and forms that this host's pages sent.
+
+    Probes come by address: what begins with ``open_paths`` is answered for any host.
+    """
+
+    def __init__(self, app: ASGIApp, *, hosts: Sequence[str], open_paths: Sequence[str]) -> None:
+        self._app = app
+        self._hosts = {host.lower() for host in hosts}
+        self._open_paths = tuple(open_paths)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or refuse it."""
+        if scope["type"] != "http":
+            return
+        headers = Headers(scope=scope)
+        given = headers.get("host", "")
+        if scope["path"] in self._open_paths or self._is_known(given):
+            origin = headers.get("origin")
+            if scope["method"] == "POST" and origin is not None and not _same(origin, given):
+                await PlainTextResponse(t("error.origin"), 403)(scope, receive, send)
+                return
+            await self._app(scope, receive, send)
+            return
+        await PlainTextResponse(t("error.host"), 400)(scope, receive, send)
+
+    def _is_known(self, given: str) -> bool:
+        if "*" in self._hosts:
+            return True
+        name = given.lower()
+        name = name.partition("]")[0] + "]" if name.startswith("[") else name.partition(":")[0]
+        return name in self._hosts
+
+
+def _same(origin: str, host: str) -> bool:
+    """Tell whether an origin is the host itself. The scheme is the proxy's, which is not seen."""
+    try:
+        return urlsplit(origin).netloc.lower() == host.lower()
+    except ValueError:
+        return False
+
+
+def _peer(request: Request) -> str:
+    return request.client.host if request.client else ""
+
+
+def _plain(value: str) -> str:
+    """Return what was sent without NUL, which PostgreSQL keeps in no text."""
+    return value.replace("\x00", "")
+
+
+def _by_script(request: Request, form: Mapping[str, str]) -> bool:
+    return (form.get("part") or request.query_params.get("part")) == "1"
+
+
+def _sign_in_first(web: Web, request: Request, *, by_script: bool) -> Response:
+    if web.options.method in {"local", "oidc"} and request.method == "GET" and not by_script:
+        # What the provider sends back goes to one address, and so do the cookies.
+        base = web.provider.config.public_url if web.provider is not None else ""
+        path = request.url.path if request.url.path != "/" else ""
+        return redirect(f"{base}/sign-in", next=path)
+    words = t("error.proxy" if web.options.method == "proxy" else "error.signed_out")
+    return error_page(web, 401, words, by_script=by_script)

@@ -12,7 +12,7 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 
 from desk.auth.rules import is_trusted
-from desk.service import people, signing_in
+from desk.service import people
 from desk.store.types import Person, Role
 from desk.web.visit import Visit, Web
 
@@ -36,7 +36,7 @@ def identify(web: Web, cookies: Mapping[str, str], headers: Headers, peer: str) 
     subject = _vouched(web, headers, peer)
     person = None
     if token:
-        person = signing_in.whose(
+        person = people.whose(
             web.desk, token, longest_ms=options.longest_ms, idle_ms=options.idle_ms
         )
     if options.method in {"local", "oidc"}:
@@ -89,8 +89,8 @@ def begin_session(visit: Visit, response: Response, person: Person) -> None:
     options = visit.web.options
     old = visit.cookies.get(options.session_cookie)
     if old:
-        signing_in.end(visit.desk, old)
-    token = signing_in.begin(
+        people.end_session(visit.desk, old)
+    token = people.begin_session(
         visit.desk, person, longest_ms=options.longest_ms, idle_ms=options.idle_ms
     )
     set_cookie(visit.web, response, options.session_cookie, token)
@@ -119,7 +119,7 @@ def _vouched(web: Web, headers: Headers, peer: str) -> str | None:
 def _welcome(web: Web, subject: str) -> Identity:
     name = "You" if web.options.method == "none" else subject
     person = people.arrive(web.desk, subject, name, role=role_on_arrival(web, subject))
-    token = signing_in.begin(
+    token = people.begin_session(
         web.desk, person, longest_ms=web.options.longest_ms, idle_ms=web.options.idle_ms
     )
     return Identity(person, token, True)

@@ -10,10 +10,10 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from desk.accuracy.figures import AccuracyFigures, accuracy_figures
 from desk.accuracy.metrics import AccuracyMetrics
-from desk.accuracy.service import AccuracyFigures, accuracy_figures
 from desk.errors import DeskError, TryAgain
-from desk.service import figures
+from desk.service import queues
 from desk.service.context import Desk
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -90,7 +90,7 @@ class _State(Collector):
         """Yield the figures; only that it cannot be reached where the database is away."""
         up = GaugeMetricFamily("clerk_desk_database_up", "1 where the database answers.")
         try:
-            now = figures.overview(self._desk)
+            now = queues.overview(self._desk)
         except DeskError:
             up.add_metric([], 0)
             yield up

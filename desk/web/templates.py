@@ -1,17 +1,162 @@
-"""The templates, with all that they may call."""
+"""The templates, with everything that they may call to show messages, times and figures."""
 
 from __future__ import annotations
 
 import functools
 import hashlib
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from desk.service.context import may
-from desk.web import shown
-from desk.web.guideline_html import blocks
+from desk.service.guidelines import heading_of
 from desk.web.strings import t
+
+_JOINERS = {"\u200c", "\u200d"}
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A part of a message. ``mark`` is the name of a character that cannot be seen, "" for text."""
+
+    text: str
+    mark: str = ""
+
+
+def pieces(text: str) -> Iterator[Piece]:
+    """Yield a message in parts: runs of text, and each character that hides, joins, turns the
+    direction or controls as a mark.
+
+    Joiners within words of scripts that need them, and within emoji, stay as they are; so do tabs
+    and line breaks.
+    """
+    text = text.replace("\r\n", "\n")
+    start = 0
+    for at, char in enumerate(text):
+        if char.isascii() and (char >= " " or char in "\n\t") and char != "\x7f":
+            continue
+        if not _is_hidden(text, at):
+            continue
+        if start < at:
+            yield Piece(text[start:at])
+        yield Piece("", f"U+{ord(char):04X}")
+        start = at + 1
+    if start < len(text):
+        yield Piece(text[start:])
+
+
+def mark_name(mark: str) -> str:
+    """Return what a marked character is called."""
+    return unicodedata.name(chr(int(mark.partition("+")[2], 16)), "control character").lower()
+
+
+def age(seconds: float | None) -> str:
+    """Return an age in words that fit a column."""
+    if seconds is None:
+        return "–"
+    for size, name in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{int(seconds // size)} {name}"
+    return f"{max(0, int(seconds))} s"
+
+
+def moment(ms: int | None) -> str:
+    """Return a time (Unix, ms) as UTC."""
+    if ms is None:
+        return "–"
+    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M")
+
+
+def percent(share: float, digits: int = 0) -> str:
+    """Return a share (0 to 1) in per cent."""
+    return f"{100 * share:.{digits}f} %"
+
+
+def number(value: float) -> str:
+    """Return a figure without more places than it has."""
+    return f"{value:,.0f}" if value == round(value) else f"{value:.3g}"
+
+
+def chance(p_value: float) -> str:
+    """Return how often something happens by chance, in words."""
+    if p_value < 0.001:
+        return "less than 1 time in 1,000"
+    if p_value < 0.1:
+        return f"{max(1, round(1000 * p_value))} times in 1,000"
+    return f"{round(100 * p_value)} times in 100"
+
+
+def points(difference: float) -> str:
+    """Return a difference of shares in percentage points, with its sign."""
+    return f"{100 * difference:+.1f}".replace("-", "\N{MINUS SIGN}")
+
+
+def words(name: str) -> str:
+    """Return a label's name as it is read."""
+    return name.replace("_", " ")
+
+
+def _is_hidden(text: str, at: int) -> bool:
+    char = text[at]
+    kind = unicodedata.category(char)
+    if kind not in {"Cf", "Cc", "Cs", "Co", "Zl", "Zp"} and char not in "\u115f\u1160\u3164\uffa0":
+        return False
+    if char in _JOINERS and 0 < at < len(text) - 1:
+        return not (_joins(text[at - 1]) and _joins(text[at + 1]))
+    return True
+
+
+def _joins(char: str) -> bool:
+    """Tell whether a joiner beside this character means something: in Indic and Arabic words, in
+    emoji. Between Latin letters it hides."""
+    if ord(char) < 0x0590:
+        return False
+    return unicodedata.category(char) in {"Lo", "Mn", "Mc", "So", "Sk"}
+
+
+_ITEM = re.compile(r"^\s*(?:[-*+]|\d{1,3}[.)])\s+(.+)$")
+
+
+@dataclass(slots=True)
+class Block:
+    """A heading (one line), a paragraph (its lines) or a list (an item a line)."""
+
+    kind: Literal["heading", "paragraph", "list"]
+    lines: list[str] = field(default_factory=list)
+
+
+def blocks(body: str) -> Sequence[Block]:
+    """Return the blocks of a guideline."""
+    found: list[Block] = []
+    is_open = False
+    for line in body.splitlines():
+        heading, item = heading_of(line), _ITEM.match(line)
+        if heading is not None:
+            found.append(Block("heading", [heading]))
+            is_open = False
+        elif item:
+            if not (is_open and found[-1].kind == "list"):
+                found.append(Block("list"))
+            found[-1].lines.append(item[1])
+            is_open = True
+        elif line.strip():
+            if is_open and found[-1].kind == "list":
+                found[-1].lines[-1] += f" {line.strip()}"
+                continue
+            if not is_open:
+                found.append(Block("paragraph"))
+            found[-1].lines.append(line.strip())
+            is_open = True
+        else:
+            is_open = False
+    return found
+
 
 FOLDER = Path(__file__).parent / "templates"
 STATIC = Path(__file__).parent / "static"
@@ -31,15 +176,15 @@ def environment() -> Environment:
     )
     made.globals.update(t=t, static=static_address, blocks=blocks, may=may)
     made.filters.update(
-        pieces=shown.pieces,
-        mark_name=shown.mark_name,
-        age=shown.age,
-        moment=shown.moment,
-        chance=shown.chance,
-        number=shown.number,
-        percent=shown.percent,
-        points=shown.points,
-        words=shown.words,
+        pieces=pieces,
+        mark_name=mark_name,
+        age=age,
+        moment=moment,
+        chance=chance,
+        number=number,
+        percent=percent,
+        points=points,
+        words=words,
     )
     for name in made.list_templates():
         made.get_template(name)

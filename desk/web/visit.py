@@ -1,23 +1,169 @@
-"""What a page is given, and what a page is."""
+"""What a page is and what it is given: options, the request, what a form sent."""
 
 from __future__ import annotations
 
 import math
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import parse_qs, urlencode
 
 from jinja2 import Environment
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from desk.auth.attempts import Attempts
+from desk.auth.passwords import Attempts
 from desk.auth.provider import Provider
+from desk.auth.rules import Method, is_loopback
 from desk.service.context import Desk
 from desk.store.types import Person, Role
-from desk.web.forms import Upload, number
-from desk.web.options import WebOptions
+
+
+@dataclass(frozen=True, slots=True)
+class WebOptions:
+    """Where the pages are served, and how people sign in. Times in milliseconds."""
+
+    host: str = "127.0.0.1"
+    port: int = 8090
+    metrics_port: int | None = None
+    hostnames: tuple[str, ...] = ("*",)
+    secure: bool = False
+    method: Method = "none"
+    proxy_header: str = "X-Forwarded-User"
+    proxy_addresses: tuple[str, ...] = ()
+    owners: tuple[str, ...] = ()
+    longest_ms: int = 12 * 3_600_000
+    idle_ms: int = 2 * 3_600_000
+
+    @property
+    def session_cookie(self) -> str:
+        """Its name; the prefix keeps other hosts of the domain from setting it."""
+        return "__Host-clerk_desk" if self.secure else "clerk_desk"
+
+    @property
+    def form_cookie(self) -> str:
+        """The name of what the form for signing in is tied to."""
+        return "__Host-clerk_desk_form" if self.secure else "clerk_desk_form"
+
+    @property
+    def provider_cookie(self) -> str:
+        """The name of what a browser keeps while somebody is with the OpenID provider."""
+        return "__Host-clerk_desk_provider" if self.secure else "clerk_desk_provider"
+
+    @property
+    def hint_cookie(self) -> str:
+        """The name of what the provider is shown when somebody signs out; for that page alone."""
+        return "__Secure-clerk_desk_hint" if self.secure else "clerk_desk_hint"
+
+    @property
+    def allowed_hosts(self) -> tuple[str, ...]:
+        """Names in the Host header that are answered. Without sign-in it is this machine's own
+        alone: else a page elsewhere could point a name of its own at it and be let in."""
+        if self.method == "none" and self.hostnames == ("*",) and is_loopback(self.host):
+            return ("localhost", "127.0.0.1", "[::1]", self.host)
+        return self.hostnames
+
+
+MAX_BYTES = 2_000_000
+MAX_FIELDS = 2_000
+MAX_UPLOAD_BYTES = 64_000_000
+FORM_TYPE = "application/x-www-form-urlencoded"
+UPLOAD_TYPE = "multipart/form-data"
+
+
+class BadForm(Exception):
+    """It is no form of ours. ``status`` is what the browser is told."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(status)
+        self.status = status
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A file that a form sent, under the name that the browser gives it."""
+
+    name: str
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What a form sent: its values by name, and a file, None where there is none."""
+
+    lists: Mapping[str, Sequence[str]]
+    upload: Upload | None = None
+
+
+NOTHING_SENT = Sent({})
+
+
+class _InMemory(MultiPartParser):
+    """Keeps a file out of temporary ones: it holds messages."""
+
+    spool_max_size = MAX_UPLOAD_BYTES
+
+
+async def read_form(request: Request) -> Sent:
+    """Return the values of a form without a file. Raises BadForm."""
+    if _type_of(request) != FORM_TYPE:
+        raise BadForm(415)
+    body = b"".join([chunk async for chunk in _bounded(request, MAX_BYTES)])
+    try:
+        return Sent(
+            parse_qs(
+                body.decode("utf-8"),
+                keep_blank_values=True,
+                max_num_fields=MAX_FIELDS,
+                errors="strict",
+            )
+        )
+    except ValueError:  # no UTF-8, or too many fields
+        raise BadForm(400) from None
+
+
+def is_upload(request: Request) -> bool:
+    """Tell whether a form comes with a file."""
+    return _type_of(request) == UPLOAD_TYPE
+
+
+async def read_upload(request: Request) -> Sent:
+    """Return the values of a form with a file. Raises BadForm."""
+    body = _bounded(request, MAX_UPLOAD_BYTES)
+    try:
+        parsed = await _InMemory(request.headers, body, max_files=1, max_fields=20).parse()
+    except MultiPartException:
+        raise BadForm(400) from None
+    values: dict[str, list[str]] = {}
+    upload = None
+    for name, value in parsed.multi_items():
+        if isinstance(value, UploadFile):
+            upload = Upload(value.filename or "", await value.read())
+            await value.close()
+        else:
+            values.setdefault(name, []).append(value)
+    return Sent(values, upload)
+
+
+def number(text: str) -> int:
+    """Return a number of an address or a form, -1 where it is none: nothing has that."""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 18 else -1
+
+
+def _type_of(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+async def _bounded(request: Request, most: int) -> AsyncGenerator[bytes, None]:
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > most:
+            raise BadForm(413)
+        yield chunk
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,16 +19,15 @@ import psutil
 
 from tests.chaos.harness import REAL_WORKER, Arena
 from worker.app import make_loop
+from worker.common.logs import configure_logging
 from worker.contract import build_prompt
 from worker.demo.base_model import ensure_base_model
 from worker.demo.broker import LocalBroker
-from worker.demo.samples import adapter_dir, read_samples
+from worker.demo.models import adapter_dir, read_samples
 from worker.engine.open import OpenedEngine
-from worker.logs import configure_logging
 from worker.policies import MAX_IN_ENGINE, kafka_config, loop_policy
 from worker.serving import make_adapter_router, make_labeller, open_model
-from worker.settings import Settings
-from worker.settings_load import load_settings
+from worker.settings import Settings, load_settings
 from worker.stream.kafka import KafkaStream
 from worker.stream.kafka_topics import prepare_topics
 

@@ -21,11 +21,11 @@ from dataclasses import dataclass
 from tests.bench.__main__ import direct, make_texts, through_kafka, topic_flags
 from tests.chaos.harness import Arena
 from tests.support.toy_adapter import ENCODERS, scores, small_manifest
+from worker.common.logs import configure_logging
 from worker.demo.broker import LocalBroker
 from worker.engine.fake import FakeEngine
 from worker.engine.open import OpenedEngine
-from worker.logs import configure_logging
-from worker.settings_load import load_settings
+from worker.settings import load_settings
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.cascade.stages import Answers, StageRun
-from trainer.cascade.table import Rule, make_row
+from trainer.cascade.table import Answers, Rule, StageRun, make_row
 from worker.contract import Decision, Thresholds
 
 Floats = NDArray[np.float64]

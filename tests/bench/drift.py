@@ -3,7 +3,7 @@
     python -m tests.bench.drift --run RUN [--window N] [--windows W] [--runs R]
 
 RUN is a training run's folder with its evaluation (``clerk-trainer evaluate --engine both
---out-of-scope FILE``), DATASET the dataset it was trained on. Traffic is drawn, with replacement,
+--out-of-scope FILE``). Traffic is drawn, with replacement,
 from the recorded answers on the hold-out, as served where vLLM was asked too: the natural mix of
 labels, the adapter's own mistakes, its own off-label mass. What judges it is the worker's code.
 """
@@ -26,29 +26,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worker.contract import Manifest, read_manifest
-from worker.observe.drift.baseline import (
-    LEAST_MASS,
-    TOLERATED_PSI,
+from worker.observe.drift import (
     DriftBaseline,
+    DriftDetector,
     DriftPolicy,
-    expected_errors,
     make_baseline,
-)
-from worker.observe.drift.detector import DriftDetector
-from worker.observe.drift.statistics import (
-    count_threshold,
     psi_by_label,
     psi_threshold,
-    share_bound,
 )
 
 SEED = 1
 SIZES = (200, 500, 1000, 5000)
-FEW = (0.01, 0.02, 0.03, 0.05, 0.1)
 SHARES_OUT_OF_SCOPE = (0.05, 0.1, 0.2)
 FACTOR = 3
 MOST_WINDOWS = 20
-DIRECTIONS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +65,7 @@ def main() -> None:
     strange = read_answers(given.run, "out_of_scope_predictions")
     policy = DriftPolicy(given.window, 0.01)
     print(f"{manifest.name}: {len(known)} answers on the hold-out, {len(strange)} out of scope")
-    confusion(manifest, known)
     quiet(manifest, known, policy, given.windows)
-    quantiles(manifest, known, strange, policy, given.windows)
-    taxonomies(given.windows // 4)
     changed(manifest, known, strange, policy, given.runs)
 
 
@@ -95,21 +83,6 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
     """Read JSON lines."""
     with path.open(encoding="utf-8") as file:
         yield from map(json.loads, file)
-
-
-def confusion(manifest: Manifest, known: Sequence[Answer]) -> None:
-    """How far labels given are from labels true, and whether that would look like drift."""
-    shares = reference_shares(manifest)
-    given = {name: sum(one.label == name for one in known) for name in shares}
-    true = {name: sum(one.truth == name for one in known) for name in shares}
-    right = sum(one.label == one.truth for one in known) / len(known)
-    print(f"\nConfusion: accuracy {right:.3f}")
-    print(f"  PSI of true shares against the prior   {total(true, shares):.4f}")
-    print(f"  PSI of given shares against the prior  {total(given, shares):.4f}")
-    assert manifest.reference is not None
-    wrong = expected_errors(manifest.reference.confidence)
-    print(f"  tolerated: {TOLERATED_PSI} and the square of {wrong:.3f}, the errors foretold")
-    print(f"  expected of {len(known)} messages by chance   {(len(shares) - 1) / len(known):.4f}")
 
 
 def quiet(manifest: Manifest, known: Sequence[Answer], policy: DriftPolicy, windows: int) -> None:
@@ -144,96 +117,6 @@ def draw_windows(
     counts = draw.multinomial(size, shares, size=windows).reshape(windows, -1, 2)
     psis = [psi_of(row, baseline.shares) for row in counts.sum(axis=2)]
     return np.array(psis), counts[:, :, 1].sum(axis=1)
-
-
-def quantiles(
-    manifest: Manifest,
-    known: Sequence[Answer],
-    strange: Sequence[Answer],
-    policy: DriftPolicy,
-    windows: int,
-) -> None:
-    """Would another quantile of validation's off-label mass find more?"""
-    assert manifest.reference is not None
-    examples = manifest.calibration.examples
-    wrong = [one for one in known if one.label != one.truth]
-    print(
-        "\nQuantiles of off-label mass: shares above, of the hold-out, of what is wrong in it and"
-    )
-    print(f"of strangers; and share of windows of {policy.window} drifted with so many strangers")
-    print("  quantile  hold-out  wrong  strangers  " + "  ".join(f"{few:4.0%}" for few in FEW))
-    draw = np.random.default_rng(SEED)
-    for name in ("0.9", "0.95", "0.99"):
-        mass = max(manifest.reference.off_label_mass[name], LEAST_MASS)
-        bound = share_bound(1 - float(name), examples, 0.95)
-        threshold = count_threshold(policy.window, bound, policy.false_alarm_rate / 2)
-        above = [
-            statistics.mean(one.mass > mass for one in part) for part in (known, wrong, strange)
-        ]
-        mixes = [(1 - few) * above[0] + few * above[2] for few in FEW]
-        found = [(draw.binomial(policy.window, one, windows) >= threshold).mean() for one in mixes]
-        told = "  ".join(f"{one:4.2f}" for one in found)
-        print(f"  {name:8s}  {above[0]:8.3f}  {above[1]:5.3f}  {above[2]:9.3f}  {told}")
-
-
-def taxonomies(windows: int) -> None:
-    """The threshold holds for other numbers of labels and other mixes: without a shift, and with
-    the largest one that is tolerated, in directions drawn by chance."""
-    alarms = 0.005
-    print(f"\nOther taxonomies, {windows} windows each; {alarms:.1%} of them may be drifted")
-    print("  labels  mix      window  no shift  tolerated shift (worst direction)")
-    draw = np.random.default_rng(SEED)
-    for labels in (3, 11, 30, 77):
-        for mix, weights in (
-            ("even", np.ones(labels)),
-            ("1/rank", 1 / np.arange(1, labels + 1)),
-        ):
-            prior = weights / weights.sum()
-            for size in SIZES:
-                threshold = psi_threshold(size, labels, TOLERATED_PSI, alarms)
-                over = share_over(prior, prior, size, threshold, windows, draw)
-                moved = [
-                    share_over(
-                        shifted(prior, TOLERATED_PSI, draw), prior, size, threshold, windows, draw
-                    )
-                    for _ in range(DIRECTIONS)
-                ]
-                print(
-                    f"  {labels:6d}  {mix:7s}  {size:6d}  {over:8.4f}  "
-                    f"{statistics.mean(moved):8.4f} ({max(moved):.4f})"
-                )
-
-
-def share_over(
-    shares: NDArray[np.float64],
-    prior: NDArray[np.float64],
-    size: int,
-    threshold: float,
-    windows: int,
-    draw: np.random.Generator,
-) -> float:
-    """Share of windows over a threshold, in the vectorized form of ``psi_by_label``."""
-    found = draw.multinomial(size, shares, size=windows) + 0.5
-    expected = size * prior + 0.5
-    psi = ((found - expected) * np.log(found / expected)).sum(axis=1) / (size + len(prior) / 2)
-    return float((psi > threshold).mean())
-
-
-def shifted(
-    prior: NDArray[np.float64], psi: float, draw: np.random.Generator
-) -> NDArray[np.float64]:
-    """Tilt the shares in a direction drawn by chance until their PSI is this one."""
-    direction = draw.standard_normal(len(prior))
-    low, high = 0.0, 5.0
-    for _ in range(50):
-        middle = (low + high) / 2
-        tilted = np.asarray(prior * np.exp(middle * direction))
-        tilted /= tilted.sum()
-        if float(((tilted - prior) * np.log(tilted / prior)).sum()) < psi:
-            low = middle
-        else:
-            high = middle
-    return tilted
 
 
 def changed(
@@ -328,17 +211,6 @@ def report(name: str, runs: Sequence[tuple[float, float]]) -> None:
         f"  {name:45s}  {statistics.median(first):5.0f}  {late:5.0f}  "
         f"{statistics.median(second):5.0f}  {seen:5.0%}"
     )
-
-
-def reference_shares(manifest: Manifest) -> dict[str, float]:
-    """The labels' shares in the training data."""
-    assert manifest.reference is not None
-    return dict(manifest.reference.label_shares)
-
-
-def total(counts: dict[str, int], shares: dict[str, float]) -> float:
-    """The whole PSI."""
-    return sum(psi_by_label(counts, shares).values())
 
 
 def psi_of(row: NDArray[np.int64], shares: Any) -> float:

@@ -40,9 +40,10 @@ from tests.support.published import digests
 from tests.support.toy_adapter import SHA, toy_taxonomy
 from trainer.model.embeddings import find_embedding_model
 from trainer.model.encoder import EncoderShape, load_encoder
-from trainer.model.encoder_prompt import make_encoder_prompt
-from trainer.model.head_scoring import HeadScorer
-from trainer.model.onnx_export import FILES, export_onnx
+from trainer.model.onnx_files import FILES, export_onnx
+from trainer.model.prompt import make_encoder_prompt
+from trainer.model.scoring import HeadScorer
+from worker.common.logs import configure_logging
 from worker.contract import (
     BaseModel,
     Calibration,
@@ -57,11 +58,10 @@ from worker.contract import (
 )
 from worker.contract.digest import sha256_file
 from worker.demo.broker import LocalBroker
-from worker.demo.samples import read_samples
-from worker.engine.tokenizer import load_encoders
-from worker.logs import configure_logging
+from worker.demo.models import read_samples
+from worker.engine.model_files import load_encoders
 from worker.serving import open_model
-from worker.settings_load import load_settings
+from worker.settings import load_settings
 
 MESSAGES = 3000
 DEMO_MESSAGES = 150

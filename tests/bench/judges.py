@@ -11,31 +11,413 @@ Monte-Carlo error (two standard errors).
 from __future__ import annotations
 
 import argparse
+import csv
 import functools
+import json
+import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import minimize
+from scipy.sparse import csr_matrix, hstack
 from scipy.stats import binom
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression, RidgeClassifier
+from sklearn.model_selection import cross_val_predict
+from sklearn.naive_bayes import ComplementNB
 
-from tests.bench.judges_data import Joint, calibrate_again, load_joint, load_scores
-from tests.bench.judges_table import print_table, told
+from tests.bench.judges_worlds import (
+    GATE_MARGIN,
+    HOLDOUT,
+    PRECISION,
+    PROPOSALS,
+    VALIDATION,
+    Generator,
+    Messages,
+    draw_pair,
+    draw_right,
+    make_adapter,
+    make_groups,
+    promise_of,
+    propose_equals,
+    says_yes,
+    threshold_of,
+    true_precision,
+)
+from trainer.artifacts.duel import ANSWERS_NAME, DUEL_FOLDER
+from trainer.artifacts.evaluation import EVALUATION, EVALUATION_FOLDER, PREDICTIONS
 from trainer.duel.verdict import PairedResult, decide
+from trainer.statistics.calibration import fit_temperature, temperature_softmax
 from trainer.statistics.figures import ThresholdRule
 from trainer.statistics.metrics import (
     ALPHA,
     Discordance,
+    count_discordant,
+    design_effect,
     holm,
+    interval_of,
+    lowest_share,
     mcnemar_exact,
 )
 from trainer.statistics.paired import non_inferiority_p, power, required_messages
 from trainer.statistics.thresholds import review_threshold
+from trainer.store.gate import judge_kept_promise
+from trainer.store.rules import GateRules
 
-ADAPTER, DISCORDANCE, MARGIN, GATE_MARGIN = 0.95, 0.05, 0.01, 0.02
-PRECISION = 0.95
+# Real predictions for ``tests.bench.judges``: a run folder's, or those of cheap models.
+
+
+DEMO = Path(__file__).parents[2] / "worker" / "demo" / "data"
+_FOLDS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Joint:
+    """Which messages the adapter (messages) and each baseline (messages, baselines) get right."""
+
+    source: str
+    adapter: NDArray[np.bool_]
+    others: NDArray[np.bool_]
+
+    @property
+    def baselines(self) -> int:
+        """How many there are."""
+        return int(self.others.shape[1])
+
+    def first(self, count: int) -> Joint:
+        """Return the same with the first baselines alone."""
+        return replace(self, others=self.others[:, :count])
+
+    def weights(self, worse: float) -> NDArray[np.float64]:
+        """Return the weights nearest to equal ones (relative entropy) under which each baseline is
+        worse than the adapter by exactly ``worse``."""
+        gap = self.others.astype(float) - self.adapter[:, None] + worse
+        found = minimize(
+            lambda tilt: float(np.log(np.exp(gap @ tilt).mean())),
+            np.zeros(gap.shape[1]),
+            method="BFGS",
+        )
+        weights = np.exp(gap @ found.x)
+        weights /= weights.sum()
+        assert np.abs(weights @ gap).max() < 1e-4, "no weights make them so"
+        return np.asarray(weights)
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """Log-probabilities (messages, labels) and true labels."""
+
+    source: str
+    logprobs: NDArray[np.float64]
+    truth: NDArray[np.int64]
+
+
+def load_joint(run: Path | None) -> Joint:
+    """Read a duel's answers, the adapter and the baselines; or make some of the demo's messages."""
+    if run is None:
+        return _demo_joint()
+    with (run / DUEL_FOLDER / ANSWERS_NAME).open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    kinds = {
+        entry["name"]: entry["kind"]
+        for entry in json.loads((run / DUEL_FOLDER / "duel.json").read_text("utf-8"))["candidates"]
+    }
+    right = {
+        name: np.array([row[name] == row["label"] for row in rows])
+        for name, kind in kinds.items()
+        if kind in {"adapter", "baseline"}
+    }
+    adapter = right.pop("adapter")
+    source = f"{len(rows)} held-out messages, the adapter {adapter.mean():.1%}, " + ", ".join(
+        f"{name} {hits.mean():.1%}" for name, hits in right.items()
+    )
+    return Joint(source, adapter, np.column_stack(list(right.values())))
+
+
+def load_scores(run: Path | None) -> Scores:
+    """Read an evaluation's scores on the hold-out; or make some of the demo's messages."""
+    if run is None:
+        demo = _demo()
+        source = f"TF-IDF on {len(demo.truth)} of the demo's messages, out of fold"
+        return Scores(source, np.log(np.maximum(demo.probabilities, 1e-12)), demo.truth)
+    folder = run / EVALUATION_FOLDER
+    labels = EVALUATION.read(folder).labels
+    predictions = PREDICTIONS.read(folder)
+    return Scores(
+        f"the adapter on {len(predictions)} held-out messages",
+        np.array([[found.logprobs[label] for label in labels] for found in predictions]),
+        np.array([labels.index(str(found.label)) for found in predictions]),
+    )
+
+
+def calibrate_again(
+    rng: np.random.Generator,
+    scores: Scores,
+    rows: int,
+    by: ThresholdRule,
+    precision: float,
+    runs: int,
+) -> tuple[int, float, float]:
+    """Draw validation sets from the scores; return how often the threshold's precision over all of
+    them is kept, the mean share that goes to review, and how often everything does."""
+    best = scores.logprobs.argmax(axis=1) == scores.truth
+    kept, review, everything = 0, 0.0, 0
+    for _ in range(runs):
+        drawn = rng.integers(0, len(best), size=rows)
+        temperature = fit_temperature(scores.logprobs[drawn], scores.truth[drawn])
+        confidence = temperature_softmax(scores.logprobs, temperature).max(axis=1)
+        threshold = review_threshold(confidence[drawn], best[drawn], precision, floor=0.0, by=by)
+        accepted = confidence >= threshold
+        kept += not accepted.any() or best[accepted].mean() >= precision
+        review += 1 - accepted.mean()
+        everything += not accepted.any()
+    return kept, review / runs, everything / runs
+
+
+@dataclass(frozen=True, slots=True)
+class _Demo:
+    """The demo's messages as features, and the best cheap model's answers, out of fold."""
+
+    words: csr_matrix
+    letters: csr_matrix
+    both: csr_matrix
+    truth: NDArray[np.int64]
+    probabilities: NDArray[np.float64]
+
+
+@functools.cache
+def _demo() -> _Demo:
+    lines = [
+        json.loads(line)
+        for name in ("train.jsonl", "holdout.jsonl")
+        for line in (DEMO / name).read_text("utf-8").splitlines()
+    ]
+    texts, labels = [line["message"] for line in lines], [line["label"] for line in lines]
+    names = sorted(set(labels))
+    truth = np.array([names.index(label) for label in labels])
+    words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True).fit_transform(texts)
+    letters = TfidfVectorizer(
+        analyzer="char_wb", ngram_range=(2, 5), sublinear_tf=True, min_df=2
+    ).fit_transform(texts)
+    both = hstack([words, letters], format="csr")
+    best = LogisticRegression(C=10.0, max_iter=200)
+    probabilities = cross_val_predict(best, both, truth, cv=_FOLDS, method="predict_proba")
+    return _Demo(words, letters, both, truth, probabilities)
+
+
+def _demo_joint() -> Joint:
+    """The best cheap model stands for the adapter: what is real is who errs together with whom."""
+    demo = _demo()
+    models = (
+        (RidgeClassifier(), demo.words),
+        (RidgeClassifier(), demo.letters),
+        (ComplementNB(), demo.words),
+        (ComplementNB(), demo.letters),
+        (ComplementNB(), demo.both),
+        (RidgeClassifier(alpha=10.0), demo.both),
+    )
+    others = [
+        cross_val_predict(model, features, demo.truth, cv=_FOLDS) == demo.truth
+        for model, features in models
+    ]
+    adapter = demo.probabilities.argmax(axis=1) == demo.truth
+    accuracies = ", ".join(f"{hits.mean():.1%}" for hits in (adapter, *others))
+    source = f"cheap models on {len(adapter)} of the demo's messages, out of fold: {accuracies}"
+    return Joint(source, adapter, np.column_stack(others))
+
+
+# The table of ``tests.bench.judges``: every judge in every world.
+
+
+_DUEL_MARGIN, _DISCORDANCE = 0.01, 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A judge in a world: how often ``what`` happened of ``runs``. ``nominal`` is the most that it
+    may, None where more is better."""
+
+    judge: str
+    world: str
+    what: str
+    count: int
+    runs: int
+    nominal: float | None
+
+    @property
+    def too_often(self) -> bool:
+        """Whether it is above its nominal rate by more than simulation explains (three standard
+        errors: there are some fifty rows)."""
+        if self.nominal is None:
+            return False
+        error = math.sqrt(self.nominal * (1 - self.nominal) / self.runs)
+        return self.count / self.runs > self.nominal + 3 * error
+
+
+def print_table(runs: int, seed: int) -> None:
+    """Run every world and print a row for each."""
+    print("| judge | world | what happened | how often | may happen |\n|---|---|---|---|---|")
+    failed = 0
+    for judge_ in (_gate, _duel, _intervals, _thresholds, _promises, _labels, _proposals, _better):
+        for row in judge_(np.random.default_rng(seed), runs):
+            failed += row.too_often
+            nominal = "" if row.nominal is None else f"{row.nominal:.0%}"
+            mark = " TOO OFTEN" if row.too_often else ""
+            print(
+                f"| {row.judge} | {row.world} | {row.what} | {told(row.count, row.runs)} | "
+                f"{nominal}{mark} |",
+                flush=True,
+            )
+    print(f"\n{failed} rows above their nominal rate by more than simulation explains")
+
+
+def told(count: int, runs: int) -> str:
+    """Return a share with two standard errors."""
+    share = count / runs
+    return f"{share:.1%} ± {2 * math.sqrt(share * (1 - share) / runs):.1%}"
+
+
+def _worlds() -> Iterator[tuple[str, bool]]:
+    yield "independent", False
+    yield "groups of 5 to 10", True
+
+
+def _gate(rng: Generator, runs: int) -> Iterator[Row]:
+    for world, grouped in _worlds():
+        for messages in (330, 800, HOLDOUT):
+            for worse, what, nominal in (
+                (GATE_MARGIN, "2 points worse, passes", ALPHA),
+                (0.0, "as good, passes", None),
+            ):
+                count = 0
+                for _ in range(runs):
+                    groups = make_groups(rng, messages) if grouped else None
+                    found = count_discordant(*draw_pair(rng, worse, 0.03, messages, groups), groups)
+                    count += non_inferiority_p(found, GATE_MARGIN) < ALPHA and not (
+                        found.difference < 0 and mcnemar_exact(found) < ALPHA
+                    )
+                yield Row("gate, against the current", f"{world}, {messages}", what, count,
+                          runs, nominal)  # fmt: skip
+
+
+def _duel(rng: Generator, runs: int) -> Iterator[Row]:
+    for world, grouped in _worlds():
+        for worse, what, nominal in (
+            (_DUEL_MARGIN, "baseline 1 point worse, shipped", ALPHA),
+            (0.0, "baseline as good, shipped", None),
+        ):
+            count = 0
+            for _ in range(runs):
+                groups = make_groups(rng, HOLDOUT) if grouped else None
+                found = count_discordant(
+                    *draw_pair(rng, worse, _DISCORDANCE, HOLDOUT, groups), groups
+                )
+                count += non_inferiority_p(found, _DUEL_MARGIN) < ALPHA
+            yield Row("duel", f"{world}, {HOLDOUT}", what, count, runs, nominal)
+
+
+def _intervals(rng: Generator, runs: int) -> Iterator[Row]:
+    for world, grouped in _worlds():
+        for messages in (330, HOLDOUT):
+            for share in (0.9, 0.95):
+                count = 0
+                for _ in range(runs):
+                    groups = make_groups(rng, messages) if grouped else None
+                    right = draw_right(rng, share, messages, groups)
+                    found = interval_of(right, groups)
+                    count += not found[0] <= share <= found[1]
+                yield Row("95 % interval", f"{world}, {messages}",
+                          f"accuracy {share:.0%} not in it", count, runs, ALPHA)  # fmt: skip
+
+
+def _thresholds(rng: Generator, runs: int) -> Iterator[Row]:
+    for world, grouped in _worlds():
+        count = 0
+        for _ in range(runs):
+            validation = Messages.draw(rng, VALIDATION, grouped=grouped)
+            made = make_adapter(rng, validation, validation)
+            count += true_precision(made.threshold) < PRECISION
+        yield Row("review threshold", f"{world}, {VALIDATION} rows", "promise broken", count,
+                  runs, ALPHA)  # fmt: skip
+
+
+def _promises(rng: Generator, runs: int) -> Iterator[Row]:
+    for world, grouped in _worlds():
+        for messages in (330, HOLDOUT):
+            lower = (0.949, 0.94, 0.92)
+            passed, honest, broken = dict.fromkeys(lower, 0), 0, 0
+            for _ in range(runs):
+                validation = Messages.draw(rng, VALIDATION, grouped=grouped)
+                holdout = Messages.draw(rng, messages, grouped=grouped)
+                made = make_adapter(rng, validation, holdout)
+                for precision in lower:
+                    lowered = replace(made, threshold=threshold_of(precision))
+                    promise = promise_of(lowered, validation, holdout)
+                    passed[precision] += judge_kept_promise(promise).passed
+                ok = judge_kept_promise(promise_of(made, validation, holdout)).passed
+                kept = true_precision(made.threshold) >= PRECISION
+                honest += ok
+                broken += ok and not kept
+            name, where = "gate, promised precision", f"{world}, {messages}"
+            for precision, count in passed.items():
+                what = f"threshold lowered to {precision:.1%}, passes"
+                yield Row(name, where, what, count, runs, ALPHA)
+            yield Row(name, where, "broken promise of a training passes", broken, runs, ALPHA)
+            yield Row(name, where, "a training passes", honest, runs, None)
+
+
+def _labels(rng: Generator, runs: int) -> Iterator[Row]:
+    floor = GateRules().label_recall
+    for world, grouped in _worlds():
+        for messages in (8, 19, 30, 136):
+            for recall, nominal in ((0.5, ALPHA), (floor, ALPHA), (0.9, None)):
+                count = 0
+                for _ in range(runs):
+                    groups = make_groups(rng, messages) if grouped else None
+                    right = draw_right(rng, recall, messages, groups)
+                    hits, effect = int(right.sum()), design_effect(right, groups)
+                    count += lowest_share(hits / effect, messages / effect, ALPHA) >= floor
+                yield Row("gate, recall of a label", f"{world}, {messages}",
+                          f"recall {recall:.0%}, passes", count, runs, nominal)  # fmt: skip
+
+
+def _proposals(rng: Generator, runs: int) -> Iterator[Row]:
+    runs = max(1, runs // 5)
+    for world, grouped in _worlds():
+        found = [propose_equals(rng, grouped=grouped) for _ in range(runs)]
+        where = f"{world}, {PROPOSALS} proposals, all as good"
+        yes, broken = sum(each.yes > 0 for each in found), sum(not each.kept for each in found)
+        yield Row("propose", where, "any Yes", yes, runs, ALPHA)
+        yield Row("propose", where, "promise broken at the end", broken, runs, ALPHA)
+
+
+def _better(rng: Generator, runs: int) -> Iterator[Row]:
+    runs = max(1, runs // 5)
+    for world, grouped in _worlds():
+        lowered, turns = 0, (1, 6, 24)
+        better = dict.fromkeys(turns, 0)
+        for _ in range(runs):
+            validation = Messages.draw(rng, VALIDATION, grouped=grouped)
+            holdout = Messages.draw(rng, HOLDOUT, grouped=grouped)
+            current = make_adapter(rng, validation, holdout)
+            lower = replace(current, threshold=threshold_of(0.92))
+            lowered += says_yes(lower, current, validation, holdout, 1)
+            new = make_adapter(rng, validation, holdout, better=0.3)
+            for turn in turns:
+                better[turn] += says_yes(new, current, validation, holdout, turn)
+        what = "same answers, lower threshold: Yes"
+        yield Row("propose", world, what, lowered, runs, ALPHA)
+        for turn, count in better.items():
+            what = f"3 of 10 mistakes fewer, proposal {turn}: Yes"
+            yield Row("propose", world, what, count, runs, None)
+
+
+ADAPTER, DISCORDANCE, MARGIN = 0.95, 0.05, 0.01
 
 
 def main() -> int:

@@ -32,11 +32,11 @@ from tests.chaos.load import Load, plain_values
 from tests.chaos.soak import read_usage
 from tests.support.toy_adapter import ENCODERS, scores, small_manifest
 from worker.app import make_loop
+from worker.common.logs import configure_logging
 from worker.demo.broker import LocalBroker
 from worker.demo.program import Program
 from worker.engine.fake import FakeEngine
 from worker.engine.open import OpenedEngine
-from worker.logs import configure_logging
 from worker.observe.observer import observing
 from worker.policies import kafka_config, loop_policy
 from worker.records.types import Batch, CommittedOffset, NextOffset, Record, TopicPartition

@@ -15,27 +15,24 @@ import time
 from datetime import UTC, datetime
 
 from tests.bench.__main__ import direct, make_texts
-from tests.support.fakes import RouterEvents, isolation
-from tests.support.policies import make_loop_policy
+from tests.support.rig import RouterEvents, isolation, make_loop_policy
 from tests.support.toy_adapter import scores, toy_serving_adapter
-from worker.contract.garbage import start_up_frozen
-from worker.core.adapter_router import AdapterRouter
-from worker.core.arms import TrafficSplit
-from worker.core.batch import TopicRouter
+from worker.common.logs import configure_logging
+from worker.common.process import start_up_frozen
+from worker.core.arms import AdapterRouter, TrafficSplit
 from worker.core.events import Listener, send_to_all
 from worker.core.loop import Loop
 from worker.core.pipeline import Pipeline
+from worker.core.publisher import TopicRouter
 from worker.demo.base_model import ensure_base_model
-from worker.demo.samples import adapter_dir
+from worker.demo.models import adapter_dir
 from worker.engine.fake import FakeEngine
 from worker.engine.pacing import AdmissionPolicy
-from worker.logs import configure_logging
-from worker.observe.adapters import AdapterMetrics
-from worker.observe.listener import MetricsListener
+from worker.observe.listener import AdapterMetrics, MetricsListener
 from worker.observe.progress import LogListener
 from worker.observe.registry import Registry
 from worker.serving import open_model
-from worker.settings_load import load_settings
+from worker.settings import load_settings
 from worker.stream.fake import FakeStream
 
 ROUNDS = 15

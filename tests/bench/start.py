@@ -33,11 +33,11 @@ PARTS = {
     "worker.engine.model_files.load_encoders": "tokenizer",
     "worker.engine.open.verify_files": "adapter and base verified",
     "worker.engine.model_files.verify_base": "adapter and base verified",
-    "worker.engine.loaders.vllm_runs_on_cpu": "vLLM imported",
+    "worker.engine.open.vllm_runs_on_cpu": "vLLM imported",
     "worker.engine.vllm_config.vllm_runs_on_cpu": "vLLM imported",
     "worker.engine.vllm_engine.vllm_config": "configured",
-    "worker.engine.loaders.VllmEngine": "core: imports, weights, cache",
-    "worker.engine.adapter_view.AdapterView.warm_up": "warm-up",
+    "worker.engine.open.VllmEngine": "core: imports, weights, cache",
+    "worker.engine.vllm_engine.AdapterView.warm_up": "warm-up",
     "worker.serving.check_own_probes": "own probes",
 }
 """What is measured, by name; one that runs within another is not counted twice."""
@@ -117,7 +117,7 @@ def start(way: str) -> None:
     """Start once, in this process; print the parts as JSON."""
     watch = Stopwatch()
     from worker.demo.base_model import ensure_base_model
-    from worker.demo.samples import adapter_dir
+    from worker.demo.models import adapter_dir
     from worker.engine import open as _open  # noqa: F401 - what is measured has to be there
     from worker.serving import open_model
     from worker.settings import Settings

@@ -10,11 +10,96 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import softmax
 
-from tests.support.wrong_labels import DESKS, judge_answers, judge_desk
-from trainer.statistics.label_errors import WrongShare
+from trainer.check.suspects import assign_folds, cross_val_predict, unit_rows
+from trainer.statistics.calibration import Floats, Ints
+from trainer.statistics.label_errors import WrongShare, wrong_share
+
+# Labels of which some are wrong, with the truth known, and what models that did not learn them
+# say.
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """A world. ``apart`` is the distance of the labels' centres in standard deviations (3: models
+    err on some 20 %, 5: on few), ``wrong`` the share of wrong labels; ``borderline`` puts them
+    where two labels are alike, and ``lopsided`` makes all of them under the first two labels."""
+
+    name: str
+    wrong: float
+    apart: float = 4.0
+    rows: int = 800
+    labels: int = 8
+    borderline: bool = False
+    lopsided: bool = False
+
+
+DESKS = (
+    Desk("well told apart, none wrong", 0.0, apart=5.0),
+    Desk("hardly told apart, none wrong", 0.0, apart=3.0),
+    Desk("1 % wrong", 0.01),
+    Desk("5 % wrong", 0.05),
+    Desk("15 % wrong", 0.15),
+    Desk("hardly told apart, 5 % wrong", 0.05, apart=3.0),
+    Desk("5 % wrong, between labels that are alike", 0.05, borderline=True),
+    Desk("5 % wrong, all under two labels", 0.05, lopsided=True),
+    Desk("300 messages, 5 % wrong", 0.05, rows=300),
+)
+
+
+def judge_desk(desk: Desk, seed: int) -> tuple[float, WrongShare]:
+    """Return the true share of wrong labels in one draw of a world, and what is estimated of it."""
+    rng = np.random.default_rng(seed)
+    dimensions = 24
+    centres = rng.normal(size=(desk.labels, dimensions))
+    centres *= desk.apart / np.sqrt(2 * dimensions)
+    truth = rng.permutation(np.arange(desk.rows) % desk.labels)
+    points = centres[truth] + rng.normal(size=(desk.rows, dimensions))
+    distance = np.linalg.norm(points[:, None] - centres, axis=2)
+    distance[np.arange(desk.rows), truth] = np.inf
+    second = distance.argmin(axis=1)
+    chance = np.full(desk.rows, desk.wrong)
+    if desk.borderline:
+        own = np.linalg.norm(points - centres[truth], axis=1)
+        closeness = np.exp(own - distance.min(axis=1))
+        chance = np.minimum(0.95, closeness * desk.wrong / closeness.mean())
+    if desk.lopsided:
+        chance = np.where(truth < 2, min(0.95, desk.wrong * desk.labels / 2), 0.0)
+    others = (truth + rng.integers(1, desk.labels, desk.rows)) % desk.labels
+    is_wrong = rng.random(desk.rows) < chance
+    given = np.where(is_wrong, second if desk.borderline else others, truth)
+    features = unit_rows(points.astype(np.float32))
+    folds = assign_folds(given, np.arange(desk.rows), seed % 1000)
+    found = cross_val_predict(features, given, folds, desk.labels)
+    found = np.maximum(found, 1e-9)
+    found /= found.sum(axis=1, keepdims=True)
+    return float(is_wrong.mean()), wrong_share(given, found)
+
+
+def draw_answers(
+    wrong: float, temperature: float, *, rows: int, seed: int, classes: int = 6
+) -> tuple[Ints, Floats]:
+    """Return labels (rows) of which a share ``wrong`` are slips, and what models say of them, which
+    know the text's true distribution but are too sure (below 1) or not sure enough."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(0, 3.0, (rows, classes))
+    true = softmax(logits, axis=1)
+    labels = (true.cumsum(axis=1) > rng.random((rows, 1))).argmax(axis=1)
+    slips = rng.random(rows) < wrong
+    given = np.where(slips, (labels + rng.integers(1, classes, rows)) % classes, labels)
+    return given, np.maximum(softmax(logits / temperature, axis=1), 1e-9)
+
+
+def judge_answers(
+    wrong: float, temperature: float, *, rows: int, seed: int
+) -> tuple[float, WrongShare]:
+    """Return the share of slips that was asked for, and what is estimated of one draw."""
+    return wrong, wrong_share(*draw_answers(wrong, temperature, rows=rows, seed=seed))
+
 
 DRAWN = ((0.0, 1.0), (0.02, 1.0), (0.05, 1.6), (0.15, 0.7))
 

@@ -21,15 +21,13 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from tests.chaos.disk import can_mount
 from tests.chaos.load import Values, hostile_and_fuzzed, plain_values, some_refused
 from tests.chaos.plan import KINDS, Kind, PlanRequest, draw_plan
-from tests.chaos.report import summarise, table
-from tests.chaos.run import Goal, carry_out
+from tests.chaos.run import Goal, carry_out, summarise, table
 from tests.chaos.site import Site, SiteOptions
 from tests.chaos.soak import soak
-from tests.chaos.worker_slot import FAKETIME
-from worker.demo.samples import read_samples
+from tests.chaos.worker_slot import FAKETIME, can_mount
+from worker.demo.models import read_samples
 
 # What needs an engine that can be told, or an adapter that can be made.
 _FIXED_ONLY: tuple[Kind, ...] = (
@@ -156,7 +154,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     add("--payloads", choices=("plain", "hostile"), default="plain")
     add("--kinds", help="some kinds of fault alone, with commas between")
     add("--checkpoints", type=int, default=1, help="verifications while everything runs")
-    add("--broken", help="break a guarantee on purpose (tests/chaos/broken.py)")
+    add("--broken", help="break a guarantee on purpose (tests/chaos/fake_worker.py)")
     add("--retry", action="store_true", help="delayed retry, and messages that want it")
     add("--plan", action="store_true", help="print the plan and do nothing")
     add("--soak-minutes", type=float, help="no faults: a steady load for so long")

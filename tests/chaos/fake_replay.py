@@ -14,13 +14,13 @@ from dataclasses import asdict
 from typing import Any
 
 from tests.chaos.fake_worker import open_fake
+from worker.common.logs import configure_logging
 from worker.contract.records import Replay
 from worker.contract.timestamps import rfc3339_now
 from worker.errors import WorkerStopped
-from worker.logs import configure_logging
-from worker.offline.replay.run import ReplayRequest, run_replay
-from worker.offline.replay.select import Criteria
-from worker.settings_load import load_settings
+from worker.offline.replay import ReplayRequest, run_replay
+from worker.offline.replay_plan import Criteria
+from worker.settings import load_settings
 
 
 def main(text: str) -> int:

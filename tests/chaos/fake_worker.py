@@ -4,40 +4,281 @@
 
 CHAOS_SERVICE_S and CHAOS_CONCURRENCY set the engine's seconds a message and its parallelism,
 CHAOS_LOAD_S the seconds that its model takes to load, CHAOS_CONTROL the file that tells the engine
-to fail (``tests.chaos.controlled_engine``), CHAOS_BREAK a guarantee to break
-(``tests.chaos.broken``). CHAOS_POISON=engine: the engine dies of a message with POISON in it;
-=process: the whole process is killed. A message with ``refused until SECONDS`` in it is refused by
-the engine before that moment (Unix time), one with FITS_NOWHERE in it fits no label, and one with
-``controlled_engine.HANGS`` in it hangs the loop. Where ``model.adapter`` names a store, its
-adapters are served, and followed.
+to fail, CHAOS_BREAK a guarantee to break (``BROKEN``). CHAOS_POISON=engine: the engine dies of a
+message with POISON in it; =process: the whole process is killed. A message with ``refused until
+SECONDS`` in it is refused by the engine before that moment (Unix time), one with FITS_NOWHERE in it
+fits no label, and one with ``HANGS`` in it hangs the loop. Where ``model.adapter`` names a store,
+its adapters are served, and followed.
 """
 
 from __future__ import annotations
 
+import itertools
+import json
 import os
+import re
 import select
 import signal
 import sys
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import worker.app
-from tests.chaos.broken import BrokenStream
-from tests.chaos.controlled_engine import ControlledLoader, EngineControl, make_engine
-from tests.support.fakes import message_of
-from tests.support.toy_adapter import ENCODERS, scores, small_manifest
+from tests.support.follower import ToyFiles
+from tests.support.rig import message_of
+from tests.support.toy_adapter import ENCODERS, by_length, scores, small_manifest
 from worker.app import run_worker
-from worker.contract import read_manifest
+from worker.common.logs import configure_logging
+from worker.contract import Manifest, read_manifest
+from worker.contract.records import record_id
 from worker.contract.store import find_adapter
 from worker.engine.fake import FakeEngine
-from worker.engine.open import OpenedEngine
-from worker.engine.port import Answer
-from worker.errors import EngineDied, WorkerStopped
-from worker.logs import configure_logging
-from worker.settings import Settings
-from worker.settings_load import load_settings
+from worker.engine.open import OpenedEngine, load_cascade
+from worker.engine.pacing import UNBOUNDED
+from worker.engine.port import Answer, Engine
+from worker.errors import EngineDied, MessageRejected, WorkerStopped
+from worker.records.types import Batch, CommittedOffset, NextOffset, Record, TopicPartition
+from worker.settings import Settings, load_settings
+from worker.stream.kafka import KafkaStream
+from worker.stream.kafka_config import KafkaConfig
+from worker.stream.port import AssignmentListener
+
+# Engines of fixed service time that a file tells to crash, to hang or to be slow.
+#
+# The file holds ``MODE`` or ``MODE SECONDS``: ``crash``, ``hang``, ``slow 0.5`` (so much longer
+# for each answer), or nothing. What an engine did of it is counted in the file beside it,
+# ``NAME.done``.
+
+
+_POLL_S = 0.05
+_REFUSED = re.compile(r"refused until ([0-9]+(?:\.[0-9]+)?)")
+
+HANGS = "this message hangs the loop"
+UNSURE = "unsure"
+"""In an adapter's name: it is sure of nothing that it says."""
+_SURE_P, _UNSURE_P = 0.9, 0.55
+
+
+class EngineControl:
+    """Follows the file, for all engines of this process."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._mode, self._seconds = "", 0.0
+        self._told = 0
+        self._lock = threading.Lock()
+        self._engines: list[FakeEngine] = []
+        if path is not None:
+            threading.Thread(target=self._follow, daemon=True, name="engine-control").start()
+
+    def watch(self, engine: FakeEngine) -> None:
+        """Let this engine crash too, when it is told."""
+        self._engines.append(engine)
+
+    def obey(self) -> None:
+        """Called by an engine for each answer: be as slow as is told, or never come back."""
+        if self._mode == "slow":
+            time.sleep(self._seconds)
+            self._tell()
+        while self._mode == "hang":
+            self._tell()
+            time.sleep(_POLL_S)
+
+    def _follow(self) -> None:
+        assert self._path is not None
+        while True:
+            words = self._path.read_text("utf-8").split() if self._path.exists() else []
+            mode = words[0] if words else ""
+            self._seconds = float(words[1]) if len(words) > 1 else 0.0
+            if mode != self._mode:
+                self._mode, self._told = mode, 0
+            if mode == "crash":
+                for engine in self._engines:
+                    engine.die("the engine was told to crash")
+            time.sleep(_POLL_S)
+
+    def _tell(self) -> None:
+        assert self._path is not None
+        with self._lock:
+            self._told += 1
+            written = self._path.with_suffix(".new")
+            written.write_text(str(self._told), "utf-8")
+            written.replace(self._path.with_suffix(".done"))
+
+
+class HangingEngine(FakeEngine):
+    """One whose ``submit`` never comes back from a message with HANGS in it."""
+
+    def submit(self, prompt_ids: Sequence[int]) -> Future[Answer]:
+        """Take a prompt in, or never return."""
+        while HANGS in message_of(prompt_ids):
+            time.sleep(60)
+        return super().submit(prompt_ids)
+
+
+def make_engine(
+    respond: Callable[[Sequence[int]], Answer | Exception],
+    control: EngineControl,
+    service_s: float,
+    concurrency: int,
+) -> FakeEngine:
+    """Return an engine that answers so, under control.
+
+    A message with ``refused until SECONDS`` in it is refused before that moment (Unix time); one
+    with HANGS in it hangs whoever submits it.
+    """
+
+    def answer(prompt: Sequence[int]) -> Answer | Exception:
+        control.obey()
+        refused = _REFUSED.search(message_of(prompt))
+        if refused and time.time() < float(refused[1]):
+            return MessageRejected("engine_rejected", "the engine was told to refuse it")
+        return respond(prompt)
+
+    engine = HangingEngine(answer, service_s=service_s, concurrency=concurrency)
+    control.watch(engine)
+    return engine
+
+
+class ControlledLoader:
+    """See ``AdapterLoader``: each adapter answers with labels that it alone has, a cascade with its
+    stages'; one with UNSURE in its name is sure of none."""
+
+    def __init__(self, control: EngineControl, service_s: float, concurrency: int) -> None:
+        self._control = control
+        self._service_s = service_s
+        self._concurrency = concurrency
+
+    def load(self, adapter: Path, manifest: Manifest, *, background: bool = False) -> Engine:
+        """Make an engine."""
+        if manifest.stages:
+            files = ToyFiles(manifest.base)
+            return load_cascade(self, files, adapter, manifest, UNBOUNDED, background=background)
+        p = _UNSURE_P if UNSURE in manifest.name else _SURE_P
+        respond = by_length(manifest, p)
+        return make_engine(respond, self._control, self._service_s, self._concurrency)
+
+
+# Streams that break a guarantee on purpose, so that it can be seen whether the suite notices.
+
+
+_BETWEEN_S = 0.3
+"""Longer than the honest way takes, so that a kill is likely to fall in between."""
+
+
+def _commit_first(stream: KafkaStream, batch: Batch) -> None:
+    """Offsets, and results later: what is killed in between is lost."""
+    stream.publish(replace(batch, outputs=()))
+    time.sleep(_BETWEEN_S)
+    stream.publish(replace(batch, next_offsets=()))
+
+
+def _two_transactions(stream: KafkaStream, batch: Batch) -> None:
+    """Results, and offsets later: what is killed in between comes twice."""
+    stream.publish(replace(batch, next_offsets=()))
+    time.sleep(_BETWEEN_S)
+    stream.publish(replace(batch, outputs=()))
+
+
+def _out_of_order(stream: KafkaStream, batch: Batch) -> None:
+    """Everything, the last first."""
+    stream.publish(replace(batch, outputs=tuple(reversed(batch.outputs))))
+
+
+def _lose_some(stream: KafkaStream, batch: Batch) -> None:
+    """Commit past what is not written: the first result of each batch is left out."""
+    stream.publish(replace(batch, outputs=tuple(batch.outputs[1:])))
+
+
+def _double_some(stream: KafkaStream, batch: Batch) -> None:
+    """The first result of each batch comes again."""
+    stream.publish(replace(batch, outputs=(*batch.outputs, *batch.outputs[:1])))
+
+
+def _invent_some(stream: KafkaStream, batch: Batch) -> None:
+    """A label for a record that does not exist, beside each batch."""
+    made_up = []
+    for output in batch.outputs[:1]:
+        record = json.loads(output.value or b"{}")
+        source = record["source"]
+        source["offset"] = 10**9
+        record["id"] = record_id(source["topic"], source["partition"], source["offset"])
+        made_up.append(replace(output, value=json.dumps(record).encode()))
+    stream.publish(replace(batch, outputs=(*batch.outputs, *made_up)))
+
+
+def _all_in_turn(stream: KafkaStream, batch: Batch) -> None:
+    """Each of those that need no kill to be seen, batch after batch."""
+    turn = next(_TURNS)
+    turn(stream, batch)
+
+
+_TURNS = itertools.cycle((_out_of_order, _lose_some, _double_some, _invent_some))
+
+BROKEN: Mapping[str, Callable[[KafkaStream, Batch], None]] = {
+    "commit_first": _commit_first,
+    "two_transactions": _two_transactions,
+    "out_of_order": _out_of_order,
+    "lose_some": _lose_some,
+    "double_some": _double_some,
+    "invent_some": _invent_some,
+    "all_in_turn": _all_in_turn,
+}
+
+
+class BrokenStream:
+    """A stream whose ``publish`` is replaced. See ``worker.stream.port.Stream``."""
+
+    def __init__(self, how: str, config: KafkaConfig) -> None:
+        self._publish = BROKEN[how]
+        self._stream = KafkaStream(config)
+
+    def subscribe(self, listener: AssignmentListener) -> None:
+        self._stream.subscribe(listener)
+
+    def poll(
+        self,
+        max_records: int,
+        timeout_s: float,
+        *,
+        max_bytes: int | None = None,
+        stop_after: Callable[[Record], bool] | None = None,
+    ) -> Sequence[Record]:
+        return self._stream.poll(max_records, timeout_s, max_bytes=max_bytes, stop_after=stop_after)
+
+    def pause(self, partitions: Sequence[TopicPartition]) -> None:
+        self._stream.pause(partitions)
+
+    def resume(self, partitions: Sequence[TopicPartition]) -> None:
+        self._stream.resume(partitions)
+
+    def publish(self, batch: Batch) -> None:
+        if batch.outputs:
+            self._publish(self._stream, batch)
+        else:  # offsets and their notes alone
+            self._stream.publish(batch)
+
+    def read_committed(self, partitions: Sequence[TopicPartition]) -> Sequence[CommittedOffset]:
+        return self._stream.read_committed(partitions)
+
+    def resolve_unknown_commit(self, partitions: Sequence[TopicPartition]) -> Sequence[NextOffset]:
+        return self._stream.resolve_unknown_commit(partitions)
+
+    def lag(self) -> Mapping[TopicPartition, int]:
+        return self._stream.lag()
+
+    def oldest_ms(self) -> Mapping[TopicPartition, int]:
+        """See the stream that is broken."""
+        return self._stream.oldest_ms()
+
+    def close(self) -> None:
+        self._stream.close()
+
 
 POISON = "this message is poison"
 FITS_NOWHERE = "this message fits nowhere"

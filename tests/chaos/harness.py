@@ -16,7 +16,6 @@ from typing import cast
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
-from tests.support.hostile import hostile_values
 from worker.demo.broker import LocalBroker
 from worker.demo.program import Program, start_worker
 
@@ -249,14 +248,3 @@ def kill_broker(
     assert events["kafka.unreachable"] == events["kafka.reachable"], events
     assert arena.stop(worker) == 0
     return said
-
-
-def label_hostile(arena: Arena, count: int) -> str:
-    """Messages of every kind: each ends in output, review or dead letters, none anywhere else."""
-    worker = arena.start_worker()
-    worker.wait_until_ready()
-    arena.publish(hostile_values(count))
-    arena.wait_for(count)
-    said = arena.verdict(count)
-    assert arena.stop(worker) == 0
-    return f"{said}: " + ", ".join(f"{n} {topic}" for topic, n in arena.by_topic.most_common())

@@ -7,7 +7,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterable
-from typing import Any, Literal
+from typing import Any
 
 from confluent_kafka import Producer
 
@@ -16,8 +16,6 @@ from tests.support.hostile import hostile_values
 
 Values = Callable[[int], bytes | None]
 """The value of a record, by its number."""
-
-Payloads = Literal["plain", "hostile"]
 
 
 def plain_values(texts: tuple[str, ...] = ("where is parcel {}?",)) -> Values:

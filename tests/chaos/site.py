@@ -19,18 +19,16 @@ from typing import Any, Literal, Self
 
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
-from tests.chaos.disk import SmallDisk
-from tests.chaos.journal import Journal
+from tests.chaos.journal import Journal, ProgressMonitor
 from tests.chaos.load import Load, Values
 from tests.chaos.plan import worker_name
-from tests.chaos.progress import ProgressMonitor
 from tests.chaos.proxy import Proxy
-from tests.chaos.worker_slot import FAKETIME, WorkerPlan, WorkerSlot
+from tests.chaos.worker_slot import FAKETIME, SmallDisk, WorkerPlan, WorkerSlot
 from tests.support.follower import AdapterStore
-from tests.support.swapping import make_manifest
+from tests.support.toy_adapter import make_manifest
 from worker.demo.base_model import ensure_base_model
 from worker.demo.broker import LocalBroker
-from worker.demo.samples import adapter_dir
+from worker.demo.models import adapter_dir
 
 Delivery = Literal["exactly_once", "at_least_once"]
 Protocol = Literal["cooperative", "range", "consumer"]
@@ -43,7 +41,7 @@ _BROKER_MB = 1024
 
 @dataclass(frozen=True, slots=True)
 class SiteOptions:
-    """What a site is made of. ``broken`` names a guarantee to break (``tests.chaos.broken``);
+    """What a site is made of. ``broken`` names a guarantee to break (``tests.chaos.fake_worker``);
     ``rate_per_s`` is the load's; ``real_engine`` is the model, else an engine of fixed time."""
 
     delivery: Delivery = "exactly_once"

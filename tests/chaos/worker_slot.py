@@ -1,21 +1,175 @@
-"""A place for a worker: its process, started again when it ends, its link, its disk, its clock."""
+"""A place for a worker: its process, started again when it ends, log, link, disk and clock."""
 
 from __future__ import annotations
 
+import errno
+import json
 import os
+import re
 import shutil
 import signal
+import subprocess
 import sys
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
-from tests.chaos.disk import SmallDisk
 from tests.chaos.journal import Journal
 from tests.chaos.proxy import Proxy
-from tests.chaos.worker_log import WorkerLog
-from worker.demo.child import ChildProcess
+from worker.demo.program import ChildProcess
+
+# A small disk that can be filled up: a tmpfs of its own. Needs root, on Linux.
+
+
+_FILLER = "filler"
+_STEP_BYTES = 4 * 1024 * 1024
+
+
+def can_mount() -> bool:
+    """Whether this process may mount a tmpfs, as far as can be told without doing it."""
+    return os.name == "posix" and os.geteuid() == 0
+
+
+class SmallDisk:
+    """A mounted tmpfs of so many megabytes."""
+
+    def __init__(self, folder: Path, megabytes: int) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(folder)],
+            check=True, capture_output=True, timeout=30,
+        )  # fmt: skip
+
+    def fill(self) -> int:
+        """Leave no byte free; return how many were taken."""
+        step, size = _STEP_BYTES, 0
+        with (self.folder / _FILLER).open("wb") as file:
+            while step:
+                try:
+                    os.posix_fallocate(file.fileno(), size, step)
+                    size += step
+                except OSError as error:
+                    if error.errno != errno.ENOSPC:
+                        raise
+                    step //= 2
+        return size
+
+    def is_full(self) -> bool:
+        """Whether a file of one page can not be written."""
+        probe = self.folder / "probe"
+        try:
+            probe.write_bytes(b"x" * 4096)
+        except OSError as error:
+            return error.errno == errno.ENOSPC
+        finally:
+            probe.unlink(missing_ok=True)
+        return False
+
+    def free(self) -> None:
+        """Take the filler away."""
+        (self.folder / _FILLER).unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Unmount it, with all that is on it."""
+        subprocess.run(
+            ["umount", "--lazy", str(self.folder)], check=True, capture_output=True, timeout=30
+        )
+
+
+# A worker's log, read while it is written: what it said, when, and what it holds.
+
+
+_PARTITION = re.compile(r".*\.in-(\d+)")
+_KEPT = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A line of the log, and when it was read (monotonic)."""
+
+    at: float
+    event: str
+    fields: dict[str, Any]
+
+
+class WorkerLog:
+    """Follows one file of JSON lines. Safe from any thread."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._offset = 0
+        self._lock = threading.Lock()
+        self.said: list[Said] = []
+        self.held: frozenset[int] = frozenset()
+        """The input partitions that it said it was given and not that it lost."""
+
+    def read(self) -> None:
+        """Take in what was written since."""
+        with self._lock, self._path.open("rb") as file:
+            file.seek(self._offset)
+            text = file.read()
+            whole = text[: text.rfind(b"\n") + 1]
+            self._offset += len(whole)
+            now = time.monotonic()
+            for line in whole.splitlines():
+                self._take(line, now)
+            del self.said[:-_KEPT]
+
+    def since(self, moment: float, *events: str) -> list[Said]:
+        """What was said of these events after a moment."""
+        with self._lock:
+            recent = [said for said in self.said if said.at > moment]
+        return [said for said in recent if said.event in events]
+
+    def wait_for(
+        self, wanted: Callable[[], bool], timeout_s: float, stop: Callable[[], bool] = lambda: False
+    ) -> bool:
+        """Read on until something is so; say whether it came to that in time."""
+        until = time.monotonic() + timeout_s
+        while not wanted():
+            if time.monotonic() > until or stop():
+                return False
+            time.sleep(0.05)
+            self.read()
+        return True
+
+    def clock_offsets_s(self, moment: float) -> list[float]:
+        """By how much the times of lines after a moment differ from now's when they were read."""
+        wall = time.time() - time.monotonic()
+        with self._lock:
+            recent = [said for said in self.said if said.at > moment]
+        return [
+            datetime.fromisoformat(str(said.fields["timestamp"])).timestamp() - (wall + said.at)
+            for said in recent
+            if "timestamp" in said.fields
+        ]
+
+    def tail(self, lines: int = 6) -> str:
+        """The last lines."""
+        text = self._path.read_text(encoding="utf-8", errors="replace")
+        return "\n".join(line[:500] for line in text.splitlines()[-lines:])
+
+    def _take(self, line: bytes, now: float) -> None:
+        try:
+            fields = json.loads(line)
+        except ValueError:
+            return
+        if not isinstance(fields, dict) or "event" not in fields:
+            return
+        event = str(fields["event"])
+        self.said.append(Said(now, event, fields))
+        if event in ("partitions.assigned", "partitions.revoked", "partitions.lost"):
+            named = frozenset(
+                int(match[1]) for name in fields["partitions"] if (match := _PARTITION.match(name))
+            )
+            gained = event == "partitions.assigned"
+            self.held = self.held | named if gained else self.held - named
+
 
 FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
 
@@ -176,7 +330,7 @@ class WorkerSlot:
         os.kill(self.pid, number)
 
     def tell_engine(self, words: str) -> None:
-        """Tell the engine to fail so; see ``tests.chaos.controlled_engine``."""
+        """Tell the engine to fail so; see ``tests.chaos.fake_worker``."""
         self.control.with_suffix(".done").unlink(missing_ok=True)
         written = self.control.with_suffix(".next")
         written.write_text(words, "utf-8")

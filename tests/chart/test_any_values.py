@@ -7,9 +7,8 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.chart.references import broken
+from tests.chart.references import broken, violations
 from tests.chart.render import MINIMAL, find, merge, pods, render, worker_container
-from tests.chart.restricted import violations
 from tests.chart.test_examples import BROUGHT
 
 # As Helm allows them; YAML takes some for something else than text.

@@ -11,8 +11,7 @@ from tests.chart.test_desk import DESK
 from worker.errors import SettingsError
 from worker.policies import kafka_config, loop_policy, max_iteration_s, shadow_topic
 from worker.settings import Settings
-from worker.stream.kafka_config import check_bounds
-from worker.stream.kafka_promises import _RESERVED
+from worker.stream.kafka_config import _RESERVED, check_bounds
 
 NAMED = {
     "group_id": "g", "output_topic": "out", "review_topic": "review", "dead_letter_topic": "dead",

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from desk.settings_load import load_settings
+from desk.settings import load_settings
+from tests.chart.references import violations
 from tests.chart.render import (
     EXAMPLES,
     MINIMAL,
@@ -19,7 +20,6 @@ from tests.chart.render import (
     render,
     render_minimal,
 )
-from tests.chart.restricted import violations
 
 TAXONOMY = (Path(__file__).parents[2] / "config" / "taxonomy.toml").read_text(encoding="utf-8")
 DESK: dict[str, Any] = {

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.chart.references import broken
+from tests.chart.references import broken, violations
 from tests.chart.render import (
     CHART,
     EXAMPLE_FILES,
@@ -20,7 +20,6 @@ from tests.chart.render import (
     render,
     worker_container,
 )
-from tests.chart.restricted import violations
 from worker import errors
 
 VERSIONS = ("1.29.0", "1.33.0", "1.36.0")

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from desk.settings_load import load_settings as load_desk
+from desk.settings import load_settings as load_desk
 from tests.chart.references import broken
 from tests.chart.render import Document, PodSpec, find, merge, pods, render_minimal
 from tests.chart.test_desk import DESK
-from worker.settings_load import load_settings as load_worker
+from worker.settings import load_settings as load_worker
 
 # librdkafka's own way to an OpenID provider; the client's secret is in a Secret.
 OIDC: dict[str, Any] = {

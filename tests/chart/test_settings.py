@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.chart.render import EXAMPLES, find, render, render_minimal
-from worker.settings_load import load_settings
+from worker.settings import load_settings
 
 
 def toml_of(config: dict[str, Any], **values: Any) -> str:

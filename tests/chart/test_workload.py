@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.chart.references import broken
+from tests.chart.references import broken, violations
 from tests.chart.render import (
     CHART,
     MINIMAL,
@@ -18,7 +18,6 @@ from tests.chart.render import (
     render_minimal,
     worker_container,
 )
-from tests.chart.restricted import violations
 
 KEDA = CHART / "examples" / "keda.yaml"
 

@@ -18,15 +18,14 @@ from concurrent.futures import Future
 from pathlib import Path
 
 from worker.app import run_worker
+from worker.common.logs import configure_logging
 from worker.contract import verify_adapter
 from worker.engine.fake import FakeEngine
+from worker.engine.model_files import load_encoders
 from worker.engine.open import OpenedEngine
 from worker.engine.port import Answer, CodeScores
-from worker.engine.tokenizer import load_encoders
 from worker.errors import WorkerStopped
-from worker.logs import configure_logging
-from worker.settings import Settings
-from worker.settings_load import load_settings
+from worker.settings import Settings, load_settings
 
 HANG = Path("/tmp/hang")
 SURE, OTHERS = -0.001, -20.0  # log-probabilities of the one label and of each other

@@ -19,7 +19,7 @@ from typing import Any, Self
 
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from worker.demo.samples import demo_samples
+from worker.demo.models import demo_samples
 
 _QUIET: dict[str, str | int | float | bool] = {"log_level": 0}
 _TICK_S = 0.1

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from tests.cluster.kubectl import Cluster
 from tests.cluster.node import CACHE, GO
-from worker.demo.broker_config import free_port
-from worker.demo.child import ChildProcess
+from worker.demo.kafka_files import free_port
+from worker.demo.program import ChildProcess
 
 VERSION = "2.18.0"
 FOLDER = CACHE / f"kube-state-metrics-{VERSION}"

@@ -21,8 +21,7 @@ from tests.chart.render import ROOT, merge
 from tests.cluster.conftest import missing
 from tests.cluster.kubectl import Cluster, Release, wait_until
 from tests.cluster.load import Names
-from tests.cluster.values import PULL_POLICY, demo_values
-from tests.cluster.volumes import LABEL, volume
+from tests.cluster.values import LABEL, PULL_POLICY, demo_values, volume
 from tests.support.desk_browser import field
 from tests.support.desk_messages import publish_results
 from tests.support.topics import read_all

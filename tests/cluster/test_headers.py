@@ -32,7 +32,7 @@ from tests.cluster.headers import GROUP, NAMES, NAMESPACE, commands, path_with_h
 from tests.cluster.kubectl import Cluster, Release, wait_until
 from tests.cluster.load import Traffic
 from tests.cluster.test_examples import what_examples_name  # noqa: F401 - a fixture
-from tests.cluster.volumes import LABEL, volume
+from tests.cluster.values import LABEL, volume
 from tests.support.secure_broker import SCRAM_PASSWORD, SecureBroker, secure_broker
 from worker.contract import read_manifest
 from worker.contract.store import Pointer, read_pointer, write_pointer

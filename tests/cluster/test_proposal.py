@@ -20,13 +20,12 @@ from tests.cluster import training
 from tests.cluster.conftest import missing
 from tests.cluster.kubectl import Cluster, Release
 from tests.cluster.load import Names
-from tests.cluster.values import IMAGE, PULL_POLICY, demo_values
-from tests.cluster.volumes import LABEL, claim, filling_pod, volume
+from tests.cluster.values import IMAGE, LABEL, PULL_POLICY, claim, demo_values, filling_pod, volume
 from tests.support.propose_world import gates
 from tests.support.trainer_world import call
 from trainer.dataset.folder import Dataset, open_dataset
 from trainer.model.embeddings import find_embedding_model
-from worker.contract.circle import (
+from worker.contract.exchange import (
     Answer,
     Proposal,
     ProposalDecision,

@@ -13,7 +13,7 @@ import pytest
 from tests.cluster.kubectl import Cluster, Release, condition, container, wait_until, watching
 from tests.cluster.load import Names, Traffic
 from tests.cluster.values import demo_values
-from worker.demo.samples import adapter_dir, demo_samples
+from worker.demo.models import adapter_dir, demo_samples
 
 PARTITIONS = 4
 READY_S = 420.0

@@ -22,8 +22,7 @@ from tests.cluster.headers import run
 from tests.cluster.kubectl import Cluster, Release
 from tests.cluster.load import Names
 from tests.cluster.test_runbook import typed
-from tests.cluster.values import IMAGE, PULL_POLICY, demo_values
-from tests.cluster.volumes import LABEL, filling_pod, volume
+from tests.cluster.values import IMAGE, LABEL, PULL_POLICY, demo_values, filling_pod, volume
 from trainer.store.publish import plan_publication, publish_adapter
 from worker.contract import read_manifest, write_manifest
 

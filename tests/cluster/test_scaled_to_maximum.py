@@ -21,10 +21,9 @@ import yaml
 from tests.chart.render import merge
 from tests.cluster import state_metrics
 from tests.cluster.conftest import missing
-from tests.cluster.keda import fresh_topics, scaled_release
 from tests.cluster.kubectl import Cluster, Release, wait_until
 from tests.cluster.load import Names, Traffic
-from tests.cluster.values import Values
+from tests.cluster.values import Values, fresh_topics, scaled_release
 from tests.rules.live import Prometheus, running
 from tests.rules.night import fast_rules
 

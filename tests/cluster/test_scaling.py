@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.keda import fresh_topics, scaled_release
 from tests.cluster.kubectl import Cluster, Release, wait_until
 from tests.cluster.load import Lag, Names, Traffic
+from tests.cluster.values import fresh_topics, scaled_release
 
 pytestmark = pytest.mark.long
 

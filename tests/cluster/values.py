@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
-from tests.chart.render import EXAMPLES, merge
-from tests.cluster.kubectl import Cluster
+from tests.chart.render import EXAMPLES, Document, merge
+from tests.cluster.kubectl import Cluster, Failed, Release
 from tests.cluster.load import Names
+from worker.demo.client import create_demo_topics
 
 Values = dict[str, Any]
 
@@ -82,3 +86,92 @@ def put_fake_engine(cluster: Cluster, config_map: str) -> None:
             }
         ]
     )
+
+
+# Folders of this machine, which is the node, as volumes for claims; and a pod that fills one.
+
+
+LABEL = "clerk=test"
+
+
+def volume(folder: Path, namespace: str, claim: str, storage_class: str) -> Document:
+    """Make a folder, and return the volume in which a claim finds it."""
+    folder.mkdir(parents=True)
+    folder.chmod(0o777)  # a hostPath knows no fsGroup
+    label, _, value = LABEL.partition("=")
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolume",
+        "metadata": {"name": f"clerk-{uuid.uuid4().hex[:6]}", "labels": {label: value}},
+        "spec": {
+            "capacity": {"storage": "100Gi"},
+            "accessModes": ["ReadWriteMany", "ReadWriteOnce"],
+            "storageClassName": storage_class,
+            "claimRef": {"namespace": namespace, "name": claim},
+            "hostPath": {"path": str(folder)},
+        },
+    }
+
+
+def claim(name: str, storage_class: str | None = None) -> Document:
+    """Return a claim; without a class: the cluster's default."""
+    spec: dict[str, object] = {
+        "accessModes": ["ReadWriteOnce"],
+        "resources": {"requests": {"storage": "1Gi"}},
+    }
+    if storage_class is not None:
+        spec["storageClassName"] = storage_class
+    metadata = {"name": name}
+    return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": spec}
+
+
+def filling_pod(image: str, pull_policy: str, claims: Mapping[str, str]) -> Document:
+    """Return a pod named ``fill``, that of the chart's examples, with these claims, each at its
+    path."""
+    path = EXAMPLES / "objects" / "fill-dataset.yaml"
+    pod: Document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    (container,) = pod["spec"]["containers"]
+    container |= {"image": image, "imagePullPolicy": pull_policy}
+    names = {path: f"claim-{at}" for at, path in enumerate(claims)}
+    container["volumeMounts"] = [{"name": names[path], "mountPath": path} for path in claims]
+    pod["spec"]["volumes"] = [
+        {"name": names[path], "persistentVolumeClaim": {"claimName": claim}}
+        for path, claim in claims.items()
+    ]
+    return pod
+
+
+# Workers that KEDA scales by the lag of a topic, with an engine of fixed service time.
+
+
+def fresh_topics(kafka: str, name: str, partitions: int) -> Names:
+    """Make the topics of a run of its own."""
+    found = Names.fresh(name)
+    create_demo_topics(kafka, dict.fromkeys((found.inputs, *found.sinks), partitions))
+    return found
+
+
+@contextmanager
+def scaled_release(
+    cluster: Cluster,
+    name: str,
+    kafka: str,
+    names: Names,
+    *,
+    partitions: int,
+    scaling: Values,
+    service_s: float,
+) -> Iterator[Release]:
+    """Install a release, and uninstall it in the end; skip the test where there is no KEDA."""
+    try:
+        cluster.kubectl("get", "--raw", "/apis/external.metrics.k8s.io/v1beta1")
+    except Failed:
+        pytest.skip("the cluster has no KEDA")
+    config_map = f"fake-engine-{name}"
+    put_fake_engine(cluster, config_map)
+    base = merge(demo_values(kafka, names, partitions), scaling)
+    base["config"]["kafka"]["topic_partitions"] = None
+    release = Release(cluster, name, with_fake_engine(base, config_map, service_s=service_s))
+    release.install("--wait", "--timeout", "3m")
+    yield release
+    cluster.helm("uninstall", name, "--wait", "--timeout", "3m")

@@ -19,14 +19,14 @@ from typing import Any
 import pytest
 from playwright.sync_api import FileChooser, Page
 
-from desk.service import advising, batches, proposing
+from desk.service import circle
 from desk.service.context import Desk, Policy, open_desk
 from tests.support.desk_day import MODES, picture, violations
 from tests.support.desk_files import make_advice, make_proposal, make_task, task_file
 from tests.support.desk_site import Site, open_site
 from tests.support.processes import PATIENCE_S
-from worker.contract.circle import AdapterName, Advice, Figure, GateRow, Neighbour, Proposal
 from worker.contract.codec import encode
+from worker.contract.exchange import AdapterName, Advice, Figure, GateRow, Neighbour, Proposal
 
 MOST_TABS = 80
 CHECKED = (
@@ -262,7 +262,7 @@ def decide_a_batch(site: Site, page: Page, beside: Onlooker) -> None:
     follow(page, "header a[href='/']", "/$")
     page.wait_for_selector(f".batches small:has-text('of {len(CHECKED)} decided')")
     beside.look(home + "/", "batches")
-    standing = {each.batch.purpose: each for each in batches.all_progress(desk_of(site))}
+    standing = {each.batch.purpose: each for each in circle.all_progress(desk_of(site))}
     blind = standing["audit"].batch.id
     beside.look(home + f"/review?batch={blind}", "audit")
     done = standing["check"].progress
@@ -287,8 +287,8 @@ def follow_advice(site: Site, page: Page, beside: Onlooker) -> None:
     page.wait_for_url(re.compile("/review"))
     page.wait_for_selector(".task")
     assert decide_all(page, "4") == 3
-    asked = batches.all_progress(desk_of(site))[0]
-    assert asked.batch.name == advising.everything(desk_of(site))[0].advice.findings[0].title
+    asked = circle.all_progress(desk_of(site))[0]
+    assert asked.batch.name == circle.all_advice(desk_of(site))[0].advice.findings[0].title
     assert asked.progress.tasks == 3
 
 
@@ -317,6 +317,6 @@ def answer_proposals(site: Site, page: Page, beside: Onlooker) -> None:
     assert page.query_selector(".decided") is None
     page.keyboard.press("n")
     page.wait_for_selector(".decided")
-    answers = {each.proposal.id: each.decision for each in proposing.everything(desk_of(site))}
+    answers = {each.proposal.id: each.decision for each in circle.all_proposals(desk_of(site))}
     said = [answers[each.id] for each in (yes, no)]
     assert [each.publish for each in said if each is not None] == [True, False]

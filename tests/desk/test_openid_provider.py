@@ -16,13 +16,13 @@ import httpx2
 import pytest
 
 from desk.auth.provider import Provider
-from desk.auth.provider_config import ProviderConfig
+from desk.auth.rules import ProviderConfig
 from desk.clock import now_ms
 from desk.web.application import build_application
-from desk.web.options import WebOptions
+from desk.web.visit import WebOptions
 from tests.support.desk_browser import ADDRESS, Browser, visit
 from tests.support.desk_world import DeskWorld
-from tests.support.openid_server import SECRET, openid_server
+from tests.support.openid import SERVER_SECRET, openid_server
 from tests.support.processes import free_ports
 
 
@@ -40,7 +40,7 @@ def visitor(world: DeskWorld, issuer: str) -> Browser:
         issuer,
         "desk",
         ADDRESS,
-        SECRET,
+        SERVER_SECRET,
         scopes=("openid", "profile", "groups"),
         role_claim="groups",
         roles={"reviewer": ("support",), "adjudicator": ("leads",), "owner": ("managers",)},

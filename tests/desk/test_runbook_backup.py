@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from desk.core.queue import Queue
+from desk.core.items import Queue
 from desk.service import reviewing
 from desk.store.database import Database
 from desk.store.migrate import migrate

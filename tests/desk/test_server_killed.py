@@ -14,9 +14,9 @@ from functools import partial
 import pytest
 
 from desk.clock import now_ms
-from desk.core.queue import Queue
+from desk.core.items import Queue
 from desk.errors import ClaimLost, DatabaseAway, TryAgain
-from desk.outbox.publisher import OutboxPublisher
+from desk.outbox import OutboxPublisher
 from desk.service import reviewing
 from desk.service.context import Policy
 from desk.store.database import Database

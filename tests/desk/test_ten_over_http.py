@@ -11,10 +11,10 @@ from collections.abc import Mapping
 
 import httpx2
 
-from desk.service import signing_in
+from desk.service import people
 from desk.store.database import Database
-from desk.web.options import WebOptions
-from desk.web.server import serve
+from desk.web.application import serve
+from desk.web.visit import WebOptions
 from tests.support.desk_world import DeskWorld
 from tests.support.processes import PATIENCE_S
 
@@ -27,7 +27,7 @@ class Reviewer(threading.Thread):
 
     def __init__(self, world: DeskWorld, name: str, address: str) -> None:
         super().__init__(daemon=True)
-        token = signing_in.begin(
+        token = people.begin_session(
             world.desk, world.person(name), longest_ms=3_600_000, idle_ms=3_600_000
         )
         cookie = f"{OPTIONS.session_cookie}={token}"

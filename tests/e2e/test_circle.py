@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from desk.core.queue import Queue
+from desk.core.items import Queue
 from desk.service import reviewing
 from desk.store.database import Database
 from tests.support.desk_world import DeskWorld
@@ -19,8 +19,7 @@ from tests.support.tiny_messages import make_messages, write_tiny_taxonomy
 from tests.support.trainer_world import call
 from trainer.dataset.folder import open_dataset
 from trainer.store.moves import read_history
-from worker.contract.circle import Task, write_tasks
-from worker.contract.circle.task import task_id
+from worker.contract.exchange import Task, task_id, write_tasks
 from worker.contract.store import read_canary, read_pointer
 from worker.contract.taxonomy import Taxonomy
 from worker.contract.text import message_sha256

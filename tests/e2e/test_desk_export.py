@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from desk.core.queue import Queue
+from desk.core.items import Queue
 from desk.service import reviewing
 from desk.store.database import Database
 from desk.store.migrate import migrate
 from tests.support.desk_world import DeskWorld
 from worker.contract.taxonomy import Taxonomy
-from worker.demo.samples import read_samples
+from worker.demo.models import read_samples
 
 pytestmark = pytest.mark.timeout(600)
 ROOT = Path(__file__).parents[2]

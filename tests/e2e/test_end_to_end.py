@@ -23,8 +23,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.chaos.harness import REAL_WORKER, Arena
 from tests.support.hostile import hostile_values
 from worker.contract import read_manifest
+from worker.demo.models import Sample, read_samples
 from worker.demo.program import Program
-from worker.demo.samples import Sample, read_samples
 from worker.records.schemas import json_schema
 
 HOSTILE = 2000

@@ -16,7 +16,7 @@ from worker.contract import MANIFEST_NAME, AdapterRefused, read_manifest
 from worker.contract.errors import MessageRejected, RejectReason
 from worker.contract.records import DECODERS, InputFormat, decode_value
 from worker.errors import SettingsError
-from worker.settings_load import effective, load_settings
+from worker.settings import effective, load_settings
 
 SECRET = "planted-secret-4711"
 _REASONS = typing.get_args(RejectReason)

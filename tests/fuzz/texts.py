@@ -21,17 +21,16 @@ from typing import Any
 
 from markupsafe import escape
 
-import desk.core.near
-import desk.core.storable
-import desk.store.search_index
-import desk.web.shown
+import desk.core.texts
+import desk.store.browse
+import desk.web.templates
 import trainer.check.findings
-import trainer.dataset.mails
+import trainer.dataset.clean
 import trainer.dataset.names
 import trainer.dataset.near_duplicates
 import trainer.dataset.text_files
 import trainer.report.page
-import worker.contract.records.decode_json
+import worker.contract.records.decode
 import worker.contract.redact
 import worker.contract.text
 from tests.support.toy_adapter import encode_plain, toy_manifest, toy_spec
@@ -40,6 +39,7 @@ from trainer.dataset.folder import Row
 from trainer.errors import BadInput
 from worker.contract import REDACTION, Thresholds, build_prompt
 from worker.contract.errors import MessageRejected, RecordRefused
+from worker.contract.prompt import Encode
 from worker.contract.records import (
     InputFormat,
     decode_value,
@@ -49,10 +49,9 @@ from worker.contract.records import (
     without_worker_headers,
 )
 from worker.contract.text import normalize
-from worker.contract.tokens import Encode
 from worker.core.labeller import Labeller
-from worker.engine.tokenizer import load_encoders
-from worker.offline.message_file import MessageFile, read_rows
+from worker.engine.model_files import load_encoders
+from worker.offline.classify import MessageFile, read_rows
 from worker.records.types import Record, TopicPartition
 
 _LAYOUT = InputFormat("json", ("subject", "message", "parts.0.text"))
@@ -90,7 +89,7 @@ def _labeller() -> Labeller:
     return Labeller(toy_manifest(prompt=spec), encode_plain, Thresholds(0.5), InputFormat())
 
 
-# --- the worker ---
+# the worker ---
 def _headers(text: str) -> None:
     names = [text[:4000], *text.split()]
     without_worker_headers(tuple((name, None) for name in names))
@@ -169,7 +168,7 @@ def _prompt(kind: str, text: str) -> None:
     build_prompt(spec, text, tokenizer(kind))
 
 
-# --- the trainer ---
+# the trainer ---
 def _names(text: str) -> None:
     """Every word a name: as many spans as can be."""
     spans = [found.span() for found in re.finditer(r"\w+", text)]
@@ -211,22 +210,22 @@ def _reported(text: str) -> None:
     trainer.report.page.readable(text)
 
 
-# --- the desk ---
+# the desk ---
 def _shown(text: str) -> None:
     """As a page shows it: each piece escaped, and each mark with its name."""
-    for piece in desk.web.shown.pieces(text):
+    for piece in desk.web.templates.pieces(text):
         if piece.mark:
-            desk.web.shown.mark_name(piece.mark)
+            desk.web.templates.mark_name(piece.mark)
         escape(piece.text)
 
 
 def _searched(text: str) -> None:
-    desk.store.search_index.words_of(text)
-    desk.store.search_index.has_words(text, text[:200])
+    desk.store.browse.words_of(text)
+    desk.store.browse.has_words(text, text[:200])
 
 
 _REDACT = (worker.contract.redact,)
-_MAILS = (trainer.dataset.mails,)
+_MAILS = (trainer.dataset.clean,)
 
 ENTRIES: Mapping[str, Entry] = {
     "decode a message in JSON": Entry(
@@ -239,7 +238,7 @@ ENTRIES: Mapping[str, Entry] = {
     ),
     "decode any JSON": Entry(
         partial(_refusing, lambda text: decode_value(_bytes(text), _LAYOUT)),
-        (worker.contract.records.decode_json,),
+        (worker.contract.records.decode,),
     ),
     "decode text": Entry(
         partial(_refusing, lambda text: decode_value(_bytes(text), InputFormat("text")))
@@ -260,8 +259,8 @@ ENTRIES: Mapping[str, Entry] = {
     "prompt by WordPiece": Entry(partial(_prompt, "wordpiece"), _REDACT, 300),
     "prompt by Unigram": Entry(partial(_prompt, "unigram"), _REDACT, 300),
     "read a file of messages": Entry(_message_file, most=250),
-    "strip quotes": Entry(trainer.dataset.mails.strip_quotes, _MAILS, 250),
-    "strip a signature": Entry(trainer.dataset.mails.strip_signature, _MAILS),
+    "strip quotes": Entry(trainer.dataset.clean.strip_quotes, _MAILS, 250),
+    "strip a signature": Entry(trainer.dataset.clean.strip_signature, _MAILS),
     "replace names": Entry(_names, (trainer.dataset.names,)),
     "read CSV": Entry(partial(_refusing, _csv)),
     "key of a row": Entry(lambda text: Row("a", text, "b", None, "x").folded),
@@ -269,9 +268,9 @@ ENTRIES: Mapping[str, Entry] = {
     "near-duplicates": Entry(_near_clusters, most=400),
     "features of a message": Entry(_learner, most=400),
     "text in a report": Entry(_reported, (trainer.report.page,)),
-    "text on a desk's page": Entry(_shown, (desk.web.shown,), 200),
-    "keys of a desk's item": Entry(desk.core.near.band_keys, most=400),
-    "likeness of two items": Entry(lambda text: desk.core.near.likeness(text, text[1:])),
+    "text on a desk's page": Entry(_shown, (desk.web.templates,), 200),
+    "keys of a desk's item": Entry(desk.core.texts.band_keys, most=400),
+    "likeness of two items": Entry(lambda text: desk.core.texts.likeness(text, text[1:])),
     "words to search": Entry(_searched),
-    "text that a database keeps": Entry(desk.core.storable.storable),
+    "text that a database keeps": Entry(desk.core.texts.storable),
 }

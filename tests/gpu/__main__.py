@@ -23,7 +23,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from worker.demo.samples import read_samples
+from worker.demo.models import read_samples
 
 _WORK = Path(".cache") / "gpu-smoke"
 _FEW = 32
@@ -78,8 +78,7 @@ def trainer_half(given: argparse.Namespace) -> dict[str, Any]:
     """Make the base, the adapters, and what is expected of them."""
     import torch
 
-    from tests.gpu.adapters import run_trainer
-    from tests.gpu.base import make_base
+    from tests.gpu.adapters import make_base, run_trainer
 
     device = given.device
     if device == "auto":

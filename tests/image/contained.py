@@ -81,22 +81,22 @@ class Contained:
         until = time.monotonic() + timeout_s
         while not reached():
             self.container.reload()
-            assert self.container.status == "running", self.logs()
-            assert time.monotonic() < until, self.logs()
+            assert self.container.status == "running", self.output()
+            assert time.monotonic() < until, self.output()
             time.sleep(0.5)
 
     def ended(self, timeout_s: float) -> int:
         """Wait for its end and return its exit code."""
         return int(self.container.wait(timeout=timeout_s)["StatusCode"])
 
-    def logs(self) -> str:
+    def output(self) -> str:
         """Everything it has printed so far."""
         return str(self.container.logs().decode())
 
     def events(self) -> list[str]:
         """The names of the JSON lines among it."""
         return [
-            json.loads(line)["event"] for line in self.logs().splitlines() if line.startswith("{")
+            json.loads(line)["event"] for line in self.output().splitlines() if line.startswith("{")
         ]
 
     def remove(self) -> None:

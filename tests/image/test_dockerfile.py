@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.imports import module_graph
-from worker.contract.probes import probes_path
+from worker.contract.verify import probes_path
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "Dockerfile").read_text(encoding="utf-8")

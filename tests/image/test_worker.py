@@ -15,8 +15,8 @@ from testcontainers.core.network import Network
 
 from tests.image.contained import Contained
 from worker.demo.client import Publisher, Seen, Watcher
+from worker.demo.models import adapter_dir, demo_samples
 from worker.demo.run import DEAD, INPUT, OUTPUT, REVIEW
-from worker.demo.samples import adapter_dir, demo_samples
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -113,9 +113,9 @@ def test_it_drains_on_sigterm(worker: Contained, kafka: str) -> None:
         publisher.publish(f"late-{sample.id}", sample.message)
     publisher.flush()
     worker.container.kill("SIGTERM")
-    assert worker.ended(120) == 0, worker.logs()
+    assert worker.ended(120) == 0, worker.output()
     assert worker.events()[-1] == "worker.drained"
-    said = worker.logs()
+    said = worker.output()
     assert not [sample.message for sample in samples if sample.message in said]
 
 
@@ -136,8 +136,8 @@ def test_an_altered_adapter_is_refused_in_one_line(
     }
     refused = Contained(image.id, network, settings, mounts={str(altered): "/adapters/altered"})
     try:
-        assert refused.ended(180) == 3, refused.logs()
-        told = json.loads(refused.logs().splitlines()[-1])
+        assert refused.ended(180) == 3, refused.output()
+        told = json.loads(refused.output().splitlines()[-1])
         assert (told["event"], told["level"], told["exit_code"]) == ("worker.failed", "error", 3)
         assert told["error"].startswith("adapter refused: ")
         assert "/adapters/altered/adapter_model.safetensors" in told["error"]

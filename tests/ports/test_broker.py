@@ -20,8 +20,8 @@ from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartit
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
 from worker.demo.broker import BrokerError, LocalBroker
-from worker.demo.child import ChildProcess
 from worker.demo.client import Watcher, create_demo_topics
+from worker.demo.program import ChildProcess
 
 ROOT = Path(__file__).parents[2]
 QUIET: dict[str, Any] = {"log_level": 0, "error_cb": lambda _error: None}

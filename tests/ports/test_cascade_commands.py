@@ -15,15 +15,15 @@ from typing import Any
 
 import pytest
 
-from tests.support.cascades import cascade_of
 from tests.support.follower import AdapterStore
 from tests.support.kafka_world import KafkaWorld, results_by_adapter
 from tests.support.processes import worker_command
 from tests.support.tiny_onnx import write_tiny_encoder
 from tests.support.topics import read_all
+from tests.support.toy_adapter import cascade_of
 from worker.contract import Manifest, read_manifest
+from worker.demo.models import read_samples
 from worker.demo.program import start_worker
-from worker.demo.samples import read_samples
 
 COUNT = 60
 

@@ -13,13 +13,11 @@ from typing import Any
 
 import pytest
 
-from tests.chaos.disk import can_mount
 from tests.chaos.load import hostile_and_fuzzed, plain_values
 from tests.chaos.plan import KINDS, Kind, PlanRequest, draw_plan
-from tests.chaos.report import problems_of, summarise, table
-from tests.chaos.run import Goal, carry_out
+from tests.chaos.run import Goal, carry_out, problems_of, summarise, table
 from tests.chaos.site import Site, SiteOptions
-from tests.chaos.worker_slot import FAKETIME
+from tests.chaos.worker_slot import FAKETIME, can_mount
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
 

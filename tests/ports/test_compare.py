@@ -25,14 +25,14 @@ from safetensors.torch import load_file, save_file
 from tests.chaos.harness import Arena, messages
 from worker.contract import FileDigest, read_manifest, write_manifest
 from worker.contract.digest import sha256_file
-from worker.demo.samples import read_samples
+from worker.demo.models import read_samples
 from worker.engine.vllm_config import vllm_is_installed
 from worker.errors import SettingsError, StreamFailed
-from worker.offline.input_range import read_range
+from worker.offline.records import read_range
 from worker.policies import kafka_config
-from worker.settings_kafka import KafkaSettings
+from worker.settings import KafkaSettings
 from worker.stream.kafka_config import KafkaConfig
-from worker.stream.record_range import RecordRange
+from worker.stream.topics import RecordRange
 
 BEGIN_MS = 1_700_000_000_000
 STEP_MS = 1000

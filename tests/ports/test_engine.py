@@ -35,14 +35,13 @@ from worker.contract import (
 )
 from worker.contract.records import InputFormat
 from worker.core.labeller import Labeller
-from worker.engine.adapter_view import AdapterView
 from worker.engine.arguments import SCORED_AT_ONCE
 from worker.engine.fake import FakeEngine, Prompt
+from worker.engine.model_files import load_encoders
 from worker.engine.open import OpenedEngine, open_engine
 from worker.engine.port import Answer, ChoiceAnswer, CodeScores, Engine, HeadLogits
-from worker.engine.tokenizer import load_encoders
 from worker.engine.vllm_config import vllm_is_installed
-from worker.engine.vllm_engine import VllmEngine
+from worker.engine.vllm_engine import AdapterView, VllmEngine
 from worker.errors import EngineDied, MessageRejected
 
 ROOT = Path(__file__).parents[2]

@@ -27,8 +27,7 @@ from worker.app import run_worker
 from worker.demo.program import Program
 from worker.engine.open import OpenedEngine
 from worker.errors import EngineDied
-from worker.settings import Settings
-from worker.settings_load import load_settings
+from worker.settings import Settings, load_settings
 
 GOOD, BROKEN, TOMBSTONES, EMPTY = 600, 40, 20, 10
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import structlog
 
-from tests.support.cascades import cascade_of
+from tests.support.toy_adapter import cascade_of
 from worker.contract import build_prompt, read_manifest, write_manifest
 from worker.engine.open import open_engine
 from worker.engine.port import MessagePrompt, StageDecisions

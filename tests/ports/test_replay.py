@@ -21,7 +21,7 @@ import pytest
 from tests.support.kafka_world import KafkaWorld
 from tests.support.processes import ROOT, environment, worker_command
 from tests.support.topics import read_all
-from worker.demo.samples import read_samples
+from worker.demo.models import read_samples
 from worker.engine.vllm_config import vllm_is_installed
 from worker.records.types import Record
 

@@ -21,7 +21,7 @@ from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-def
 
 from tests.chaos.harness import Arena, messages
 from tests.ports.test_verify import verify
-from tests.support.policies import make_kafka_config
+from tests.support.rig import make_kafka_config
 from worker.contract.records import Retry, read_dead_letter, read_retry
 from worker.contract.timestamps import parse_rfc3339
 from worker.errors import StreamFailed

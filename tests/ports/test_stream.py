@@ -21,9 +21,8 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
     ResourceType,
 )
 
-from tests.support.murmur2 import java_partition
-from tests.support.policies import make_kafka_config
-from tests.support.topics import read_all
+from tests.support.rig import make_kafka_config
+from tests.support.topics import java_partition, read_all
 from worker.errors import OutcomeUnknown, PublishAborted, RecordTooLarge, StreamFailed
 from worker.records.types import Batch, NextOffset, Outgoing, Record, TopicPartition
 from worker.stream.fake import FakeStream

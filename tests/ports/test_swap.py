@@ -22,9 +22,8 @@ import pytest
 from tests.support.follower import AdapterCounts, AdapterStore
 from worker.app import make_loop
 from worker.contract import Manifest, read_manifest, write_manifest
-from worker.core.adapter_router import AdapterRouter
-from worker.core.arms import TrafficSplit
-from worker.demo.samples import read_samples
+from worker.core.arms import AdapterRouter, TrafficSplit
+from worker.demo.models import read_samples
 from worker.engine.open import open_engine
 from worker.engine.vllm_config import vllm_is_installed
 from worker.lifecycle.events import AdapterEvents

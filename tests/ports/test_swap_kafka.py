@@ -12,7 +12,7 @@ import pytest
 
 from tests.chaos.harness import Arena, messages
 from tests.support.follower import AdapterStore
-from tests.support.swapping import make_manifest
+from tests.support.toy_adapter import make_manifest
 
 COUNT = 3000
 MANIFESTS = [make_manifest(name) for name in ("ant", "bee", "cow")]

@@ -17,15 +17,13 @@ from typing import Any
 
 import pytest
 
-from tests.support.cascades import cascade_of
 from tests.support.follower import AdapterCounts, AdapterStore
-from tests.support.swapping import labels_of
 from tests.support.tiny_onnx import write_tiny_encoder
-from tests.support.toy_adapter import toy_taxonomy
+from tests.support.toy_adapter import cascade_of, labels_of, toy_taxonomy
 from worker.app import make_loop
 from worker.contract import Manifest, read_manifest
 from worker.core.loop import Loop
-from worker.demo.samples import read_samples
+from worker.demo.models import read_samples
 from worker.engine.open import OpenedEngine
 from worker.engine.vllm_config import vllm_is_installed
 from worker.lifecycle.watcher import close_all

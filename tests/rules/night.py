@@ -26,11 +26,9 @@ from pathlib import Path
 
 import yaml
 
-from tests.rules.expressions import RULES
-from tests.rules.live import Prometheus, release_group, running
+from tests.rules.live import RULES, Prometheus, release_group, running
 from tests.rules.night_desk import DeskScene, desk_scenes
-from tests.rules.night_scenes import worker_scenes
-from tests.rules.night_worker import WorkerScene, start_broker
+from tests.rules.night_scenes import WorkerScene, start_broker, worker_scenes
 
 Scene = WorkerScene | DeskScene
 

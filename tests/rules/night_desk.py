@@ -25,7 +25,7 @@ from tests.support.desk_world import DeskWorld, FakeClock
 from tests.support.local_postgres import LocalPostgres
 from worker.contract.taxonomy import Taxonomy
 from worker.demo.broker import LocalBroker
-from worker.demo.broker_config import free_port
+from worker.demo.kafka_files import free_port
 from worker.demo.program import Program, start_program
 
 TAXONOMY = Path("config/taxonomy.toml")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.rules.expressions import RULES, UNIT_TESTS, alerts, rules
+from tests.rules.live import RULES, UNIT_TESTS, alerts, rules
 
 RUNBOOK = Path("docs/operations.md")
 _FIRING = re.compile(r'^ALERTS{alertname="(\w+)", alertstate="firing"}$')

@@ -10,7 +10,7 @@ from desk.accuracy.metrics import NAMES
 from desk.store.database import Database
 from desk.store.migrate import migrate
 from desk.web.metrics import Metrics
-from tests.rules.expressions import alerts, dashboard_queries, selectors
+from tests.rules.live import alerts, dashboard_queries, selectors
 from tests.support.desk_world import DeskWorld
 
 

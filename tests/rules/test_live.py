@@ -19,10 +19,17 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.harness import Arena
-from tests.rules.expressions import VARIABLES, alerts, dashboard_queries, rules, selectors
-from tests.rules.live import Prometheus, scraping
+from tests.rules.live import (
+    VARIABLES,
+    Prometheus,
+    alerts,
+    dashboard_queries,
+    rules,
+    scraping,
+    selectors,
+)
 from worker.observe import metrics
-from worker.observe.metric import Metric
+from worker.observe.metrics import Metric
 
 SECONDS = 30
 PER_SECOND = 120

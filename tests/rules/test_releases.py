@@ -20,8 +20,7 @@ import yaml
 
 from tests.chart.get_helm import find_helm
 from tests.chart.render import Document, find, merge, render_minimal
-from tests.rules.expressions import UNIT_TESTS, alerts, rules
-from tests.rules.live import Prometheus, running
+from tests.rules.live import UNIT_TESTS, Prometheus, alerts, rules, running
 
 NAMESPACE = "support"
 ILL, WELL = "shop", "bank"

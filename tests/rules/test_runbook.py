@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.rules.expressions import alerts
+from tests.rules.live import alerts
 from tests.rules.night import scenes
 from tests.support.pages import anchors, links
 from worker import errors

@@ -13,10 +13,10 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
-from desk.service import signing_in
+from desk.service import people
 from desk.store.types import Person, Role
 from desk.web.application import build_application
-from desk.web.options import WebOptions
+from desk.web.visit import WebOptions
 from tests.support.desk_world import DeskWorld
 
 ADDRESS = "http://127.0.0.1:8090"
@@ -84,7 +84,7 @@ def open_browser(
     person = None
     if name is not None:
         person = world.person(name, role)
-        token = signing_in.begin(
+        token = people.begin_session(
             world.desk, person, longest_ms=options.longest_ms, idle_ms=options.idle_ms
         )
         client.cookies.set(options.session_cookie, token)

@@ -10,7 +10,7 @@ from typing import Any
 from playwright.sync_api import Page
 
 from tests.support.desk_site import Site
-from tests.support.openid_server import AXE
+from tests.support.openid import AXE
 
 # From the key to the first frame in which the next message is on screen, by the browser's clock.
 WATCH = """

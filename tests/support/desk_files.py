@@ -6,7 +6,8 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from worker.contract.circle import (
+from worker.contract.codec import encode
+from worker.contract.exchange import (
     AdapterName,
     Advice,
     AdviceMessage,
@@ -19,7 +20,6 @@ from worker.contract.circle import (
     Task,
     task_id,
 )
-from worker.contract.codec import encode
 from worker.contract.text import message_sha256
 
 DATASET = "d" * 64

@@ -18,7 +18,7 @@ from confluent_kafka import Producer
 import desk.stream.kafka as edge
 from desk.clock import now_ms
 from desk.errors import TryAgain
-from desk.outbox.publisher import OutboxPublisher
+from desk.outbox import OutboxPublisher
 from desk.store.database import Database
 from desk.stream.config import KafkaConfig, build_config
 

@@ -20,7 +20,7 @@ from desk.store.database import Database
 from desk.store.migrate import migrate
 from tests.support.desk_messages import Message, publish_results
 from tests.support.local_postgres import PROGRAMS, LocalPostgres
-from tests.support.openid_server import SECRET, openid_server
+from tests.support.openid import SERVER_SECRET, openid_server
 from tests.support.processes import PATIENCE_S, answering, free_ports, running
 from worker.contract.taxonomy import Taxonomy
 
@@ -105,7 +105,7 @@ def open_site(servers: str, topics: Mapping[str, str]) -> Iterator[Site]:
             "sign_in.method": "oidc",
             "oidc.issuer": issuer,
             "oidc.client_id": "desk",
-            "oidc.client_secret": SECRET,
+            "oidc.client_secret": SERVER_SECRET,
             "oidc.public_url": addresses[0],
             "oidc.scopes": '["openid", "profile", "groups"]',
             "oidc.role_claim": "groups",

@@ -8,8 +8,7 @@ from __future__ import annotations
 import sys
 
 from desk.clock import now_ms
-from desk.outbox.http_post import make_post
-from desk.outbox.webhook import WebhookSender
+from desk.outbox import WebhookSender, make_post
 from desk.store.database import Database
 
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from desk.core.near import band_keys
+from desk.core.texts import band_keys
 from desk.service import people
 from desk.service.context import Desk, Policy, open_desk
-from desk.store import items, texts
+from desk.store import items
 from desk.store.database import Database
 from desk.store.items import NewItem
 from desk.store.types import Item, Person, Role
@@ -85,9 +85,9 @@ class DeskWorld:
             ids = items.ids_of(tx, [each.result_id for each in new])
             for each, (text, _) in zip(new, messages, strict=True):
                 id_ = ids[each.result_id]
-                texts.arrived(
+                items.text_arrived(
                     tx,
-                    texts.FoundText(id_, text, None, message_sha256(text), band_keys(text)),
+                    items.FoundText(id_, text, None, message_sha256(text), band_keys(text)),
                     self.clock(),
                     state="open",
                 )

@@ -2,40 +2,117 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.support.fake_loader import FakeLoader
-from tests.support.fakes import NOW
-from tests.support.policies import make_bounds, make_loop_policy
-from tests.support.rig import Rig
-from tests.support.swapping import stamps, write_adapter
-from tests.support.toy_adapter import ENCODERS, toy_serving_adapter
+from tests.support.rig import NOW, Rig, make_bounds, make_loop_policy
+from tests.support.toy_adapter import (
+    ENCODERS,
+    by_length,
+    stamps,
+    toy_serving_adapter,
+    write_adapter,
+)
 from worker.contract import ENCODER_KINDS, BaseModel, Encoders, Manifest
 from worker.contract.store import CanaryPointer, Pointer, write_canary, write_pointer
-from worker.core.adapter_router import AdapterRouter
-from worker.core.arms import CANARY, SHADOW, ArmRole, TrafficSplit
-from worker.core.serving_adapter import ServingAdapter
-from worker.engine.loaders import load_cascade
+from worker.core.arms import CANARY, SHADOW, AdapterRouter, ArmRole, TrafficSplit
+from worker.core.labeller import ServingAdapter
+from worker.engine.fake import FakeEngine
 from worker.engine.model_files import Bases, LoadedBase, ModelFiles
+from worker.engine.open import load_cascade
 from worker.engine.pacing import UNBOUNDED
-from worker.engine.port import AdapterLoader, Declined, Engine
-from worker.lifecycle.arm_controller import ArmController
-from worker.lifecycle.arm_source import canary_adapter, current_adapter, named_adapter
-from worker.lifecycle.events import (
-    AdapterEvent,
-    AdapterEvents,
-    Loaded,
-    Refused,
-    Stopped,
-    Swapped,
+from worker.engine.port import AdapterLoader, Answer, Declined, Engine
+from worker.lifecycle.arm_controller import (
+    ArmController,
+    Restart,
+    canary_adapter,
+    current_adapter,
+    named_adapter,
 )
-from worker.lifecycle.factory import AdapterFactory
-from worker.lifecycle.restart import Restart
+from worker.lifecycle.events import AdapterEvent, AdapterEvents, Loaded, Refused, Stopped, Swapped
+from worker.lifecycle.preflight import AdapterFactory
 from worker.lifecycle.watcher import AdapterWatcher
+
+# A loader of adapters whose engines answer as a test says.
+
+
+class FakeLoader:
+    """See ``AdapterLoader``. Engines answer as ``respond`` says, at once or after ``service_s``."""
+
+    def __init__(self, service_s: float | None = None, concurrency: int = 4) -> None:
+        self.service_s = service_s
+        self.concurrency = concurrency
+        self.loaded: list[str] = []
+        self.open: list[Engine] = []
+        self.failures: list[Exception] = []
+        self.respond: dict[str, Callable[[Sequence[int]], Answer | Exception]] = {}
+        self.gate: threading.Event | None = None
+
+    def load(self, adapter: Path, manifest: Manifest, *, background: bool = False) -> Engine:
+        """Make an engine."""
+        if self.gate is not None:
+            assert self.gate.wait(30)
+        if self.failures:
+            raise self.failures.pop()
+        self.loaded.append(manifest.digest)
+        engine = ImmediateEngine(self.respond.get(manifest.digest) or by_length(manifest))
+        if self.service_s is not None:
+            engine = FakeEngine(  # type: ignore[assignment]
+                self.respond.get(manifest.digest) or by_length(manifest),
+                service_s=self.service_s,
+                concurrency=self.concurrency,
+            )
+        self.open.append(engine)
+        original = engine.close
+
+        def close() -> None:
+            original()
+            if engine in self.open:
+                self.open.remove(engine)
+
+        engine.close = close  # type: ignore[method-assign]
+        return engine
+
+
+class ImmediateEngine:
+    """An engine that answers within ``submit``."""
+
+    def __init__(self, respond: Callable[[Sequence[int]], Answer | Exception]) -> None:
+        self.fake = FakeEngine(respond)
+        self.precisions: tuple[str, ...] = ("fp32",)
+        self.held = False
+        """Keep answers back, until ``release``."""
+
+    def submit(self, prompt_ids: Sequence[int]) -> Any:
+        """Answer."""
+        future = self.fake.submit(prompt_ids)
+        if not self.held:
+            self.fake.finish_all()
+        return future
+
+    def release(self) -> None:
+        """Answer what waits."""
+        self.fake.finish_all()
+
+    def warm_up(self, prompts: Sequence[Sequence[int]]) -> None:
+        """Do nothing."""
+
+    def check_health(self) -> None:
+        """Raise EngineDied once closed."""
+        self.fake.check_health()
+
+    def die(self) -> None:
+        """Die."""
+        self.fake.die()
+
+    def close(self) -> None:
+        """End."""
+        self.fake.close()
+
 
 WIDE = make_loop_policy(bounds=make_bounds(max_records=128), publish_max_records=50)
 """More at once than most of these tests publish in one step."""

@@ -12,13 +12,11 @@ from confluent_kafka import Consumer, Producer
 from confluent_kafka import TopicPartition as KafkaPartition
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
-from tests.support.fakes import NOW
+from tests.support.rig import NOW
 from tests.support.toy_adapter import small_manifest
 from worker.contract.records import Replay
-from worker.contract.review import ReviewReason
-from worker.contract.scoring import Decision
-from worker.records.dead_letter import DeadLetterEncoder
-from worker.records.output import OutputEncoder
+from worker.contract.scoring import Decision, ReviewReason
+from worker.records.encode import DeadLetterEncoder, OutputEncoder
 from worker.records.types import Classified, Outgoing, Record, Rejected, Timing, TopicPartition
 
 _QUIET: dict[str, str | int | float | bool] = {"log_level": 0}

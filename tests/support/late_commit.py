@@ -17,11 +17,10 @@ from unittest.mock import patch
 
 from confluent_kafka import Producer
 
-from tests.chaos.frames import END_TXN
-from tests.chaos.proxy import Proxy
+from tests.chaos.proxy import END_TXN, Proxy
 from tests.ports.test_stream import KafkaBench, Listener, batch, fetch
 from worker.errors import OutcomeUnknown
-from worker.stream import kafka_producer
+from worker.stream import kafka_publish
 from worker.stream.topics import Topics
 
 # The commit is told to take as long as the first; longer than one blocking call of the worker's.
@@ -62,7 +61,7 @@ def main(servers: str, *topics: str) -> None:
     proxy = Proxy(int(servers.rpartition(":")[2]))
     names = Topics((topics[0],), *topics[1:])
     bench = KafkaBench(proxy.address, names, publish_timeout_s=PUBLISH_S)
-    with patch.object(kafka_producer, "Producer", Talkative):
+    with patch.object(kafka_publish, "Producer", Talkative):
         _run(proxy, bench)
     bench.close()
     proxy.close()

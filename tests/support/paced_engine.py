@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
-from tests.support.fakes import message_of
+from tests.support.rig import message_of
 from tests.support.toy_adapter import scores
 from worker.engine.port import Answer
 from worker.errors import EngineDied

@@ -1,29 +1,337 @@
-"""A loop and everything around it, wired as in the worker, on fakes."""
+"""A loop and everything around it, wired as in the worker, on fakes; and the fakes."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any
 
-from tests.support.fakes import NOW, Clock, Events, RouterEvents, ScriptedEngine, message_of
-from tests.support.policies import make_loop_policy
-from tests.support.records import Published, read_output
-from tests.support.toy_adapter import toy_serving_adapter
+from hypothesis import strategies as st
+
+from tests.support.toy_adapter import decode, scores, small_manifest, toy_serving_adapter
+from worker.contract.records import Headers, Retry
 from worker.core import events
-from worker.core.adapter_router import AdapterRouter
-from worker.core.arms import TrafficSplit
-from worker.core.assignment import CompletedRecord
-from worker.core.batch import TopicRouter
-from worker.core.crash_isolation import IsolationPolicy
+from worker.core.arms import (
+    AdapterFailed,
+    AdapterIdle,
+    AdapterRouter,
+    RouterEvent,
+    SplitChanged,
+    TrafficSplit,
+)
+from worker.core.assignment import Bounds, CompletedRecord
+from worker.core.crash_isolation import IsolationPolicy, ProvenDeath
+from worker.core.events import (
+    KafkaReachable,
+    KafkaUnreachable,
+    Listener,
+    LoopEvent,
+    PressureChanged,
+    Published,
+    PublishFailed,
+    Publishing,
+    Rebalanced,
+    Rewound,
+    SuspicionChanged,
+    TransactionEnded,
+)
+from worker.core.labeller import ServingAdapter
 from worker.core.loop import Loop
-from worker.core.loop_policy import LoopPolicy
 from worker.core.pipeline import Pipeline
-from worker.policies import admission_policy
-from worker.records.retry import RetryPolicy
-from worker.settings import Settings
+from worker.core.publisher import LoopPolicy, TopicRouter
+from worker.engine.fake import FakeEngine
+from worker.engine.port import Answer, CodeScores
+from worker.errors import MessageRejected
+from worker.lifecycle.canary_judge import JudgePolicy
+from worker.policies import admission_policy, loop_policy
+from worker.records.encode import RetryPolicy
+from worker.records.types import Outcome, Outgoing, Record, TopicPartition
+from worker.settings import KafkaSettings, LoopSettings, Settings
 from worker.stream.fake import FakeStream
+from worker.stream.kafka_config import KafkaConfig, build_config
+from worker.stream.topics import Topics
+
+# A clock, an engine and listeners that do as a test says and keep what they are told.
+
+
+NOW = datetime(2024, 5, 6, 7, 8, 9, 123_456, tzinfo=UTC)
+
+
+class Clock:
+    """Monotonic seconds that go on only when read (by ``tick``), advanced or waited for."""
+
+    def __init__(self, now: float = 1000.0, tick: float = 0.0) -> None:
+        self.now = now
+        self.tick = tick
+        self._due: list[tuple[float, Callable[[], None]]] = []
+
+    def __call__(self) -> float:
+        """Read the time."""
+        self.advance(self.tick)
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass, and do what falls due in it."""
+        self.now += seconds
+        due = [timer for timer in self._due if timer[0] <= self.now]
+        self._due = [timer for timer in self._due if timer[0] > self.now]
+        for _, action in due:
+            action()
+
+    def after(self, seconds: float, action: Callable[[], None]) -> None:
+        """Do something once so much time has passed."""
+        self._due.append((self.now + seconds, action))
+
+
+class ScriptedEngine:
+    """A FakeEngine that is told by a message's text what to do with it."""
+
+    def __init__(self) -> None:
+        self.fake = FakeEngine(self._respond)
+        self.precisions: tuple[str, ...] = ("fp32",)
+        self.submitted: list[tuple[str, Future[Answer]]] = []
+        self._answer: Answer = CodeScores({})
+
+    def submit(self, prompt_ids: Sequence[int]) -> Future[Answer]:
+        """Take a prompt in."""
+        future = self.fake.submit(prompt_ids)
+        self.submitted.append((message_of(prompt_ids), future))
+        return future
+
+    def warm_up(self, prompts: Sequence[Sequence[int]]) -> None:
+        """Do nothing."""
+
+    def check_health(self) -> None:
+        """Raise EngineDied once the fake is dead."""
+        self.fake.check_health()
+
+    def close(self) -> None:
+        """End it."""
+        self.fake.close()
+
+    @property
+    def pending(self) -> list[str]:
+        """Texts that wait for an answer, oldest first."""
+        return [message_of(prompt) for prompt in self.fake.pending]
+
+    def future(self, text: str) -> Future[Answer]:
+        """The oldest future of a text that is not done."""
+        return next(f for submitted, f in self.submitted if submitted == text and not f.done())
+
+    def answer(self, text: str, label: str | None = "billing", p: float = 0.9) -> None:
+        """Give the oldest of this text its label; no label: an answer that holds no scores."""
+        self._answer = CodeScores({}) if label is None else scores(label, p=p)
+        self.fake.finish(self.pending.index(text))
+
+    def fail(self, text: str, error: Exception) -> None:
+        """Fail the oldest of this text."""
+        self.fake.fail(error, self.pending.index(text))
+
+    def begin(self, text: str) -> None:
+        """Make the oldest of this text one that is computed already and cannot be called off."""
+        self.future(text).cancel = lambda: False  # type: ignore[method-assign]
+
+    def _respond(self, prompt: Sequence[int]) -> Answer:
+        return self._answer
+
+
+def message_of(prompt_ids: Sequence[int]) -> str:
+    """Return the message in a prompt of the small manifest's."""
+    spec = small_manifest().prompt
+    return decode(prompt_ids[len(spec.prefix_ids) : len(prompt_ids) - len(spec.suffix_ids)])
+
+
+class Events:
+    """A listener of the loop that keeps the events, in a short form, and passes them on."""
+
+    def __init__(self) -> None:
+        self.log: list[tuple[Any, ...]] = []
+        self.others: list[Listener] = []
+
+    def __call__(self, event: LoopEvent) -> None:
+        """Keep it."""
+        self.log.append(_short(event))
+        for listener in self.others:
+            listener(event)
+
+    def kinds(self, *wanted: str) -> list[tuple[Any, ...]]:
+        """What was told of these kinds, in order."""
+        return [event for event in self.log if event[0] in wanted]
+
+
+def _short(event: LoopEvent) -> tuple[Any, ...]:  # noqa: C901, PLR0911 - one line per event
+    match event:
+        case Publishing(batch):
+            return ("publishing", [completed.record.id for completed in batch])
+        case TransactionEnded(result):
+            return ("transaction", result)
+        case Published(batch):
+            return ("published", [completed.record.id for completed in batch])
+        case PublishFailed(records, attempt):
+            return ("publish_failed", records, attempt)
+        case KafkaUnreachable():
+            return ("outage", "began")
+        case KafkaReachable(seconds):
+            return ("outage", "ended", seconds)
+        case Rebalanced():
+            return (event.kind, [source.partition for source in event.partitions], event.dropped)
+        case PressureChanged():
+            return (event.kind, event.records)
+        case Rewound(source, offset, committed):
+            return ("rewound", source.partition, offset, committed)
+        case SuspicionChanged():
+            at = (event.source.partition, event.offset)
+            return (event.kind, *at, event.records, event.deaths)
+
+
+class RouterEvents:
+    """A router's listener that keeps what it is told, and closes who is idle."""
+
+    def __init__(self) -> None:
+        self.log: list[tuple[str, str]] = []
+
+    def __call__(self, event: RouterEvent) -> None:
+        """Keep the adapter's digest; of a change that of the main one."""
+        match event:
+            case SplitChanged(_, now):
+                self.log.append(("changed", now.main.digest))
+            case AdapterIdle(adapter):
+                self.log.append(("idle", adapter.digest))
+                adapter.engine.close()
+            case AdapterFailed(adapter):
+                self.log.append(("failed", adapter.digest))
+
+
+class FakeWitness:
+    """A TrialWitness that a test keeps beyond the death of a worker, as a host's disk would be."""
+
+    def __init__(self) -> None:
+        self.trial: ProvenDeath | None = None
+        self.deaths: list[ProvenDeath] = []
+
+    def begin(self, source: TopicPartition, offset: int) -> None:
+        """Keep which record it is."""
+        self.trial = ProvenDeath(source, offset)
+
+    def end(self) -> None:
+        """Forget it."""
+        self.trial = None
+
+    def killed(self) -> None:
+        """The process is gone: what it wrote is what the next one finds."""
+        if self.trial is not None:
+            self.deaths.append(self.trial)
+        self.trial = None
+
+    def take_deaths(self) -> Sequence[ProvenDeath]:
+        """Return them once."""
+        found, self.deaths = self.deaths, []
+        return found
+
+
+def isolation(
+    process: str = "p1", reach: int = 512, witness: FakeWitness | None = None
+) -> IsolationPolicy:
+    """Crash isolation of a process, with a witness of its own where none is given."""
+    return IsolationPolicy(process, reach, witness or FakeWitness())
+
+
+# Policies as the settings' defaults make them, but for what a test sets itself.
+
+
+def make_bounds(**changes: Any) -> Bounds:
+    """Bounds; ``changes`` replace fields."""
+    return replace(loop_policy(LoopSettings()).bounds, **changes)
+
+
+def make_loop_policy(**changes: Any) -> LoopPolicy:
+    """A loop's policy; ``changes`` replace fields."""
+    return replace(loop_policy(LoopSettings()), **changes)
+
+
+def make_judge_policy(**changes: Any) -> JudgePolicy:
+    """When a canary is stopped; ``changes`` replace fields."""
+    return replace(JudgePolicy(), **changes)
+
+
+def make_kafka_config(**changes: Any) -> KafkaConfig:
+    """What the Kafka edge needs, for a cluster that is not there; ``changes`` are arguments."""
+    settings = KafkaSettings()
+    given: dict[str, Any] = {
+        "bootstrap_servers": "nowhere",
+        "group_id": "g",
+        "transactional_id": "t",
+        "topics": Topics(("in",), "out", None, "dead"),
+        "delivery": settings.delivery,
+        "security": {},
+        "client": {},
+        "consumer": {},
+        "producer": {},
+        "create_topics": settings.create_topics,
+        "topic_partitions": settings.topic_partitions,
+        "publish_timeout_s": settings.publish_timeout_s,
+        "start_timeout_s": settings.start_timeout_s,
+    }
+    return build_config(**{**given, **changes})
+
+
+# Records on their way through the worker: made, completed, and read back once published.
+
+
+# What JSON can carry: also halves of surrogate pairs, which ``st.text`` leaves out.
+any_text = st.lists(
+    st.text(max_size=20) | st.text(st.characters(categories=["Cs", "Cc", "Cf", "Zs"]), max_size=5),
+    max_size=8,
+).map("".join)
+
+
+def toy_record(value: bytes | None = b'{"message": "hi"}', **changes: Any) -> Record:
+    """A record of partition 3 of the topic ``in``, at offset 42."""
+    fields: dict[str, Any] = {
+        "source": TopicPartition("in", 3),
+        "offset": 42,
+        "key": b"customer-7",
+        "value": value,
+        "headers": (("trace", b"\xff\x00"), ("none", None)),
+        "timestamp_ms": 1_700_000_000_123,
+    }
+    return Record(**{**fields, **changes})
+
+
+@cache
+def default_adapter() -> ServingAdapter:
+    """The adapter that completed records are by."""
+    return toy_serving_adapter()
+
+
+def toy_completed(record: Record, outcome: Outcome, *rest: Any, **changes: Any) -> CompletedRecord:
+    """A completed record of the toy adapter."""
+    return CompletedRecord(record, outcome, default_adapter(), *rest, **changes)
+
+
+@dataclass(frozen=True, slots=True)
+class SinkRecord:
+    """One record of a sink topic, in a form that is easy to compare."""
+
+    topic: str
+    id: str
+    label: str | None = None
+    reason: str | None = None
+
+
+def read_output(outgoing: Outgoing) -> SinkRecord:
+    """Read an output, a review or a dead letter."""
+    if outgoing.topic != "dead":
+        assert outgoing.value is not None
+        value = json.loads(outgoing.value)
+        return SinkRecord(outgoing.topic, value["id"], label=value["label"])
+    headers = {name: (value or b"").decode("utf-8", "replace") for name, value in outgoing.headers}
+    source = "-".join(headers[f"clerk.source.{part}"] for part in ("topic", "partition", "offset"))
+    return SinkRecord("dead", source, reason=headers["clerk.reason"])
 
 
 @dataclass(slots=True)
@@ -133,7 +441,7 @@ class Rig:
         self.iterate()
 
     @property
-    def outputs(self) -> list[Published]:
+    def outputs(self) -> list[SinkRecord]:
         """What was published, in order, over all topics."""
         return [read_output(outgoing) for outgoing in self.stream.outputs]
 
@@ -154,3 +462,60 @@ def started(*texts: str, **options: Any) -> Rig:
     rig.stream.assign(*range(rig.partitions))
     rig.iterate()
     return rig
+
+
+# A loop with a retry topic, on the fakes: messages that are refused, and what becomes of them.
+
+
+POLICY = RetryPolicy("retry", delay_s=10.0, max_attempts=2)
+REFUSED = MessageRejected("engine_rejected", "why")
+OWN: Headers = (("trace", b"\xff\x00"), ("none", None))
+
+
+def rig_with(*texts: str, headers: Headers = OWN, **options: Any) -> Rig:
+    """A rig with a retry topic, everything assigned, and these messages in the engine."""
+    rig = Rig(**{"retry": POLICY, "max_attempts": 1, **options})
+    add(rig, *texts, headers=headers)
+    rig.stream.assign(*range(len(rig.stream.sources)))
+    rig.iterate()
+    return rig
+
+
+def add(rig: Rig, *texts: str, partition: int = 0, headers: Headers = ()) -> None:
+    for text in texts:
+        record = rig.stream.add(text.encode(), partition, key=b"k")
+        rig.stream.log[record.source][-1] = replace(record, headers=headers)
+
+
+def refuse(rig: Rig, text: str = "m0") -> None:
+    """The engine refuses a message; the batch is published."""
+    rig.engine.fail(text, REFUSED)
+    rig.iterate()
+
+
+def results(rig: Rig) -> list[SinkRecord]:
+    """What was published to the topics for results."""
+    return [read_output(each) for each in rig.stream.outputs if each.topic != "retry"]
+
+
+def waiting(rig: Rig) -> list[Outgoing]:
+    """What was published to the retry topic."""
+    return [each for each in rig.stream.outputs if each.topic == "retry"]
+
+
+def now_ms(rig: Rig) -> int:
+    return int(rig.wall().timestamp() * 1000)
+
+
+def of_retry(rig: Rig, headers: Headers, text: str = "stranger") -> None:
+    """Append a record to the retry topic as some producer might."""
+    source = rig.stream.sources[-1]
+    log = rig.stream.log[source]
+    log.append(Record(source, len(log), b"k", text.encode(), headers, 1_600_000_000_000))
+
+
+def made_up(rig: Rig, due_in_s: float, offset: int = 7, **changes: Any) -> Retry:
+    due = now_ms(rig) + int(due_in_s * 1000)
+    return replace(
+        Retry("in", 0, offset, 17, 1, due, "engine_rejected", 1_700_000_000_000, 1), **changes
+    )

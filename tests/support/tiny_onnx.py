@@ -33,7 +33,7 @@ from worker.contract import (
 )
 from worker.contract.digest import sha256_file
 from worker.contract.text import NORMALIZATION
-from worker.engine.tokenizer import load_encoders
+from worker.engine.model_files import load_encoders
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 HIDDEN = 16

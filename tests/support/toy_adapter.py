@@ -1,16 +1,19 @@
-"""A toy adapter: a tokenizer of one token a character, three labels, a manifest on no files."""
+"""Toy adapters: a tokenizer of one token a character, three labels, manifests on no files."""
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from worker.contract import (
     BaseModel,
     Calibration,
+    CascadeStage,
     Encoders,
     FileDigest,
     GoldenLogits,
@@ -21,6 +24,7 @@ from worker.contract import (
     Lora,
     Manifest,
     OnnxModel,
+    Probe,
     PromptSpec,
     Reference,
     Taxonomy,
@@ -28,15 +32,16 @@ from worker.contract import (
     build_prompt,
     choose_codes,
     make_golden,
+    write_manifest,
 )
 from worker.contract.records import InputFormat
 from worker.contract.text import NORMALIZATION
-from worker.core.labeller import Labeller
-from worker.core.serving_adapter import ServingAdapter
+from worker.contract.verify import ProbeFile, probes_path, write_probes
+from worker.core.labeller import Labeller, ServingAdapter
 from worker.engine.fake import FakeEngine
-from worker.engine.port import CodeScores, Engine
-from worker.records.dead_letter import DeadLetterEncoder
-from worker.records.output import OutputEncoder
+from worker.engine.port import Answer, CodeScores, Engine
+from worker.errors import MessageRejected
+from worker.records.encode import DeadLetterEncoder, OutputEncoder
 
 LABELS = ("billing", "delivery", "other")
 SHA = "0" * 64
@@ -195,3 +200,144 @@ def toy_serving_adapter(
         OutputEncoder(manifest, "0.0", precisions),
         DeadLetterEncoder("dead", "0.0", manifest.digest),
     )
+
+
+# Adapters that can be told apart by their answers, and which of them gave an answer.
+
+
+PROBES = ("where is my parcel", "I was charged twice", "hello")
+
+
+def labels_of(name: str) -> tuple[str, str]:
+    """The labels of an adapter whose answers nobody else could give."""
+    return f"{name}-a", f"{name}-b"
+
+
+def make_manifest(name: str, **changes: Any) -> Manifest:
+    """An adapter with labels, prompt and codes of its own: a mixture would be seen."""
+    spec = toy_spec(max_message_tokens=24 + len(name))
+    return toy_manifest(
+        name=name,
+        taxonomy=toy_taxonomy(labels_of(name)),
+        prompt=spec,
+        golden=one_golden(spec),
+        **changes,
+    )
+
+
+ONE, TWO, THREE = (make_manifest(name) for name in ("one", "two", "three"))
+
+
+def with_probes(manifest: Manifest, *labels: str) -> Manifest:
+    """The same adapter, with a label recorded for each of the probes beside it."""
+    probes = tuple(Probe(text, label) for text, label in zip(PROBES, labels, strict=True))
+    found = replace(manifest)
+    object.__setattr__(found, "probes", probes)  # as attach_probes does
+    return found
+
+
+def write_adapter(directory: Path, manifest: Manifest) -> None:
+    """Write a manifest, and its probes beside the directory, which is there."""
+    write_manifest(directory, manifest)
+    if manifest.probes:
+        file = ProbeFile(manifest.digest, "written", manifest.probes)
+        write_probes(probes_path(directory), file)
+
+
+def answer_with(manifest: Manifest, label: str, p: float = 0.9) -> Answer:
+    """Scores by this adapter's codes."""
+    rest = (0.99 - p) / max(1, len(manifest.codes) - 1)
+    return CodeScores(
+        {c.token_id: math.log(p if name == label else rest) for name, c in manifest.codes.items()}
+    )
+
+
+def by_length(manifest: Manifest, p: float = 0.9) -> Callable[[Sequence[int]], Answer]:
+    """Answer with one of the adapter's labels, by the prompt's length, and give it ``p``."""
+    names = manifest.taxonomy.names
+    return lambda prompt: answer_with(manifest, names[len(prompt) % len(names)], p)
+
+
+def stamps(outputs: Sequence[Any]) -> dict[str, tuple[str, str]]:
+    """By record: label and digest of the result, dead letters left out. Twice is an error."""
+    found: dict[str, tuple[str, str]] = {}
+    for outgoing in outputs:
+        if outgoing.topic == "dead":
+            continue
+        value = json.loads(outgoing.value)
+        assert value["id"] not in found, "published twice"
+        found[value["id"]] = (value["label"], value["adapter"]["digest"])
+    return found
+
+
+# Cascades of toy adapters: manifests that bind stages, and what fake engines answer for them.
+
+
+def cascade_of(*stages: Manifest, sure_from: float = 0.8, **changes: Any) -> Manifest:
+    """A cascade of adapters with one taxonomy, the small one first; the first ones are sure from
+    ``sure_from`` on. ``changes`` replace fields."""
+    first, last = stages[0], stages[-1]
+    thresholds = Thresholds(0.5, review_disagreement=0.0)
+    given: dict[str, Any] = {
+        "name": "toy-cascade",
+        "created_at": "2024-05-06T07:08:09Z",
+        "kind": "cascade",
+        "base": last.base,
+        "taxonomy": last.taxonomy,
+        "prompt": first.prompt,
+        "golden": first.golden,
+        "calibration": Calibration(1.0, 100),
+        "thresholds": thresholds,
+        "files": {},
+        "stages": bind(stages, sure_from, thresholds),
+    }
+    return Manifest(**given | changes)
+
+
+def bind(
+    stages: Sequence[Manifest], sure_from: float, thresholds: Thresholds
+) -> tuple[CascadeStage, ...]:
+    """Name these adapters as stages."""
+    last = len(stages) - 1
+    return tuple(
+        CascadeStage(
+            digest=stage.digest,
+            name=stage.name,
+            kind=stage.kind,
+            base=stage.base.name,
+            base_revision=stage.base.revision,
+            thresholds=thresholds if at == last else Thresholds(None),
+            share=1 / len(stages),
+            sure_from=None if at == last else sure_from,
+            out_of_scope=stage.head.out_of_scope if stage.head else None,
+        )
+        for at, stage in enumerate(stages)
+    )
+
+
+SMALL = toy_manifest(name="small", golden=one_golden(toy_spec()))
+# Another prompt, so that a prompt of one stage given to the other would be seen.
+LARGE = toy_manifest(
+    name="large", prompt=toy_spec(max_message_tokens=16), golden=one_golden(toy_spec(16))
+)
+CASCADE = cascade_of(SMALL, LARGE, sure_from=0.8)
+
+
+def message_in(manifest: Manifest, prompt: Sequence[int]) -> str:
+    spec = manifest.prompt
+    return decode(prompt[len(spec.prefix_ids) : len(prompt) - len(spec.suffix_ids)])
+
+
+def small(prompt: Sequence[int]) -> Answer | Exception:
+    """Sure of billing where the message says so; else it guesses delivery."""
+    text = message_in(SMALL, prompt)
+    if "reject" in text:
+        return MessageRejected("engine_rejected", "of the small one")
+    if "nothing" in text:
+        return CodeScores({})
+    return answer_with(SMALL, *(("billing", 0.9) if text.startswith("sure") else ("delivery", 0.6)))
+
+
+def large(prompt: Sequence[int]) -> Answer | Exception:
+    assert len(prompt) <= LARGE.prompt.max_prompt_tokens
+    return answer_with(LARGE, "other", 0.7)

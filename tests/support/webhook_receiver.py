@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 
-from tests.support.loopback import serving
+from tests.support.processes import serving
 
 Answer = int | str
 """A status; or "slow", "reset", "redirect", or "kill": the process whose id is in ``victim``."""

@@ -11,14 +11,24 @@ from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import Future
 
-from tests.support.cascades import CASCADE, LARGE, SMALL, large, small
-from tests.support.fakes import FakeWitness, isolation
-from tests.support.policies import make_bounds, make_loop_policy
-from tests.support.records import read_output
-from tests.support.rig import Rig
-from tests.support.toy_adapter import ENCODERS, toy_serving_adapter
-from worker.core.adapter_router import AdapterRouter
-from worker.core.arms import TrafficSplit
+from tests.support.rig import (
+    FakeWitness,
+    Rig,
+    isolation,
+    make_bounds,
+    make_loop_policy,
+    read_output,
+)
+from tests.support.toy_adapter import (
+    CASCADE,
+    ENCODERS,
+    LARGE,
+    SMALL,
+    large,
+    small,
+    toy_serving_adapter,
+)
+from worker.core.arms import AdapterRouter, TrafficSplit
 from worker.engine.cascade import CascadeEngine, OpenStage
 from worker.engine.fake import FakeEngine
 from worker.engine.pacing import AdmissionPolicy

@@ -10,20 +10,22 @@ from typing import Any
 import pytest
 import structlog
 
-from tests.support.cascades import cascade_of
-from tests.support.swapping import answer_with, with_probes, write_adapter
 from tests.support.toy_adapter import (
     ENCODERS,
+    answer_with,
+    cascade_of,
     one_golden,
     small_manifest,
     toy_encoder_manifest,
     toy_manifest,
     toy_spec,
+    with_probes,
+    write_adapter,
 )
 from worker import serving
 from worker.contract import AdapterRefused, Manifest, read_manifest, write_manifest
-from worker.contract.probes import attach_probes
 from worker.contract.store import CURRENT_NAME, Pointer, write_pointer
+from worker.contract.verify import attach_probes
 from worker.engine.fake import FakeEngine
 from worker.engine.open import OpenedEngine
 from worker.errors import EngineDied, SettingsError

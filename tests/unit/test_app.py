@@ -18,11 +18,9 @@ import pytest
 from confluent_kafka import KafkaError, Producer
 from structlog.testing import capture_logs
 
-from tests.support.fake_loader import FakeLoader
-from tests.support.follower import AdapterStore
+from tests.support.follower import AdapterStore, FakeLoader
 from tests.support.mock_kafka import MockKafka
-from tests.support.swapping import ONE, TWO, by_length
-from tests.support.toy_adapter import ENCODERS, decode, scores, small_manifest
+from tests.support.toy_adapter import ENCODERS, ONE, TWO, by_length, decode, scores, small_manifest
 from worker import app, serving
 from worker.app import run_worker
 from worker.contract import Manifest, load_adapter
@@ -33,17 +31,17 @@ from worker.engine.model_files import LoadedBase
 from worker.engine.open import OpenedEngine
 from worker.engine.port import Answer
 from worker.errors import FeedBroken, MessageRejected, RestartNeeded, StreamFailed
-from worker.offline.input_range import read_range
+from worker.offline.records import read_range
 from worker.policies import kafka_config
 from worker.settings import (
     AdapterSettings,
     HttpSettings,
+    KafkaSettings,
     LoopSettings,
     ModelSettings,
     Settings,
 )
-from worker.settings_kafka import KafkaSettings
-from worker.stream.record_range import RecordRange
+from worker.stream.topics import RecordRange
 
 pytestmark = pytest.mark.slow
 

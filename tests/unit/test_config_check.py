@@ -11,10 +11,9 @@ from typing import Any
 
 import pytest
 
-from tests.support.cascades import cascade_of
 from tests.support.published import publish
 from tests.support.tiny_onnx import write_tiny_encoder
-from tests.support.toy_adapter import toy_manifest
+from tests.support.toy_adapter import cascade_of, toy_manifest
 from worker.app import run_worker
 from worker.config_check import (
     BROKEN_RELEASES,
@@ -103,7 +102,7 @@ def test_every_problem_is_told_at_once(tmp_path: Path) -> None:
         ({"dead_letter_topic": "support.messages"}, "feed itself"),
         ({"input_topics": ["^support.*"]}, "'support.labels' is read.*feed itself"),
         ({"input_topics": ["support.*"]}, r"input_topics: 'support\.\*'.*a pattern begins with \^"),
-        ({"input_topics": ["^("]}, "no regular expression"),
+        ({"input_topics": ["^("]}, "is not a regular expression"),
         ({"dead_letter_topic": "support.labels"}, "dead letters need their own"),
         ({"output_topic": ""}, "kafka.output_topic: '' is not the name of a topic"),
         ({"output_topic": ".."}, "kafka.output_topic: '..' is not the name of a topic"),

@@ -17,8 +17,8 @@ import pytest
 import yaml
 
 from tests.chart.render import merge
+from worker.common.kafka import TokenCallback
 from worker.config_check import settings_problems
-from worker.contract.token_callback import TokenCallback
 from worker.settings import Settings
 
 ROOT = Path(__file__).parents[2]

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import pytest
 
-from tests.release.licences import LOCKS, Rules, main, of_installed, of_sbom
+from tests.release.licences import LOCKS, Rules, of_installed
 
 RULES = Rules.read()
 
@@ -45,47 +42,3 @@ def test_permissive_licences_need_no_word(licence: str) -> None:
 )
 def test_anything_else_fails(licences: list[str], said: str) -> None:
     assert said in str(RULES.problem("stranger", licences))
-
-
-def test_a_named_package_that_changes_its_licence_fails() -> None:
-    assert RULES.problem("pycountry", ["LGPL-2.1-only"]) is None
-    assert "when it was looked at" in str(RULES.problem("pycountry", ["AGPL-3.0-only"]))
-    assert RULES.problem("nvidia-ml-py", ["BSD License"]) is None
-    assert "when it was looked at" in str(RULES.problem("nvidia-cublas", ["Other"]))
-
-
-def test_the_list_gives_a_reason_for_each(tmp_path: Path) -> None:
-    path = tmp_path / "licences.toml"
-    path.write_text('permissive = []\n[named.one]\nlicence = ["GPL"]\n')
-    with pytest.raises(ValueError, match="one has no reason"):
-        Rules.read(path)
-
-
-def test_a_bill_of_materials_is_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """As cyclonedx-py writes them: identifiers, classifiers, expressions, whole texts."""
-    components = [
-        {"name": "one", "licenses": [{"license": {"id": "MIT"}}]},
-        {"name": "Two_2", "licenses": [{"expression": "GPL-3.0-only"}]},
-        {
-            "name": "three",
-            "licenses": [
-                {"license": {"name": "License :: OSI Approved :: BSD License"}},
-                {"license": {"name": "declared license of 'three'", "text": {"content": "..."}}},
-            ],
-        },
-        {"name": "four"},
-    ]
-    path = tmp_path / "sbom.json"
-    path.write_text(json.dumps({"components": components}))
-    found = [
-        ("one", ["MIT"]),
-        ("two-2", ["GPL-3.0-only"]),
-        ("three", ["BSD License"]),
-        ("four", []),
-    ]
-    assert list(of_sbom(path)) == found
-    assert main([str(path)]) == 1
-    printed = capsys.readouterr().out
-    assert "two-2:" in printed
-    assert "four: says nothing" in printed
-    assert "4 packages, 2 to be looked at" in printed

@@ -15,11 +15,9 @@ from worker.policies import (
     kafka_config,
     loop_policy,
     max_iteration_s,
-    shadow_topic,
     transactional_id,
 )
-from worker.settings import AdapterSettings, LoopSettings, ModelSettings, Settings
-from worker.settings_kafka import KafkaSettings
+from worker.settings import KafkaSettings, LoopSettings, ModelSettings, Settings
 
 
 def test_the_loop_is_told_what_the_settings_say() -> None:
@@ -57,29 +55,6 @@ def test_without_a_stable_name_each_producer_has_its_own() -> None:
     made = {transactional_id(KafkaSettings(group_id="g")) for _ in range(3)}
     assert len(made) == 3
     assert all(name.startswith("g.") and f".{os.getpid()}." in name for name in made)
-
-
-@pytest.mark.parametrize(
-    ("topics", "problem"),
-    [
-        ({"dead_letter_topic": "support.labels"}, "dead letters need their own"),
-        ({"dead_letter_topic": "support.labels.review"}, "dead letters need their own"),
-        ({"output_topic": "support.messages"}, "the worker would feed itself"),
-    ],
-)
-def test_topics_that_would_mix_what_must_not_be_are_refused(
-    topics: dict[str, str], problem: str
-) -> None:
-    """Before anything is started."""
-    with pytest.raises(SettingsError, match=problem):
-        kafka_config(KafkaSettings(**topics))
-
-
-def test_there_is_a_shadow_topic_where_there_is_a_shadow() -> None:
-    """Else it is neither made nor checked."""
-    assert shadow_topic(Settings()) is None
-    adapters = AdapterSettings(shadow="abcd", shadow_topic="shown")
-    assert shadow_topic(Settings(adapters=adapters)) == "shown"
 
 
 def test_a_password_comes_from_a_file(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.statistics.metrics import ALPHA, binomial_tail
-from worker.contract.circle import Answer
+from worker.contract.exchange import Answer
 
 NONE = ""
 """What stands for "no label fits"."""

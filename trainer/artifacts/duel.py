@@ -9,7 +9,7 @@ from pydantic import Field
 from trainer.artifacts.evaluation import DisjointProof, EvaluatedDataset
 from trainer.artifacts.files import Record, RecordFile
 from trainer.artifacts.training import AdapterName, Interval
-from worker.contract.kinds import Kind
+from worker.contract.manifest import Kind
 
 DUEL_FOLDER = "duel"
 """Where ``clerk-trainer duel`` writes, beside the adapter."""

@@ -16,12 +16,15 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from trainer.artifacts import rights
 from trainer.errors import BadInput
 from worker.contract.digest import write_atomically
 
-PRIVATE = rights.PRIVATE
+# --- Rights of files, for modules that are to need no third-party package.
+
+
+PRIVATE = 0o640
 """Rights of a file that holds messages: its owner and its group, nobody else."""
+
 
 _MOST_PROBLEMS = 3
 

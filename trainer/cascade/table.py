@@ -1,21 +1,211 @@
-"""The table of a cascade: what each margin would give on validation, by arithmetic alone."""
+"""The table of a cascade: what each margin would give on validation, by arithmetic alone.
+
+The records that ``cascade.json`` holds, the two stages as their runs were evaluated, and the rule
+by which they answer together.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
+from pydantic import Field
 
-from trainer.artifacts.cascade import AloneRow, CascadeRow
-from trainer.artifacts.training import AdapterName
-from trainer.cascade.stages import Answers, StageRun
-from trainer.statistics.calibration import Bools
+from trainer.artifacts.evaluation import (
+    EVALUATION,
+    EVALUATION_FOLDER,
+    OUT_OF_SCOPE,
+    PREDICTIONS,
+    VALIDATION,
+    EvaluatedDataset,
+    EvaluationRecord,
+    Prediction,
+)
+from trainer.artifacts.files import Record, RecordFile
+from trainer.artifacts.training import AdapterName, DatasetName, Interval
+from trainer.errors import BadInput
+from trainer.evaluation.predictions import logprobs_of, outputs_of
+from trainer.statistics.calibration import Bools, Floats
 from trainer.statistics.cascade import LEAST_SHARE, Choice, choose_threshold, combine
-from trainer.statistics.metrics import interval_of
+from trainer.statistics.metrics import Groups, as_groups, interval_of
 from trainer.statistics.thresholds import review_threshold
-from worker.contract import Decision, ReviewReason, Thresholds, review_reasons
+from worker.contract import (
+    Decision,
+    Manifest,
+    ReviewReason,
+    Thresholds,
+    load_adapter,
+    review_reasons,
+)
 
+ADAPTER = "adapter"
+_SERVED_BY = ("worker", "vllm")
+_PARTS = ("train", "validation", "holdout")
 _TRIES = 10
+
+
+class CascadeRow(Record):
+    """One margin, tried on validation: from which confidence on the first stage answers (None:
+    nothing was shown to be harmless), the shares that each stage answers and that a person sees,
+    accuracy, that of what nobody looks at (None: nothing), whether the first stage could be shown
+    to keep the promise of it, and messages a second and the cost of a message against the last
+    stage alone, by the stages' own measured speeds (None where one was not measured)."""
+
+    margin: float
+    sure_from: float | None
+    first_share: float
+    last_share: float
+    review_share: float
+    accepted_precision: float | None = None
+    promise_shown: bool = True
+    accuracy: float
+    accuracy_interval_95: Interval
+    p_value: float | None
+    messages_per_s: float | None
+    relative_cost: float | None
+
+
+class AloneRow(Record):
+    """A stage alone, with its own thresholds, on the same messages."""
+
+    adapter: AdapterName
+    review_share: float | None = None
+    accepted_precision: float | None = None
+    accuracy: float
+    accuracy_interval_95: Interval
+    messages_per_s: float | None
+
+
+class CascadeRecord(Record):
+    """``cascade.json``. ``holdout_accuracy`` is of the chosen margin alone, on the hold-out that
+    the stages' evaluations had opened; ``worth_it`` says whether each stage answers enough."""
+
+    schema_id: Literal["cascade/1"] = Field("cascade/1", alias="schema")
+    created_at: str
+    dataset: DatasetName
+    validation_messages: int
+    margin: float
+    alone: tuple[AloneRow, ...]
+    rows: tuple[CascadeRow, ...]
+    chosen: CascadeRow | None
+    worth_it: bool
+    verdict: str
+    messages_needed: int | None
+    adapter: AdapterName | None
+    holdout_accuracy: float | None
+    holdout_accuracy_interval_95: Interval | None
+    holdout_last_alone: float | None
+
+
+CASCADE = RecordFile("cascade.json", CascadeRecord, "clerk-trainer cascade")
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What a stage thought of a set of messages, in their order; ``truth`` None: out of scope.
+    Messages of one number in ``groups`` belong together (None: alone)."""
+
+    ids: tuple[str, ...]
+    truth: tuple[str | None, ...]
+    decisions: tuple[Decision, ...]
+    groups: tuple[int | None, ...] = ()
+
+    @property
+    def correct(self) -> Bools:
+        """Where it is right, (messages)."""
+        pairs = zip(self.decisions, self.truth, strict=True)
+        return np.array([decision.label == label for decision, label in pairs], dtype=np.bool_)
+
+    @property
+    def together(self) -> Groups | None:
+        """Which messages belong together, (messages); None: all are independent."""
+        return as_groups(self.groups)
+
+    @property
+    def confidence(self) -> Floats:
+        """How sure it is, (messages)."""
+        return np.array([decision.confidence for decision in self.decisions])
+
+
+@dataclass(frozen=True, slots=True)
+class StageRun:
+    """A run folder's adapter with its evaluation."""
+
+    adapter: Path
+    manifest: Manifest
+    evaluation: EvaluationRecord
+    validation: Answers
+    holdout: Answers
+    out_of_scope: Answers | None
+
+    @property
+    def messages_per_s(self) -> float | None:
+        """How fast the worker's engine answered, else the trainer's; None: not measured."""
+        speeds = {figures.name: figures.messages_per_s for figures in self.evaluation.engines}
+        served = [speeds[name] for name in _SERVED_BY if name in speeds]
+        return next(iter([*served, *speeds.values()]), None)
+
+
+def read_stage(run: Path) -> StageRun:
+    """Read and verify a run. Raises BadInput where it was not evaluated, AdapterRefused."""
+    adapter, folder = run / ADAPTER, run / EVALUATION_FOLDER
+    manifest = load_adapter(adapter)
+    if manifest.stages:
+        raise BadInput(f"{run}: is a cascade itself: name the runs of its stages")
+    evaluation = EVALUATION.read(folder)
+    if evaluation.adapter.digest != manifest.digest:
+        raise BadInput(f"{folder}: is of another adapter: run clerk-trainer evaluate {adapter}")
+    if evaluation.limited:
+        raise BadInput(f"{folder}: covers a part of the messages: evaluate without --limit")
+    outside = OUT_OF_SCOPE.read_if_present(folder)
+    return StageRun(
+        adapter,
+        manifest,
+        evaluation,
+        _answers(manifest, VALIDATION.read(folder)),
+        _answers(manifest, PREDICTIONS.read(folder)),
+        _answers(manifest, outside) if outside else None,
+    )
+
+
+def check_together(first: StageRun, last: StageRun) -> None:
+    """Raise BadInput unless the two can be compared message by message."""
+    one, other = first.evaluation.dataset, last.evaluation.dataset
+    if first.manifest.digest == last.manifest.digest:
+        raise BadInput("the two runs hold the same adapter: a cascade is of two")
+    if first.manifest.taxonomy != last.manifest.taxonomy:
+        raise BadInput("the two adapters have other taxonomies: train both on one dataset")
+    if one.digest != other.digest or not _learnt_from_one((first.manifest, last.manifest), one):
+        raise BadInput(
+            "the two were not trained and evaluated on one dataset: one of them may have learnt "
+            "from the messages that thresholds are chosen on; train and evaluate both on the same"
+        )
+    for ours, theirs in ((first.validation, last.validation), (first.holdout, last.holdout)):
+        if (ours.ids, ours.truth) != (theirs.ids, theirs.truth):
+            raise BadInput("the two evaluations do not hold the same messages: evaluate both again")
+
+
+def _learnt_from_one(manifests: Sequence[Manifest], dataset: EvaluatedDataset) -> bool:
+    """Whether all were trained on the messages of one dataset, the one that they were evaluated on:
+    by its digest, or by those of its files where another version of ``prepare`` wrote them."""
+    named = [each.data.get("digest") == dataset.digest for each in manifests]
+    files = [[each.data.get(part, {}).get("sha256") for part in _PARTS] for each in manifests]
+    return all(named) or (any(named) and None not in files[0] and files[0] == files[1])
+
+
+def _answers(manifest: Manifest, predictions: Sequence[Prediction]) -> Answers:
+    """Decide again from the raw scores, by the contract: a file may have been altered."""
+    outputs = outputs_of(manifest)
+    scores = logprobs_of(predictions, outputs)
+    return Answers(
+        tuple(prediction.id for prediction in predictions),
+        tuple(prediction.label for prediction in predictions),
+        tuple(outputs.decide(scores, manifest.calibration.temperature)),
+        tuple(prediction.group for prediction in predictions),
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.check.findings import CONFLICTS, LEAKAGE, Finding, grade
+from trainer.dataset.extra_files import read_groups
 from trainer.dataset.folder import Dataset, Example
-from trainer.dataset.groups import read_groups
 from trainer.dataset.near_duplicates import near_clusters, near_pairs, shingles
-from trainer.dataset.together import unite
+from trainer.dataset.split import unite
 from trainer.similarity import SIMILARITY
 from worker.contract.digest import sha256_bytes
 
@@ -64,8 +64,8 @@ def number_clusters(
 ) -> NDArray[np.int64]:
     """Number the clusters of copies and near-duplicates, (examples,), as ``prepare`` forms them.
 
-    ``groups`` (message id -> number; see ``trainer.dataset.groups``) unites those that a thread or
-    customer links.
+    ``groups`` (message id -> number; see ``trainer.dataset.extra_files``) unites those that a
+    thread or customer links.
     """
     keys = sorted({example.key for example in examples})
     near = near_clusters(keys, similarity=similarity)

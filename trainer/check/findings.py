@@ -20,7 +20,7 @@ from trainer.artifacts.files import Record, RecordFile
 from trainer.dataset.folder import Example
 from trainer.statistics.figures import length_bins
 from worker.contract import ContractError, Label, PromptSpec, Taxonomy, build_prompt
-from worker.contract.tokens import Encode
+from worker.contract.prompt import Encode
 
 Verdict = Literal["ok", "warn", "fail", "skipped"]
 
@@ -217,8 +217,7 @@ def check_base(
     if base is None:
         advice = "Give --base DIR to check against the tokenizer that you will train with."
         return [Finding(name, "skipped", "no base given", advice) for name in (LENGTHS, CODES)]
-    from trainer.model.chat_template import load_renderer
-    from trainer.model.prompt import load_tokenizer, make_prompt
+    from trainer.model.prompt import load_renderer, load_tokenizer, make_prompt
 
     tokenizer = load_tokenizer(base)
     try:

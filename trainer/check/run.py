@@ -41,9 +41,9 @@ from trainer.check.suspects import (
     find_suspects,
     predict_out_of_fold,
 )
-from trainer.dataset.decisions import BY_HAND, IDENTITY, guard, write_review_csv
+from trainer.dataset.extra_files import read_groups
 from trainer.dataset.folder import Dataset
-from trainer.dataset.groups import read_groups
+from trainer.dataset.labels import BY_HAND, IDENTITY, guard, write_review_csv
 from trainer.errors import BadInput
 from trainer.similarity import SIMILARITY
 from worker.contract.digest import write_atomically

@@ -12,21 +12,14 @@ import sys
 import typer
 
 from trainer.cli import (
-    advise_command,
-    audit_command,
-    cascade_command,
-    complete_command,
-    cost_command,
+    circle_commands,
     evaluate_commands,
     prepare_command,
-    propose_command,
-    publish_command,
     report_commands,
     store_commands,
-    task_commands,
     train_commands,
 )
-from worker.contract.tracebacks import print_private, show_private
+from worker.common.errors import print_private, show_private
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -46,15 +39,8 @@ for group in (
     prepare_command,
     train_commands,
     evaluate_commands,
-    audit_command,
-    cascade_command,
-    complete_command,
-    task_commands,
-    advise_command,
-    cost_command,
+    circle_commands,
     report_commands,
-    publish_command,
-    propose_command,
     store_commands,
 ):
     group.register(app)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import MISSING
 from typing import Annotated, Any, get_args, get_origin
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
 
-from trainer.cli.prepare_output import tell_prepared
 from trainer.cli.shared import AsJson, make_console, outcomes, show
 from trainer.dataset.settings import Declared, PrepareSettings, declared_options, settings_of
 
@@ -64,9 +65,8 @@ def prepare(*, as_json: bool = False, **given: Any) -> None:
 
 
 def _prepare(settings: PrepareSettings, *, as_json: bool) -> None:
-    from trainer.dataset.build import build
     from trainer.dataset.folder import count_openings, read_manifest
-    from trainer.dataset.write import refuse_existing, write_prepared
+    from trainer.dataset.prepare import build, refuse_existing, write_prepared
 
     console = make_console(as_json=as_json)
     out = settings.out
@@ -112,3 +112,51 @@ def _progress(console: Console) -> Iterator[Callable[[str, int], Callable[[int],
             return lambda done: progress.advance(task, done)
 
         yield on_progress
+
+
+def tell_prepared(result: Mapping[str, Any], console: Console) -> None:
+    """Print the result of ``prepare`` for people."""
+    from trainer.dataset.report import count_fates, tell_names, tell_split
+
+    counts = result["counts"]
+    for source in result["sources"]:
+        guessed = [
+            f"{field} from {source['columns'][field]!r}" for field in source["guessed_columns"]
+        ]
+        taken = f" (took {', '.join(guessed)})" if guessed else ""
+        console.print(f"Read {source['rows']:,} rows of {source['name']}{taken}.", markup=False)
+    table = Table("label", box=None, pad_edge=False)
+    columns = result["splits"] | {"surplus": counts["surplus"]}
+    for name in columns:
+        table.add_column(name, justify="right")
+    for label in result["splits"]["train"]:
+        table.add_row(escape(label), *(f"{column.get(label, 0):,}" for column in columns.values()))
+    totals = (f"{sum(column.values()):,}" for column in columns.values())
+    table.add_row("all", *totals, style="bold")
+    console.print()
+    console.print(table)
+    console.print()
+    fates = [
+        f"{fate}: {count:,}"
+        for fate, count in count_fates(counts)
+        if count and fate not in result["splits"]
+    ]
+    console.print(f"Rows {'; '.join(fates)}.", markup=False)
+    if counts["conflicts"]["messages"] or counts["near_clusters"]["with_several_labels"]:
+        console.print("Messages with several labels are in conflicts.csv; decide them there.")
+    names = result["names_redaction"]
+    told = [tell_names(names).replace("*", "").replace("`", "")] if names else []
+    for sentence in (*tell_split(result), *told):
+        console.print(sentence, markup=False)
+    if opened := result["holdout_openings"]:
+        console.print(
+            f"This hold-out has been opened {opened:,} times before; they count on.",
+            markup=False,
+        )
+    console.print(
+        f"Dataset {result['dataset']}, digest {result['digest'][:16]}.\n"
+        f"Read {result['report']}, or look at it: clerk-trainer report {result['dataset']}.\n"
+        f"Then: clerk-trainer check {result['dataset']}.",
+        markup=False,
+        soft_wrap=True,
+    )

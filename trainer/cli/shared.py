@@ -92,9 +92,23 @@ def show(
         text(console)
 
 
+def show_text(result: Mapping[str, Any], text: str, *, as_json: bool) -> None:
+    """Print a result as ``show`` does, for people as a sentence."""
+    show(result, make_console(as_json=as_json), lambda to: print_text(to, text), as_json=as_json)
+
+
 def print_text(console: Console, text: str) -> None:
     """Print a sentence as it is: not cut into lines, brackets in it not read as colours."""
     console.print(escape(text), soft_wrap=True)
+
+
+def embedding_model(directory: Path | None) -> Path | None:
+    """Return the directory of an embedding model: the one given, else the installed one, if any."""
+    if directory is not None:
+        return directory
+    from trainer.model.embeddings import find_embedding_model
+
+    return find_embedding_model()
 
 
 def named(adapter: Pointer | CanaryPointer) -> str:

@@ -1,4 +1,4 @@
-"""``clerk-trainer check``, ``train`` and ``sweep``: from a dataset to a run."""
+"""``clerk-trainer check``, ``train``, ``sweep`` and ``complete``: from a dataset to a run."""
 
 from __future__ import annotations
 
@@ -17,10 +17,12 @@ from trainer.cli.shared import (
     AsJson,
     OptionalBase,
     OptionalDataset,
+    embedding_model,
     make_console,
     outcomes,
     print_text,
     show,
+    show_text,
 )
 
 if TYPE_CHECKING:
@@ -51,6 +53,7 @@ def register(app: typer.Typer) -> None:
     app.command("check")(check)
     app.command("train")(train)
     app.command("sweep")(sweep)
+    app.command("complete")(complete)
 
 
 def check(
@@ -106,7 +109,7 @@ def check(
         _refuse_queue(queue, update=update)
         settings = CheckSettings(
             base=base,
-            embeddings=_embedding_model(embeddings) if use_embeddings else None,
+            embeddings=embedding_model(embeddings) if use_embeddings else None,
             floor=floor,
             max_message_tokens=max_message_tokens,
         )
@@ -115,7 +118,9 @@ def check(
         kept = write_queue(queue, checked.suspects, update=update)
         record = checked.record(queue.name, kept).to_json()
         write_json(result, record)
-        show(record, console, lambda to: _print(to, checked, queue, result), as_json=as_json)
+        show(
+            record, console, lambda to: _print_checked(to, checked, queue, result), as_json=as_json
+        )
         failed = [finding.name for finding in checked.findings if finding.verdict == "fail"]
         if failed:
             raise NotGoodEnough(f"{dataset}: failed: {', '.join(failed)}: see {result}")
@@ -132,14 +137,6 @@ def _refuse_queue(queue: Path, *, update: bool) -> None:
     refuse_overwriting(queue, update=update)
 
 
-def _embedding_model(directory: Path | None) -> Path | None:
-    if directory is not None:
-        return directory
-    from trainer.model.embeddings import find_embedding_model
-
-    return find_embedding_model()
-
-
 @contextmanager
 def _progress(console: Console) -> Iterator[Callable[[str, int], None]]:
     columns = (TextColumn("{task.description:<20}"), BarColumn(), TimeElapsedColumn())
@@ -154,7 +151,7 @@ def _progress(console: Console) -> Iterator[Callable[[str, int], None]]:
         yield tick
 
 
-def _print(console: Console, checked: Checked, queue: Path, result: Path) -> None:
+def _print_checked(console: Console, checked: Checked, queue: Path, result: Path) -> None:
     table = Table(title=f"Dataset {checked.dataset.name}", title_justify="left", expand=True)
     table.add_column("check", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
@@ -261,3 +258,34 @@ def sweep(
 
 def _given(**options: Path | None) -> dict[str, Path]:
     return {name: value for name, value in options.items() if value is not None}
+
+
+def complete(
+    adapter: Annotated[
+        Path, typer.Argument(metavar="ADAPTER", help="An encoder's directory, files left out.")
+    ],
+    *,
+    out: Annotated[
+        Path, typer.Option("--out", metavar="DIR", help="The whole directory to write.")
+    ],
+    base: OptionalBase = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make the files again that an encoder is kept without, for a worker to serve it.
+
+    An encoder that was trained by LoRA is a few MB of weights and 110 MB of what follows from them
+    and the base: config, tokenizer, and the ONNX files that workers serve. It can be kept (in a
+    repository, say) without those. Each file made here has to have the digest that the manifest
+    names, else nothing is written: another version of PyTorch, transformers or onnx writes other
+    bytes, and is refused by name (exit code 4). --base is its base [default: the embedding model
+    that is installed].
+
+    Example: clerk-trainer complete worker/demo/encoder --out /tmp/encoder
+    """
+    with outcomes():
+        from trainer.model.published import complete_encoder
+
+        manifest = complete_encoder(adapter, out, embedding_model(base))
+        result = {"schema": "completion/1", "adapter": str(out), "digest": manifest.digest}
+        text = f"{manifest.name} ({manifest.digest[:12]}) is whole in {out}"
+        show_text(result, text, as_json=as_json)

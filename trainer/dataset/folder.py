@@ -1,10 +1,22 @@
-"""A row, and the dataset folder with its sealed hold-out."""
+"""A row, and the dataset folder with its sealed hold-out.
+
+An opening of the hold-out is recorded twice: in the dataset's manifest, and in a ledger,
+``holdout-openings.jsonl``, in the parent folder. The same hold-out prepared again is the same
+hold-out, so its openings count on: ``prepare`` looks for them in that ledger, in the manifests of
+the datasets next to the new one, and in those that it is given (--earlier). The same hold-out has
+the same texts, under whatever ids and labels: a corrected one, or one from an export in another
+order, has been seen as often.
+
+What the ledger cannot see: datasets that are neither there nor named, copies on other machines, and
+a hold-out with one message more or less. It holds no text.
+"""
 
 from __future__ import annotations
 
 import fcntl
 import json
 import os
+import uuid
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,18 +27,11 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from trainer.artifacts.rights import PRIVATE
-from trainer.dataset.openings import (
-    Opening,
-    holdout_texts,
-    known_openings,
-    make_opening,
-    note_opening,
-)
+from trainer.artifacts.files import PRIVATE
 from trainer.errors import BadInput
 from worker.contract import Taxonomy
-from worker.contract.circle import LabelSource
 from worker.contract.digest import sha256_bytes, sha256_file, sha256_json, write_atomically
+from worker.contract.exchange import LabelSource
 from worker.contract.text import message_sha256, normalize
 from worker.contract.timestamps import rfc3339_now
 
@@ -202,7 +207,8 @@ class Dataset:
     def holdout_texts_sha256(self) -> str:
         """SHA-256 of the hold-out's texts, by which its openings are known: see
         ``texts_sha256``."""
-        return holdout_texts(self.record)
+        digest: str = self.record["files"][_file(HOLDOUT)]["texts_sha256"]
+        return digest
 
     @property
     def redaction(self) -> str | None:
@@ -290,7 +296,12 @@ def open_holdout(dataset: Dataset, *, purpose: str, subject: str) -> tuple[Examp
     Two that open it at once are both written down. Raises BadInput when the file was altered, and
     OSError, without opening it, when the opening cannot be written.
     """
-    opening = make_opening(purpose, subject)
+    opening = {
+        "id": uuid.uuid4().hex,
+        "at": rfc3339_now(),
+        "purpose": purpose,
+        "subject": subject,
+    }
     with _alone(dataset.directory):
         record = read_manifest(dataset.directory)
         if record["digest"] != dataset.digest:
@@ -313,7 +324,8 @@ def count_openings(dataset: Dataset) -> int:
 def list_openings(dataset: Dataset) -> tuple[Opening, ...]:
     """Return the hold-out's openings so far, oldest first."""
     own = read_manifest(dataset.directory)["holdout_openings"]
-    return known_openings(dataset.directory, dataset.holdout_texts_sha256, own)
+    ledger = _ledger(dataset.directory)
+    return _merge(own, _read_ledger(ledger, dataset.holdout_texts_sha256))
 
 
 @contextmanager
@@ -431,3 +443,88 @@ def _digest(record: Mapping[str, Any]) -> str:
     if "made" in (decisions := record.get("decisions") or {}):
         held["decisions"] = decisions["made"]
     return sha256_json(held)
+
+
+LEDGER = "holdout-openings.jsonl"
+
+Opening = Mapping[str, Any]
+"""``id``, ``at``, ``purpose`` and ``subject``."""
+
+
+def note_opening(dataset: Path, texts_sha256: str, opening: Opening) -> None:
+    """Append an opening to the ledger beside a dataset's folder, and bring it to the disk.
+
+    Where that folder cannot be written (a volume mounted read-only but for the dataset) there is
+    no ledger, and the manifest alone knows. Raises OSError where there is one that cannot be
+    written.
+    """
+    path = _ledger(dataset)
+    if not path.exists() and not os.access(path.parent, os.W_OK):
+        return
+    line = json.dumps({"texts_sha256": texts_sha256, "dataset": dataset.name, **opening})
+    handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        size = os.fstat(handle).st_size
+        cut = size > 0 and os.pread(handle, 1, size - 1) != b"\n"  # by a kill, in mid-line
+        os.write(handle, ("\n" * cut + line + "\n").encode("utf-8"))
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def earlier_openings(
+    out: Path, texts_sha256: str, earlier: Sequence[Path] = ()
+) -> tuple[Opening, ...]:
+    """Return the openings of a hold-out that is about to be prepared again as ``out``: of the
+    ledger there and beside ``earlier``, and of the datasets there and ``earlier`` themselves."""
+    beside = out.resolve().parent
+    datasets = [*earlier, *(sorted(beside.iterdir()) if beside.is_dir() else ())]
+    return _merge(
+        _read_ledger(beside / LEDGER, texts_sha256),
+        *(_read_ledger(_ledger(dataset), texts_sha256) for dataset in earlier),
+        *(_of_dataset(dataset, texts_sha256) for dataset in datasets),
+    )
+
+
+def _ledger(dataset: Path) -> Path:
+    return dataset.resolve().parent / LEDGER
+
+
+def _of_dataset(directory: Path, texts_sha256: str) -> Iterator[Opening]:
+    """Yield a dataset's openings if its hold-out is the one. A neighbour that is none, or that is
+    damaged, has nothing to tell: it must not stop a preparation."""
+    try:
+        record = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
+        if record["files"][_file(HOLDOUT)]["texts_sha256"] == texts_sha256:
+            yield from _sound(record["holdout_openings"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+
+
+def _read_ledger(path: Path, texts_sha256: str) -> Iterator[Opening]:
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return
+    for line in text.split("\n"):
+        try:
+            entry = json.loads(line)
+        except ValueError:  # a line that a kill cut
+            continue
+        if isinstance(entry, dict) and entry.pop("texts_sha256", None) == texts_sha256:
+            yield from _sound([entry])
+
+
+def _sound(entries: Any) -> Iterator[Opening]:
+    for entry in entries:
+        if isinstance(entry, dict) and all(isinstance(entry.get(key), str) for key in ("id", "at")):
+            yield entry
+
+
+def _merge(*groups: Iterable[Opening]) -> tuple[Opening, ...]:
+    found: dict[Any, Opening] = {}
+    for group in groups:
+        for opening in group:
+            found.setdefault(opening["id"], {k: v for k, v in opening.items() if k != "dataset"})
+    return tuple(sorted(found.values(), key=lambda opening: str(opening["at"])))

@@ -1,4 +1,8 @@
-"""Raw labels of an export, the taxonomy's names, and whether every label has enough examples."""
+"""The labels of an export's rows: mapped to the taxonomy, decided on by reviewers, and counted.
+
+``check`` writes its review queue and ``prepare`` its conflicts as files of decisions: CSV with the
+columns of ``IDENTITY`` and ``BY_HAND`` next to their own. ``prepare --decisions`` reads either.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +13,17 @@ import json
 import tomllib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from trainer.dataset.folder import HOLDOUT, Example, Row
-from trainer.dataset.text_files import read_edited
+from trainer.dataset.text_files import parse_csv, read_edited
 from trainer.errors import BadInput
 from worker.contract import Taxonomy
+from worker.contract.exchange import Answer, LabelSource, parse_answer
 from worker.contract.taxonomy import label_name
+from worker.contract.text import message_sha256
 
 
 def read_label_map(path: Path, known: Sequence[str], encoding: str | None = None) -> dict[str, str]:
@@ -139,3 +145,202 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
     ".json": json.loads,
     ".csv": _csv_table,
 }
+
+
+IDENTITY = ("id", "message_sha256")
+"""What names a row: a decision holds for this text alone."""
+
+BY_HAND = ("decision", "new_label", "note", "decided_by")
+"""What a person fills in."""
+
+WORDS = ("accept", "relabel", "drop")
+_NEEDED = (*IDENTITY, "decision")
+_COLUMNS = (*IDENTITY, *BY_HAND)
+_OPINION = "opinion"
+# What a spreadsheet takes for a formula at the start of a cell (OWASP, CSV injection).
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What a person decided about one row. ``where`` is the queue file and its line."""
+
+    id: str
+    message_sha256: str
+    word: str
+    new_label: str
+    note: str
+    by: str
+    where: str
+    source: LabelSource = "person"
+    guideline: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AppliedDecision:
+    """A decision as the manifest records it. ``to`` is None for a row that was dropped."""
+
+    id: str
+    decision: str
+    label: str
+    to: str | None
+    by: str
+    note: str
+    copies: int
+
+    def describe(self) -> dict[str, str | int | None]:
+        """Return the JSON form."""
+        return {
+            "id": self.id,
+            "decision": self.decision,
+            "from": self.label,
+            "to": self.to,
+            "by": self.by,
+            "note": self.note,
+            "copies": self.copies,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """The rows after the decisions. ``decided`` holds the ids whose label a person vouches for."""
+
+    rows: tuple[Row, ...]
+    decided: frozenset[str]
+    made: tuple[AppliedDecision, ...]
+
+
+def write_review_csv(columns: Sequence[str], rows: Iterable[Mapping[str, str]]) -> str:
+    """Return a file for people to decide in: ``columns``, of which ``BY_HAND`` are empty where a
+    row does not have them."""
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns, restval="")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def guard(text: str) -> str:
+    """Put an apostrophe before what a spreadsheet would run as a formula."""
+    return f"'{text}" if text.startswith(_FORMULA) else text
+
+
+def read_decisions(
+    path: Path, known: Sequence[str], encoding: str | None = None
+) -> tuple[list[Decision], int]:
+    """Read a queue: a CSV file with the columns ``id, message_sha256, decision`` and, where
+    somebody filled them, ``new_label, note, decided_by``, and those of
+    ``worker.contract.exchange``. Other columns are skipped, and so are lines that are one
+    reviewer's opinion and not the outcome. ``encoding`` is the export's, for a file that is not
+    UTF-8.
+
+    Return the decisions and how many rows are undecided. Raises BadInput with the line of an
+    unknown word or label.
+    """
+    _, header, records = parse_csv(read_edited(path, encoding), path.name, columns=_COLUMNS)
+    missing = [name for name in _NEEDED if name not in header]
+    if missing:
+        raise BadInput(f"{path.name}: no column {missing[0]!r}: a queue has {', '.join(_COLUMNS)}")
+    decisions = []
+    undecided = 0
+    for line, record in records:
+        cells = dict(zip(header, record, strict=True))
+        where = f"{path.name}:{line}"
+        if cells["decision"].strip():
+            decision = _decision(cells, where, known)
+            answer = parse_answer(cells, where)
+            if answer.role != _OPINION:
+                decisions.append(_with_origin(decision, answer))
+        else:
+            undecided += 1
+    return decisions, undecided
+
+
+def apply_decisions(
+    rows: Sequence[Row], originals: Mapping[str, str], decisions: Sequence[Decision]
+) -> Applied:
+    """Apply each decision to its row, and to the exact copies of it that had the same label and
+    no decision of their own: else a corrected row would stand against its own copy.
+
+    ``originals`` maps an id to its message before cleaning: a decision holds for the text as it
+    stands in the dataset or in the export. Raises BadInput with the queue's line for an unknown
+    id, a changed text, or two unlike decisions about one row.
+    """
+    by_id = {row.id: row for row in rows}
+    chosen: dict[str, Decision] = {}
+    for decision in decisions:
+        _check(decision, by_id, originals)
+        first = chosen.setdefault(decision.id, decision)
+        if (first.word, first.new_label) != (decision.word, decision.new_label):
+            raise BadInput(
+                f"{decision.where}: {decision.id!r} is decided otherwise in {first.where}: keep one"
+            )
+    of_text = {(by_id[id_].key, by_id[id_].label): decision for id_, decision in chosen.items()}
+    after: list[Row] = []
+    decided: set[str] = set()
+    copies: Counter[str] = Counter()
+    for row in rows:
+        made = chosen.get(row.id) or of_text.get((row.key, row.label))
+        if made is None:
+            after.append(row)
+            continue
+        copies[made.id] += row.id != made.id
+        if (label := _outcome(made, row)) is not None:
+            decided.add(row.id)
+            after.append(replace(row, label=label, origin=(made.source, made.guideline)))
+    recorded = tuple(
+        AppliedDecision(
+            id=id_,
+            decision=decision.word,
+            label=by_id[id_].label,
+            to=_outcome(decision, by_id[id_]),
+            by=decision.by,
+            note=decision.note,
+            copies=copies[id_],
+        )
+        for id_, decision in sorted(chosen.items())
+    )
+    return Applied(tuple(after), frozenset(decided), recorded)
+
+
+def _outcome(decision: Decision, row: Row) -> str | None:
+    if decision.word == "drop":
+        return None
+    return decision.new_label if decision.word == "relabel" else row.label
+
+
+def _decision(cells: Mapping[str, str], where: str, known: Collection[str]) -> Decision:
+    word = cells["decision"].strip().casefold()
+    new_label = label_name(cells.get("new_label", ""))
+    if word not in WORDS:
+        raise BadInput(
+            f"{where}: unknown decision {word!r}: use {', '.join(WORDS)}, or leave it empty"
+        )
+    if word == "relabel" and not new_label:
+        raise BadInput(f"{where}: relabel needs a 'new_label'")
+    if word == "relabel" and new_label not in known:
+        raise BadInput(f"{where}: unknown label {new_label!r}{suggest_label(new_label, known)}")
+    return Decision(
+        id=cells["id"].strip(),
+        message_sha256=cells["message_sha256"].strip().casefold(),
+        word=word,
+        new_label=new_label if word == "relabel" else "",
+        note=cells.get("note", "").strip(),
+        by=cells.get("decided_by", "").strip(),
+        where=where,
+    )
+
+
+def _with_origin(decision: Decision, answer: Answer) -> Decision:
+    return replace(decision, source=answer.label_source, guideline=answer.guideline)
+
+
+def _check(decision: Decision, rows: Mapping[str, Row], originals: Mapping[str, str]) -> None:
+    where, id_ = decision.where, decision.id
+    row = rows.get(id_)
+    if row is None:
+        raise BadInput(f"{where}: no row has the id {id_!r}: is it another export's queue?")
+    if decision.message_sha256 not in map(message_sha256, (row.message, originals[id_])):
+        raise BadInput(
+            f"{where}: the text of {id_!r} has changed since it was decided on: decide again"
+        )

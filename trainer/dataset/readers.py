@@ -1,25 +1,30 @@
-"""Read exports as rows: CSV, JSON Lines, Parquet, workbooks, and saved Hugging Face datasets."""
+"""Read exports as rows: CSV, JSON Lines, Parquet, workbooks, and saved Hugging Face datasets.
+
+Files are read strictly: a wrong encoding, a broken line or a missing column is an error with its
+place. An error names the kind of a bad value, never the value: with a wrong column named it is a
+message's text.
+"""
 
 from __future__ import annotations
 
+import difflib
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from sys import intern
 from typing import Any, cast, get_args
 
-from trainer.dataset.arrow_files import Columns, open_arrow, open_parquet
-from trainer.dataset.cells import read_language, read_time
-from trainer.dataset.columns import ChosenColumns, choose_columns
+from trainer.dataset.arrow_files import Columns, find_shards, open_arrow, open_parquet
 from trainer.dataset.folder import Row
-from trainer.dataset.saved_dataset import find_shards
 from trainer.dataset.settings import ColumnNames
 from trainer.dataset.text_files import open_csv, read_text
 from trainer.dataset.xlsx import read_sheet
 from trainer.errors import BadInput
-from worker.contract.circle import LabelSource
 from worker.contract.digest import sha256_file, sha256_json
+from worker.contract.exchange import LabelSource
 from worker.contract.taxonomy import label_name
 
 FORMATS = {
@@ -239,3 +244,171 @@ def _json_object(line: str, where: str) -> dict[str, Any]:
     if not isinstance(record, dict):
         raise BadInput(f"{where}: must be a JSON object, one a line, not a list or a bare value")
     return record
+
+
+# Taken, in this order, where the usual name is absent and none was asked for. The first pair is
+# what instruction-tuning files are made of.
+_GUESSES = {
+    "message": ("instruction", "text", "body", "content", "prompt", "input", "question", "query"),
+    "label": ("response", "category", "class", "intent", "output", "completion", "target", "topic"),
+    "id": ("ticket_id", "message_id"),
+    "sublabel": ("subcategory",),
+}
+_ONLY_NAMED = frozenset({"time", "group", "language", "source"})
+_OPTIONAL = frozenset({"id", "sublabel"}) | _ONLY_NAMED
+
+
+@dataclass(frozen=True, slots=True)
+class ChosenColumns:
+    """The columns taken. ``guessed`` lists the fields whose name nobody gave."""
+
+    message: str
+    label: str
+    id: str | None
+    sublabel: str | None
+    guessed: tuple[str, ...] = ()
+    time: str | None = None
+    group: str | None = None
+    language: str | None = None
+    source: str | None = None
+
+    @property
+    def names(self) -> list[str]:
+        """The columns to read."""
+        return [column for column in self.describe().values() if column]
+
+    def describe(self) -> dict[str, str | None]:
+        """Return field -> column, for the manifest. What only a split other than the plain random
+        one needs is named where it was asked for."""
+        asked = {
+            "time": self.time,
+            "group": self.group,
+            "language": self.language,
+            "source": self.source,
+        }
+        return {
+            "message": self.message,
+            "label": self.label,
+            "id": self.id,
+            "sublabel": self.sublabel,
+            **{field: column for field, column in asked.items() if column},
+        }
+
+
+def choose_columns(wanted: ColumnNames, there: Sequence[str], where: str) -> ChosenColumns:
+    """Match fields with the columns there are. Raises BadInput that lists the columns and names
+    the nearest one when a needed column is missing, or when one occurs twice."""
+    doubled = sorted({name for name in there if there.count(name) > 1})
+    if doubled:
+        raise BadInput(f"{where}: the column {doubled[0]!r} occurs twice: rename one")
+    taken: dict[str, str | None] = {}
+    guessed = []
+    for field, name in asdict(wanted).items():
+        column = name or _usual(field, there, taken.values())
+        if column is None and field in _OPTIONAL:
+            taken[field] = None
+            continue
+        if column is None or column not in there:
+            raise BadInput(_missing(field, name or field, there, where))
+        if column in taken.values():
+            raise BadInput(f"{where}: the column {column!r} cannot be two things: see --help")
+        if name is None and column != field:
+            guessed.append(field)
+        taken[field] = column
+    message, label = taken["message"], taken["label"]
+    assert message is not None
+    assert label is not None
+    return ChosenColumns(
+        message,
+        label,
+        taken["id"],
+        taken["sublabel"],
+        tuple(guessed),
+        time=taken["time"],
+        group=taken["group"],
+        language=taken["language"],
+        source=taken["source"],
+    )
+
+
+def _usual(field: str, there: Sequence[str], taken: Collection[str | None]) -> str | None:
+    if field in _ONLY_NAMED:
+        return None
+    return field if field in there else _guess(field, there, taken)
+
+
+def _guess(field: str, there: Sequence[str], taken: Collection[str | None]) -> str | None:
+    return next((name for name in _GUESSES[field] if name in there and name not in taken), None)
+
+
+def _missing(field: str, name: str, there: Sequence[str], where: str) -> str:
+    columns = ", ".join(there) or "none"
+    near = difflib.get_close_matches(name, there, n=1, cutoff=0.5)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return f"{where}: no column {name!r}{hint} There are: {columns}. Name one by --{field}-column"
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_DIGITS = re.compile(r"[0-9]{9,13}(?:\.[0-9]{1,9})?")
+# 1973 to 5138 as seconds, and on from 1973 as milliseconds; 20240506 is a date, or a mistake.
+_FIRST_SECONDS, _FIRST_MILLISECONDS, _END = 1e8, 1e11, 1e13
+
+_LANGUAGE = re.compile(r"[^\W\d_]+(?:[-_ ][^\W_]+)*")
+_LANGUAGE_CHARS = 35
+"""RFC 5646, section 4.4.1: what a field for language tags has to hold."""
+
+UNKNOWN_LANGUAGE = "unknown"
+
+
+def read_time(value: Any, column: str, where: str) -> datetime:
+    """Return a time as it is written, aware or naive.
+
+    Takes what ISO 8601 and RFC 3339 have (``2024-05-06``, ``2024-05-06 07:08:09``,
+    ``2024-05-06T07:08:09.123Z``), times and dates of Parquet, and seconds or milliseconds since
+    1970. Raises BadInput: an empty cell has no place in an order, and ``05/06/2024`` has two.
+    """
+    try:
+        if isinstance(value, datetime):
+            return value
+        if isinstance(value, date):
+            return datetime(value.year, value.month, value.day)
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return _since_1970(float(value))
+        if isinstance(value, str) and _DIGITS.fullmatch(value.strip()):
+            return _since_1970(float(value))
+        if isinstance(value, str) and value.strip():
+            return datetime.fromisoformat(value.strip())
+    except (ValueError, OverflowError):
+        pass  # told below, without the words of the exception, which quote the value
+    raise BadInput(
+        f"{where}: {column!r} holds no time that can be read ({_kind(value)}): write it as "
+        "2024-05-06T07:08:09Z, or as seconds or milliseconds since 1970"
+    )
+
+
+def read_language(value: Any, column: str, where: str) -> str:
+    """Return a language's code or name, case folded; ``UNKNOWN_LANGUAGE`` where the cell is empty.
+    Raises BadInput for what cannot be one."""
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return UNKNOWN_LANGUAGE
+    name = value.strip() if isinstance(value, str) else ""
+    if len(name) > _LANGUAGE_CHARS or not _LANGUAGE.fullmatch(name):
+        raise BadInput(
+            f"{where}: {column!r} holds no language ({_kind(value)}): write a code or a name, such "
+            "as de, pt-BR or french"
+        )
+    return name.casefold()
+
+
+def _since_1970(number: float) -> datetime:
+    if not _FIRST_SECONDS <= number < _END:
+        raise ValueError("neither seconds nor milliseconds of our time")
+    return _EPOCH + timedelta(seconds=number / 1000 if number >= _FIRST_MILLISECONDS else number)
+
+
+def _kind(value: Any) -> str:
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return "it is empty"
+    if isinstance(value, str):
+        return f"text of {len(value)} characters"
+    return f"a value of type {type(value).__name__}"

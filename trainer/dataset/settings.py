@@ -8,12 +8,12 @@ here the command line is made (``trainer.cli.prepare_command``), the manifest's 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields
 from enum import Enum, StrEnum
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, get_type_hints
 
-from worker.contract.circle import LabelSource
+from worker.contract.exchange import LabelSource
 
 
 class ConflictPolicy(StrEnum):
@@ -246,8 +246,8 @@ def declared_options(settings: type = PrepareSettings, suffix: str = "") -> Iter
     types = get_type_hints(settings, include_extras=True)
     for each in fields(settings):
         kind = types[each.name]
-        if isinstance(kind, type) and is_dataclass(kind):
-            yield from declared_options(kind, "_column")
+        if kind is ColumnNames:
+            yield from declared_options(ColumnNames, "_column")
             continue
         option = next(one for one in kind.__metadata__ if isinstance(one, Option))
         name = each.name + suffix

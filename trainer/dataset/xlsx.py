@@ -17,8 +17,7 @@ from typing import Any
 from xml.etree.ElementTree import ParseError
 
 from trainer.dataset.text_files import read_bytes
-from trainer.errors import BadInput
-from trainer.extras import require
+from trainer.errors import BadInput, require
 
 _CONTROL = re.compile(r"_x00([01][0-9A-Fa-f])_")
 """How the format writes a control character (ECMA-376 part 1, 22.9.2.19)."""

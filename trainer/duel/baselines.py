@@ -24,10 +24,9 @@ from trainer.artifacts.duel import LearningCurvePoint
 from trainer.dataset.folder import Example
 from trainer.dataset.split import first_of_each
 from trainer.duel.candidates import Candidate
-from trainer.model.embeddings import embed
-from trainer.model.logistic import C_GRID, EMBEDDING_LENGTH, Fit, fit_grid
+from trainer.model.embeddings import C_GRID, EMBEDDING_LENGTH, Fit, embed, fit_grid
 from trainer.statistics.calibration import Floats
-from worker.contract.kinds import Kind
+from worker.contract.manifest import Kind
 from worker.contract.text import normalize
 
 Features = Literal["tfidf", "embeddings", "combined"]

@@ -16,14 +16,14 @@ from trainer.dataset.folder import Dataset, Example
 from trainer.errors import BadInput
 from trainer.evaluation.engines import read_table
 from trainer.evaluation.predictions import Outputs, outputs_of
-from trainer.model.chat_template import load_renderer
-from trainer.model.encoder_files import holds_whole_encoder
+from trainer.model.encoder import holds_whole_encoder
 from trainer.model.lora_model import LoraModel, encode_prompts, label_token_ids
-from trainer.model.prompt import BaseTokenizer, make_prompt
+from trainer.model.prompt import BaseTokenizer, load_renderer, make_prompt
 from trainer.model.published import open_scorer, read_adapter
 from trainer.model.scoring import Scores, make_verified_scorer
 from trainer.model_card import read_training
 from trainer.terminal import make_bar
+from worker.common.settings import split_assignment
 from worker.contract import (
     ENCODER_KINDS,
     MANIFEST_NAME,
@@ -33,7 +33,6 @@ from worker.contract import (
     read_manifest,
     verify_base,
 )
-from worker.contract.assignments import split_assignment
 
 ADAPTER = "adapter"
 BASE_PROMPTED = "base-prompted"

@@ -17,8 +17,8 @@ from trainer.artifacts.evaluation import DisjointProof, EvaluationRecord
 from trainer.artifacts.files import check_target, fresh_folder
 from trainer.artifacts.training import AdapterName
 from trainer.check.duplicates import number_groups
-from trainer.dataset.disjoint import verify_disjoint
 from trainer.dataset.folder import Dataset, Example, open_dataset, open_holdout
+from trainer.dataset.near_duplicates import verify_disjoint
 from trainer.duel.baselines import count_baselines, is_baseline_name, make_split, train_baselines
 from trainer.duel.candidates import (
     ADAPTER,

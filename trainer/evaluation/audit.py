@@ -12,19 +12,25 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from trainer.artifacts.audit import AUDIT, AuditRecord, Relabelled
-from trainer.artifacts.evaluation import ANSWERS, Answer, EvaluationRecord, check_unique
+from trainer.artifacts.evaluation import (
+    ANSWERS,
+    AUDIT,
+    Answer,
+    AuditRecord,
+    EvaluationRecord,
+    Relabelled,
+    check_unique,
+)
 from trainer.artifacts.files import PRIVATE
-from trainer.dataset.decisions import guard, write_review_csv
 from trainer.dataset.folder import Dataset, Example, open_holdout
-from trainer.dataset.labels import suggest_label
+from trainer.dataset.labels import guard, suggest_label, write_review_csv
 from trainer.dataset.split import shuffle_key
 from trainer.dataset.text_files import parse_csv, read_edited
 from trainer.errors import BadInput
 from trainer.evaluation.summary import verify_evaluation
 from trainer.statistics.label_errors import corrected_accuracy, label_error_rate, sample_size
-from worker.contract.circle import read_answers
 from worker.contract.digest import write_atomically
+from worker.contract.exchange import read_answers
 from worker.contract.taxonomy import NO_LABEL, label_name
 from worker.contract.timestamps import rfc3339_now
 
@@ -172,8 +178,8 @@ def _read_sample(
 def _read_answers(
     path: Path, evaluation: EvaluationRecord, ids: Sequence[str]
 ) -> tuple[dict[str, str | None], int]:
-    """Return the same of a file of decisions (``worker.contract.circle``): of its outcomes for the
-    purpose ``audit``."""
+    """Return the same of a file of decisions (``worker.contract.exchange``): of its outcomes for
+    the purpose ``audit``."""
     found = [
         answer
         for answer in read_answers(path)

@@ -28,8 +28,8 @@ from trainer.artifacts.evaluation import (
 from trainer.artifacts.files import check_target, fresh_folder
 from trainer.artifacts.training import TRAINING
 from trainer.check.duplicates import number_groups
-from trainer.dataset.disjoint import refuse_unlike, verify_disjoint
 from trainer.dataset.folder import Dataset, Example, count_openings, open_dataset, open_holdout
+from trainer.dataset.near_duplicates import refuse_unlike, verify_disjoint
 from trainer.errors import BadInput
 from trainer.evaluation.engines import (
     WORKER_ENGINE,
@@ -59,9 +59,9 @@ from trainer.model.published import read_adapter
 from trainer.model_card import read_training, write_run_card
 from trainer.tracking.session import track_evaluation
 from worker.contract import ENCODER_KINDS, Manifest, Probe, review_reasons
-from worker.contract.probes import ProbeFile, write_probes
 from worker.contract.taxonomy import label_name
 from worker.contract.timestamps import rfc3339_now
+from worker.contract.verify import ProbeFile, write_probes
 
 
 def read_written(path: Path, labels: Sequence[str]) -> tuple[Example, ...]:

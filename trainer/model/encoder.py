@@ -8,7 +8,7 @@ embeddings with logistic regression.
 from __future__ import annotations
 
 import json
-import logging
+import shutil
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,16 +17,35 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from trainer.errors import BadInput
-from trainer.model.device import resolve_device
-from trainer.model.lora_addmm import add_by_addmm
-from trainer.model.lora_model import choose_layers, linear_layers
-from worker.contract import Lora, Pooling
+from trainer.model.device import quiet_transformers, resolve_device
+from trainer.model.lora_model import (
+    CONFIG,
+    WEIGHTS,
+    adapter_config,
+    add_by_addmm,
+    choose_layers,
+    linear_layers,
+)
+from worker.contract import Lora, Manifest, Pooling, verify_base
+from worker.contract.digest import write_atomically
 
 POOLING_FILE = Path("1_Pooling/config.json")
 """Where a sentence-transformers model says how its tokens become one vector."""
+
+
+BACKBONE = "model.safetensors"
+"""The whole encoder, under the names that ``AutoModel`` reads."""
+HEAD = "head.safetensors"
+BASE_CONFIG = "config.json"
+TOKENIZER = "tokenizer.json"
+
+_BODY, _HEAD = "backbone.", "head."
+_LORA = ".default.weight"
+"""PEFT's name of an adapter within a model, which its files leave out."""
 
 
 class Classifier(torch.nn.Module):
@@ -50,11 +69,7 @@ class Classifier(torch.nn.Module):
         states = self.backbone(
             input_ids=input_ids, attention_mask=attention_mask
         ).last_hidden_state.float()
-        if self.pooling == "cls":
-            pooled = states[:, 0]
-        else:
-            weights = attention_mask[:, :, None].to(states.dtype)
-            pooled = (states * weights).sum(dim=1) / weights.sum(dim=1)
+        pooled = states[:, 0] if self.pooling == "cls" else pool_mean(states, attention_mask)
         return torch.nn.functional.normalize(pooled, dim=1) if self.unit else pooled
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
@@ -195,19 +210,6 @@ def find_pooling(base: Path, wanted: Literal["auto"] | Pooling) -> Pooling:
     return "cls" if settings.get("pooling_mode_cls_token") else "mean"
 
 
-def most_tokens(base: Path) -> int:
-    """Return how many tokens an encoder takes in a row, special ones included. Raises BadInput."""
-    path = base / "config.json"
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-        positions = int(config["max_position_embeddings"])
-        # RoBERTa and its kin count positions from behind the padding's id.
-        offset = int(config["pad_token_id"]) + 1 if _counts_from_padding(config) else 0
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BadInput(f"{path}: cannot read the encoder's length: {error}") from error
-    return positions - offset
-
-
 def collate_rows(
     rows: Sequence[Sequence[int]], pad_id: int, device: torch.device
 ) -> tuple[Tensor, Tensor]:
@@ -218,14 +220,18 @@ def collate_rows(
     return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
 
 
+def pool_mean(states: Tensor, mask: Tensor) -> Tensor:
+    """Return the mean of a row's states, (rows, tokens, width), over its mask, (rows, tokens)
+    (Reimers & Gurevych 2019, arXiv 1908.10084)."""
+    weights = mask[:, :, None].to(states.dtype)
+    return (states * weights).sum(dim=1) / weights.sum(dim=1)
+
+
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep transformers from talking about weights that are not used here, and its modules about
     what PyTorch will drop one day (DeBERTa's is the one that does)."""
-    from transformers.utils import logging as transformers_logging
-
-    logging.getLogger("transformers").setLevel(logging.ERROR)
-    transformers_logging.disable_progress_bar()
+    quiet_transformers()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         yield
@@ -271,8 +277,84 @@ def _make(
     return EncoderModel(classifier.to(chosen).eval(), lora, chosen, int(pad_id or 0))
 
 
-def _counts_from_padding(config: Mapping[str, Any]) -> bool:
-    return "roberta" in str(config.get("model_type", "")) or config.get("model_type") in {
-        "camembert",
-        "mpnet",
-    }
+def write_encoder_files(
+    directory: Path,
+    base: Path,
+    model: EncoderModel,
+    state: Mapping[str, Tensor],
+    *,
+    base_name: str,
+    dtype: str,
+) -> tuple[str, ...]:
+    """Write what is learnt into a new ``directory``, with the base's config and tokenizer. Return
+    the names of the weight files."""
+    if directory.exists():
+        shutil.rmtree(directory)
+    directory.mkdir(parents=True)
+    stored = getattr(torch, dtype)
+    parts: dict[str, dict[str, Tensor]] = {}
+    for name in sorted(state):
+        file, key = _place(name, lora=model.lora is not None)
+        parts.setdefault(file, {})[key] = state[name].cpu().to(stored).contiguous()
+    for file, tensors in parts.items():
+        write_atomically(directory / file, save(tensors, metadata={"format": "pt"}))
+    for name in (BASE_CONFIG, TOKENIZER):
+        write_atomically(directory / name, (base / name).read_bytes())
+    if model.lora is not None:
+        config = adapter_config(model.classifier.backbone, base_name)
+        text = json.dumps(config, indent=2, sort_keys=True) + "\n"
+        write_atomically(directory / CONFIG, text.encode("utf-8"))
+    return tuple(sorted(parts))
+
+
+def read_encoder_state(directory: Path) -> dict[str, Tensor]:
+    """Read what was learnt as float32, by the names of ``EncoderModel.state_dict``."""
+    state = {f"{_HEAD}{key}": weights for key, weights in load_file(directory / HEAD).items()}
+    if holds_whole_encoder(directory):
+        whole = load_file(directory / BACKBONE)
+        state |= {f"{_BODY}{key}": weights for key, weights in whole.items()}
+    if (directory / WEIGHTS).is_file():
+        lora = load_file(directory / WEIGHTS)
+        state |= {
+            f"{_BODY}{key.removesuffix('.weight')}{_LORA}": weights for key, weights in lora.items()
+        }
+    return {name: weights.float() for name, weights in state.items()}
+
+
+def holds_whole_encoder(directory: Path) -> bool:
+    """Whether an adapter's directory holds its whole model, so that it needs no base."""
+    return (directory / BACKBONE).is_file()
+
+
+def load_trained_encoder(
+    directory: Path, base: Path | None, manifest: Manifest, *, device: str
+) -> EncoderModel:
+    """Load a published encoder in float32. One that was trained whole needs no base. Raises
+    BadInput, and AdapterRefused for another base than its own."""
+    head = manifest.head
+    assert head is not None
+    shape = EncoderShape(
+        classes=len(head.outputs), pooling=head.pooling, unit=head.normalize, lora=manifest.lora
+    )
+    if holds_whole_encoder(directory):
+        model = load_empty_encoder(directory, shape, device=device)
+    elif base is None:
+        raise BadInput(
+            f"{directory}: holds no whole encoder: name its base, {manifest.base.name}, with --base"
+        )
+    else:
+        verify_base(base, manifest.base)
+        frozen = manifest.kind == "embedding-linear"
+        model = load_encoder(base, shape, device=device, frozen=frozen)
+    model.load_state_dict(read_encoder_state(directory))
+    return model
+
+
+def _place(name: str, *, lora: bool) -> tuple[str, str]:
+    """Return the file of a parameter, and its name there."""
+    if name.startswith(_HEAD):
+        return HEAD, name.removeprefix(_HEAD)
+    key = name.removeprefix(_BODY)
+    if lora:
+        return WEIGHTS, f"{key.removesuffix(_LORA)}.weight"
+    return BACKBONE, key

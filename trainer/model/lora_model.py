@@ -1,15 +1,15 @@
-"""The base with a LoRA adapter: to train, or with a published adapter's weights."""
+"""LoRA: a base with an adapter, to train or as it was published, and how its layers compute."""
 
 from __future__ import annotations
 
 import json
-import logging
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from types import MethodType
 from typing import Any
 
 import torch
@@ -17,18 +17,16 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from trainer.errors import BadInput
-from trainer.model.device import resolve_device
-from trainer.model.lora_addmm import add_by_addmm
+from trainer.model.device import quiet_transformers, resolve_device
 from trainer.model.prompt import BaseTokenizer
-from worker.contract import (
-    Code,
-    FileDigest,
-    Lora,
-    Manifest,
-    PromptSpec,
-    build_prompt,
-)
+from worker.contract import Code, FileDigest, Lora, Manifest, PromptSpec, build_prompt
 from worker.contract.digest import sha256_file, write_atomically
+
+WEIGHTS = "adapter_model.safetensors"
+CONFIG = "adapter_config.json"
+
+_ADAPTER = "default"
+"""PEFT's name of the only adapter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +80,8 @@ class LoraModel:
         set_peft_model_state_dict(self.peft_model, dict(state))
 
     def adapter_config(self, base_name: str) -> dict[str, Any]:
-        """Return ``adapter_config.json`` as PEFT reads it, naming the base and no local path."""
-        config: dict[str, Any] = self.peft_model.peft_config["default"].to_dict()
-        config |= {"base_model_name_or_path": base_name, "inference_mode": True}
-        plain: dict[str, Any] = json.loads(json.dumps(config, default=sorted, sort_keys=True))
-        plain["target_modules"] = sorted(plain["target_modules"])
-        return plain
+        """See the function of this name."""
+        return adapter_config(self.peft_model, base_name)
 
     def release(self) -> None:
         """Give the memory of all weights back. Nothing can be computed any more."""
@@ -125,10 +119,8 @@ def load_lora_model(
     BadInput.
     """
     from transformers import AutoModelForCausalLM  # takes seconds
-    from transformers.utils import logging as transformers_logging
 
-    logging.getLogger("transformers").setLevel(logging.ERROR)
-    transformers_logging.disable_progress_bar()
+    quiet_transformers()
     chosen = resolve_device(device)
     dtype = getattr(torch, base_dtype)
     quantized: dict[str, Any] = {}
@@ -187,6 +179,15 @@ def add_lora(
     return LoraModel(peft_model.get_base_model(), peft_model, Lora(rank, alpha, targets), device)
 
 
+def adapter_config(peft_model: Any, base_name: str) -> dict[str, Any]:
+    """Return ``adapter_config.json`` as PEFT reads it, naming the base and no local path."""
+    config: dict[str, Any] = peft_model.peft_config[_ADAPTER].to_dict()
+    config |= {"base_model_name_or_path": base_name, "inference_mode": True}
+    plain: dict[str, Any] = json.loads(json.dumps(config, default=sorted, sort_keys=True))
+    plain["target_modules"] = sorted(plain["target_modules"])
+    return plain
+
+
 def linear_layers(model: Any) -> tuple[str, ...]:
     """Return the last name parts of all linear layers but the head (``q_proj``, ``up_proj``...),
     sorted: the form every LoRA loader reads, where PEFT's "all-linear" may write whole paths."""
@@ -219,10 +220,6 @@ def _four_bits(compute: torch.dtype) -> Any:
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=compute,
     )
-
-
-WEIGHTS = "adapter_model.safetensors"
-CONFIG = "adapter_config.json"
 
 
 def load_adapter_model(
@@ -303,12 +300,83 @@ def write_weights(
     stored = getattr(torch, dtype)
     tensors = {name: state[name].cpu().to(stored).contiguous() for name in sorted(state)}
     text = json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
-    paths = [directory / CONFIG, directory / WEIGHTS]
-    write_atomically(paths[0], text.encode("utf-8"))
-    write_atomically(paths[1], save(tensors, metadata={"format": "pt"}))
-    return {path.name: FileDigest(sha256_file(path), path.stat().st_size) for path in paths}
+    write_atomically(directory / CONFIG, text.encode("utf-8"))
+    write_atomically(directory / WEIGHTS, save(tensors, metadata={"format": "pt"}))
+    return digests(directory)
+
+
+def digests(directory: Path) -> dict[str, FileDigest]:
+    """Return the digest of every file in a directory."""
+    return {
+        path.name: FileDigest(sha256_file(path), path.stat().st_size)
+        for path in sorted(directory.iterdir())
+    }
 
 
 def read_weights(directory: Path) -> dict[str, Tensor]:
     """Read an adapter's weights as float32."""
     return {name: weights.float() for name, weights in load_file(directory / WEIGHTS).items()}
+
+
+def add_by_addmm(peft_model: Any) -> int:
+    """Let the plain LoRA layers of a PEFT model compute ``base(x) + scaling * x A' B'`` with one
+    ``addmm`` for the sum, the scale and the second product, and without a float32 copy of ``x``
+    under autocast. Returns how many layers were changed.
+
+    PEFT's own ``forward`` is kept for what is not plain: layers of 4 bits, other variants, merged
+    or switched off layers, and inputs in another precision than the matrices where no autocast
+    brings them together. State dicts, names and gradients are the same.
+    """
+    from peft.tuners.lora import Linear
+
+    changed = 0
+    for module in peft_model.modules():
+        if type(module) is Linear and not module.lora_variant:
+            module.forward = MethodType(_addmm_forward, module)
+            changed += 1
+    return changed
+
+
+def _addmm_forward(self: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    if args or kwargs or self.disable_adapters or self.merged or not _is_of_one_type(self, x):
+        found: Tensor = type(self).forward(self, x, *args, **kwargs)
+        return found
+    base = self.base_layer(x)
+    down, up = self.lora_A[_ADAPTER].weight, self.lora_B[_ADAPTER].weight
+    rows = self.lora_dropout[_ADAPTER](x).reshape(-1, x.shape[-1])
+    summed = torch.addmm(
+        base.reshape(-1, base.shape[-1]),
+        rows @ down.t(),
+        up.t(),
+        alpha=self.scaling[_ADAPTER],
+    )
+    return summed.reshape(base.shape)
+
+
+def _is_of_one_type(layer: Any, x: Tensor) -> bool:
+    if torch.is_autocast_enabled(x.device.type):
+        return True
+    return bool(x.dtype == layer.lora_A[_ADAPTER].weight.dtype == layer.base_layer.weight.dtype)
+
+
+def fold_lora(peft_model: Any) -> None:
+    """Add ``scaling * B A`` to the weights below a PEFT model's plain LoRA layers, in place; what
+    takes the layers out afterwards is the model's ``unload``.
+
+    PEFT's ``merge_and_unload`` multiplies the matrices by a library that adds up in another order
+    on another processor. Here the rank's outer products are added one after the other in float64,
+    by operations on single numbers, so that files made of the weights have one digest.
+    """
+    from peft.tuners.lora import Linear
+
+    with torch.no_grad():
+        for module in peft_model.modules():
+            if not isinstance(module, Linear):
+                continue
+            down = module.lora_A[_ADAPTER].weight.double()
+            up = module.lora_B[_ADAPTER].weight.double()
+            weight = module.get_base_layer().weight
+            added = torch.zeros(weight.shape, dtype=torch.float64)
+            for row, column in zip(down, up.T, strict=True):
+                added += column[:, None] * row
+            weight.copy_(weight.double() + module.scaling[_ADAPTER] * added)

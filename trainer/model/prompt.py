@@ -1,13 +1,20 @@
-"""Prompts as token ids, and rows of them with their answers, padded to batches."""
+"""Prompts as token ids: of a language model and of an encoder, and the rows that are trained on.
+
+First the tokenizer; then what stands around a message, as the base's chat template or an encoder's
+special tokens have it; then rows of such prompts with what they are to learn.
+"""
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date, datetime, time
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
+from jinja2 import TemplateError
 from tokenizers import Tokenizer
 
 from trainer.dataset.folder import Example
@@ -22,8 +29,8 @@ from worker.contract import (
     build_prompt,
     choose_codes,
 )
+from worker.contract.prompt import Encode
 from worker.contract.text import NORMALIZATION
-from worker.contract.tokens import Encode
 
 Render = Callable[[list[dict[str, str]]], str]
 """Chat messages (role, content) to the text the base was trained to read, ready for an answer."""
@@ -35,6 +42,17 @@ _FILLER = " ."
 _FILLER_TRIES = 512
 _GAPS = ("\n", "\n\n")
 """Two widths of the gap above the dots, for tokenizers in which a dot with its blank is two."""
+
+
+PROMPT_DATE = date(2026, 1, 1)
+"""The day that a chat template prints which prints today's date: any will do, as long as it
+stays."""
+
+_LETTER = "a"
+IGNORE_INDEX = -100
+"""The target of a position that is not learnt (the ignore index of cross-entropy)."""
+
+_POOL_BATCHES = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +112,53 @@ def _single_tokens(tokenizer: Tokenizer, added: frozenset[int]) -> list[tuple[st
         return not (text.isascii() and text.isalnum()), len(text), token_id
 
     return sorted(texts, key=key)
+
+
+class Renderer:
+    """A chat template as a function of a chat (role, content), ready for an answer.
+
+    Some templates print today's date (those of Llama 3.2 and SmolLM3). An adapter is trained over
+    days, resumed, and served for months, on one text: the template takes every day for
+    ``PROMPT_DATE``.
+    """
+
+    def __init__(self, apply: Callable[..., Any]) -> None:
+        self._apply = apply
+        self._asked = False
+
+    @property
+    def printed_date(self) -> str | None:
+        """The day that stands in what was rendered, as ``2026-01-01``; None where the template
+        prints none."""
+        return PROMPT_DATE.isoformat() if self._asked else None
+
+    def __call__(self, chat: list[dict[str, str]]) -> str:
+        """Return the text. Raises ValueError where the template refuses the chat."""
+        try:
+            text = self._apply(
+                chat, tokenize=False, add_generation_prompt=True, strftime_now=self._strftime
+            )
+        except TemplateError as error:
+            raise ValueError(f"the chat template refuses this chat: {error}") from error
+        return str(text)
+
+    def _strftime(self, form: str) -> str:
+        """Stands for transformers' function of that name, which reads the clock."""
+        self._asked = True
+        return datetime.combine(PROMPT_DATE, time()).strftime(form)
+
+
+def load_renderer(base: Path) -> Renderer:
+    """Return a base's chat template. Raises BadInput when it has none."""
+    from transformers import AutoTokenizer  # takes seconds
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(base, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{base}: cannot load the base's tokenizer: {error}") from error
+    if not tokenizer.chat_template:
+        raise BadInput(f"{base}: the base has no chat template; use an instruct model")
+    return Renderer(tokenizer.apply_chat_template)
 
 
 def make_prompt(
@@ -176,17 +241,87 @@ def _bare(tokenizer: Tokenizer) -> Tokenizer:
     return tokenizer
 
 
+def make_encoder_prompt(
+    base: Path, encoders: Encoders, *, max_message_tokens: int, redaction: str | None
+) -> PromptSpec:
+    """Return the prompt of an encoder: the tokens that its tokenizer puts around every text
+    (``[CLS]`` and ``[SEP]``), found by having it encode one. Raises BadInput."""
+    before, after = _special_tokens(base / "tokenizer.json")
+    prefix_ids, suffix_ids = tuple(encoders.control(before)), tuple(encoders.control(after))
+    room = most_message_tokens(base)
+    if max_message_tokens > room:
+        raise BadInput(
+            f"max_message_tokens={max_message_tokens}: this encoder has room for {room} tokens of "
+            "a message: set it to that or less"
+        )
+    return PromptSpec(
+        prefix=before,
+        suffix=after,
+        marker=MARKER,
+        prefix_ids=prefix_ids,
+        suffix_ids=suffix_ids,
+        marker_ids=tuple(encoders.plain(MARKER)),
+        max_message_tokens=max_message_tokens,
+        normalization=NORMALIZATION,
+        redaction=redaction,
+    )
+
+
+def most_message_tokens(base: Path) -> int:
+    """Return how many tokens of a message fit between the special ones. Raises BadInput."""
+    encoding = _encode_letter(base / "tokenizer.json")
+    special: list[int] = encoding.special_tokens_mask
+    return most_tokens(base) - sum(special)
+
+
+def most_tokens(base: Path) -> int:
+    """Return how many tokens an encoder takes in a row, special ones included. Raises BadInput."""
+    path = base / "config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        positions = int(config["max_position_embeddings"])
+        # RoBERTa and its kin count positions from behind the padding's id.
+        offset = int(config["pad_token_id"]) + 1 if _counts_from_padding(config) else 0
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BadInput(f"{path}: cannot read the encoder's length: {error}") from error
+    return positions - offset
+
+
+def _counts_from_padding(config: Mapping[str, Any]) -> bool:
+    return "roberta" in str(config.get("model_type", "")) or config.get("model_type") in {
+        "camembert",
+        "mpnet",
+    }
+
+
+def _encode_letter(path: Path) -> Any:
+    try:
+        tokenizer = Tokenizer.from_str(path.read_text(encoding="utf-8"))
+        tokenizer.no_padding()
+        return tokenizer.encode(_LETTER, add_special_tokens=True)
+    except Exception as error:  # the library raises nothing narrower
+        raise BadInput(f"{path}: not a tokenizer this version can read: {error}") from error
+
+
+def _special_tokens(path: Path) -> tuple[str, str]:
+    """Return the texts of the special tokens before and after a text."""
+    found = _encode_letter(path)
+    marks = found.special_tokens_mask
+    if 0 not in marks:
+        raise BadInput(f"{path}: the tokenizer has no token for a letter: use an encoder of text")
+    first = marks.index(0)
+    last = len(marks) - marks[::-1].index(0)
+    if 1 in marks[first:last]:
+        raise BadInput(f"{path}: its special tokens stand within the text, not around it")
+    return "".join(found.tokens[:first]), "".join(found.tokens[last:])
+
+
 class _HasIds(Protocol):
     @property
     def ids(self) -> tuple[int, ...]: ...
 
 
 RowT = TypeVar("RowT", bound=_HasIds)
-
-IGNORE_INDEX = -100
-"""The target of a position that is not learnt (the ignore index of cross-entropy)."""
-
-_POOL_BATCHES = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,6 +393,35 @@ def verify_loss_mask(
         answer, code = decode([row.answer]), codes[row.label].text
         if answer != code:
             raise ProofFailed(f"row {number} ({row.label}) learns {answer!r} instead of {code!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class HeadRow:
+    """Token ids of a prompt, the message and what stands around it, and what it is to be filed
+    under; ``sublabel`` is its finer label where the data has one."""
+
+    label: str
+    ids: tuple[int, ...]
+    sublabel: str | None = None
+
+    @property
+    def prompt(self) -> tuple[int, ...]:
+        """The token ids that are read: all of them."""
+        return self.ids
+
+
+def make_head_rows(
+    examples: Sequence[Example], spec: PromptSpec, tokenizer: BaseTokenizer
+) -> tuple[HeadRow, ...]:
+    """Build a row for each example, through the contract's own ``build_prompt``. Raises
+    BadInput."""
+    rows = []
+    for example in examples:
+        prompt = build_prompt(spec, example.message, tokenizer.encoders.plain)
+        if prompt is None:
+            raise BadInput(f"example {example.id}: the message is empty")
+        rows.append(HeadRow(example.label, prompt.ids, example.sublabel))
+    return tuple(rows)
 
 
 def length_grouped_batches(

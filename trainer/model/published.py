@@ -1,25 +1,33 @@
-"""A published adapter of any kind: verified as a worker verifies it, and opened to be scored."""
+"""A published adapter of any kind: verified as a worker verifies it, opened to be scored; and an
+encoder's files that can be made again, completed."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from trainer.errors import BadInput
-from trainer.model.encoder_files import load_trained_encoder
+from trainer.artifacts.files import check_target, fresh_folder
+from trainer.errors import BadInput, ProofFailed
+from trainer.model.encoder import BASE_CONFIG, TOKENIZER, load_trained_encoder
 from trainer.model.forward import PromptIds
-from trainer.model.head_scoring import HeadScorer
 from trainer.model.lora_model import label_token_ids, load_adapter_model
-from trainer.model.onnx_scoring import open_onnx
+from trainer.model.onnx_files import FILES, export_onnx, onnx_versions, open_onnx
 from trainer.model.prompt import BaseTokenizer, load_tokenizer
-from trainer.model.scoring import PromptScorer, make_verified_scorer
+from trainer.model.scoring import HeadScorer, PromptScorer, make_verified_scorer
 from worker.contract import (
     ENCODER_KINDS,
     Manifest,
+    load_adapter,
     read_manifest,
     tokenizer_directory,
     verify_adapter,
 )
+from worker.contract.digest import sha256_file
+from worker.contract.manifest import MANIFEST_NAME
+from worker.contract.verify import verify_file
+
+_OF_THE_BASE = (BASE_CONFIG, TOKENIZER)
 
 
 def read_adapter(directory: Path, base: Path | None) -> tuple[Manifest, BaseTokenizer]:
@@ -67,3 +75,74 @@ def require_base(base: Path | None, manifest: Manifest) -> Path:
             "directory with --base"
         )
     return base
+
+
+def complete_encoder(source: Path, out: Path, base: Path | None) -> Manifest:
+    """Write into ``out`` an encoder's directory with the files that ``source`` lacks, and return
+    its manifest: every file has the digest that the manifest names.
+
+    Weights cannot be made again. ``base`` may be None where ``source`` holds its whole model.
+    Raises AdapterRefused for files that are altered and for another base, BadInput for what cannot
+    be completed, and ProofFailed where an ONNX file made here has other bytes.
+    """
+    manifest = read_manifest(source)
+    if manifest.kind not in ENCODER_KINDS:
+        raise BadInput(
+            f"{source}: is of kind {manifest.kind!r}: an encoder alone has files that can be made "
+            "again"
+        )
+    check_target(out, MANIFEST_NAME)
+    lacking = _lacking(source, manifest)
+    with fresh_folder(out) as draft:
+        for path in source.iterdir():
+            shutil.copyfile(path, draft / path.name)
+        _take_from_base([name for name in lacking if name in _OF_THE_BASE], draft, base)
+        _export([name for name in lacking if name in FILES.values()], draft, base, manifest)
+        return load_adapter(draft)
+
+
+def _lacking(source: Path, manifest: Manifest) -> list[str]:
+    """Return the files that ``source`` lacks, once those that are there are verified. Raises
+    AdapterRefused, and BadInput where one of them cannot be made again."""
+    there = {name for name in manifest.files if (source / name).is_file()}
+    for name in there:
+        wanted = manifest.files[name]
+        verify_file(source / name, wanted.sha256, wanted.bytes, f"adapter {manifest.name}")
+    lacking = [name for name in manifest.files if name not in there]
+    for name in lacking:
+        if name not in _OF_THE_BASE and name not in FILES.values():
+            raise BadInput(f"{source}: holds no {name}, and nothing can make that again")
+    return lacking
+
+
+def _take_from_base(names: list[str], draft: Path, base: Path | None) -> None:
+    for name in names:
+        if base is None or not (base / name).is_file():
+            raise BadInput(f"{name} is the base's: name the base's directory with --base")
+        shutil.copyfile(base / name, draft / name)
+
+
+def _export(names: list[str], draft: Path, base: Path | None, manifest: Manifest) -> None:
+    if not names:
+        return
+    model = load_trained_encoder(draft, base, manifest, device="cpu")
+    export_onnx(model, draft, [each for each, name in FILES.items() if name in names])
+    for name in names:
+        if sha256_file(draft / name) != manifest.files[name].sha256:
+            raise ProofFailed(
+                f"{name}: made again it has other bytes than the published one, which was made "
+                f"with {_differences(manifest.versions)}"
+            )
+
+
+def _differences(made_with: Mapping[str, str]) -> str:
+    """Tell which library's version is another here than it was then."""
+    here = onnx_versions()
+    odd = [
+        f"{name} {made_with.get(name, '?')} (here {version})"
+        for name, version in here.items()
+        if made_with.get(name) != version
+    ]
+    if odd:
+        return f"{', '.join(odd)}: install those versions, as locks/cpu.txt has them"
+    return "the same versions of every library as here: its weights or this machine are at fault"

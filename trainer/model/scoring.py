@@ -1,9 +1,11 @@
-"""Scores of prompts: the loop that scores many, and the proof of its forward pass."""
+"""Raw scores of prompts: by a language model's codes, with the proof of its forward pass, or by an
+encoder's head."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -12,9 +14,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from trainer.dataset.folder import Example
 from trainer.errors import ProofFailed
+from trainer.model.encoder import EncoderModel
 from trainer.model.forward import Layout, PromptIds, answer_logits, verify_forward
 from trainer.model.lora_model import LoraModel
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 
 BATCH_SIZE = 64
 """Rows of a scoring batch at most."""
@@ -104,27 +111,24 @@ class Scorer:
 
         ``autocast`` computes in bfloat16; ``on_progress`` is told how many more are done.
         """
-        device = self.model.device
+        device, causal_lm = self.model.device, self.model.causal_lm
         prefix = torch.tensor(self.prefix_ids, device=device)
         codes = torch.tensor(self.label_ids, device=device)
-        logprobs = np.empty((len(prompts), len(self.label_ids)))
-        in_set = np.empty(len(prompts), dtype=bool)
-        batch_seconds = np.empty(len(prompts))
-        precision = torch.autocast(device.type, dtype=torch.bfloat16, enabled=autocast)
-        started = time.perf_counter()
-        with torch.inference_mode(), precision, self.model.without_dropout():
-            for chosen in token_batches([len(prompt) for prompt in prompts], rows=batch_size):
-                began = time.perf_counter()
-                batch = [prompts[at] for at in chosen]
-                of_codes, inside = score_batch(
-                    self.model.causal_lm, prefix, codes, batch, layout=self.layout
-                )
-                logprobs[chosen] = np.maximum(of_codes.double().cpu().numpy(), _LOWEST)
-                in_set[chosen] = inside.cpu().numpy()
-                batch_seconds[chosen] = time.perf_counter() - began
-                if on_progress:
-                    on_progress(len(chosen))
-        return Scores(logprobs, in_set, batch_seconds, time.perf_counter() - started)
+
+        def ask(batch: Sequence[PromptIds]) -> tuple[Tensor, Tensor]:
+            of_codes, inside = score_batch(causal_lm, prefix, codes, batch, layout=self.layout)
+            return of_codes.clamp(min=_LOWEST), inside
+
+        with self.model.without_dropout():
+            return _score_all(
+                prompts,
+                ask,
+                len(self.label_ids),
+                device,
+                batch_size=batch_size,
+                autocast=autocast,
+                on_progress=on_progress,
+            )
 
     def verify(self, prompts: Sequence[PromptIds]) -> None:
         """Compare the forward pass on a few prompts with the model's own. Raises ProofFailed."""
@@ -152,3 +156,110 @@ def make_verified_scorer(
             return cached
     whole.verify(prompts)
     return whole
+
+
+@dataclass(frozen=True, slots=True)
+class Class:
+    """What one output of a head stands for, by its ``name``: a label, or one of a label's finer
+    ones."""
+
+    name: str
+    label: str
+    sublabel: str | None = None
+
+
+def find_classes(
+    examples: Iterable[Example], labels: Sequence[str], *, finer: bool
+) -> tuple[Class, ...]:
+    """Return the head's classes, by label in the taxonomy's order: with ``finer`` the finer labels
+    that occur under each, and the label itself where it has none. A finer label that stands under
+    two labels, or is named as one, has its label in its name."""
+    found: dict[str, set[str]] = {label: set() for label in labels}
+    for example in examples:
+        if finer and example.sublabel is not None:
+            found[example.label].add(example.sublabel)
+    taken = Counter((*labels, *(name for names in found.values() for name in names)))
+    return tuple(
+        each
+        for label in labels
+        for each in (
+            [
+                Class(name if taken[name] == 1 else f"{label}/{name}", label, name)
+                for name in sorted(found[label])
+            ]
+            or [Class(label, label)]
+        )
+    )
+
+
+def label_indexes(classes: Sequence[Class], labels: Sequence[str]) -> Ints:
+    """Return for each class, (classes), the place of its label among the labels."""
+    return np.array([labels.index(each.label) for each in classes], dtype=np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class HeadScorer:
+    """A model with a head; its raw scores are the head's logits."""
+
+    model: EncoderModel
+
+    def score(
+        self,
+        prompts: Sequence[PromptIds],
+        *,
+        batch_size: int = BATCH_SIZE,
+        autocast: bool = False,
+        on_progress: Callable[[int], None] | None = None,
+    ) -> Scores:
+        """Score prompts without gradients and without dropout, in ``token_batches`` of at most
+        ``batch_size`` rows; ``autocast`` computes in bfloat16, ``on_progress`` is told how many
+        more are done. No answer can be outside the label set."""
+        model = self.model
+
+        def ask(batch: Sequence[PromptIds]) -> tuple[Tensor, Tensor]:
+            return model.logits(batch), torch.ones(len(batch), dtype=torch.bool)
+
+        with model.without_dropout():
+            return _score_all(
+                prompts,
+                ask,
+                model.classes,
+                model.device,
+                batch_size=batch_size,
+                autocast=autocast,
+                on_progress=on_progress,
+            )
+
+    def logits(self, prompts: Sequence[PromptIds]) -> Floats:
+        """Return the logits, (prompts, classes), each prompt scored alone: without padding, so that
+        no other arithmetic is in them."""
+        return self.score(prompts, batch_size=1).logprobs
+
+
+def _score_all(
+    prompts: Sequence[PromptIds],
+    ask: Callable[[Sequence[PromptIds]], tuple[Tensor, Tensor]],
+    outputs: int,
+    device: torch.device,
+    *,
+    batch_size: int,
+    autocast: bool,
+    on_progress: Callable[[int], None] | None,
+) -> Scores:
+    """Score prompts in ``token_batches``; ``ask`` gives a batch's raw scores, (prompts, outputs),
+    and whether the likeliest answer of all is a label, (prompts)."""
+    scores = np.empty((len(prompts), outputs))
+    in_set = np.empty(len(prompts), dtype=bool)
+    batch_seconds = np.empty(len(prompts))
+    precision = torch.autocast(device.type, dtype=torch.bfloat16, enabled=autocast)
+    started = time.perf_counter()
+    with torch.inference_mode(), precision:
+        for chosen in token_batches([len(prompt) for prompt in prompts], rows=batch_size):
+            began = time.perf_counter()
+            found, inside = ask([prompts[at] for at in chosen])
+            scores[chosen] = found.double().cpu().numpy()
+            in_set[chosen] = inside.cpu().numpy()
+            batch_seconds[chosen] = time.perf_counter() - began
+            if on_progress:
+                on_progress(len(chosen))
+    return Scores(scores, in_set, batch_seconds, time.perf_counter() - started)

@@ -15,7 +15,7 @@ from trainer.statistics.figures import in_points
 from trainer.statistics.metrics import ALPHA, Discordance, Groups, as_groups, count_discordant
 from trainer.statistics.paired import alpha_of, lowest_difference, paired_interval
 from trainer.store.rules import GateVerdict
-from worker.contract.circle import Answer, Figure, Verdict
+from worker.contract.exchange import Answer, Figure, Verdict
 
 OLD_HOLDOUT = "accuracy on the hold-out of the dataset before"
 AUDITED = "accuracy on its audited messages, by people's labels"

@@ -41,7 +41,8 @@ from trainer.store.rules import GateRules, GateVerdict
 from trainer.training.recipe import Recipe
 from trainer.training.train import train
 from worker.contract import AdapterRefused, Manifest, read_manifest
-from worker.contract.circle import (
+from worker.contract.digest import sha256_file, sha256_json
+from worker.contract.exchange import (
     CHANGES,
     AdapterName,
     GateRow,
@@ -52,7 +53,6 @@ from worker.contract.circle import (
     write_decision,
     write_proposal,
 )
-from worker.contract.digest import sha256_file, sha256_json
 from worker.contract.store import read_canary, read_pointer
 from worker.contract.timestamps import rfc3339_now
 

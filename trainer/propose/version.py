@@ -30,6 +30,13 @@ from trainer.dataset.clean import (
     describe_cleaning,
     describe_names,
 )
+from trainer.dataset.extra_files import (
+    LABEL_SOURCES,
+    LabelOrigin,
+    count_sources,
+    read_label_sources,
+    source_lines,
+)
 from trainer.dataset.folder import (
     HOLDOUT,
     SPLITS,
@@ -37,26 +44,18 @@ from trainer.dataset.folder import (
     VALIDATION,
     Dataset,
     Example,
+    earlier_openings,
     open_holdout,
     texts_sha256,
     write_dataset,
 )
-from trainer.dataset.label_sources import (
-    LABEL_SOURCES,
-    LabelOrigin,
-    count_sources,
-    read_label_sources,
-    source_lines,
-)
 from trainer.dataset.near_duplicates import near_clusters
-from trainer.dataset.openings import earlier_openings
-from trainer.dataset.split import shuffle_key
-from trainer.dataset.together import unite_copies
-from trainer.dataset.write import building
+from trainer.dataset.prepare import building
+from trainer.dataset.split import shuffle_key, unite_copies
 from trainer.errors import BadInput
 from trainer.similarity import SIMILARITY
-from worker.contract.circle import Answer, read_answers, read_tasks
 from worker.contract.digest import sha256_bytes, write_atomically
+from worker.contract.exchange import Answer, read_answers, read_tasks
 from worker.contract.taxonomy import label_name
 from worker.contract.text import message_sha256
 
@@ -193,7 +192,7 @@ def make_version(
     parts = {TRAIN: base.train, VALIDATION: base.validation, HOLDOUT: held}
     draft = _Draft(
         {name: {each.id: each for each in rows} for name, rows in parts.items()},
-        _vouched(base) | read_label_sources(base.directory),
+        _vouched(base) | read_label_sources(base),
     )
     new = _apply(draft, base, outcomes, {
         sha256: replace(message, text=cleaner.clean(message.text).text)

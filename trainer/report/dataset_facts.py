@@ -10,9 +10,8 @@ from typing import Any
 from trainer import numbers
 from trainer.check.duplicates import fingerprint, holdout_fingerprints
 from trainer.check.findings import CHECK, CONFLICTS, SUSPECTS, CheckRecord, Finding
-from trainer.dataset.folder import Dataset, list_openings, open_dataset
+from trainer.dataset.folder import Dataset, Opening, list_openings, open_dataset
 from trainer.dataset.near_duplicates import near_pairs
-from trainer.dataset.openings import Opening
 from trainer.errors import BadInput
 from trainer.similarity import SIMILARITY
 

@@ -20,7 +20,7 @@ from trainer.check.findings import (
     SUSPECTS,
 )
 from trainer.dataset.folder import SPLITS, TRAIN
-from trainer.dataset.split_record import tell_split
+from trainer.dataset.report import tell_split
 from trainer.facts import Table
 from trainer.numbers import flatten
 from trainer.report.charts import STYLE_OF_SPLIT, bar

@@ -20,7 +20,7 @@ from trainer.check.findings import (
     Finding,
 )
 from trainer.dataset.folder import HOLDOUT, TRAIN
-from trainer.dataset.split_record import missing_languages
+from trainer.dataset.report import missing_languages
 from trainer.report.dataset_facts import DatasetFacts
 from trainer.report.page import (
     BAD,

@@ -8,10 +8,16 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from trainer.artifacts import audit, duel, evaluation, training
-from trainer.artifacts.audit import AuditRecord
+from trainer.artifacts import duel, evaluation, training
+from trainer.artifacts import evaluation as audit
 from trainer.artifacts.duel import CostRecord, DuelRecord
-from trainer.artifacts.evaluation import EVALUATION, EVALUATION_FOLDER, EvaluationRecord, Prediction
+from trainer.artifacts.evaluation import (
+    EVALUATION,
+    EVALUATION_FOLDER,
+    AuditRecord,
+    EvaluationRecord,
+    Prediction,
+)
 from trainer.artifacts.training import Step, SweepRecord, TrainingRecord
 from trainer.check.findings import CHECK, CheckRecord
 from trainer.errors import BadInput

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer import facts, numbers
-from trainer.dataset.copies import read_copies
+from trainer.dataset.extra_files import read_copies
 from trainer.dataset.folder import list_openings, open_dataset, open_holdout
 from trainer.errors import BadInput
 from trainer.evaluation.summary import verify_evaluation

@@ -14,7 +14,7 @@ from trainer import facts, numbers
 from trainer.artifacts.duel import CostRecord, DuelRecord
 from trainer.artifacts.evaluation import EvaluationRecord
 from trainer.cost import describe_margin
-from trainer.dataset.copies import TRAFFIC
+from trainer.dataset.extra_files import TRAFFIC
 from trainer.facts import Table
 from trainer.report.charts import Chart, Line, Mark, line_chart, span
 from trainer.report.page import (

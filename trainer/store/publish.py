@@ -39,8 +39,8 @@ from trainer.store.record import (
 )
 from trainer.store.rules import Comparison, GateRules, GateVerdict
 from worker.contract import MANIFEST_NAME, AdapterRefused, Manifest, load_adapter, read_manifest
-from worker.contract.cascade import stage_directory
 from worker.contract.digest import sync_directory
+from worker.contract.manifest import stage_directory
 from worker.contract.store import (
     CanaryPointer,
     Pointer,

@@ -27,8 +27,8 @@ from trainer.store.moves import stored_digests
 from trainer.store.rules import Comparison, Criterion, GateRules, GateVerdict
 from worker.contract import AdapterRefused, Manifest, read_manifest
 from worker.contract.digest import sha256_bytes, sha256_file, write_atomically
-from worker.contract.probes import ProbeFile, probes_path, read_probes, write_probes
 from worker.contract.store import Pointer, read_pointer
+from worker.contract.verify import ProbeFile, probes_path, read_probes, write_probes
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from trainer.artifacts.files import Record
 from trainer.errors import BadInput
-from worker.contract.assignments import split_assignment, toml_value
+from worker.common.settings import split_assignment, toml_value
 
 _LARGEST_MARGIN = 0.5
 

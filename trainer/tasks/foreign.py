@@ -17,7 +17,7 @@ from typing import Any, Literal
 from xml.sax.saxutils import quoteattr
 
 from trainer.errors import BadInput
-from worker.contract.circle import Answer, Task
+from worker.contract.exchange import Answer, Task
 from worker.contract.taxonomy import NO_LABEL, label_name
 
 Form = Literal["argilla", "label-studio"]

@@ -1,4 +1,12 @@
-"""Tasks of the three purposes, made of what the trainer knows."""
+"""Tasks of three purposes: check doubted labels, audit a sample, learn from unlabelled messages.
+
+Messages to learn from are chosen by gradient embeddings (BADGE; Ash et al. 2020, arXiv 1906.03671):
+the loss's gradient at the last layer if the model's own answer were the label.
+Its length is the model's uncertainty, its direction what the message would teach. Seeding as
+k-means++ does (Arthur & Vassilvitskii 2007) draws messages whose gradients are long and far apart.
+Only the messages of the smallest margins are looked at (Scheffer et al. 2001): a plain margin is
+hard to beat (Bahri et al. 2022, arXiv 2210.03822).
+"""
 
 from __future__ import annotations
 
@@ -20,11 +28,15 @@ from trainer.check.suspects import (
 )
 from trainer.dataset.clean import cleaner_of
 from trainer.dataset.folder import Dataset, Example
+from trainer.dataset.near_duplicates import near_clusters, near_pairs
 from trainer.errors import BadInput
+from trainer.evaluation.predictions import outputs_of
+from trainer.model.lora_model import encode_prompts
+from trainer.model.published import open_scorer, read_adapter
+from trainer.model.scoring import BATCH_SIZE
 from trainer.similarity import SIMILARITY
-from trainer.tasks.choose import Floats, choose_batch, margins, one_of_each
-from worker.contract.circle import LabelSource, Neighbour, Task, task_id
-from worker.contract.text import message_sha256
+from worker.contract.exchange import LabelSource, Neighbour, Task, read_answers, read_tasks, task_id
+from worker.contract.text import message_sha256, normalize
 
 SUSPECTED = "models_disagree"
 NEIGHBOURS_AGREE = "neighbours_agree"
@@ -197,3 +209,132 @@ def learn_tasks(
             )
         )
     return tasks
+
+
+Floats = NDArray[np.float64]
+
+WIDTH = 10
+"""So many times the batch's size are the messages of the smallest margins that a batch is drawn
+from: 1 is the margin alone, without diversity."""
+
+
+def margins(probabilities: Floats) -> Floats:
+    """Return the likeliest label's probability less the second one's, (messages,)."""
+    if probabilities.shape[1] < 2:
+        return np.ones(len(probabilities))
+    two = np.partition(probabilities, -2, axis=1)[:, -2:]
+    return np.asarray(two[:, 1] - two[:, 0])
+
+
+def choose_batch(
+    probabilities: Floats,
+    features: NDArray[np.float32],
+    size: int,
+    *,
+    seed: int,
+    width: int = WIDTH,
+) -> list[int]:
+    """Return the places of at most ``size`` messages to ask about, the first one first.
+
+    ``probabilities`` (messages, labels) are the model's, ``features`` (messages, dimensions) unit
+    vectors. Deterministic for a seed; the same messages in another order give the same batch only
+    where no two are exactly alike.
+    """
+    order = np.argsort(margins(probabilities), kind="stable")[: size * width]
+    if len(order) <= size:
+        return [int(at) for at in order]
+    residual = -probabilities[order]
+    residual[np.arange(len(order)), probabilities[order].argmax(axis=1)] += 1.0
+    return [int(order[at]) for at in _seed_centres(residual, features[order], size, seed)]
+
+
+def _seed_centres(
+    residual: Floats, features: NDArray[np.float32], size: int, seed: int
+) -> list[int]:
+    """Draw centres as k-means++ does, among the outer products of the rows of ``residual`` and
+    ``features``, which are never formed: the inner product of two is the product of two."""
+    draw = np.random.default_rng(seed)
+    x = features.astype(np.float64)
+    lengths = (residual**2).sum(axis=1) * (x**2).sum(axis=1)
+    chosen = [int(lengths.argmax())]
+    distances = np.full(len(x), np.inf)
+    while len(chosen) < size:
+        last = chosen[-1]
+        inner = (residual @ residual[last]) * (x @ x[last])
+        distances = np.minimum(distances, np.maximum(lengths + lengths[last] - 2 * inner, 0.0))
+        distances[chosen] = 0.0
+        total = distances.sum()
+        if total <= 0:  # all that are left say the same as one that is chosen
+            rest = np.setdiff1d(np.arange(len(x)), chosen)
+            chosen += [int(at) for at in rest[: size - len(chosen)]]
+            break
+        chosen.append(int(draw.choice(len(x), p=distances / total)))
+    return chosen
+
+
+def one_of_each(
+    keys: Sequence[str], known: Sequence[Fingerprint], *, similarity: float
+) -> list[int]:
+    """Return the places of the messages worth asking about: none that says what one of ``known``
+    says, and one of each cluster of copies and near-duplicates. ``keys`` are as ``Example.key``."""
+    first: dict[str, int] = {}
+    for at, key in enumerate(keys):
+        first.setdefault(key, at)
+    distinct = sorted(first)
+    mine = [fingerprint(key) for key in distinct]
+    near = near_pairs(
+        [each.shingles for each in mine], [each.shingles for each in known], similarity, most=1
+    )
+    copies = {each.key for each in known}
+    told = {place for place, _, _ in near}
+    told |= {place for place, each in enumerate(mine) if each.key in copies}
+    fresh = [key for place, key in enumerate(distinct) if place not in told]
+    clusters = near_clusters(fresh, similarity=similarity)
+    return sorted(min(first[fresh[place]] for place in cluster) for cluster in clusters)
+
+
+def judge_by_adapter(
+    dataset: Dataset,
+    pool: Pool,
+    adapter: Path,
+    base: Path | None,
+    embeddings: Path | None,
+    *,
+    device: str = "auto",
+) -> PoolScores:
+    """Score the pool as serving does. Raises BadInput where the adapter has other labels than the
+    dataset, AdapterRefused where a worker would refuse it."""
+    manifest, tokenizer = read_adapter(adapter, base)
+    names = dataset.taxonomy.names
+    if set(manifest.taxonomy.names) != set(names):
+        raise BadInput(f"{adapter}: its labels are not the dataset's: take an adapter of these")
+    prompts = encode_prompts(
+        {str(at): example.message for at, example in enumerate(pool.examples)},
+        manifest.prompt,
+        tokenizer,
+    )
+    scorer = open_scorer(adapter, base, manifest, list(prompts.values()), device=device)
+    scores = scorer.score(
+        list(prompts.values()), batch_size=BATCH_SIZE, on_progress=lambda _done: None
+    )
+    found = outputs_of(manifest).probabilities(scores.logprobs, manifest.calibration.temperature)
+    order = [manifest.taxonomy.names.index(name) for name in names]
+    texts = [example.message for example in (*dataset.train, *pool.examples)]
+    features = make_features(texts, embeddings)
+    cut = len(dataset.train)
+    return PoolScores(
+        np.asarray(found[:, order]), features[cut:], features[:cut], f"adapter {manifest.name}"
+    )
+
+
+def read_earlier(paths: Sequence[Path]) -> tuple[frozenset[str], frozenset[str]]:
+    """Return the keys of the messages that tasks (``.jsonl``) asked about, and the digests of those
+    that decisions (``.csv``) are about, whose texts are not known. Raises RecordRefused."""
+    keys: set[str] = set()
+    digests: set[str] = set()
+    for path in paths:
+        if path.suffix.casefold() == ".csv":
+            digests |= {answer.message_sha256 for answer in read_answers(path)}
+        else:
+            keys |= {normalize(task.text).casefold() for task in read_tasks(path)}
+    return frozenset(keys), frozenset(digests)

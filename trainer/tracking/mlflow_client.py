@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from trainer.tracking.port import Figures
+from trainer.tracking.session import Figures
 
 # Read by mlflow when it is imported, and for each request. Its defaults are reports of use to its
 # makers, and seven more tries of two minutes each while the training waits.

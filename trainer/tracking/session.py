@@ -5,16 +5,40 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, Self
+from typing import Any, Literal, Protocol, Self
 
 from rich.console import Console
 from rich.markup import escape
 
 from trainer.artifacts.evaluation import EvaluationRecord
 from trainer.artifacts.training import Epoch, Step, TrackedRun, TrainingRecord
-from trainer.extras import require
-from trainer.tracking.port import Figures, Tracker
+from trainer.errors import require
 from worker.contract.timestamps import rfc3339_now
+
+# --- What a tracker takes: settings, tags and figures by step. No text of a message is among them.
+
+
+Figures = Mapping[str, float]
+"""Figures by their names, ``train/loss`` and the like."""
+
+
+class Tracker(Protocol):
+    """A client of one tracking service, and one run there at a time. What it raises is its own."""
+
+    def start(
+        self, project: str, name: str, params: Mapping[str, Any], tags: Mapping[str, str]
+    ) -> str:
+        """Begin a run and return what finds it again."""
+
+    def resume(self, project: str, run: str, params: Mapping[str, Any]) -> None:
+        """Go on with a run that was begun earlier, whose settings and tags ``params`` repeats."""
+
+    def log(self, rows: Sequence[tuple[int, Figures]], tags: Mapping[str, str]) -> None:
+        """Add figures, each with the optimizer step it belongs to, and tags."""
+
+    def finish(self, *, failed: bool) -> None:
+        """End the run."""
+
 
 TrackerName = Literal["none", "mlflow", "trackio"]
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from typing import Any
 
-from trainer.tracking.port import Figures
+from trainer.tracking.session import Figures
 
 
 class TrackioTracker:

@@ -27,8 +27,7 @@ from trainer.statistics.calibration import (
     off_label_mass,
     temperature_softmax,
 )
-from trainer.training.parts import Training
-from trainer.training.result import Result
+from trainer.training.parts import Result, Training
 from trainer.training.run_folder import ADAPTER, DRAFT
 from worker.contract import (
     Calibration,
@@ -49,7 +48,7 @@ from worker.contract import (
     write_manifest,
 )
 from worker.contract.digest import sha256_json
-from worker.contract.probes import ProbeFile, attach_probes, probes_path, write_probes
+from worker.contract.verify import ProbeFile, attach_probes, probes_path, write_probes
 
 _CONFIDENCE = (0.01, 0.05, 0.1, 0.25, 0.5)
 _OFF_LABEL_MASS = (0.5, 0.75, 0.9, 0.95, 0.99, 0.995)

@@ -1,35 +1,67 @@
 """The kinds ``encoder`` and ``embedding-linear``: a small encoder with a linear head, fine-tuned,
-or frozen under logistic regression."""
+or frozen under logistic regression; and the adapter that either leaves, ONNX files among it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from rich.console import Console
 
+from trainer.artifacts.training import Epoch, OnnxFigures, Step
+from trainer.errors import BadInput, ProofFailed
 from trainer.model.device import ProcessGroup
-from trainer.model.encoder import EncoderModel, EncoderShape, find_pooling, load_encoder
-from trainer.model.head_rows import HeadRow
-from trainer.model.head_scoring import HeadScorer, label_indexes
-from trainer.training.encoder_adapter import write_encoder
-from trainer.training.encoder_memory import plan_encoder_memory
-from trainer.training.head_inputs import read_head_inputs, verify_head_rows
-from trainer.training.head_objective import HeadObjective
-from trainer.training.inputs import Inputs
-from trainer.training.linear_fit import LinearFit
+from trainer.model.embeddings import EMBEDDING_LENGTH, fit_grid, linear_layer
+from trainer.model.encoder import (
+    EncoderModel,
+    EncoderShape,
+    collate_rows,
+    find_pooling,
+    load_encoder,
+    read_encoder_state,
+    write_encoder_files,
+)
+from trainer.model.lora_model import digests
+from trainer.model.onnx_files import FILES, OnnxPrecision, export_onnx, onnx_logits, onnx_versions
+from trainer.model.prompt import HeadRow
+from trainer.model.scoring import Class, HeadScorer, label_indexes, token_batches
+from trainer.statistics.calibration import Bools, Floats, Ints, nll, temperature_softmax
+from trainer.training.adapter import Parts, verify_read_back, write_rest
+from trainer.training.arithmetic import planned_bf16
+from trainer.training.console import Progress
+from trainer.training.inputs import Inputs, read_head_inputs, verify_head_rows
+from trainer.training.learner import Validation, Validator
 from trainer.training.loop import TrainLoop, make_loop
-from trainer.training.memory import MemoryPlan
-from trainer.training.parts import Training
-from trainer.training.precision import planned_bf16
+from trainer.training.memory import MemoryPlan, plan_encoder_memory, read_shape
+from trainer.training.objective import HeadObjective, ask_teacher
+from trainer.training.parts import Result, Training, calibrate_as_served
 from trainer.training.recipe import Recipe
-from trainer.training.result import Result
-from trainer.training.shape import read_shape
-from trainer.training.teacher import ask_teacher
-from trainer.training.validation import Validator
-from worker.contract import Lora, Manifest, describe_base
+from trainer.training.run_folder import DRAFT, Save, TrainState
+from worker.contract import (
+    GoldenLogits,
+    GoldenPrompt,
+    Head,
+    HeadOutput,
+    Lora,
+    Manifest,
+    OnnxModel,
+    describe_base,
+    make_golden,
+)
+
+_TOLERANCES: dict[OnnxPrecision, float] = {"fp32": 0.01, "int8": 0.5}
+"""How far a logit may be off at least: another processor adds up in another order, and multiplies
+8-bit integers by other instructions. What was found here counts three times."""
+
+_ROOM = 3.0
+_MOST_OFF = 0.01
+"""What float32 arithmetic may be off by: more is another model."""
 
 
 class Encoder:
@@ -62,8 +94,48 @@ class Encoder:
     def write(
         self, training: Training, result: Result, *, created_at: str, outcome: Mapping[str, Any]
     ) -> tuple[Manifest, Result]:
-        """Write weights, tokenizer, ONNX files and the manifest."""
-        return write_encoder(training, result, created_at=created_at, outcome=outcome)
+        """Write the weights, the tokenizer, the ONNX files that the recipe wants, and the manifest.
+        See ``Kind``."""
+        recipe, inputs, model = training.recipe, training.inputs, training.model
+        assert isinstance(model, EncoderModel)
+        draft = recipe.run / DRAFT
+        weights = write_encoder_files(
+            draft,
+            recipe.base,
+            model,
+            result.weights,
+            base_name=recipe.base_name,
+            dtype=recipe.weights_dtype,
+        )
+        verify_read_back(training, result, read_encoder_state)
+        golden = make_golden(inputs.spec, inputs.tokenizer.encoders)
+        logits = HeadScorer(model).logits([prompt.ids for prompt in golden])
+        exported = _make_onnx_files(training, result, golden, logits)
+        head = Head(
+            outputs=tuple(HeadOutput(each.name, each.label) for each in inputs.classes),
+            pooling=model.classifier.pooling,
+            normalize=model.classifier.unit,
+            out_of_scope="energy",
+            vocabulary=int(model.classifier.backbone.get_input_embeddings().weight.shape[0]),
+            pad_id=model.pad_id,
+            weights=weights,
+            golden_logits=tuple(
+                GoldenLogits(at, tuple(map(float, row))) for at, row in enumerate(logits)
+            ),
+            onnx=exported.models,
+        )
+        parts = Parts(
+            files=digests(draft),
+            golden=golden,
+            lora=model.lora,
+            head=head,
+            agreed=exported.agreed,
+            metrics={"onnx": [figures.to_json() for figures in exported.figures]},
+            versions=onnx_versions() if recipe.onnx else {},
+        )
+        served = exported.result
+        made = write_rest(training, served, parts, created_at=created_at, outcome=outcome)
+        return made, served
 
 
 def _load(
@@ -119,4 +191,257 @@ def _training(
         model=model,
         validator=Validator(HeadScorer(model), inputs.validation, inputs.labels, group, label_of),
         loop=loop,
+    )
+
+
+class LinearFit:
+    """A fit in progress: the head's weights for each penalty, and the one that validation likes
+    best. It has one epoch, and is begun again where it was killed."""
+
+    stopped_early = False
+
+    def __init__(self, model: EncoderModel, inputs: Inputs[HeadRow]) -> None:
+        self._model = model
+        self._inputs = inputs
+        self._c = 0.0
+        self.state = TrainState()
+
+    @property
+    def best(self) -> int:
+        """Number of the epoch that is kept: the only one."""
+        return 1
+
+    @property
+    def kept(self) -> str:
+        """Which penalty is kept."""
+        return f"C = {self._c:g}"
+
+    def restore(self, state: TrainState, state_dicts: Mapping[str, Any]) -> None:
+        """Take a finished fit up again."""
+        self._c = float(state_dicts["c"])
+        self._model.load_state_dict(state.best)
+        self.state = state
+        self.state.resumed += 1
+
+    def run(
+        self,
+        validate: Callable[[], Validation],
+        progress: Progress,
+        *,
+        save: Save,
+        save_every_s: float,
+        on_step: Callable[[Step], None],
+    ) -> None:
+        """Embed every row once, fit each penalty, keep the best. There are no steps to tell of and
+        nothing to save in between. Raises BadInput when a row gives no number."""
+        del save_every_s, on_step
+        if self.state.epochs:
+            return
+        began = time.perf_counter()
+        progress.start(1, 1, len(self._inputs.train))
+        train_loss = self._fit(self._embed(self._inputs.train, progress))
+        validation = validate()
+        if not math.isfinite(validation.loss):
+            raise BadInput("the loss is not a number: is this an encoder of sentences?")
+        self._finish(train_loss, validation, time.perf_counter() - began)
+        progress.finish(f"{self.kept}  validation: accuracy {validation.accuracy:.1%}")
+        save(self.state, {"c": self._c})
+
+    def _fit(self, x: Floats) -> float:
+        """Fit the head to the training rows' vectors with each penalty, set it to the one that is
+        right most often on validation, and return that one's loss, in nats a training row."""
+        inputs = self._inputs
+        x_validation = self._embed(inputs.validation)
+        learnt, truth = (
+            np.array([inputs.labels.index(row.label) for row in rows], dtype=np.int64)
+            for rows in (inputs.train, inputs.validation)
+        )
+        label_of = label_indexes(inputs.classes, inputs.labels)
+
+        def predict(model: Any, features: Floats) -> Floats:
+            weights, biases = linear_layer(model, len(inputs.classes))
+            return temperature_softmax(features @ weights.T + biases, 1.0, label_of)
+
+        def measure(model: Any) -> float:
+            return float((predict(model, x_validation).argmax(axis=1) == truth).mean())
+
+        fits = list(fit_grid(x, _class_indexes(inputs.train, inputs.classes), measure))
+        best = max(fits, key=lambda fit: fit.accuracy)  # of equals the first
+        self._c, self.state.step = best.c, len(fits)
+        self._set_head(best.model)
+        return nll(predict(best.model, x), learnt)
+
+    def _finish(self, train_loss: float, validation: Validation, seconds: float) -> None:
+        state, rows = self.state, self._inputs.train
+        state.rows, state.seconds = len(rows), seconds
+        state.epochs.append(
+            Epoch(
+                number=1,
+                train_loss=train_loss,
+                sublabel_loss=None,
+                validation_loss=validation.loss,
+                validation_calibrated_loss=validation.calibrated_loss,
+                validation_accuracy=validation.accuracy,
+                validation_macro_f1=validation.macro_f1,
+                seconds=seconds,
+                examples_per_s=len(rows) / seconds,
+                tokens_per_s=sum(len(row.ids) for row in rows) / seconds,
+            )
+        )
+        state.best = {name: weights.cpu() for name, weights in self._model.state_dict().items()}
+
+    def _embed(self, rows: Sequence[HeadRow], progress: Progress | None = None) -> Floats:
+        model, done, began = self._model, 0, time.perf_counter()
+        vectors: Floats = np.empty((len(rows), model.classifier.head.in_features))
+        with torch.inference_mode():
+            for chosen in token_batches([len(row.ids) for row in rows]):
+                batch = collate_rows([rows[at].ids for at in chosen], model.pad_id, model.device)
+                vectors[chosen] = model.classifier.pool(*batch).double().cpu().numpy()
+                done += len(chosen)
+                if progress is not None:
+                    progress.advance(done, 0.0, done / (time.perf_counter() - began))
+        return vectors * EMBEDDING_LENGTH
+
+    def _set_head(self, model: Any) -> None:
+        weights, biases = linear_layer(model, len(self._inputs.classes))
+        head = self._model.classifier.head
+        with torch.no_grad():
+            head.weight.copy_(torch.from_numpy(weights * EMBEDDING_LENGTH))
+            head.bias.copy_(torch.from_numpy(biases))
+
+
+def _class_indexes(rows: Sequence[HeadRow], classes: Sequence[Class]) -> list[int]:
+    """Return each row's class. A row without the finer label that its label has in others takes
+    the first of them: their sum, which is what is served, hardly differs."""
+    index = {(each.label, each.sublabel): at for at, each in enumerate(classes)}
+    first = {each.label: at for at, each in reversed(list(enumerate(classes)))}
+    return [index.get((row.label, row.sublabel), first[row.label]) for row in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class _OnnxFiles:
+    """The ONNX files in the order of preference, their figures, which validation messages,
+    (messages), all of them give the trainer's own label, and the result as the first one serves
+    it."""
+
+    models: tuple[OnnxModel, ...]
+    figures: tuple[OnnxFigures, ...]
+    agreed: Bools
+    result: Result
+
+
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    """One file: how far the worst golden logit is off, and the result calibrated on its scores."""
+
+    path: Path
+    precision: OnnxPrecision
+    worst: float
+    result: Result
+
+    @property
+    def model(self) -> OnnxModel:
+        tolerance = round(max(_TOLERANCES[self.precision], _ROOM * self.worst), 4)
+        return OnnxModel(self.path.name, self.precision, tolerance)
+
+
+def _make_onnx_files(
+    training: Training,
+    result: Result,
+    golden: Sequence[GoldenPrompt],
+    golden_logits: Floats,
+) -> _OnnxFiles:
+    """Write the files that the recipe wants into the run's draft, and measure each on the golden
+    prompts and on validation, a message a run, as a worker runs it. Raises ProofFailed,
+    BadInput."""
+    recipe, model = training.recipe, training.model
+    assert isinstance(model, EncoderModel)
+    if not recipe.onnx:
+        return _OnnxFiles((), (), np.ones(len(training.inputs.validation), dtype=np.bool_), result)
+    draft = recipe.run / DRAFT
+    export_onnx(model, draft, recipe.onnx)
+    files = [
+        _measure(training, result, precision, golden, golden_logits) for precision in recipe.onnx
+    ]
+    truth = training.validator.truth
+    right = {file.precision: _labels(training, file.result) == truth for file in files}
+    ordered = prefer(right)
+    first = ordered[0]
+    by_precision = {file.precision: file for file in files}
+    ours = _labels(training, result)
+    return _OnnxFiles(
+        models=tuple(by_precision[precision].model for precision in ordered),
+        figures=tuple(_figures(training, result, file) for file in files),
+        agreed=np.all([_labels(training, file.result) == ours for file in files], axis=0),
+        result=by_precision[first].result,
+    )
+
+
+def prefer(right: dict[OnnxPrecision, Bools]) -> tuple[OnnxPrecision, ...]:
+    """Return the precisions in the order of preference on a CPU. ``right``, (validation messages),
+    says which messages each labels rightly.
+
+    8-bit weights answer twice as fast, and are taken where they are as right within noise: where
+    the messages that they alone get wrong are not more than those that they alone get right by
+    over one standard error of that difference, the square root of both together (the rule of one
+    standard error: Breiman et al. 1984, Classification and Regression Trees, 3.4.3).
+    """
+    if not {"fp32", "int8"} <= set(right):
+        return tuple(right)
+    lost = int((right["fp32"] & ~right["int8"]).sum())
+    won = int((right["int8"] & ~right["fp32"]).sum())
+    return ("int8", "fp32") if lost - won <= math.sqrt(lost + won) else ("fp32", "int8")
+
+
+def _measure(
+    training: Training,
+    result: Result,
+    precision: OnnxPrecision,
+    golden: Sequence[GoldenPrompt],
+    golden_logits: Floats,
+) -> _Measured:
+    model = training.model
+    assert isinstance(model, EncoderModel)
+    path = training.recipe.run / DRAFT / FILES[precision]
+
+    def score(prompts: Sequence[tuple[int, ...]]) -> Floats:
+        return onnx_logits(path, prompts, classes=model.classes, pad_id=model.pad_id, batch_size=1)
+
+    alone = score([prompt.ids for prompt in golden])
+    worst = float(np.abs(alone - golden_logits).max())
+    if precision == "fp32" and not worst <= _MOST_OFF * max(1.0, float(np.abs(alone).max())):
+        raise ProofFailed(
+            f"{path}: a logit of the ONNX file is {worst:.3g} off: this encoder cannot be "
+            "exported; set onnx to [] to go without"
+        )
+    served = score([row.prompt for row in training.inputs.validation])
+    return _Measured(path, precision, worst, calibrate_as_served(training, result, served))
+
+
+def _figures(training: Training, result: Result, file: _Measured) -> OnnxFigures:
+    ours, theirs = _probabilities(training, result), _probabilities(training, file.result)
+    calibration = file.result.calibrated.calibration
+    return OnnxFigures(
+        file=file.path.name,
+        precision=file.precision,
+        bytes=file.path.stat().st_size,
+        accuracy=float((theirs.argmax(axis=1) == training.validator.truth).mean()),
+        labels_differ=int((theirs.argmax(axis=1) != ours.argmax(axis=1)).sum()),
+        max_confidence_difference=float(np.abs(theirs - ours).max()),
+        max_golden_difference=file.worst,
+        temperature=calibration.temperature,
+        ece=calibration.ece,
+    )
+
+
+def _labels(training: Training, result: Result) -> Ints:
+    labels: Ints = _probabilities(training, result).argmax(axis=1)
+    return labels
+
+
+def _probabilities(training: Training, result: Result) -> Floats:
+    return temperature_softmax(
+        result.served_scores,
+        result.calibrated.calibration.temperature,
+        training.validator.label_of,
     )

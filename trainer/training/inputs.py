@@ -11,18 +11,21 @@ from rich.console import Console
 from trainer.check.duplicates import number_groups
 from trainer.dataset.folder import Dataset, Example, open_dataset
 from trainer.dataset.split import first_of_each
-from trainer.errors import BadInput
-from trainer.model.chat_template import load_renderer
-from trainer.model.head_scoring import Class
+from trainer.errors import BadInput, ProofFailed
 from trainer.model.lora_model import label_token_ids
 from trainer.model.prompt import (
     BaseTokenizer,
+    HeadRow,
     TrainingRow,
+    load_renderer,
     load_tokenizer,
+    make_encoder_prompt,
+    make_head_rows,
     make_prompt,
     make_rows,
     verify_loss_mask,
 )
+from trainer.model.scoring import Class, find_classes
 from trainer.statistics.metrics import Groups, as_groups
 from trainer.training.console import choose_rows, draw_row
 from trainer.training.learner import LearnerRow
@@ -176,6 +179,45 @@ def verify_rows(inputs: Inputs[TrainingRow], console: Console) -> None:
     console.print(
         f"{len(rows)} rows learn exactly their label's code, as between ⟦ and ⟧ above: "
         f"{len(inputs.train)} to train on, {len(inputs.validation)} for validation",
+        soft_wrap=True,
+    )
+
+
+def read_head_inputs(recipe: Recipe) -> Inputs[HeadRow]:
+    """Read dataset and tokenizer, and build every row. The head has a class for each finer label
+    that is learnt, else one for each label. Raises BadInput."""
+    dataset = open_for_training(recipe)
+    tokenizer = load_tokenizer(recipe.base)
+    spec = make_encoder_prompt(
+        recipe.base,
+        tokenizer.encoders,
+        max_message_tokens=recipe.max_message_tokens,
+        redaction=dataset.redaction,
+    )
+    examples = take_per_label(dataset.train, recipe.per_label, recipe.seed)
+    train, validation = (
+        make_head_rows(part, spec, tokenizer) for part in (examples, dataset.validation)
+    )
+    classes = find_classes(examples, dataset.taxonomy.names, finer=recipe.sublabel_weight != 0)
+    return Inputs(dataset, tokenizer, spec, train, validation, classes=classes)
+
+
+def verify_head_rows(inputs: Inputs[HeadRow], console: Console) -> None:
+    """Check that every row is the message between the special tokens, with no control token in
+    it, and say what is learnt. Raises ProofFailed."""
+    spec, control = inputs.spec, inputs.tokenizer.encoders.control_ids
+    for number, row in enumerate((*inputs.train, *inputs.validation)):
+        end = len(row.ids) - len(spec.suffix_ids)
+        message = row.ids[len(spec.prefix_ids) : end]
+        if row.ids[: len(spec.prefix_ids)] != spec.prefix_ids or row.ids[end:] != spec.suffix_ids:
+            raise ProofFailed(f"row {number} ({row.label}) is not built from the prompt's parts")
+        if not message or control.intersection(message):
+            raise ProofFailed(f"row {number} ({row.label}) holds control tokens, or no message")
+    finer = len(inputs.classes) - len(inputs.labels)
+    of_which = f", from {len(inputs.classes)} finer ones" if finer else ""
+    console.print(
+        f"{len(inputs.train)} rows to train on, {len(inputs.validation)} for validation; "
+        f"{len(inputs.labels)} labels{of_which}",
         soft_wrap=True,
     )
 

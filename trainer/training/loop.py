@@ -16,9 +16,9 @@ from trainer.artifacts.training import Epoch, Step
 from trainer.errors import BadInput
 from trainer.model.device import ProcessGroup
 from trainer.model.prompt import length_grouped_batches
+from trainer.training.arithmetic import RowT, choose_bf16
 from trainer.training.console import Progress, describe_epoch
 from trainer.training.learner import Learner, LearnerRow, Objective, Validation
-from trainer.training.precision import RowT, choose_bf16
 from trainer.training.recipe import Recipe
 from trainer.training.run_folder import Save, TrainState, best_epoch, should_stop
 

@@ -15,18 +15,14 @@ from trainer.model.lora_model import LoraModel, load_as_served, load_lora_model
 from trainer.model.prompt import TrainingRow
 from trainer.model.scoring import Scorer
 from trainer.training.adapter import Parts, write_lora, write_rest
+from trainer.training.arithmetic import attention_of, layout_of, planned_bf16, served_layout
 from trainer.training.inputs import Inputs, read_code_inputs, verify_rows
-from trainer.training.layout import attention_of, layout_of, served_layout
+from trainer.training.learner import Validator
 from trainer.training.loop import make_loop
-from trainer.training.memory import MemoryPlan, plan_memory
-from trainer.training.objective import CodeObjective
-from trainer.training.parts import Training
-from trainer.training.precision import planned_bf16
+from trainer.training.memory import MemoryPlan, plan_memory, read_shape
+from trainer.training.objective import CodeObjective, ask_teacher
+from trainer.training.parts import Result, Training
 from trainer.training.recipe import Recipe
-from trainer.training.result import Result
-from trainer.training.shape import read_shape
-from trainer.training.teacher import ask_teacher
-from trainer.training.validation import Validator
 from worker.contract import Manifest, describe_base, make_golden
 
 CodeInputs = Inputs[TrainingRow]

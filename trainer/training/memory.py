@@ -1,10 +1,14 @@
-"""Will it fit? An estimate of a training's memory before anything is loaded."""
+"""Will it fit? An estimate of a training's memory before anything is loaded: of a language model's
+by LoRA, and of an encoder's."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from pathlib import Path
 
 import torch
 
@@ -13,19 +17,88 @@ from trainer.errors import BadInput
 from trainer.model.device import free_memory
 from trainer.model.forward import Layout
 from trainer.model.scoring import BATCH_SIZE, BATCH_TOKENS
-from trainer.training.layout import attention_of, layout_of
+from trainer.training.arithmetic import attention_of, layout_of
 from trainer.training.recipe import Recipe
-from trainer.training.shape import BaseShape
 
 OVERHEAD = 820 << 20
 """The interpreter with its libraries, or a CUDA context with its workspaces (bytes). Measured: 0.85
 GB of a process that trains next to nothing."""
+
 SAFETY = 1.1
 CPU_HEAP = 1.6
 """A CPU's heap at its peak over the bytes in use: batches of many lengths leave holes in it. Peaks
 of 1.35 to 1.6 times were measured with a 135M base, and with glibc's allocator."""
+
 _FOUR_BIT = 0.53
 """Bytes a weight in NF4 with double quantization: 4.127 bits (arXiv 2305.14314, section 3)."""
+
+
+@dataclass(frozen=True, slots=True)
+class BaseShape:
+    """What an estimate needs of a base: counts of weights and the layers' sizes. ``attention`` and
+    ``key_value`` are the widths of all heads' queries, and of all heads' keys."""
+
+    weights: int
+    linear_weights: int
+    adapter_weights_per_rank: int
+    layers: int
+    hidden: int
+    intermediate: int
+    heads: int
+    attention: int
+    key_value: int
+    vocabulary: int
+
+
+def read_shape(base: Path, target_modules: Sequence[str] = ()) -> BaseShape:
+    """Read a base's shape from its config and the headers of its weight files, without loading
+    a weight. ``target_modules`` limits LoRA to some layers. Raises BadInput."""
+    weights = linear = per_rank = 0
+    try:
+        config = json.loads((base / "config.json").read_text(encoding="utf-8"))
+        config = config.get("text_config", config)
+        for path in _weight_files(base):
+            for name, shape in _shapes(path):
+                weights += math.prod(shape)
+                part = name.removesuffix(".weight").rpartition(".")[2]
+                if len(shape) == 2 and "embed" not in name and part != "lm_head":
+                    linear += math.prod(shape)
+                    if not target_modules or part in target_modules:
+                        per_rank += sum(shape)
+        hidden, heads = config["hidden_size"], config["num_attention_heads"]
+        head = config.get("head_dim") or hidden // heads
+        return BaseShape(
+            weights=weights,
+            linear_weights=linear,
+            adapter_weights_per_rank=per_rank,
+            layers=config["num_hidden_layers"],
+            hidden=hidden,
+            intermediate=config.get("intermediate_size") or 4 * hidden,
+            heads=heads,
+            attention=heads * head,
+            key_value=(config.get("num_key_value_heads") or heads) * head,
+            vocabulary=config["vocab_size"],
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise BadInput(f"{base}: cannot read the base's shape: {error}") from error
+
+
+def _weight_files(base: Path) -> list[Path]:
+    """Return the files that transformers loads, in their order: those of the index, else the one
+    of the usual name. Some bases hold the same weights a second time under their maker's own names
+    (Mistral's ``consolidated.safetensors``)."""
+    index = base / "model.safetensors.index.json"
+    if index.is_file():
+        names = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
+        return [base / name for name in sorted(set(names))]
+    whole = base / "model.safetensors"
+    return [whole] if whole.is_file() else sorted(base.glob("*.safetensors"))
+
+
+def _shapes(path: Path) -> list[tuple[str, list[int]]]:
+    with path.open("rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    return [(name, entry["shape"]) for name, entry in header.items() if name != "__metadata__"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,3 +364,79 @@ def _parts(found: MemoryParts) -> str:
 
 def _gb(count: int) -> str:
     return f"{count / 1e9:.1f} GB"
+
+
+def estimate_encoder(
+    shape: BaseShape, recipe: Recipe, *, longest_tokens: int, classes: int, bf16: bool, heap: float
+) -> MemoryParts:
+    """Estimate the peaks of a training step and of scoring, in bytes.
+
+    ``longest_tokens`` is the longest row; ``heap`` is what an allocator takes over what is in use.
+    Counted for BERT's layers (after Korthikanti et al. 2022, arXiv 2205.05198) with dropout, whose
+    attention keeps its probabilities; compared with PyTorch's own tensors, without their memory, in
+    ``tests/unit/trainer/training/test_memory.py``.
+    """
+    rows = recipe.micro_batch_size or recipe.batch_size
+    trains = recipe.kind == "encoder"
+    head = classes * (shape.hidden + 1)
+    learnt = head
+    if trains:
+        whole = recipe.tuning == "whole"
+        learnt += shape.weights if whole else recipe.lora_rank * shape.adapter_weights_per_rank
+    held = shape.layers * _held_by_an_encoder_layer(shape, longest_tokens, bf16=bf16)
+    activations = rows * longest_tokens * held if trains else 0
+    scoring = (
+        max(BATCH_TOKENS, longest_tokens)
+        * 4
+        * (4 * shape.hidden + 2 * shape.intermediate + 2 * shape.heads * longest_tokens)
+    )
+    return MemoryParts(
+        base=(6 if bf16 else 4) * shape.weights,
+        # gradient, two moments, the best epoch's copy; the average
+        adapter=learnt * (16 + 4 * bool(recipe.ema_decay)) if trains else 4 * learnt,
+        activations=round(activations * heap),
+        logits=rows * classes * 16,
+        served_base=4 * shape.weights,
+        scoring=round(scoring * heap),
+        overhead=OVERHEAD,
+    )
+
+
+def plan_encoder_memory(
+    shape: BaseShape,
+    recipe: Recipe,
+    device: torch.device,
+    *,
+    longest_tokens: int,
+    classes: int,
+    bf16: bool | None,
+) -> MemoryPlan:
+    """Compare the estimate with what is free, before a weight is loaded; ``bf16`` is None where a
+    trial will decide. Raises BadInput with what would help when it does not fit."""
+    estimated = partial(
+        estimate_encoder,
+        shape,
+        recipe,
+        longest_tokens=longest_tokens,
+        classes=classes,
+        heap=heap_on(device),
+    )
+    found = larger(estimated, bf16)
+    plan = MemoryPlan(found, free_memory(device), recipe.gradient_checkpointing is True)
+    if recipe.memory_check and found.total * SAFETY > plan.free:
+        raise BadInput(
+            f"this training does not fit: {plan}: try a smaller micro_batch_size, a smaller "
+            "max_message_tokens or tuning=lora; memory_check=false tries anyway"
+        )
+    return plan
+
+
+def _held_by_an_encoder_layer(shape: BaseShape, longest_tokens: int, *, bf16: bool) -> int:
+    """Bytes a token that a layer holds for the way back: what its products read and made, what its
+    two norms read, two masks of dropout, and attention's probabilities before and after theirs."""
+    element = 2 if bf16 else 4
+    linear = element * (8 * shape.hidden + 2 * shape.intermediate)
+    norms = 4 * 4 * shape.hidden
+    masks = 4 * 2 * shape.hidden
+    attention = (10 if bf16 else 12) * shape.heads * longest_tokens
+    return linear + norms + masks + attention

@@ -1,19 +1,34 @@
-"""What training minimizes, and the same over the validation set."""
+"""What training minimizes: the loss of codes, the loss of a head, and a teacher's share of both."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
+from rich.console import Console
 from torch import Tensor
 from torch.nn.functional import cross_entropy, log_softmax
 
+from trainer.artifacts.training import Distillation
+from trainer.check.duplicates import number_clusters
+from trainer.check.suspects import LEAST_EXAMPLES, Sublabel, predict_out_of_fold, sum_per_label
+from trainer.dataset.extra_files import read_groups
 from trainer.errors import BadInput
+from trainer.model.device import ProcessGroup
+from trainer.model.embeddings import find_embedding_model
+from trainer.model.encoder import EncoderModel
 from trainer.model.forward import Layout, answer_states
 from trainer.model.lora_model import LoraModel
-from trainer.model.prompt import TrainingRow
-from trainer.training.learner import Loss
-from trainer.training.teacher import Teacher
+from trainer.model.prompt import HeadRow, TrainingRow
+from trainer.model.scoring import Class
+from trainer.similarity import SIMILARITY
+from trainer.statistics.calibration import Floats, Ints
+from trainer.training.inputs import Inputs, take_per_label
+from trainer.training.learner import LearnerRow, Loss
+from trainer.training.recipe import Recipe
 
 
 class CodeObjective:
@@ -109,3 +124,202 @@ class CodeObjective:
             if self._teacher:
                 each = self._teacher.finer_loss(finer, each, log_softmax(logits, dim=-1))
             return each.sum()
+
+
+class HeadObjective:
+    """The loss of some rows.
+
+    Cross-entropy of the label, whose probability is the sum of its classes'. With
+    ``sublabel_weight``, above 0 and below 1, that share of the loss is the finer label's own
+    cross-entropy instead, in rows that have one: what tells the finer labels apart shapes the
+    vector, and their sum is what is served. ``label_smoothing`` spreads that share of either
+    target evenly over all labels or all classes (Szegedy et al. 2016, arXiv 1512.00567). A
+    ``teacher`` has its share of both (Hinton et al. 2015, arXiv 1503.02531).
+    """
+
+    head: torch.nn.Linear | None = None
+    """Nothing is learnt beside the model: its own head stays."""
+
+    def __init__(
+        self,
+        model: EncoderModel,
+        classes: Sequence[Class],
+        labels: Sequence[str],
+        *,
+        label_smoothing: float,
+        sublabel_weight: float,
+        teacher: Teacher | None = None,
+    ) -> None:
+        self.has_sublabels = any(each.sublabel is not None for each in classes)
+        if sublabel_weight and not self.has_sublabels:
+            raise BadInput(
+                "sublabel_weight is set and the dataset has no finer labels: prepare it with "
+                "--sublabel-column, or set sublabel_weight=0"
+            )
+        self._model = model
+        self._smoothing = label_smoothing
+        self._weight = sublabel_weight
+        self._teacher = teacher
+        self._labels = {label: at for at, label in enumerate(labels)}
+        self._classes = {(each.label, each.sublabel): at for at, each in enumerate(classes)}
+        self._members = [
+            torch.tensor(
+                [at for at, each in enumerate(classes) if each.label == label], device=model.device
+            )
+            for label in labels
+        ]
+
+    def __call__(self, rows: Sequence[HeadRow], batch_rows: int) -> Loss:
+        """Return the loss of ``rows``, which are part of a batch of ``batch_rows``."""
+        model = self._model
+        of_classes = log_softmax(model.logits([row.ids for row in rows]), dim=1)
+        of_labels = torch.stack(
+            [of_classes[:, members].logsumexp(dim=1) for members in self._members], dim=1
+        )
+        labels = torch.tensor([self._labels[row.label] for row in rows], device=model.device)
+        label = self._cross_entropy(of_labels, labels)
+        total, finer = label.smoothed, 0.0
+        if self._teacher:
+            total = self._teacher.label_loss(rows, total, of_labels)
+        known = [at for at, row in enumerate(rows) if (row.label, row.sublabel) in self._classes]
+        if self._weight and known:
+            targets = [self._classes[rows[at].label, rows[at].sublabel] for at in known]
+            found = self._cross_entropy(
+                of_classes[known], torch.tensor(targets, device=model.device)
+            )
+            learnt = found.smoothed
+            if self._teacher:
+                asked = [rows[at] for at in known]
+                learnt = self._teacher.finer_loss(asked, learnt, of_classes[known])
+            share = torch.zeros_like(total)
+            share[known] = self._weight
+            total = (1 - share) * total
+            total[known] = total[known] + self._weight * learnt
+            finer = float(found.plain.detach().sum())
+        return Loss(
+            total.sum() / batch_rows,
+            float(label.plain.detach().sum()),
+            finer,
+            sum(len(row.ids) for row in rows),
+        )
+
+    def _cross_entropy(self, logprobs: Tensor, targets: Tensor) -> _Nats:
+        plain = -logprobs.gather(1, targets[:, None])[:, 0]
+        spread = -logprobs.mean(dim=1)
+        return _Nats(plain, (1 - self._smoothing) * plain + self._smoothing * spread)
+
+
+class _Nats:
+    """A cross-entropy a row, (rows), in nats: plain, and with smoothed targets."""
+
+    def __init__(self, plain: Tensor, smoothed: Tensor) -> None:
+        self.plain = plain
+        self.smoothed = smoothed
+
+
+@dataclass(frozen=True, slots=True)
+class Teacher:
+    """A teacher's probabilities for the training rows, and their share ``weight`` of the target.
+
+    ``places`` has each row's place by its token ids. ``labels`` is (rows, labels); ``finer`` is
+    (rows, outputs), over the finer outputs of what is trained, None where the teacher knows none.
+    Its rows may sum to less than 1: the rare finer labels that it knows together have no output.
+    """
+
+    weight: float
+    places: Mapping[tuple[int, ...], int]
+    labels: Tensor
+    finer: Tensor | None
+    record: Distillation
+
+    def label_loss(self, rows: Sequence[LearnerRow], hard: Tensor, logprobs: Tensor) -> Tensor:
+        """Return the loss a row, (rows), in nats: the given one, by the rows' own labels, and at
+        this teacher's share the cross-entropy of its labels under ``logprobs``, (rows, labels)."""
+        return self._mix(rows, hard, logprobs, self.labels)
+
+    def finer_loss(self, rows: Sequence[LearnerRow], hard: Tensor, logprobs: Tensor) -> Tensor:
+        """Return the same of finer labels, with ``logprobs`` (rows, outputs)."""
+        return hard if self.finer is None else self._mix(rows, hard, logprobs, self.finer)
+
+    def _mix(
+        self, rows: Sequence[LearnerRow], hard: Tensor, logprobs: Tensor, thought: Tensor
+    ) -> Tensor:
+        places = torch.tensor([self.places[row.ids] for row in rows], device=thought.device)
+        soft = -(thought[places] * logprobs).sum(dim=1)
+        return (1 - self.weight) * hard + self.weight * soft
+
+
+@dataclass(frozen=True, slots=True)
+class _Thought:
+    labels: Floats
+    finer: Floats | None
+    record: Distillation
+
+
+def ask_teacher(
+    recipe: Recipe, inputs: Inputs[Any], group: ProcessGroup, console: Console
+) -> Teacher | None:
+    """Ask the model that ``check`` doubts labels by what it thinks of each training message; None
+    where ``distillation_weight`` is 0.
+
+    Linear, on TF-IDF and, where the extra ``embeddings`` is there, sentence embeddings; of finer
+    labels where most messages have one. It never judges a message that it learnt, nor a
+    near-duplicate of one: what it had learnt it would give the label back for (five folds). Takes
+    a minute or two for some thousands of messages. Raises BadInput where there are too few.
+    """
+    if not recipe.distillation_weight:
+        return None
+    own = _think(recipe, inputs) if group.is_main else None
+    thought = group.all_gather([own])[0]
+    assert thought is not None
+    found = thought.record
+    console.print(
+        f"teacher ({found.teacher}): its likeliest label is the given one of "
+        f"{found.agreement:.1%} of the training messages",
+        soft_wrap=True,
+        highlight=False,
+    )
+    return Teacher(
+        weight=recipe.distillation_weight,
+        places={row.ids: at for at, row in enumerate(inputs.train)},
+        labels=_tensor(thought.labels, group.device),
+        finer=None if thought.finer is None else _tensor(thought.finer, group.device),
+        record=found,
+    )
+
+
+def _think(recipe: Recipe, inputs: Inputs[Any]) -> _Thought:
+    dataset = inputs.dataset
+    examples = take_per_label(dataset.train, recipe.per_label, recipe.seed)
+    if len(examples) < LEAST_EXAMPLES:
+        raise BadInput(
+            f"distillation_weight: a teacher needs {LEAST_EXAMPLES} training examples, and there "
+            f"are {len(examples)}: set distillation_weight=0"
+        )
+    found = predict_out_of_fold(
+        examples,
+        inputs.labels,
+        clusters=number_clusters(examples, SIMILARITY, read_groups(dataset)),
+        embeddings=find_embedding_model(),
+        seed=recipe.seed,
+    )
+    finer = None
+    if found.finer is not None:
+        outputs = inputs.classes or inputs.sublabels
+        finer = sum_per_label(found.finer, _output_of(found.classes, inputs), len(outputs))
+    record = Distillation(teacher=found.detector, agreement=found.agreement)
+    return _Thought(found.probabilities, finer, record)
+
+
+def _output_of(classes: Sequence[Sublabel], inputs: Inputs[Any]) -> Ints:
+    """Return for each of the teacher's classes, (classes), its place among the finer outputs; -1
+    where it has none."""
+    if inputs.classes:
+        index = {(each.label, each.sublabel): at for at, each in enumerate(inputs.classes)}
+        return np.array([index.get(each, -1) for each in classes], dtype=np.int64)
+    place: dict[str | None, int] = {name: at for at, name in enumerate(inputs.sublabels)}
+    return np.array([place.get(sublabel, -1) for _, sublabel in classes], dtype=np.int64)
+
+
+def _tensor(values: Floats, device: torch.device) -> Tensor:
+    return torch.tensor(values, dtype=torch.float32, device=device)

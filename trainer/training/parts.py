@@ -1,26 +1,35 @@
-"""Everything that takes part in one training, whatever the kind of model."""
+"""Everything that takes part in one training, whatever the kind of model, and what it gives."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
 import torch
 from rich.console import Console
+from torch import Tensor
 
-from trainer.artifacts.training import Step
+from trainer.artifacts.training import CalibrationFigures, ScoredExample, Step, ValidationFigures
+from trainer.dataset.folder import Example
 from trainer.model.device import ProcessGroup
+from trainer.model.lora_model import round_weights
+from trainer.statistics.calibration import Calibrated, Floats, calibrate, temperature_softmax
+from trainer.statistics.figures import Figures
+from trainer.statistics.metrics import measure
 from trainer.training.console import Progress
 from trainer.training.inputs import Inputs, weights_identity
-from trainer.training.learner import Learner, Validation
+from trainer.training.learner import Learner, Validation, Validator
 from trainer.training.memory import MemoryPlan
+from trainer.training.objective import Teacher
 from trainer.training.recipe import Recipe
-from trainer.training.result import Result
 from trainer.training.run_folder import Save, TrainState, has_checkpoint, load_checkpoint
-from trainer.training.teacher import Teacher
-from trainer.training.validation import Validator
 from worker.contract import BaseModel, Manifest
+
+_OFF_LABEL_QUANTILE = 0.995
+_OUT_OF_SCOPE_QUANTILE = 0.99
+"""Messages go to review that fit less than these shares of validation, by their off-label mass, or
+with a head by its energy."""
 
 
 class Loop(Protocol):
@@ -111,3 +120,95 @@ class Kind(Protocol):
         scores validation as it was measured. Return the manifest, and the result as it is served:
         calibrated on the scores of the file that workers take first. Raises ProofFailed,
         AdapterRefused."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The kept weights, rounded as the file holds them; ``logprobs``, (validation messages,
+    outputs), are the model's raw scores with them, by the outputs' names. ``served`` are those of
+    the file that workers take first, where it computes otherwise (8-bit weights)."""
+
+    weights: dict[str, Tensor]
+    logprobs: Floats
+    outputs: tuple[str, ...]
+    figures: Figures
+    calibrated: Calibrated
+    served: Floats | None = None
+
+    @property
+    def served_scores(self) -> Floats:
+        """The raw scores, (validation messages, outputs), that it is calibrated on."""
+        return self.logprobs if self.served is None else self.served
+
+    def scored_examples(self, validation: Sequence[Example]) -> list[ScoredExample]:
+        """Return every validation message's scores for a file."""
+        return [
+            ScoredExample(
+                id=example.id,
+                label=example.label,
+                logprobs=dict(zip(self.outputs, scores, strict=True)),
+            )
+            for example, scores in zip(validation, self.served_scores.tolist(), strict=True)
+        ]
+
+    def validation_figures(self) -> ValidationFigures:
+        """Return what a manifest and a training's record say of validation."""
+        return ValidationFigures(
+            examples=self.figures.examples,
+            accuracy=self.figures.accuracy,
+            accuracy_interval_95=self.figures.interval,
+            macro_f1=self.figures.macro_f1,
+            accepted_share=self.calibrated.accepted_share,
+            accepted_precision=self.calibrated.accepted_precision,
+            point_accepted_share=self.calibrated.point_accepted_share,
+            promise=self.calibrated.promise,
+        )
+
+    def calibration_figures(self) -> CalibrationFigures:
+        """Return how well the temperature fits."""
+        fitted = self.calibrated.calibration
+        assert fitted.nll is not None
+        assert fitted.ece is not None
+        return CalibrationFigures(
+            temperature=fitted.temperature,
+            examples=fitted.examples,
+            nll=fitted.nll,
+            ece=fitted.ece,
+            nll_uncalibrated=self.calibrated.raw_nll,
+            ece_uncalibrated=self.calibrated.raw_ece,
+        )
+
+
+def score_best(training: Training) -> Result:
+    """Load the best epoch's weights, as the file will hold them, into the model and calibrate
+    them. All processes score a share and have the same result."""
+    weights = round_weights(training.loop.state.best, training.recipe.weights_dtype)
+    training.model.load_state_dict(weights)
+    logprobs = training.validator.score()
+    return Result(weights, logprobs, training.inputs.outputs, *_judge(training, logprobs))
+
+
+def calibrate_as_served(training: Training, result: Result, served: Floats) -> Result:
+    """Return a result calibrated on ``served``, (validation messages, outputs): raw scores of the
+    file that workers take first."""
+    figures, calibrated = _judge(training, served)
+    return replace(result, figures=figures, calibrated=calibrated, served=served)
+
+
+def _judge(training: Training, scores: Floats) -> tuple[Figures, Calibrated]:
+    recipe, validator, inputs = training.recipe, training.validator, training.inputs
+    calibrated = calibrate(
+        scores,
+        validator.truth,
+        review_precision=recipe.review_precision,
+        review_floor=recipe.review_floor,
+        review_precision_by=recipe.review_precision_by,
+        off_label_quantile=_OFF_LABEL_QUANTILE,
+        seed=recipe.seed,
+        label_of=validator.label_of,
+        out_of_scope_quantile=_OUT_OF_SCOPE_QUANTILE if recipe.has_head else None,
+        groups=inputs.validation_groups,
+    )
+    temperature = calibrated.calibration.temperature
+    predicted = temperature_softmax(scores, temperature, validator.label_of).argmax(axis=1)
+    return measure(validator.truth, predicted, inputs.labels, inputs.validation_groups), calibrated

@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
-from pydantic_settings import (
-    BaseSettings,
-    InitSettingsSource,
-    NoDecode,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-)
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from trainer.artifacts.training import TRAINING
 from trainer.errors import BadInput
 from trainer.tracking.session import TrackerName
-from trainer.training.recipe_kinds import HEADS, RecipeKind, concerns
-from worker.contract.assignments import split_assignment
-from worker.contract.settings_tree import read_toml
+from worker.common.settings import SettingsLoader, read_toml, split_assignment
+
+RecipeKind = Literal["lora-code", "encoder", "embedding-linear"]
+"""What is trained (``worker.contract.manifest``): LoRA layers on an instruct model that answers
+with a label's code; a small encoder with a linear head; logistic regression over frozen sentence
+embeddings."""
+
+
+class _Only:
+    """Marks a setting that means something for some kinds of model alone."""
+
+    def __init__(self, *kinds: RecipeKind) -> None:
+        self.kinds = kinds
+
+
+_CODES = _Only("lora-code")
+_ENCODER = _Only("encoder")
+_HEADS = _Only("encoder", "embedding-linear")
+_GRADIENTS = _Only("lora-code", "encoder")
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -30,7 +38,6 @@ Count = Annotated[int, Field(ge=1)]
 Name = Annotated[str, Field(min_length=1)]
 
 _LOCAL = {"base", "dataset", "run"}
-_ENVIRONMENT = "CLERK_TRAINER_"
 
 
 def _split_names(given: object) -> object:
@@ -41,14 +48,14 @@ def _split_names(given: object) -> object:
     return [name for word in words if (name := word.strip().strip("\"'"))]
 
 
-Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_names)]
-OnnxFiles = Annotated[tuple[Literal["fp32", "int8"], ...], NoDecode, BeforeValidator(_split_names)]
+Names = Annotated[tuple[str, ...], BeforeValidator(_split_names)]
+OnnxFiles = Annotated[tuple[Literal["fp32", "int8"], ...], BeforeValidator(_split_names)]
 
 _SUBLABEL_SHARE = 0.5
 """What the finer labels' share of a head's loss is by itself."""
 
 
-class Recipe(BaseSettings):
+class Recipe(BaseModel):
     """Settings of one training. Flags win over ``CLERK_TRAINER_*`` variables, those over the file.
 
     ``config/trainer-cpu.toml`` says what each setting means, ``config/trainer-encoder.toml``
@@ -57,9 +64,7 @@ class Recipe(BaseSettings):
     model is refused where it is given.
     """
 
-    model_config = SettingsConfigDict(
-        env_prefix=_ENVIRONMENT, extra="forbid", frozen=True, validate_default=True
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
     kind: RecipeKind = "lora-code"
     name: Name
@@ -69,50 +74,52 @@ class Recipe(BaseSettings):
     dataset: Path
     run: Path
 
-    instruction: str = ""
-    list_labels: bool = True
-    descriptions: bool = False
-    prefix_block: Annotated[int, Field(ge=0)] = 0
+    instruction: Annotated[str, _CODES] = ""
+    list_labels: Annotated[bool, _CODES] = True
+    descriptions: Annotated[bool, _CODES] = False
+    prefix_block: Annotated[int, Field(ge=0), _CODES] = 0
     max_message_tokens: Annotated[int, Field(ge=16)] = 512
 
-    tuning: Literal["whole", "lora"] = "whole"
-    pooling: Literal["auto", "mean", "cls"] = "auto"
-    onnx: OnnxFiles = ("fp32", "int8")
+    tuning: Annotated[Literal["whole", "lora"], _ENCODER] = "whole"
+    pooling: Annotated[Literal["auto", "mean", "cls"], _HEADS] = "auto"
+    onnx: Annotated[OnnxFiles, _HEADS] = ("fp32", "int8")
 
-    lora_rank: Count = 16
-    lora_alpha: Positive = 32
-    lora_dropout: Fraction = 0.05
-    lora_target_modules: Names = ()
-    adapter_dtype: Literal["bfloat16", "float32"] = "bfloat16"
+    lora_rank: Annotated[Count, _GRADIENTS] = 16
+    lora_alpha: Annotated[Positive, _GRADIENTS] = 32
+    lora_dropout: Annotated[Fraction, _GRADIENTS] = 0.05
+    lora_target_modules: Annotated[Names, _GRADIENTS] = ()
+    adapter_dtype: Annotated[Literal["bfloat16", "float32"], _GRADIENTS] = "bfloat16"
 
     device: str = "auto"
-    base_dtype: Literal["bfloat16", "float32"] = "float32"
-    load_in_4bit: bool = False
-    serve_in_4bit: bool = False
-    mixed_precision: Literal["auto", "bf16", "no"] = "auto"
-    attn_implementation: Literal["auto", "sdpa", "eager", "flex_attention"] = "auto"
+    base_dtype: Annotated[Literal["bfloat16", "float32"], _CODES] = "float32"
+    load_in_4bit: Annotated[bool, _CODES] = False
+    serve_in_4bit: Annotated[bool, _CODES] = False
+    mixed_precision: Annotated[Literal["auto", "bf16", "no"], _GRADIENTS] = "auto"
+    attn_implementation: Annotated[Literal["auto", "sdpa", "eager", "flex_attention"], _CODES] = (
+        "auto"
+    )
     threads: Annotated[int, Field(ge=0)] = 0
-    share_prefix: bool = True
-    packing: bool | Literal["auto"] = "auto"
-    gradient_checkpointing: bool | Literal["auto"] = "auto"
+    share_prefix: Annotated[bool, _CODES] = True
+    packing: Annotated[bool | Literal["auto"], _CODES] = "auto"
+    gradient_checkpointing: Annotated[bool | Literal["auto"], _GRADIENTS] = "auto"
     memory_check: bool = True
 
     seed: int = 1
     per_label: Annotated[int, Field(ge=0)] = 0
-    epochs: Count = 4
-    early_stopping_patience: Count = 2
-    metric_for_best_model: Literal["loss", "macro_f1"] = "loss"
-    batch_size: Count = 16
-    micro_batch_size: Annotated[int, Field(ge=0)] = 0
-    learning_rate: Positive = 1e-3
-    head_learning_rate: Positive = 2e-3
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    warmup_ratio: Fraction = 0.06
-    label_smoothing: Fraction = 0.0
-    distillation_weight: Fraction = 0.0
-    ema_decay: Fraction = 0.0
+    epochs: Annotated[Count, _GRADIENTS] = 4
+    early_stopping_patience: Annotated[Count, _GRADIENTS] = 2
+    metric_for_best_model: Annotated[Literal["loss", "macro_f1"], _GRADIENTS] = "loss"
+    batch_size: Annotated[Count, _GRADIENTS] = 16
+    micro_batch_size: Annotated[int, Field(ge=0), _GRADIENTS] = 0
+    learning_rate: Annotated[Positive, _GRADIENTS] = 1e-3
+    head_learning_rate: Annotated[Positive, _ENCODER] = 2e-3
+    weight_decay: Annotated[float, Field(ge=0), _GRADIENTS] = 0.0
+    warmup_ratio: Annotated[Fraction, _GRADIENTS] = 0.06
+    label_smoothing: Annotated[Fraction, _GRADIENTS] = 0.0
+    distillation_weight: Annotated[Fraction, _GRADIENTS] = 0.0
+    ema_decay: Annotated[Fraction, _GRADIENTS] = 0.0
     sublabel_weight: Annotated[float, Field(ge=0)] | Literal["auto"] = 0.0
-    checkpoint_every_s: Positive = 120.0
+    checkpoint_every_s: Annotated[Positive, _GRADIENTS] = 120.0
     tracking: TrackerName = "none"
     tracking_project: Name = "filing-clerk"
 
@@ -164,7 +171,7 @@ class Recipe(BaseSettings):
     @property
     def has_head(self) -> bool:
         """Whether a linear head answers, and not the base's own vocabulary."""
-        return self.kind in HEADS
+        return self.kind in _HEADS.kinds
 
     @property
     def weights_dtype(self) -> str:
@@ -181,6 +188,15 @@ class Recipe(BaseSettings):
         return concerns(setting, self.kind)
 
 
+def concerns(setting: str, kind: RecipeKind) -> bool:
+    """Whether a setting means something for a kind of model."""
+    marks = [mark for mark in Recipe.model_fields[setting].metadata if isinstance(mark, _Only)]
+    return all(kind in mark.kinds for mark in marks)
+
+
+_LOADER = SettingsLoader(Recipe, BadInput, prefix="CLERK_TRAINER_")
+
+
 def load_recipe(path: Path, flags: Mapping[str, Any]) -> Recipe:
     """Read a recipe file, or the settings of a training's record (``training.json``), which it
     repeats; ``flags`` win over it. Raises BadInput in one line."""
@@ -188,46 +204,7 @@ def load_recipe(path: Path, flags: Mapping[str, Any]) -> Recipe:
         in_file = dict(TRAINING.read(path.parent).recipe)
     else:
         in_file = read_toml(path, BadInput)
-
-    class FromFile(Recipe):
-        """The same settings, with this file as their last source."""
-
-        @classmethod
-        def settings_customise_sources(
-            cls,
-            settings_cls: type[BaseSettings],
-            init_settings: PydanticBaseSettingsSource,
-            env_settings: PydanticBaseSettingsSource,
-            dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the base's signature
-            file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        ) -> tuple[PydanticBaseSettingsSource, ...]:
-            return init_settings, env_settings, InitSettingsSource(settings_cls, in_file)
-
-    try:
-        return FromFile(**flags)
-    except ValidationError as error:
-        problems = "; ".join(
-            ": ".join([_place(path, flags, problem["loc"]), problem["msg"]])
-            for problem in error.errors()
-        )
-        raise BadInput(problems) from error
-
-
-def _place(path: Path, flags: Mapping[str, Any], location: tuple[int | str, ...]) -> str:
-    """Say where a setting was given: the flag, else the variable, else the file."""
-    if not location:  # it is of several settings together, which the problem names
-        return str(path)
-    name, setting = ".".join(map(str, location)), str(location[0])
-    if setting in flags:
-        return f"given as a flag: {name}"
-    variable = _variable_of(setting)
-    return f"{variable} in the environment" if variable else f"{path}: {name}"
-
-
-def _variable_of(setting: str) -> str | None:
-    """Return the environment variable that sets a setting, if there is one."""
-    name = f"{_ENVIRONMENT}{setting}".upper()
-    return next((variable for variable in os.environ if variable.upper() == name), None)
+    return _LOADER.combine(in_file, path, flags).settings
 
 
 def parse_assignments(assignments: list[str]) -> dict[str, str]:

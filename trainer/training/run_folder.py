@@ -21,7 +21,7 @@ from trainer.artifacts.training import STEPS, SWEEP, TRAINING, VALIDATION_SCORES
 from trainer.errors import BadInput
 from trainer.model_card import CARD
 from worker.contract.digest import sha256_bytes, write_atomically
-from worker.contract.probes import SUFFIX
+from worker.contract.verify import SUFFIX
 
 Metric = Literal["loss", "macro_f1"]
 

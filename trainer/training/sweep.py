@@ -18,8 +18,8 @@ from trainer.training.inputs import weights_identity
 from trainer.training.recipe import Recipe, load_recipe
 from trainer.training.run_folder import require_same
 from trainer.training.train import OutOfTime, train
+from worker.common.settings import split_assignment
 from worker.contract import describe_base
-from worker.contract.assignments import split_assignment
 
 _GRID_FORM = "key=value,value"
 

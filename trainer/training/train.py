@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -27,10 +28,10 @@ from trainer.model_card import write_run_card
 from trainer.tracking.session import Tracking, open_tracking
 from trainer.training.adapter import versions
 from trainer.training.console import make_progress, print_epochs, print_result
-from trainer.training.kinds import KINDS
-from trainer.training.parts import Training
-from trainer.training.recipe import Recipe
-from trainer.training.result import Result, score_best
+from trainer.training.encoder import Encoder
+from trainer.training.lora_code import LoraCode
+from trainer.training.parts import Kind, Result, Training, score_best
+from trainer.training.recipe import Recipe, RecipeKind
 from trainer.training.run_folder import (
     ADAPTER,
     StepLog,
@@ -41,6 +42,13 @@ from trainer.training.run_folder import (
 )
 from worker.contract import Manifest
 from worker.contract.timestamps import rfc3339_now
+
+KINDS: Mapping[RecipeKind, Kind] = {
+    "lora-code": LoraCode(),
+    "encoder": Encoder(),
+    "embedding-linear": Encoder(),
+}
+"""By the recipe's ``kind``; a test says where one is missing."""
 
 
 class OutOfTime(Exception):
@@ -87,8 +95,7 @@ def train(
             tracking.start(recipe.name, recipe.to_record(), training.inputs.tags, epochs_done=done)
             _run_loop(training, console, until, tracking)
             training = kind.as_served(training)
-            best = training.loop.state.best
-            result = score_best(best, recipe, training.model, training.validator, training.inputs)
+            result = score_best(training)
             if joined.is_main:
                 record = _write_run(training, result, started, tracking.run)
                 tracking.finish(record)

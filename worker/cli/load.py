@@ -1,12 +1,18 @@
-"""Loading the settings for a command, and setting up logging with them."""
+"""A command's settings: loaded, used to set up logging, and shown by ``check-config``."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from worker.logs import configure_logging
-from worker.settings_load import LoadedSettings, load_settings
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from worker.common.logs import configure_logging
+from worker.errors import EXIT_SETTINGS
+from worker.settings import LoadedSettings, effective, load_settings
 
 
 def load(config: Path | None, sets: Sequence[str] | None) -> LoadedSettings:
@@ -33,3 +39,35 @@ def load_offline(
     loaded = load_settings(config, ["log.level=warning", "log.format=console", *given])
     configure_logging(loaded.settings.log.format, loaded.settings.log.level)
     return loaded
+
+
+def check(loaded: LoadedSettings) -> int:
+    """Print every setting to standard output, then notes and problems to standard error; return
+    the exit code."""
+    from worker.config_check import adapter_problems, notes, settings_problems
+
+    print_settings(loaded)
+    sys.stdout.flush()  # so that the problems stand last where both go to one file
+    settings = loaded.settings
+    for note in notes(settings, loaded.origins):
+        print(f"note: {note}", file=sys.stderr)
+    problems = [*settings_problems(settings), *adapter_problems(settings)]
+    for problem in problems:
+        print(f"error: {problem}", file=sys.stderr)
+    return EXIT_SETTINGS if problems else 0
+
+
+def print_settings(loaded: LoadedSettings) -> None:
+    """Print every setting with its value and origin to standard output."""
+    rows = list(effective(loaded))
+    if not sys.stdout.isatty():
+        for name, value, origin in rows:
+            print(f"{name} = {value}  # {origin}")
+        return
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for title in ("setting", "value", "origin"):
+        table.add_column(title, overflow="fold")
+    for name, value, origin in rows:
+        style = "dim" if origin == "default" else ""
+        table.add_row(name, escape(value), escape(origin), style=style)
+    Console().print(table)

@@ -1,16 +1,41 @@
-"""The commands that work without Kafka's consumer group: classify and compare."""
+"""Commands that run next to the workers, outside of their group."""
 
 from __future__ import annotations
 
+import json
+import re
 import sys
+from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
-from worker.cli.options import AsJson, Config, InputFormat, MessageField, Sets, UseDemo
-from worker.cli.ranges import InputTopic, Offsets, Since, Until, input_range
-from worker.errors import EXIT_SETTINGS, SettingsError
+from worker.cli.options import (
+    AsJson,
+    Config,
+    InputFormat,
+    InputTopic,
+    MessageField,
+    Offsets,
+    Sets,
+    Since,
+    Until,
+    UseDemo,
+    check_digest,
+    input_range,
+)
+from worker.contract.errors import RejectReason
+from worker.contract.records import Replay
+from worker.contract.records.identity import REPLAY_ID
+from worker.contract.timestamps import rfc3339
+from worker.errors import EXIT_SETTINGS, EXIT_UNEXPECTED, SettingsError
+
+if TYPE_CHECKING:
+    from worker.offline.replay import ReplayResult
+    from worker.offline.replay_plan import Criteria
+
 
 Messages = Annotated[
     str | None,
@@ -42,6 +67,58 @@ Texts = Annotated[
 ]
 Out = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Write the disagreements to a CSV file.")
+]
+
+
+Id = Annotated[
+    str | None,
+    typer.Option(
+        "--id",
+        help="Name of the replay: the same name goes on where a run was broken off. "
+        "Letters, digits, '.', '_' and '-'.",
+    ),
+]
+Why = Annotated[
+    str | None, typer.Option(help="Why, for whoever reads the results: 'bug 17'. No private data.")
+]
+DeadLetters = Annotated[
+    bool, typer.Option("--dead-letters", help="Records that are dead letters now.")
+]
+Reasons = Annotated[
+    list[str] | None,
+    typer.Option("--reason", help="Dead letters for this reason. Repeatable."),
+]
+Review = Annotated[bool, typer.Option("--review", help="Records whose label is for review.")]
+Labels = Annotated[
+    list[str] | None, typer.Option("--label", help="Records that have this label. Repeatable.")
+]
+MadeBy = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DIGEST", help="Results by this adapter, by the first digits of its digest."
+    ),
+]
+Adapter = Annotated[
+    str,
+    typer.Option(
+        help="Adapter to label with: a directory, a store, 'current' (that of model.adapter), or "
+        "the first digits of a digest in the store that model.adapter names."
+    ),
+]
+ToOutput = Annotated[
+    str | None, typer.Option(help="Topic for labels; default: kafka.output_topic.")
+]
+ToReview = Annotated[
+    str | None, typer.Option(help="Topic for labels to review; default: kafka.review_topic.")
+]
+ToDead = Annotated[
+    str | None, typer.Option(help="Topic for dead letters; default: kafka.dead_letter_topic.")
+]
+Execute = Annotated[
+    bool,
+    typer.Option(
+        "--execute/--dry-run", help="Label and publish; without it records are only counted."
+    ),
 ]
 
 
@@ -102,10 +179,11 @@ def compare(
     Examples: clerk-worker compare current 3f2a9c -s model.adapter=/adapters --last 2000
     · clerk-worker compare --demo current runs/new/adapter -i labelled.csv --label-field category
     """
-    from worker.cli.compare import compare_adapters
+    from rich.console import Console
+
     from worker.cli.load import load_offline
-    from worker.offline.compare.run import CompareRequest
-    from worker.offline.message_file import MessageFile
+    from worker.offline.classify import MessageFile
+    from worker.offline.compare import CompareRequest, run_compare, show, to_json, write_csv
 
     file = MessageFile(source, input_format, field, label_field) if source is not None else None
     records = input_range(since, until, offsets, last)
@@ -114,6 +192,168 @@ def compare(
             "choose messages with one of --input, --last, --since and --offsets: "
             + ("none is given" if file is None else "--input and another are given")
         )
-    loaded = load_offline(config, sets, use_demo=use_demo)
+    if out is not None and not out.parent.is_dir():
+        # Checked first: the engines take minutes.
+        raise SettingsError(f"--out {out}: {out.parent} is not a directory")
+    settings = load_offline(config, sets, use_demo=use_demo).settings
     request = CompareRequest(first, second, file, records, topic, limit, texts)
-    compare_adapters(loaded.settings, request, as_json=as_json, out=out)
+    result = run_compare(settings, request)
+    if as_json:
+        print(json.dumps(to_json(result), ensure_ascii=False, indent=1))
+    else:
+        show(result, Console(highlight=False))
+    if out is not None:
+        count = write_csv(out, result.pairs)
+        console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+        console.print(f"{count} disagreements: {out}")
+
+
+def verify(
+    since: Since = None,
+    until: Until = None,
+    offsets: Offsets = None,
+    adapter: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="DIGEST",
+            help="An adapter that was in service, by the first digits of its digest; results "
+            "by any other are a fault. Repeatable. Default: those in the store that "
+            "model.adapter names.",
+        ),
+    ] = None,
+    show_first: Annotated[
+        int, typer.Option("--show", min=1, help="Most offenders to show of each fault.")
+    ] = 10,
+    topic: InputTopic = None,
+    as_json: AsJson = False,
+    config: Config = None,
+    sets: Sets = None,
+) -> None:
+    """Prove that each input record has exactly one result; exit 0 if so, 1 if not.
+
+    Reads the input topic and the output, review and dead-letter topics, as the worker's settings
+    name them, and finds input records without a result, results that come twice or out of order,
+    results for records that do not exist, records that no worker wrote, and results by an unknown
+    adapter. Nothing is changed: run it at any time, also while workers run. Without a range it
+    looks at everything that the group has committed; what comes after is pending.
+
+    Examples: clerk-worker verify -c config/worker.toml
+    · clerk-worker verify -c config/worker.toml --since 2026-03-02T06:00 --json
+    """
+    from rich.console import Console
+
+    from worker.cli.load import load_offline
+    from worker.offline.verify import VerifyRequest, run_verify, show, to_json
+
+    for digits in adapter or ():
+        check_digest("--adapter", digits)
+    records = input_range(since, until, offsets)
+    settings = load_offline(config, sets, use_demo=False).settings
+    found = run_verify(settings, VerifyRequest(records, tuple(adapter or ()), show_first, topic))
+    if as_json:
+        print(json.dumps(to_json(found), indent=1))
+    else:
+        show(found, Console(highlight=False, soft_wrap=True))
+    if not found.verdict.is_proven:
+        sys.exit(EXIT_UNEXPECTED)
+
+
+def replay(
+    replay_id: Id = None,
+    why: Why = None,
+    dead_letters: DeadLetters = False,
+    reason: Reasons = None,
+    review: Review = False,
+    label: Labels = None,
+    made_by: MadeBy = None,
+    since: Since = None,
+    until: Until = None,
+    offsets: Offsets = None,
+    topic: InputTopic = None,
+    adapter: Adapter = "current",
+    to_output: ToOutput = None,
+    to_review: ToReview = None,
+    to_dead: ToDead = None,
+    execute: Execute = False,
+    as_json: AsJson = False,
+    config: Config = None,
+    sets: Sets = None,
+) -> None:
+    """Label chosen records again: dead letters, reviews, a label, an adapter's results, a range.
+
+    Counts first: nothing is labelled or written without --execute. Records are chosen by the result
+    that is in force; each option narrows the choice. They are read from the input topic: what has
+    expired there cannot be labelled again. The command labels them itself, with the adapter that
+    you choose, on a machine with room for the model; running workers are not affected. Results keep
+    their ids, and are marked with the replay's id, time and reason: the latest replay holds.
+
+    Killed half-way, the same command with the same --id goes on: no record gets two results of one
+    replay, and none is left out.
+
+    Examples: clerk-worker replay --reason deadline_exceeded -c worker.toml
+    · clerk-worker replay --id bug-17 --why "bug 17" --reason deadline_exceeded --execute
+    · clerk-worker replay --id undo-9f2c --why "9f2c was wrong" --made-by 9f2c --execute
+    """
+    from worker.cli.load import load_offline
+    from worker.offline.replay import ReplayRequest, run_replay
+    from worker.offline.replay_plan import Criteria
+
+    marked = _replay(replay_id, why, execute=execute)
+    criteria = Criteria(dead_letters, review, tuple(reason or ()), tuple(label or ()), made_by)
+    _check(criteria)
+    topics = {"output_topic": to_output, "review_topic": to_review, "dead_letter_topic": to_dead}
+    request = ReplayRequest(
+        marked,
+        criteria,
+        input_range(since, until, offsets),
+        adapter,
+        {name: given for name, given in topics.items() if given is not None},
+        execute,
+        topic,
+    )
+    settings = load_offline(config, sets, use_demo=False).settings
+    result = run_replay(settings, request)
+    if as_json:
+        print(json.dumps({"schema": "replay/1", "id": marked.id, **asdict(result)}, indent=1))
+    else:
+        _show(result, marked, execute=execute)
+
+
+def _replay(replay_id: str | None, why: str | None, *, execute: bool) -> Replay:
+    now = datetime.now(UTC)
+    if execute and (replay_id is None or why is None):
+        raise SettingsError(
+            "--execute needs --id NAME, by which it can be gone on with, and --why TEXT"
+        )
+    name = replay_id or f"replay-{now:%Y%m%d-%H%M%S}"
+    if re.fullmatch(REPLAY_ID, name) is None:
+        raise SettingsError(f"--id {name}: at most 100 letters, digits, '.', '_' and '-'")
+    return Replay(name, rfc3339(now), why or "")
+
+
+def _check(criteria: Criteria) -> None:
+    known = get_args(RejectReason)
+    for reason in criteria.reasons:
+        if reason not in known:
+            raise SettingsError(f"--reason {reason}: it is one of {', '.join(known)}")
+    if criteria.made_by is not None:
+        check_digest("--made-by", criteria.made_by)
+    if (criteria.dead_letters or criteria.reasons) and (criteria.review or criteria.labels):
+        raise SettingsError("a dead letter has no label: choose it, or --review and --label")
+
+
+def _show(result: ReplayResult, marked: Replay, *, execute: bool) -> None:
+    total = sum(result.chosen.values())
+    by = ", ".join(f"{number}: {count:,}" for number, count in sorted(result.chosen.items()))
+    at_most = "at most " if result.at_most else ""
+    print(f"{at_most}{total:,} records to label again{f' (by partition {by})' if by else ''}")
+    if result.resumed_at:
+        print(f"going on with {marked.id}; what it did before is not counted")
+    if result.expired:
+        print(f"{result.expired:,} more have expired from the input topic, and cannot be")
+    if execute:
+        print(f"published: {result.labelled:,} labels, {result.dead:,} dead letters")
+    elif total:
+        print(
+            f"nothing was done: add --execute --id {marked.id} --why TEXT to do it", file=sys.stderr
+        )

@@ -3,9 +3,6 @@
 Importing it pulls in nothing outside the standard library.
 """
 
-from worker.contract.base import describe_base, verify_base
-from worker.contract.cascade import CascadeStage
-from worker.contract.codes import Code, choose_codes
 from worker.contract.errors import AdapterRefused, ContractError, InvalidScores, TaxonomyError
 from worker.contract.head import (
     GoldenLogits,
@@ -15,36 +12,51 @@ from worker.contract.head import (
     Pooling,
     disagreement,
 )
-from worker.contract.kinds import ENCODER_KINDS, Kind
 from worker.contract.manifest import (
+    ENCODER_KINDS,
     MANIFEST_NAME,
     SCHEMA_VERSION,
     BaseModel,
     Calibration,
+    CascadeStage,
     FileDigest,
     GoldenPrompt,
+    Kind,
     Lora,
     Manifest,
     Probe,
     Reference,
+    read_manifest,
+    write_manifest,
 )
-from worker.contract.manifest_json import read_manifest, write_manifest
-from worker.contract.prompt import Prompt, PromptSpec, build_prompt
+from worker.contract.prompt import (
+    Encoders,
+    Prompt,
+    PromptSpec,
+    added_token_ids,
+    all_added_tokens_special,
+    build_prompt,
+)
 from worker.contract.redact import REDACTION, redact_personal_data
-from worker.contract.review import ReviewReason, Thresholds, review_reasons
 from worker.contract.scoring import (
+    Code,
     Decision,
+    ReviewReason,
+    Thresholds,
+    choose_codes,
     decide_from_choice,
     decide_from_codes,
     decide_from_logits,
+    review_reasons,
 )
 from worker.contract.taxonomy import Label, Taxonomy
-from worker.contract.tokens import Encoders, added_token_ids, all_added_tokens_special
 from worker.contract.verify import (
+    describe_base,
     load_adapter,
     make_golden,
     tokenizer_directory,
     verify_adapter,
+    verify_base,
     verify_tokens,
 )
 

@@ -12,12 +12,41 @@ import re
 import types
 import typing
 from collections.abc import Mapping
-from dataclasses import MISSING, Field, fields, is_dataclass
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from functools import cache
 from typing import Annotated, Any
 
-from worker.contract.marks import Pattern, Range
 from worker.contract.taxonomy import Taxonomy
+
+# --- What is said of a field beside its type: ``Annotated[float, Range(0, 1), Doc("...")]``.
+#
+# ``codec`` checks ranges when a record is read; the JSON Schemas show both.
+
+
+@dataclass(frozen=True, slots=True)
+class Doc:
+    """What a field means, for those who read its JSON Schema."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """The smallest and the largest value that a number may have."""
+
+    least: float
+    most: float
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """A regular expression that the whole of a text matches, anchored with ``^`` and ``$``."""
+
+    regex: str
+
+
+Probability = Annotated[float, Range(0, 1)]
+
 
 LEAVE_OUT_EMPTY: Mapping[str, Any] = {"leave_out_empty": True}
 """Metadata of a field that not every record has: the key of None or of an empty collection is left

@@ -3,12 +3,93 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import string
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
 
-from worker.contract.codes import Code
-from worker.contract.errors import InvalidScores
+from worker.contract.codec import LEAVE_OUT_EMPTY
+from worker.contract.errors import ContractError, InvalidScores
 from worker.contract.head import Head, OutOfScopeMethod
+from worker.contract.prompt import Encode, SingleTokens, no_tokens
+
+# --- Label codes: the one token per label that the adapter answers with.
+
+
+_CANDIDATES = string.ascii_uppercase + string.ascii_lowercase + string.digits
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """A label's answer: its text and the one token id that the text has."""
+
+    text: str
+    token_id: int
+
+
+def choose_codes(
+    labels: Sequence[str], suffix: str, encode_control: Encode, tokens: SingleTokens = no_tokens
+) -> dict[str, Code]:
+    """Choose a code for each label: what is one token right after the prompt.
+
+    Letters and digits come first; where there are more labels than those, ``tokens`` offers
+    others, in its order. Of them those serve that can be seen (printable, without a blank), and
+    that the tokenizer reads as the same token in that place. Raises ContractError when the
+    tokenizer has too few for the label set.
+    """
+    suffix_ids = tuple(encode_control(suffix))
+    by_token: dict[int, Code] = {}  # a tokenizer may map two characters to one token
+    for text, token_id in _candidates(tokens):
+        ids = tuple(encode_control(suffix + text))
+        if ids[:-1] != suffix_ids or len(ids) != len(suffix_ids) + 1:
+            continue
+        if token_id in {None, ids[-1]}:
+            by_token.setdefault(ids[-1], Code(text, ids[-1]))
+        if len(by_token) == len(labels):
+            break
+    if len(by_token) < len(labels):
+        raise ContractError(
+            f"this tokenizer offers {len(by_token)} one-token codes and there are {len(labels)} "
+            "labels: merge labels, or take a base with a larger vocabulary"
+        )
+    return dict(zip(labels, by_token.values(), strict=True))
+
+
+def _candidates(tokens: SingleTokens) -> Iterator[tuple[str, int | None]]:
+    """Yield texts, and which token each should be where that is known. ``tokens`` is not asked
+    before the letters and digits are used up: it may go through a whole vocabulary."""
+    for text in _CANDIDATES:
+        yield text, None
+    for text, token_id in tokens():
+        if text.isprintable() and "\N{REPLACEMENT CHARACTER}" not in text and not _has_blank(text):
+            yield text, token_id
+
+
+def _has_blank(text: str) -> bool:
+    return not text or any(character.isspace() for character in text)
+
+
+def check_codes(
+    labels: Iterable[str], codes: Mapping[str, Code], suffix: str, encode_control: Encode
+) -> str | None:
+    """Return what is wrong with ``codes`` under this tokenizer, or None."""
+    names = tuple(labels)
+    if set(names) != set(codes):
+        return f"codes for {sorted(codes)} but labels {sorted(names)}"
+    ids = [code.token_id for code in codes.values()]
+    if len(set(ids)) != len(ids):
+        return "two labels share a code token"
+    suffix_ids = tuple(encode_control(suffix))
+    for name in names:
+        code = codes[name]
+        found = tuple(encode_control(suffix + code.text))
+        if found != (*suffix_ids, code.token_id):
+            return (
+                f"label {name!r} has the code {code.text!r} as token {code.token_id}, "
+                f"but this tokenizer reads it as {list(found[len(suffix_ids) :])}"
+            )
+    return None
+
 
 _MASS_SLACK = 0.02
 """Log-probabilities have the engine's precision: probabilities may add up to a little over 1."""
@@ -122,3 +203,51 @@ def out_of_scope_score(logits: Sequence[float], method: OutOfScopeMethod) -> flo
     if method == "max-logit":
         return -best
     return -(best + math.log(sum(math.exp(logit - best) for logit in logits)))
+
+
+# --- review: When a person should look at a label: the one rule, for the worker, the trainer and
+# the desk.
+
+
+ReviewReason = Literal["low_confidence", "off_label_mass", "out_of_scope", "disagreement"]
+"""Why a label is doubtful: confidence below its threshold, off-label mass or out-of-scope score
+above theirs, or an earlier stage of a cascade that thought otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """When a person should look: confidence below, off-label mass or out-of-scope score above.
+
+    None turns one off. A model has off-label mass or an out-of-scope score, never both.
+    ``review_disagreement`` is of cascades: from this confidence on, of an earlier stage in another
+    label, its disagreement is a reason (0: any).
+    """
+
+    review_confidence: float | None
+    review_off_label_mass: float | None = None
+    review_out_of_scope: float | None = field(default=None, metadata=LEAVE_OUT_EMPTY)
+    review_disagreement: float | None = field(default=None, metadata=LEAVE_OUT_EMPTY)
+
+
+def review_reasons(decision: Decision, thresholds: Thresholds) -> tuple[ReviewReason, ...]:
+    """Return why a person should look at ``decision``; empty where none needs to.
+
+    A value that equals its threshold passes. An off-label mass, or an out-of-scope score, that the
+    model does not have is no reason.
+    """
+    reasons: list[ReviewReason] = []
+    least, most = thresholds.review_confidence, thresholds.review_off_label_mass
+    mass = decision.off_label_mass
+    if least is not None and decision.confidence < least:
+        reasons.append("low_confidence")
+    if most is not None and mass is not None and mass > most:
+        reasons.append("off_label_mass")
+    farthest, score = thresholds.review_out_of_scope, decision.out_of_scope
+    if farthest is not None and score is not None and score > farthest:
+        reasons.append("out_of_scope")
+    heard = thresholds.review_disagreement
+    if heard is not None and any(
+        other.label != decision.label and other.confidence >= heard for other in decision.earlier
+    ):
+        reasons.append("disagreement")
+    return tuple(reasons)

@@ -24,8 +24,7 @@ from typing import Literal, TypeVar
 from worker.contract.codec import decode, encode
 from worker.contract.digest import write_atomically
 from worker.contract.errors import AdapterRefused
-from worker.contract.manifest import MANIFEST_NAME, Manifest
-from worker.contract.manifest_json import read_manifest
+from worker.contract.manifest import MANIFEST_NAME, Manifest, read_manifest
 from worker.contract.verify import load_adapter, load_stages
 
 CURRENT_NAME = "current.json"

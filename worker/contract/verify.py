@@ -2,18 +2,195 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from worker.contract.base import verify_base, verify_file
-from worker.contract.cascade import stage_directory
-from worker.contract.codes import check_codes
+from worker.contract.codec import decode, encode
+from worker.contract.digest import sha256_file, sha256_json, write_atomically
 from worker.contract.errors import AdapterRefused
-from worker.contract.kinds import ENCODER_KINDS, TOKENIZER_NAME
-from worker.contract.manifest import MANIFEST_NAME, GoldenPrompt, Manifest
-from worker.contract.manifest_json import read_manifest
-from worker.contract.probes import attach_probes
-from worker.contract.prompt import PromptSpec, build_prompt
-from worker.contract.tokens import Encoders
+from worker.contract.manifest import (
+    ENCODER_KINDS,
+    MANIFEST_NAME,
+    TOKENIZER_NAME,
+    BaseModel,
+    FileDigest,
+    GoldenPrompt,
+    Manifest,
+    Probe,
+    read_manifest,
+    stage_directory,
+)
+from worker.contract.prompt import Encoders, PromptSpec, build_prompt
+from worker.contract.scoring import check_codes
+
+# --- The base model as files: describing it for a manifest, and refusing any other base.
+
+
+_VOLATILE = {"transformers_version", "_name_or_path", "_model_name_or_path"}
+
+
+def config_digest(config_path: Path) -> str:
+    """Return the SHA-256 of a ``config.json``, leaving out the keys that only say who wrote it.
+
+    Raises AdapterRefused when the file cannot be read.
+    """
+    try:
+        config = json.loads(config_path.read_text(encoding="utf-8"))
+        return sha256_json({key: value for key, value in config.items() if key not in _VOLATILE})
+    except (OSError, ValueError, AttributeError) as error:
+        raise AdapterRefused(config_path, f"cannot read the base's config: {error}") from error
+
+
+def describe_base(directory: Path, name: str, revision: str) -> BaseModel:
+    """Describe a base model's directory by the digests of its files.
+
+    Reads every weight file: about a second per gigabyte. Raises AdapterRefused.
+    """
+    weights = {
+        path.name: FileDigest(sha256_file(path), path.stat().st_size)
+        for path in sorted(directory.glob("*.safetensors"))
+    }
+    if not weights:
+        raise AdapterRefused(directory, "holds no *.safetensors: not a base this project can use")
+    tokenizer = directory / "tokenizer.json"
+    if not tokenizer.is_file():
+        raise AdapterRefused(tokenizer, "missing: a base needs a fast tokenizer")
+    return BaseModel(
+        name=name,
+        revision=revision,
+        config_sha256=config_digest(directory / "config.json"),
+        tokenizer_sha256=sha256_file(tokenizer),
+        weights=weights,
+    )
+
+
+def verify_base(directory: Path, expected: BaseModel, *, weights: bool = True) -> None:
+    """Refuse a base that is not the one the adapter was trained on.
+
+    ``weights=False`` compares only the names and sizes of the weight files, without reading them.
+    Raises AdapterRefused, naming the file and both digests.
+    """
+    hint = f"the adapter was trained on {expected.name} ({expected.revision})"
+    if not directory.is_dir():
+        raise AdapterRefused(directory, f"there is no such base model directory; {hint}")
+    found = config_digest(directory / "config.json")
+    if found != expected.config_sha256:
+        raise AdapterRefused(
+            directory / "config.json", _differs(found, expected.config_sha256, hint)
+        )
+    verify_file(directory / "tokenizer.json", expected.tokenizer_sha256, None, hint)
+    for name, wanted in expected.weights.items():
+        verify_file(directory / name, wanted.sha256 if weights else None, wanted.bytes, hint)
+    extra = sorted({path.name for path in directory.glob("*.safetensors")} - set(expected.weights))
+    if extra:
+        raise AdapterRefused(
+            directory / extra[0], f"a weight file that the adapter's base does not have; {hint}"
+        )
+
+
+def verify_file(path: Path, sha256: str | None, size: int | None, hint: str) -> None:
+    """Raise AdapterRefused unless ``path`` has that size and digest (None: not compared)."""
+    try:
+        if size is not None and path.stat().st_size != size:
+            raise AdapterRefused(
+                path, f"is {path.stat().st_size} bytes and should be {size}; {hint}"
+            )
+        if sha256 is None:
+            return
+        found = sha256_file(path)
+    except FileNotFoundError as error:
+        raise AdapterRefused(path, f"missing; {hint}") from error
+    except OSError as error:
+        raise AdapterRefused(path, f"cannot be read ({error.strerror}); {hint}") from error
+    if found != sha256:
+        raise AdapterRefused(path, _differs(found, sha256, hint))
+
+
+def _differs(found: str, wanted: str, hint: str) -> str:
+    return f"sha256 is {found[:16]}… and should be {wanted[:16]}…; {hint}"
+
+
+# --- probes: Probes beside an adapter: messages whose labels are known, on which a worker tries
+# it.
+#
+# They are messages, and so private: they stand in a file of their own, beside the adapter's
+# directory and named after it, that other users need not be able to read, and not in the
+# manifest, which everybody reads who serves the adapter. The adapter's digest does not cover
+# them: without them, or with others, it is the same adapter.
+#
+# runs/one/adapter/ runs/one/adapter.probes.json STORE/<digest>/ STORE/<digest>.probes.json
+
+
+SUFFIX = ".probes.json"
+
+ProbeSource = Literal["written", "validation"]
+"""Whose words the probes are: of a person who wrote or approved them for this, or of customers,
+from the validation set."""
+
+_MODE = 0o640
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeFile:
+    """Probes of the adapter with the digest ``adapter``, and where they are from."""
+
+    adapter: str
+    source: ProbeSource
+    probes: tuple[Probe, ...]
+    schema: Literal["probes/1"] = "probes/1"
+
+
+def probes_path(adapter: Path) -> Path:
+    """Return where the probes of the adapter in a directory are, if it has any."""
+    directory = adapter.resolve()
+    return directory.with_name(f"{directory.name}{SUFFIX}")
+
+
+def read_probes(path: Path, manifest: Manifest) -> ProbeFile | None:
+    """Read a file of probes, None where there is none.
+
+    Raises AdapterRefused where it cannot be read, is malformed, or is of another adapter: probes
+    that were asked for are not left out silently. The text of a message is in no error.
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        file = decode(ProbeFile, data, "the file of probes")
+    except FileNotFoundError:
+        return None
+    except PermissionError as error:
+        raise AdapterRefused(
+            path,
+            "this user may not read it: have it run in the file's group, or publish the adapter "
+            "again with --probes off",
+        ) from error
+    except (OSError, ValueError, RecursionError) as error:
+        what = error.strerror if isinstance(error, OSError) else type(error).__name__
+        raise AdapterRefused(path, f"no file of probes ({what}): publish again") from error
+    assert isinstance(file, ProbeFile)
+    if file.adapter != manifest.digest:
+        raise AdapterRefused(path, "holds the probes of another adapter: publish again")
+    labels = {probe.label for probe in file.probes}
+    if strange := sorted(labels.difference(manifest.taxonomy.names)):
+        raise AdapterRefused(path, f"names labels that the adapter lacks ({strange}): write anew")
+    return file
+
+
+def write_probes(path: Path, file: ProbeFile) -> None:
+    """Write a file of probes, for its owner and its group alone. Raises OSError."""
+    text = json.dumps(encode(file), indent=1, ensure_ascii=False)
+    write_atomically(path, text.encode("utf-8") + b"\n", mode=_MODE)
+
+
+def attach_probes(manifest: Manifest, adapter: Path) -> Manifest:
+    """Give a manifest that was read from the directory ``adapter`` the probes beside it, if there
+    are any, and return it. Its digest stays. Raises AdapterRefused."""
+    file = read_probes(probes_path(adapter), manifest)
+    if file is not None:
+        object.__setattr__(manifest, "probes", file.probes)  # the class is frozen
+    return manifest
+
 
 GOLDEN_MESSAGES = (
     "Where is my order?",

@@ -2,7 +2,7 @@
 
 When the engine crashes, the process ends and the next owner of the partition reads the same
 records again. What is known of them is therefore stored in Kafka, in a note with the committed
-offset (``worker.core.suspects``).
+offset (``worker.core.assignment``).
 
 An open note makes suspects and never a conviction: its owner may have crashed, may have been
 killed for another reason, or may be alive and have lost the partition. Suspects are sent to the
@@ -26,10 +26,16 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from worker.core.assignment import Assignment, PartitionState
+from worker.core.assignment import (
+    PROVEN_DEATHS,
+    Assignment,
+    OffsetNote,
+    PartitionState,
+    Suspects,
+    read_note,
+)
 from worker.core.events import Listener, PublishFailed, Rewound, SuspicionChanged
 from worker.core.pipeline import Pipeline
-from worker.core.suspects import PROVEN_DEATHS, OffsetNote, Suspects, read_note
 from worker.errors import OutcomeUnknown, PublishAborted, StreamFailed
 from worker.records.types import CommittedOffset, NextOffset, Rejected, TopicPartition
 from worker.stream.port import Stream
@@ -102,7 +108,7 @@ class CrashIsolation:
     def open_partitions(self) -> bool:
         """Read what the last owners of new partitions left, and note that they are ours now.
 
-        Tells whether anything was committed. Raises PublishAborted, StreamFailed.
+        Returns whether anything was committed. Raises PublishAborted, StreamFailed.
         """
         if not self._pipeline.unopened:
             return False
@@ -135,7 +141,7 @@ class CrashIsolation:
         return self._policy is not None
 
     def holds_up(self, partitions: Iterable[PartitionState]) -> bool:
-        """Tell whether records of these wait for something else than the engine's answer."""
+        """Return whether records of these wait for something other than the engine's answer."""
         pipeline = self._pipeline
         return pipeline.isolating or any(
             partition in pipeline.unopened
@@ -213,7 +219,7 @@ class CrashIsolation:
                 self._report_suspects(partition, partition.suspects)
 
     def _take_over(self, found: CommittedOffset, first: int, position: int) -> Suspects:
-        """Return the suspects of a partition that goes on at ``position``."""
+        """Return the suspects of a partition that continues at ``position``."""
         committed = first if found.offset is None else found.offset
         if self._policy is None:
             return Suspects(None, committed, OffsetNote())

@@ -18,9 +18,9 @@ class LimitPolicy:
     feed that is just at the limit is over it in a given window with at most ``false_stop``."""
 
     ratio: float
-    window: int = 1000
     # Some seconds of a feed that is broken, and enough to tell it from chance at every ratio that
     # can be set.
+    window: int = 1000
     false_stop: float = 1e-9
 
 
@@ -92,7 +92,7 @@ class DeadLetterLimit:
         reasons = ", ".join(f"{reason} {count}" for reason, count in self._dead.most_common(3))
         self._verdict = (
             f"{dead} of the last {len(self._recent)} records are dead letters ({reasons}), more "
-            f"than loop.max_dead_letter_ratio of {self._policy.ratio:g} allows: mend the feed or "
+            f"than loop.max_dead_letter_ratio of {self._policy.ratio:g} allows: fix the feed or "
             "records.format and records.text_fields, then start again; nothing is lost, and the "
             "dead letters can be replayed"
         )

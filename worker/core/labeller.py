@@ -1,20 +1,19 @@
-"""Before the engine and after it: a record to a prompt, an answer to an outcome."""
+"""One adapter applied: a record to a prompt, an answer to an outcome, an outcome to records."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Literal
 
 from worker.contract.manifest import Manifest
-from worker.contract.prompt import build_prompt
+from worker.contract.prompt import Encode, build_prompt
 from worker.contract.records import InputFormat, SupportMessage, decode_value
-from worker.contract.review import ReviewReason, Thresholds, review_reasons
-from worker.contract.scoring import Decision
-from worker.contract.tokens import Encode
-from worker.engine.answers import decide
-from worker.engine.port import Answer, MessagePrompt, StageDecisions
+from worker.contract.scoring import Decision, ReviewReason, Thresholds, review_reasons
+from worker.engine.port import Answer, Engine, MessagePrompt, StageDecisions, decide
 from worker.errors import MessageRejected
+from worker.records.encode import DeadLetterEncoder, OutputEncoder
 from worker.records.types import Classified, Record, Rejected, Timing, Tombstone
 
 TombstonePolicy = Literal["dead", "skip", "forward"]
@@ -90,3 +89,37 @@ class Labeller:
         by those of the stage that answered."""
         thresholds = self.stages[len(decision.earlier)] if self.stages else self.thresholds
         return review_reasons(decision, thresholds)
+
+
+@dataclass(slots=True, eq=False)
+class ServingAdapter:
+    """Everything that one adapter decides and stamps, so that no record can mix two.
+
+    A record is bound to one when it is admitted to the engine: prompt, engine, codes, temperature,
+    thresholds and the digest in its result are that adapter's. The counts are the loop's thread's
+    to change: records admitted and not finished, and prompts submitted and not answered. ``since``
+    is when it began to serve in its role (UTC).
+    """
+
+    labeller: Labeller
+    engine: Engine
+    outputs: OutputEncoder
+    dead_letters: DeadLetterEncoder
+    since: datetime | None = None
+    unfinished: int = 0
+    in_engine: int = 0
+
+    @property
+    def manifest(self) -> Manifest:
+        """The adapter's contract."""
+        return self.labeller.manifest
+
+    @property
+    def digest(self) -> str:
+        """The adapter's identity."""
+        return self.outputs.digest
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing in flight is its own."""
+        return not self.unfinished and not self.in_engine

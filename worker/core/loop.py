@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
-from worker.core.assignment import Assignment, PartitionState
-from worker.core.backpressure import Backpressure
-from worker.core.batch import TopicRouter
-from worker.core.batch_publisher import BatchPublisher
+from worker.core.assignment import Assignment, Backpressure, PartitionState
 from worker.core.crash_isolation import CrashIsolation, IsolationPolicy
 from worker.core.events import Listener, PressureChanged, PublishFailed, Rebalanced
-from worker.core.loop_policy import LoopPolicy
 from worker.core.pipeline import Pipeline
+from worker.core.publisher import BatchPublisher, LoopPolicy, TopicRouter
 from worker.core.retry_waits import RetryWaits
-from worker.core.state import LoopState
 from worker.errors import EngineDied, PublishAborted, WorkerStopped
 from worker.records.types import Record, TopicPartition
 from worker.stream.port import Stream
@@ -211,7 +208,7 @@ class Loop:
     def _accept(self, record: Record) -> None:
         partition = self._assignment.get(record.source)
         if partition is None or record.offset < partition.starts_at:
-            return  # fetched before its partition went away, or published before it came
+            return  # fetched before its partition was revoked, or published by an earlier owner
         size_bytes = record.size_bytes
         partition.size_bytes += size_bytes
         self._pressure.take(size_bytes)
@@ -239,7 +236,7 @@ class Loop:
         in_flight = (self._pressure.records, self._pressure.bytes)
         if pause:
             self._stream.pause(pause)
-        for _ in pause:  # each by itself, so that those paused now are told by the difference
+        for _ in pause:  # one event each: partitions paused now are counted as paused minus resumed
             self._listener(PressureChanged("paused", *in_flight))
         if resume:
             self._stream.resume(resume)
@@ -261,3 +258,34 @@ class Loop:
         self._pressure.release(*partition.start_at(offset))
         if not partition.waiting:  # else it has been read up to there already
             self._stream.seek(partition.source, offset)
+
+
+@dataclass(frozen=True, slots=True)
+class LoopState:
+    """One snapshot of a running loop. Times are seconds of the loop's clock.
+
+    ``polled_at`` is when Kafka was last polled, None before the first time; ``joined`` that the
+    worker is a member of its group, with partitions or without; ``waiting`` the records of each
+    partition that are finished and wait behind an unfinished one. ``engine_window`` is how
+    many records the main adapter's engine may be given. ``prompt_tokens`` and ``engine_busy_s``
+    only grow. ``outage_since`` is since when Kafka has not been reachable for results, None if it
+    is. ``suspect_records`` may have killed the engine, and are tried apart. ``retry_topic`` is None
+    where nothing is tried again later; of what waits there for its time, the first is due at
+    ``retry_due_ms`` (Unix time), None if nothing waits.
+    """
+
+    polled_at: float | None
+    joined: bool
+    stopping: bool
+    in_flight_records: int
+    in_flight_bytes: int
+    in_engine_records: int
+    engine_window: int
+    paused_partitions: int
+    waiting: Mapping[TopicPartition, int]
+    prompt_tokens: int
+    engine_busy_s: float
+    outage_since: float | None = None
+    suspect_records: int = 0
+    retry_topic: str | None = None
+    retry_due_ms: int | None = None

@@ -5,7 +5,7 @@ has to be held; what lies behind it stays in Kafka. Were the delay made shorter 
 behind a head is late, and nothing is early.
 
 A head that waits is not in flight: it takes no place of the bounds, nothing waits for it when the
-worker drains or the partition goes, and its offset is not committed. Whoever has the partition next
+worker drains or the partition goes, and its offset is not committed. The partition's next owner
 reads it again.
 """
 
@@ -16,9 +16,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from worker.core.assignment import Assignment
-from worker.core.backpressure import Backpressure
-from worker.records.retry import restore
+from worker.core.assignment import Assignment, Backpressure
+from worker.records.encode import restore
 from worker.records.types import Record, TopicPartition
 from worker.stream.port import Stream
 
@@ -87,7 +86,7 @@ class RetryWaits:
         return self._sift(fetched, restored)
 
     def forget(self, sources: Iterable[TopicPartition]) -> None:
-        """Drop the heads of partitions that went away."""
+        """Drop the heads of partitions that were revoked or lost."""
         for source in sources:
             self._heads.pop(source, None)
 
@@ -149,5 +148,5 @@ class RetryWaits:
 
 
 def _due_ms(record: Record) -> int:
-    """Unix time from which a record may be tried; what cannot be read may be told at once."""
+    """Unix time from which a record may be tried; an unreadable record may be rejected at once."""
     return 0 if record.retry is None else record.retry.not_before_ms

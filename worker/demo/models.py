@@ -1,21 +1,23 @@
-"""What the demo can show: the adapter that ships, the encoder beside it, and both as a cascade."""
+"""The demo's models and sample messages. They were written for it: no customer's words."""
 
 from __future__ import annotations
 
+import json
 import os
+import random
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 from typing import Literal
 
 from worker.cache import cache_folder, made_once
-from worker.contract.manifest_json import read_manifest
+from worker.contract.manifest import read_manifest
 from worker.demo.base_model import ensure_base_model
 from worker.demo.program import ProgramFailed
-from worker.demo.samples import shipped_dir
 
 _STORE = "demo-adapters"
 _MAKE_S = 600.0
@@ -27,6 +29,9 @@ _INSTALL = (
 
 ModelName = Literal["adapter", "encoder", "cascade"]
 """Which model the demo's worker serves; a directory of each ships."""
+
+
+_DATA = "data"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,3 +102,68 @@ def _run_trainer(*arguments: str) -> None:
         why = done.stderr.strip()[-2000:]
         hint = f"\n{_INSTALL}" if "ModuleNotFoundError" in why or "--base" in why else ""
         raise ProgramFailed(f"clerk-trainer {arguments[0]} failed: {why}{hint}")
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A message, and the label it should get; None where no label fits."""
+
+    id: str
+    message: str
+    label: str | None
+
+
+def data_file(name: str) -> Path:
+    """Return the path of a shipped data file: train, holdout or out_of_scope (.jsonl)."""
+    return Path(str(resources.files("worker.demo").joinpath(_DATA, name)))
+
+
+def shipped_dir(name: str) -> Path:
+    """Return the directory of a model that ships with the project: adapter, encoder or cascade. The
+    encoder's and the cascade's are not whole (``worker.demo.models``)."""
+    return Path(str(resources.files("worker.demo").joinpath(name)))
+
+
+def adapter_dir() -> Path:
+    """Return the directory of the adapter that ships with the project."""
+    return shipped_dir("adapter")
+
+
+def read_samples(name: str) -> list[Sample]:
+    """Read a shipped data file."""
+    lines = data_file(name).read_text(encoding="utf-8").splitlines()
+    stem = name.removesuffix(".jsonl")
+    return [
+        Sample(f"{stem}-{number}", row["message"], row.get("label"))
+        for number, row in enumerate(map(json.loads, lines), 1)
+    ]
+
+
+# A newcomer reads the first lines only, so they are short messages with one clear topic each. They
+# are held-out messages like the others, and count like the others.
+_OPENING = (220, 87, 108, 106, 29, 190, 322, 113, 313, 76)
+
+
+def demo_samples(count: int, seed: int = 7) -> list[Sample]:
+    """Choose messages that no shipped model was trained on: ten plain ones, then the others in
+    random order, one in twenty of all out of scope."""
+    draw = random.Random(seed)  # noqa: S311 - a shuffle, no secret
+    known = read_samples("holdout.jsonl")
+    opening = [known[line - 1] for line in _OPENING]
+    rest = [sample for sample in known if sample not in opening]
+    odd = read_samples("out_of_scope.jsonl")
+    draw.shuffle(rest)
+    draw.shuffle(odd)
+    strange = min(len(odd), max(1, count // 20))
+    others = _cycle(opening + rest, count - strange)[len(opening) :] + odd[:strange]
+    draw.shuffle(others)
+    return [*opening, *others][:count]
+
+
+def _cycle(samples: list[Sample], count: int) -> list[Sample]:
+    """Take ``count``, beginning again, under new ids, when there are not that many."""
+    chosen = []
+    for number in range(count):
+        one, again = samples[number % len(samples)], number // len(samples)
+        chosen.append(Sample(f"{one.id}.{again}", one.message, one.label) if again else one)
+    return chosen

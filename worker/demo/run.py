@@ -1,15 +1,22 @@
-"""``clerk-worker demo``: the whole thing on one machine, as a stranger would first see it.
+"""``clerk-worker demo``: the whole system on one machine, as a newcomer first sees it.
 
-The worker it starts is the production worker, in a process of its own, with other settings.
+The worker and the desk are the production programs, in processes of their own.
 """
 
 from __future__ import annotations
 
+import json
+import os
+import queue
+import re
 import signal
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Iterator, Mapping
+import urllib.request
+import webbrowser
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,18 +24,15 @@ from types import FrameType
 
 from rich.markup import escape
 
-from worker.contract.manifest_json import read_manifest
+from worker.contract.manifest import read_manifest
+from worker.contract.taxonomy import Taxonomy
 from worker.demo.base_model import BaseModelError
 from worker.demo.broker import BrokerError, LocalBroker
-from worker.demo.broker_config import free_port
 from worker.demo.client import Publisher, Watcher, count_records, create_demo_topics
-from worker.demo.desk_process import start_desk
-from worker.demo.keep import KeptOpen, say_what_stays
-from worker.demo.models import DemoModel, ModelName, ensure_model
-from worker.demo.program import ProgramFailed, start_worker
-from worker.demo.samples import Sample, adapter_dir, demo_samples
-from worker.demo.screen import Screen
-from worker.demo.streaming import Streaming
+from worker.demo.kafka_files import free_port, port_is_free
+from worker.demo.models import DemoModel, ModelName, Sample, adapter_dir, demo_samples, ensure_model
+from worker.demo.program import Program, ProgramFailed, start_program, start_worker
+from worker.demo.screen import Screen, Streaming
 
 INPUT, OUTPUT = "support.messages", "support.labels"
 REVIEW, DEAD = "support.labels.review", "support.labels.dead"
@@ -37,6 +41,16 @@ KINDS = {OUTPUT: "output", REVIEW: "review", DEAD: "dead letter", CORRECTIONS: "
 WORKER_LOG = "worker.log"
 _PARTITIONS = 4
 _LIVE_MESSAGES = 60
+
+
+_OPEN_DESK = "desk"
+"""What is typed to open the desk: no message that somebody would publish."""
+
+_USUAL_PORT = 8090
+_START_S = 120.0
+_STOP_S = 30.0
+_OPEN = re.compile(r'^clerk_desk_items\{state="open"\} (\S+)$', re.MULTILINE)
+_INSTALL = "\nThe desk's packages are missing: pip install 'filing-clerk[desk]'"
 
 
 def demo_model_settings() -> list[str]:
@@ -199,3 +213,182 @@ def _stopped_by_signals() -> Iterator[None]:
     finally:
         for one, handler in before.items():
             signal.signal(one, handler)
+
+
+class KeptOpen:
+    """What stays up until Ctrl-C: what arrives is shown, and what is typed is published.
+
+    ``samples`` are the messages that were published, by their ids; ``open_desk`` starts the desk.
+    """
+
+    def __init__(
+        self,
+        screen: Screen,
+        stream: Streaming,
+        samples: Mapping[str, Sample],
+        open_desk: Callable[[], DeskProcess],
+    ) -> None:
+        self._screen = screen
+        self._stream = stream
+        self._samples = samples
+        self._open_desk = open_desk
+        self._desk: DeskProcess | None = None
+
+    def show_desk(self) -> None:
+        """Start the desk, if it does not run, and say where it is and what to press there."""
+        if self._desk is None:
+            with self._screen.waiting("the desk starts: its database, its pages"):
+                self._desk = self._open_desk()
+                waiting = self._desk.wait_for_messages(self._screen.tally.outcomes["review"])
+        else:
+            waiting = self._desk.waiting()
+        self._screen.console.print(
+            f"\n[bold]{waiting} messages wait at the desk: {self._desk.url}[/bold]\n"
+            "  A key decides: the one on a label's button; n: none fits, u: undo, ?: all keys.\n"
+            "  Two seconds later the decision is a record that routers read, and shown here.\n",
+            highlight=False,
+            soft_wrap=True,
+        )
+        show_in_browser(self._desk.url)
+
+    def run(self, publisher: Publisher, watcher: Watcher, worker: Program) -> None:
+        """Show what arrives until Ctrl-C. Raises ProgramFailed when a program has ended."""
+        typed: queue.SimpleQueue[str] = queue.SimpleQueue()
+        if sys.stdin.isatty():
+            offer = "" if self._desk else f" (or {_OPEN_DESK}, to open the desk and decide)"
+            self._screen.console.print(f"Type a message here and press Enter{offer}:")
+            threading.Thread(target=_read_lines, args=(typed,), daemon=True).start()
+        while True:
+            worker.check()
+            if self._desk is not None:
+                self._desk.check()
+            while not typed.empty():
+                self._act_on(typed.get(), publisher)
+            for seen in watcher.poll(0.2):
+                if seen.kind == "correction":
+                    self._screen.corrected(seen, self._samples.get(seen.message_id))
+                else:
+                    self._stream.show(seen)
+
+    def _act_on(self, line: str, publisher: Publisher) -> None:
+        if line == _OPEN_DESK:
+            self.show_desk()
+        else:
+            publisher.publish(f"typed-{time.time_ns()}", line)
+
+
+def say_what_stays(screen: Screen, bootstrap_servers: str, worker: Program) -> None:
+    """Tell where everything is, for other programs."""
+    screen.console.print(
+        f"\n[bold]Kafka stays up at {bootstrap_servers}[/bold] until Ctrl-C. "
+        "From another terminal, with any Kafka client:\n"
+        f'  echo \'{{"id": "1", "message": "where is my parcel?"}}\' | '
+        f"kcat -P -b {bootstrap_servers} -t support.messages\n"
+        f"  kcat -C -b {bootstrap_servers} -t support.labels -X isolation.level=read_committed\n"
+        f"The worker's metrics are at {worker.url}/metrics, what it is at {worker.url}/info\n"
+        "What it was unsure of, people decide at the desk: clerk-desk demo shows it all at once.",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _read_lines(typed: queue.SimpleQueue[str]) -> None:
+    for line in sys.stdin:
+        if line.strip():
+            typed.put(line.strip())
+
+
+class DeskProcess:
+    """A running ``clerk-desk run`` on loopback, without sign-in."""
+
+    def __init__(self, program: Program) -> None:
+        self._program = program
+        self.url = program.logged("desk.started", "address") or ""
+
+    def check(self) -> None:
+        """Raise ProgramFailed when it has ended."""
+        self._program.check()
+
+    def waiting(self) -> int:
+        """Return how many messages can be decided now."""
+        with urllib.request.urlopen(f"{self.url}/metrics", timeout=10) as answer:  # noqa: S310
+            found = _OPEN.search(answer.read().decode("utf-8"))
+        return int(float(found[1])) if found else 0
+
+    def wait_for_messages(self, count: int, within_s: float = 60.0) -> int:
+        """Wait until so many can be decided; return how many can."""
+        until = time.monotonic() + within_s
+        while (found := self.waiting()) < count and time.monotonic() < until:
+            self.check()
+            time.sleep(0.2)
+        return found
+
+
+@contextmanager
+def start_desk(
+    bootstrap_servers: str, topics: Mapping[str, str], taxonomy: Taxonomy, folder: Path
+) -> Iterator[DeskProcess]:
+    """Start the desk on a database in ``folder``, made or brought up to date first; stop it at the
+    end. ``topics`` are settings of its section kafka. Raises ProgramFailed."""
+    labels = folder / "taxonomy.toml"
+    labels.write_text(_toml(taxonomy), encoding="utf-8")
+    settings = desk_settings(bootstrap_servers, topics, labels, folder / "desk.db")
+    log_path = folder / "desk.log"
+    log_path.unlink(missing_ok=True)  # of another start in this folder
+    with start_program(
+        "the desk's migration", ("-m", "desk", "migrate"), settings, log_path, grace_s=_STOP_S
+    ) as migration:
+        try:
+            migration.wait_until_done(_START_S)
+        except ProgramFailed as error:
+            hint = "" if "ModuleNotFoundError" not in str(error) else _INSTALL
+            raise ProgramFailed(f"{error}{hint}") from None
+    with start_program(
+        "the desk", ("-m", "desk", "run"), settings, log_path, grace_s=_STOP_S
+    ) as program:
+        program.wait_for("desk.started", _START_S)
+        yield DeskProcess(program)
+
+
+def desk_settings(
+    bootstrap_servers: str, topics: Mapping[str, str], labels: Path, database: Path
+) -> dict[str, str]:
+    """Return what the demo's desk is told, over the defaults: one person works at it alone."""
+    port = _USUAL_PORT if port_is_free(_USUAL_PORT) else free_port()
+    return {
+        "project.taxonomy": str(labels),
+        "database.url": f"sqlite:///{database}",
+        "kafka.bootstrap_servers": bootstrap_servers,
+        **{f"kafka.{name}": topic for name, topic in topics.items()},
+        "kafka.create_topics": "true",
+        "kafka.client.log_level": "0",
+        # A second opinion would never come.
+        "review.double_share": "0",
+        "review.audit_double_share": "0",
+        "review.publish_delay_s": "2",
+        "audit.share": "0.05",
+        "web.port": str(port),
+        "log.format": "json",
+    }
+
+
+def show_in_browser(url: str) -> bool:
+    """Open a page in the browser of whoever sits here; tell whether there is one.
+
+    Without a display the standard library would open one that takes the terminal over.
+    """
+    seen = sys.platform == "darwin" or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY")))
+    return bool(seen and sys.stdout.isatty() and webbrowser.open(url))
+
+
+def _toml(taxonomy: Taxonomy) -> str:
+    """Write a taxonomy as its file would be: a JSON string is a TOML string too."""
+    head = (taxonomy.to_dict()[key] for key in ("name", "version", "description"))
+    name, version, words = (json.dumps(text, ensure_ascii=False) for text in head)
+    lines = [f"name = {name}", f"version = {version}", f"description = {words}"]
+    for label in taxonomy.labels:
+        named, told = (
+            json.dumps(text, ensure_ascii=False) for text in (label.name, label.description)
+        )
+        lines += ["", "[[labels]]", f"name = {named}", f"description = {told}"]
+    return "\n".join(lines) + "\n"

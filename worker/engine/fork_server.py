@@ -16,8 +16,10 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.context import BaseContext
 
@@ -25,19 +27,6 @@ _PRELOAD = "worker.engine.preload"
 PARENT = "FILING_CLERK_FORK_SERVER_PARENT"
 MODULES = "FILING_CLERK_FORK_SERVER_MODULES"
 """The variables that tell the server which process it has to end with and what to import."""
-
-VLLM_MODULES = (
-    "vllm.v1.engine.core",
-    "vllm.v1.executor.uniproc_executor",
-    "vllm.v1.executor.multiproc_executor",
-    "vllm.v1.core.sched.scheduler",
-    "vllm.v1.worker.cpu_worker",
-    "vllm.v1.attention.backends.cpu_attn",
-    "vllm.utils.cpu_triton_utils",
-    "vllm.model_executor.layers.quantization.online.base",
-    "vllm.model_executor.models.llama",
-)
-"""What a core imports when it starts. One that another vLLM lacks is passed over."""
 
 # What a process reads when it starts or imports torch: a server with others is of no use.
 _READ_AT_START = (
@@ -58,7 +47,13 @@ _started_with: dict[str, str | None] | None = None
 _FOREVER = threading.Event()
 
 
-def start(environment: Mapping[str, str], modules: Sequence[str] = VLLM_MODULES) -> bool:
+_OPTIONAL = ("sklearn", "scipy", "pandas")
+"""transformers imports these where they are installed, for assisted generation and the losses of
+object detection: not in an image of the worker, but next to the trainer. One of them starts a
+thread, and a process with two threads must not be forked (``fit_to_fork``)."""
+
+
+def start(environment: Mapping[str, str], modules: Sequence[str] = ()) -> bool:
     """Have a fork server with these variables, over this process's own; return at once.
 
     Returns False, and does nothing, when the one that runs was started with others. ``modules``
@@ -74,12 +69,12 @@ def start(environment: Mapping[str, str], modules: Sequence[str] = VLLM_MODULES)
         return _started_with == wanted
 
 
-def context(environment: Mapping[str, str]) -> BaseContext | None:
+def context(environment: Mapping[str, str], modules: Sequence[str] = ()) -> BaseContext | None:
     """Return how to start processes as forks of the server, or None where that cannot be.
 
-    Waits until the server has imported everything.
+    Waits until the server has imported everything; see ``start`` for ``modules``.
     """
-    if not start(environment):
+    if not start(environment, modules):
         return None
     found = multiprocessing.get_context("forkserver")
     with variables(environment):  # multiprocessing starts a server anew when its own has died
@@ -138,3 +133,20 @@ def _end_well_if_fit_to_fork() -> None:
 
     if not fit_to_fork():
         raise SystemExit(1)
+
+
+@contextmanager
+def without_optional_libraries() -> Iterator[None]:
+    """Have them look as if they were not installed; what is imported already stays.
+
+    ``None`` in ``sys.modules`` is Python's own way to say so (docs of ``sys.modules``), to
+    ``import`` as to ``importlib.util.find_spec``.
+    """
+    hidden = [name for name in _OPTIONAL if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        for name in hidden:
+            if sys.modules.get(name, ...) is None:
+                del sys.modules[name]

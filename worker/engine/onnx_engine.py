@@ -3,6 +3,8 @@
 Each prompt runs alone, on one of several threads with a core each, which take them in the order in
 which they came. Batches are a little faster, and in 8-bit integers, whose scale is taken over the
 whole batch, an answer would depend on what else was in it (docs/decisions/one-message-a-run.md).
+
+Only this file imports ONNX Runtime, and NumPy for it.
 """
 
 from __future__ import annotations
@@ -15,27 +17,77 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
+from typing import Any
 
 import structlog
 
-from worker.contract import (
-    ENCODER_KINDS,
-    AdapterRefused,
-    Head,
-    Manifest,
-    OnnxModel,
-    disagreement,
-)
+from worker.contract import ENCODER_KINDS, AdapterRefused, Head, Manifest, OnnxModel, disagreement
 from worker.contract.head import Precision
-from worker.engine.cpu_environment import usable_cpus
-from worker.engine.onnx_session import Session, kind_of
+from worker.engine.environment import usable_cpus
 from worker.engine.port import Answer, HeadLogits
-from worker.errors import EngineDied, MessageRejected
+from worker.errors import EngineDied, MessageRejected, SettingsError
+
+_INPUTS = {"input_ids", "attention_mask", "token_type_ids"}
+_OUTPUT = "logits"
+
 
 _CLOSE_S = 15.0
 _BACKGROUND_NICENESS = 10
-
 _log = structlog.get_logger("worker.engine")
+
+
+class Session:
+    """A graph as ``OnnxModel`` describes it. Safe to run from several threads.
+
+    The constructor raises AdapterRefused for any other, and SettingsError where ONNX Runtime is not
+    installed.
+    """
+
+    def __init__(self, path: Path, outputs: int) -> None:
+        try:
+            import numpy as np
+            import onnxruntime
+        except ImportError as error:
+            raise SettingsError(
+                "ONNX Runtime is not installed: pip install 'filing-clerk[encoder]'"
+            ) from error
+        self._np: Any = np
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        try:
+            self._session = onnxruntime.InferenceSession(
+                str(path), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # the library raises many kinds
+            raise AdapterRefused(path, f"ONNX Runtime cannot load it: {kind_of(error)}") from error
+        names = {one.name for one in self._session.get_inputs()}
+        given = {one.name: one.shape for one in self._session.get_outputs()}
+        if not {"input_ids", "attention_mask"} <= names <= _INPUTS or _OUTPUT not in given:
+            raise AdapterRefused(
+                path,
+                f"takes {sorted(names)} and gives {sorted(given)}; it has to take input_ids and "
+                f"attention_mask and give {_OUTPUT}",
+            )
+        width = given[_OUTPUT][-1]
+        if isinstance(width, int) and width != outputs:
+            raise AdapterRefused(path, f"gives {width} logits and the head has {outputs} outputs")
+        self._has_types = "token_type_ids" in names
+
+    def run(self, prompt_ids: Sequence[int]) -> tuple[float, ...]:
+        """Return the logits of one prompt."""
+        np = self._np
+        ids = np.array([prompt_ids], dtype=np.int64)
+        inputs = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
+        if self._has_types:
+            inputs["token_type_ids"] = np.zeros_like(ids)
+        (logits,) = self._session.run([_OUTPUT], inputs)
+        return tuple(logits[0].tolist())
+
+
+def kind_of(error: Exception) -> str:
+    """Name an error without its text, which may hold token ids."""
+    return type(error).__name__
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,15 +1,22 @@
-"""What the worker needs of an engine."""
+"""The engine port: what the worker needs of an engine, and what its answers mean."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, overload, runtime_checkable
 
+from worker.contract.errors import InvalidScores
 from worker.contract.manifest import Manifest
-from worker.contract.scoring import Decision
+from worker.contract.scoring import (
+    Decision,
+    decide_from_choice,
+    decide_from_codes,
+    decide_from_logits,
+)
+from worker.errors import MessageRejected
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,3 +154,20 @@ class Declined:
 
     digest: str
     problem: str
+
+
+def decide(answer: Answer, manifest: Manifest) -> Decision:
+    """Turn an answer into a label. Raises MessageRejected when it is none."""
+    temperature = manifest.calibration.temperature
+    names = manifest.taxonomy.names
+    try:
+        if isinstance(answer, StageDecisions):
+            *earlier, last = answer.decisions
+            return replace(last, earlier=tuple(earlier))
+        if isinstance(answer, CodeScores):
+            return decide_from_codes(answer.logprobs, manifest.codes, temperature)
+        if isinstance(answer, HeadLogits):
+            return decide_from_logits(answer.logits, manifest.head, names, temperature)
+        return decide_from_choice(answer.text, answer.logprob, names)
+    except InvalidScores as error:
+        raise MessageRejected("invalid_answer", str(error)) from error

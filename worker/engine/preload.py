@@ -9,9 +9,8 @@ import logging
 import os
 from pathlib import Path
 
-from worker.engine.fork_server import MODULES, PARENT
+from worker.engine.fork_server import MODULES, PARENT, without_optional_libraries
 from worker.engine.processes import be_parent_of_forks, die_with
-from worker.engine.quick_imports import without_collecting, without_optional_libraries
 
 _threads = 0
 
@@ -34,8 +33,8 @@ def _preload() -> int:
     os.sched_setaffinity(0, os.sched_getaffinity(parent))
     # What vLLM says while it is imported, before it has set its logging up, goes nowhere.
     logging.getLogger("vllm").addHandler(logging.NullHandler())
-    with without_optional_libraries(), without_collecting():
-        for name in os.environ[MODULES].split(","):
+    with without_optional_libraries():
+        for name in filter(None, os.environ[MODULES].split(",")):
             with contextlib.suppress(ImportError):
                 importlib.import_module(name)
     return len(list(Path("/proc/self/task").iterdir()))

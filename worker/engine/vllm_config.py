@@ -8,7 +8,7 @@ import os
 import shutil
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from importlib import metadata
 from typing import Any
 
@@ -23,9 +23,8 @@ from worker.engine.arguments import (
     ranks,
     runs_eagerly,
 )
-from worker.engine.cpu_environment import computing_environment, engine_environment
-from worker.engine.gpu_environment import check_gpu
-from worker.engine.quick_imports import without_collecting, without_optional_libraries
+from worker.engine.environment import check_gpu, computing_environment, engine_environment
+from worker.engine.vllm_core import CORE_MODULES, executor_in_core
 from worker.errors import SettingsError
 
 # What vLLM says while it is imported, before it has set its logging up, goes nowhere.
@@ -46,14 +45,13 @@ def begin_to_import(engine_args: Mapping[str, Any]) -> None:
     if not _is_built_for_cpu() or not is_started_as_we_like(engine_args):
         return
     _set_environment(cpu=True, eager=runs_eagerly(engine_args))
-    fork_server.start(computing_environment(os.environ))
+    fork_server.start(computing_environment(os.environ), CORE_MODULES)
 
 
 def vllm_runs_on_cpu() -> bool:
     """Tell whether this vLLM computes on the CPU. Imports it: 10 s, the first time."""
     _set_environment()
-    hidden = without_optional_libraries() if _is_built_for_cpu() else nullcontext()
-    with no_warnings(), hidden, without_collecting():
+    with no_warnings():
         import vllm.v1.engine.async_llm
         import vllm.v1.engine.core  # noqa: F401 - all that is needed later, while it is quiet
         from vllm.platforms import current_platform
@@ -82,6 +80,7 @@ def vllm_config(settings: EngineSettings) -> Any:
         known=AsyncEngineArgs.__dataclass_fields__,
         environment=os.environ,
         capability=torch.backends.cpu.get_cpu_capability(),
+        in_core=executor_in_core(),
     )
     try:
         with no_warnings():

@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import atexit
 import itertools
+import logging
 import signal
 import threading
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
@@ -22,14 +23,11 @@ from typing import Any
 import structlog
 
 from worker.contract import AdapterRefused, Manifest
-from worker.engine.adapter_view import AdapterView
 from worker.engine.arguments import EngineSettings, answer_tokens, precision_name
 from worker.engine.memory import EngineMemory, weight_bytes
-from worker.engine.port import Answer
+from worker.engine.port import Answer, ChoiceAnswer, CodeScores
 from worker.engine.processes import ChildProcesses
-from worker.engine.vllm_answers import read_answer
 from worker.engine.vllm_config import no_warnings, request_params, vllm_config
-from worker.engine.vllm_context import destroy_context
 from worker.engine.vllm_core import client_context, starting_processes
 from worker.errors import EngineDied, MessageRejected
 
@@ -42,6 +40,12 @@ _OUT_OF_MEMORY = (
     "the kernel does so when the machine's or the container's memory is full: give it more, or "
     "take less by model.engine_args (kv_cache_memory_bytes, max_num_batched_tokens)"
 )
+
+
+_MESSAGE_TOKENS = (4, 8, 12, 16, 24, 32, 48, 64, 96, 128)
+_BATCHES = (1, 2, 8, 32)
+_POLL_S = 0.01
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -315,3 +319,125 @@ class VllmEngine:
         if (context := client_context(self._llm)) is not None:
             await destroy_context(context, _CONTEXT_S)
         self._llm = None
+
+
+class AdapterView:
+    """See ``worker.engine.port.Engine``: the engine, as one of its adapters sees it.
+
+    ``close`` unloads this adapter alone; the engine itself ends with its last one.
+    """
+
+    def __init__(
+        self, host: VllmEngine, adapter: _Adapter, manifest: Manifest, *, cold: bool
+    ) -> None:
+        self.host = host
+        self._adapter = adapter
+        self._manifest = manifest
+        self._cold = cold
+        self._closed = False
+
+    @property
+    def precisions(self) -> tuple[str, ...]:
+        """See ``Engine``."""
+        return (self.host.precision,)
+
+    def submit(self, prompt_ids: Sequence[int]) -> Future[Answer]:
+        """Begin to answer one prompt. Cancelling the future aborts it in the engine."""
+        self.check_health()
+        return self.host.answer(self._adapter, prompt_ids)
+
+    def warm_up(self, prompts: Sequence[Sequence[int]]) -> None:
+        """Answer ``prompts``; in a cold engine then made-up ones of many lengths and batch sizes.
+
+        Kernels are built when a shape first comes up. Raises EngineDied when an answer fails.
+        """
+        rounds = warm_up_rounds(self._manifest, prompts) if self._cold else [[p] for p in prompts]
+        for batch in rounds:
+            for future in [self.submit(one) for one in batch]:
+                try:
+                    future.result()
+                except MessageRejected as error:
+                    raise EngineDied(f"the engine rejects a warm-up prompt: {error}") from error
+
+    def check_health(self) -> None:
+        """Raise EngineDied when this adapter is unloaded or its engine is gone."""
+        self.host.check_health()
+        if self._closed:
+            raise EngineDied("this adapter is unloaded")
+
+    def close(self) -> None:
+        """Unload this adapter, and end the engine if it was the last. Safe to call twice."""
+        if not self._closed:
+            self._closed = True
+            self.host.remove(self._adapter)
+
+
+def warm_up_rounds(
+    manifest: Manifest, prompts: Sequence[Sequence[int]]
+) -> Iterator[list[tuple[int, ...]]]:
+    """Yield batches of prompts to answer together: ``prompts`` first, then made-up ones.
+
+    The made-up ones have messages of lengths that support messages have and up to the longest,
+    cut from the golden prompts at ever other places, so that the prefix cache does not answer
+    for the kernels. A second round finds nothing left to build: the messages that follow take
+    the same time after one round and after two.
+    """
+    spec = manifest.prompt
+    first, last = len(spec.prefix_ids), len(spec.suffix_ids)
+    words = [
+        token for golden in manifest.golden for token in golden.ids[first : len(golden.ids) - last]
+    ]
+    lengths = [min(length, spec.max_message_tokens) for length in _MESSAGE_TOKENS]
+    number = itertools.count(1)
+
+    def made_up(length: int) -> tuple[int, ...]:
+        start = next(number) * 7 % len(words)
+        message = itertools.islice(itertools.cycle(words), start, start + length)
+        return (*spec.prefix_ids, *message, *spec.suffix_ids)
+
+    yield from ([tuple(prompt)] for prompt in prompts)
+    for batch in _BATCHES:
+        yield [made_up(lengths[index % len(lengths)]) for index in range(batch)]
+    yield [made_up(spec.max_message_tokens)]
+
+
+def read_answer(manifest: Manifest, params: Sequence[Any], completions: Sequence[Any]) -> Answer:
+    """Return the answer that vLLM's completions hold, one for each of the requests ``params``.
+    Raises EngineDied and MessageRejected."""
+    for completion in completions:
+        if completion.finish_reason == "abort":
+            raise EngineDied("the engine is shutting down")
+        if completion.finish_reason == "error":
+            raise MessageRejected("engine_rejected", "the engine failed on this prompt")
+    if manifest.decoding == "choice":
+        (words,) = completions
+        return ChoiceAnswer(words.text, float(words.cumulative_logprob))
+    scores: dict[int, float] = {}
+    for asked, completion in zip(params, completions, strict=True):
+        found = completion.logprobs[0]
+        ids = asked.logprob_token_ids
+        scores |= {one: float(found[one].logprob) for one in ids if one in found}
+    return CodeScores(scores)
+
+
+async def destroy_context(context: Any, within_s: float) -> bool:
+    """Close what is open of a ``zmq.Context``, end it, and wait for that, but for so long only.
+
+    Returns whether it has ended. Ending blocks until every socket is closed, and a socket may be
+    closed by a callback that waits for this very loop. And when a peer is killed while it is sent
+    to, libzmq 4.3.5 sometimes never finishes (2 of 5,500 kills of a small process, and once
+    of an engine in its test): its threads are left then, for the process is about to end anyway.
+    """
+
+    def destroy() -> None:
+        context.destroy(linger=0)
+
+    thread = threading.Thread(target=destroy, name="zmq-end", daemon=True)
+    thread.start()
+    end = time.monotonic() + within_s
+    while thread.is_alive():
+        if time.monotonic() > end:
+            logger.warning("the engine's sockets do not end within %s s: left behind", within_s)
+            return False
+        await asyncio.sleep(_POLL_S)
+    return True

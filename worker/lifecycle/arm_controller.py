@@ -1,31 +1,134 @@
-"""Starts, swaps and retires the adapter of an arm: the one place that does."""
+"""Start, swap and retire the adapter of an arm. No other module does.
+
+A source names the adapter of an arm: a pointer in the store, or a setting. The controller has it
+brought up on a thread, takes it into service, and tries again what failed for a reason that may
+pass. Where memory has no room for two engines, it can restart the worker.
+"""
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import structlog
 
-from worker.core.adapter_router import AdapterRouter
-from worker.core.arms import Arm, ArmRole, Role, TrafficSplit
-from worker.core.serving_adapter import ServingAdapter
+from worker.common.errors import describe_private
+from worker.contract import Manifest, read_manifest
+from worker.contract.store import CanaryPointer, Pointer, find_stored, read_canary, read_pointer
+from worker.contract.verify import attach_probes
+from worker.core.arms import CANARY, MAIN, AdapterRouter, Arm, ArmRole, Role, TrafficSplit
+from worker.core.labeller import ServingAdapter
 from worker.engine.port import Declined
-from worker.errors import EngineDied
-from worker.lifecycle.arm_source import ArmTarget
-from worker.lifecycle.bring_up import BringUp
-from worker.lifecycle.events import AdapterEvents
-from worker.lifecycle.factory import AdapterFactory
-from worker.lifecycle.refusal import Refusal
-from worker.lifecycle.restart import Restart
-from worker.lifecycle.retry import ArmRetry, next_retry
+from worker.errors import EngineDied, RestartNeeded
+from worker.lifecycle.events import AdapterEvents, Refusal
+from worker.lifecycle.preflight import AdapterFactory
 
 LOAD_TIMEOUT_S = 600.0
 """A 7B base that is merged on slow disks takes five minutes; what takes longer hangs."""
 
 _log = structlog.get_logger("worker.adapters")
+_FIRST_S = 60.0
+_TRIES = 5
+_MAY_PASS = frozenset({"memory", "engine", "unexpected"})
+"""Memory that is taken at the moment, a file system that hiccups. What a file or a probe says stays
+so, and a load that hangs would leave one more thread and one more slot of the engine behind."""
+
+
+@dataclass(frozen=True, slots=True)
+class ArmTarget:
+    """The adapter that is named for an arm, and the arm's share of the traffic (0 to 1).
+
+    ``compare``: it must do about as well as the main adapter on that one's own probes. ``pointer``
+    is what named it, if that can change: written again it is another target, so that an adapter
+    that was refused is tried again.
+    """
+
+    directory: Path
+    digest: str
+    name: str
+    share: float
+    compare: bool
+    pointer: Pointer | CanaryPointer | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ArmSource:
+    """Names the adapter of one arm.
+
+    ``read`` returns None where none is named, and raises AdapterRefused where that cannot be told.
+    A ``fixed`` name never changes: its adapter is brought up, or refused, once.
+    """
+
+    role: ArmRole
+    read: Callable[[], ArmTarget | None]
+    fixed: bool = False
+
+
+def current_adapter(store: Path) -> ArmSource:
+    """Return what names the main adapter: the store's current one.
+
+    What a person forced, or rolled back to, is not compared with what serves.
+    """
+
+    def read() -> ArmTarget | None:
+        pointer = read_pointer(store)
+        if pointer is None:
+            return None
+        directory, compare = store / pointer.digest, is_compared(pointer)
+        return ArmTarget(directory, pointer.digest, pointer.name, 1.0, compare, pointer)
+
+    return ArmSource(MAIN, read)
+
+
+def is_compared(pointer: Pointer) -> bool:
+    """Whether what became current has to do about as well as what was current before."""
+    return pointer.event not in {"force", "rollback"}
+
+
+def adapter_before(store: Path, pointer: Pointer) -> Manifest | None:
+    """Return the contract of the adapter that a worker compares the current one with when it
+    starts: the one before it. None where there is nothing to compare.
+
+    Raises AdapterRefused where that one cannot be read any more.
+    """
+    if pointer.previous is None or not is_compared(pointer):
+        return None
+    directory = store / pointer.previous
+    return attach_probes(read_manifest(directory), directory)
+
+
+def canary_adapter(store: Path) -> ArmSource:
+    """Return what names the canary: the store's canary pointer."""
+
+    def read() -> ArmTarget | None:
+        pointer = read_canary(store)
+        if pointer is None:
+            return None
+        return ArmTarget(
+            store / pointer.digest,
+            pointer.digest,
+            pointer.name,
+            pointer.share,
+            compare=not pointer.forced,
+            pointer=pointer,
+        )
+
+    return ArmSource(CANARY, read)
+
+
+def named_adapter(role: ArmRole, store: Path | None, name: str, share: float) -> ArmSource:
+    """Return what names one adapter for good: its directory, or the beginning of its digest in
+    the store."""
+
+    def read() -> ArmTarget:
+        directory, digest, stored_name = find_stored(store, name)
+        return ArmTarget(directory, digest, stored_name, share, compare=False)
+
+    return ArmSource(role, read, fixed=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,3 +344,120 @@ def _is_alive(adapter: ServingAdapter) -> bool:
     except EngineDied:
         return False
     return True
+
+
+class BringUp:
+    """Calls ``make`` on a thread and keeps what comes of it; ``finished`` is called afterwards.
+
+    A call into an engine cannot be interrupted: one that hangs is left behind, and what still
+    comes of it is closed at once.
+    """
+
+    def __init__(self, make: Callable[[], ServingAdapter], finished: Callable[[], None]) -> None:
+        self._make = make
+        self._finished = finished
+        self._lock = threading.Lock()
+        self._adapter: ServingAdapter | None = None
+        self._refusal: Refusal | None = None
+        self._abandoned = False
+        self._done = threading.Event()
+        # A daemon: one that hangs must not keep the process from ending.
+        threading.Thread(target=self._run, name="bring-up", daemon=True).start()
+
+    @property
+    def done(self) -> bool:
+        """Whether there is a result."""
+        return self._done.is_set()
+
+    def wait(self, timeout_s: float) -> None:
+        """Block until there is a result, at most so long."""
+        self._done.wait(timeout_s)
+
+    def take(self) -> ServingAdapter:
+        """Return the adapter, once it is done. Raises Refusal."""
+        if self._refusal is not None:
+            raise self._refusal
+        assert self._adapter is not None
+        return self._adapter
+
+    def abandon(self) -> None:
+        """Have whatever comes of it closed. Nothing may be taken any more."""
+        with self._lock:
+            self._abandoned = True
+            if not self._done.is_set():
+                return
+        self._close()
+
+    def _run(self) -> None:
+        try:
+            self._adapter = self._make()
+        except Refusal as refusal:
+            self._refusal = refusal
+        except Exception as error:  # noqa: BLE001 - whatever it is, this adapter does not serve
+            self._refusal = Refusal("unexpected", describe_private(error))
+            self._refusal.__cause__ = error
+        with self._lock:
+            abandoned = self._abandoned
+            self._done.set()
+        if abandoned:
+            self._close()
+        self._finished()
+
+    def _close(self) -> None:
+        if self._adapter is not None:
+            self._adapter.engine.close()
+
+
+@dataclass(frozen=True, slots=True)
+class ArmRetry:
+    """A target to bring up again, not before ``at`` (monotonic seconds), for the n-th time."""
+
+    target: ArmTarget
+    number: int
+    at: float
+
+
+def next_retry(
+    target: ArmTarget, refusal: Refusal, last: ArmRetry | None, now: float
+) -> ArmRetry | None:
+    """Return when to try again, after 1, 2, 4 and 8 minutes; None where it stays refused."""
+    number = last.number + 1 if last is not None and last.target == target else 1
+    if refusal.reason not in _MAY_PASS or number >= _TRIES:
+        return None
+    return ArmRetry(target, number, now + _FIRST_S * 2 ** (number - 1))
+
+
+class Restart:
+    """Asked for by the thread that follows the store; the main thread raises it after the drain.
+
+    ``enabled`` says whether ``adapters.when_too_large`` wants it.
+    """
+
+    def __init__(self, *, enabled: bool) -> None:
+        self._enabled = enabled
+        self._drain: Callable[[], None] = lambda: None
+        self._why: str | None = None
+
+    def when_wanted(self, drain: Callable[[], None]) -> None:
+        """Call this then. It must not block."""
+        self._drain = drain
+
+    def ask(self, target: ArmTarget, problem: str) -> bool:
+        """Have the worker drain and end, so that it starts again with ``target``, which the store
+        names as the main adapter; tell whether it does."""
+        if not self._enabled:
+            return False
+        self._why = f"{target.name} {target.digest[:12]} becomes current by a restart: {problem}"
+        _log.warning(
+            "adapter.restarting",
+            adapter=target.name,
+            adapter_digest=target.digest[:12],
+            problem=problem,
+        )
+        self._drain()
+        return True
+
+    def check(self) -> None:
+        """Raise RestartNeeded if it was asked for."""
+        if self._why is not None:
+            raise RestartNeeded(self._why)

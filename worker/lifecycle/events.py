@@ -1,4 +1,4 @@
-"""What has become of the adapters of this worker, for logs, metrics and ``/info``."""
+"""Refusals, swaps and stops of this worker's adapters, for logs, metrics and ``/info``."""
 
 from __future__ import annotations
 
@@ -10,16 +10,51 @@ from typing import Literal
 
 import structlog
 
-from worker.core.adapter_router import AdapterFailed, AdapterIdle, RouterEvent, SplitChanged
-from worker.core.arms import Arm, ArmRole, Role, TrafficSplit
-from worker.core.serving_adapter import ServingAdapter
-from worker.lifecycle.refusal import RefusalReason
+from worker.core.arms import (
+    AdapterFailed,
+    AdapterIdle,
+    Arm,
+    ArmRole,
+    Role,
+    RouterEvent,
+    SplitChanged,
+    TrafficSplit,
+)
+from worker.core.labeller import ServingAdapter
+
+RefusalReason = Literal[
+    "pointer",
+    "files",
+    "base",
+    "tokenizer",
+    "memory",
+    "engine",
+    "hung",
+    "unexpected",
+    "probes",
+    "worse",
+]
+"""All there are: the store's pointer cannot be read; a file is not what the manifest says; the
+adapter is of another base; the base tokenizes its prompts otherwise; its engine has no place in the
+memory next to the one that serves; the engine cannot load it or does not answer; loading and trying
+it took longer than ``LOAD_TIMEOUT_S``; something that nobody expected; it misclassifies probes of
+its own manifest; it misclassifies more than ``MAX_ERROR_RATE`` of the serving adapter's probes."""
+
 
 _log = structlog.get_logger("worker.adapters")
-
 StopReason = Literal["review", "confidence", "rejected", "engine"]
 """Why an arm got no more messages: too many for review, too little confidence, too many answers
 that are no label or none in time, its engine."""
+
+
+class Refusal(Exception):
+    """An adapter must not serve here. ``problem`` says what and how to mend it, without text of
+    any message."""
+
+    def __init__(self, reason: RefusalReason, problem: str) -> None:
+        self.reason = reason
+        self.problem = problem
+        super().__init__(f"{reason}: {problem}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,22 +1,25 @@
-"""What an adapter has to show before it labels a customer's message."""
+"""An adapter made ready to serve: verified, loaded, warmed up, and tried on its probes."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
 
+from worker.common.errors import describe_private
 from worker.contract import AdapterRefused, Encoders, Manifest, Probe
 from worker.contract.records import SupportMessage
 from worker.contract.verify import prompted_by, verify_files, verify_tokens
-from worker.core.labeller import Labeller
+from worker.core.labeller import Labeller, ServingAdapter
+from worker.engine.memory import TooLarge
 from worker.engine.model_files import ModelFiles
-from worker.engine.port import Answer, Engine
+from worker.engine.port import AdapterLoader, Answer, Engine
 from worker.errors import EngineDied, MessageRejected
-from worker.lifecycle.refusal import Refusal
+from worker.lifecycle.events import Refusal
 
 MAX_ERROR_RATE = 0.1
 """Largest share of the serving adapter's probes that a new one may misclassify. The old one was
@@ -24,9 +27,54 @@ sure of these messages, so an equally good adapter misses few. One that is meant
 published with --force."""
 
 _log = structlog.get_logger("worker.adapters")
-
 _AT_A_TIME = 4
 """Few, so that the messages in the same engine hardly notice."""
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterFactory:
+    """What an adapter is made ready with: bases, engines, the record formats.
+
+    ``answer_s`` is how long an answer to a probe may take (seconds).
+    """
+
+    files: ModelFiles
+    loader: AdapterLoader
+    serve: Callable[[Encoders, Manifest, Engine], ServingAdapter]
+    answer_s: float
+
+    def make(
+        self, directory: Path, digest: str, *, compared_with: Manifest | None, background: bool
+    ) -> ServingAdapter:
+        """Verify, load and try the adapter in ``directory``. Blocks. Raises Refusal.
+
+        ``compared_with`` is the contract of an adapter, that which serves, on whose probes the new
+        one must do about as well. ``background``: its prompts give way to other adapters'.
+        """
+        manifest, encoders = verify_beside(directory, digest, self.files)
+        try:
+            engine = self.loader.load(directory, manifest, background=background)
+        except TooLarge as error:
+            raise Refusal("memory", error.problem) from error
+        except Exception as error:  # whatever an engine raises: CUDA out of memory is none of ours
+            raise Refusal("engine", describe_private(error)) from error
+        try:
+            adapter = self.serve(encoders, manifest, engine)
+            self._try(adapter, compared_with)
+        except BaseException:
+            engine.close()
+            raise
+        return adapter
+
+    def _try(self, adapter: ServingAdapter, compared_with: Manifest | None) -> None:
+        labeller, engine = adapter.labeller, adapter.engine
+        try:
+            engine.warm_up([golden.ids for golden in adapter.manifest.golden])
+        except Exception as error:
+            raise Refusal("engine", describe_private(error)) from error
+        check_own_probes(labeller, engine, self.answer_s)
+        if compared_with is not None:
+            compare_on_probes(labeller, engine, compared_with, self.answer_s)
 
 
 def verify_beside(directory: Path, digest: str, files: ModelFiles) -> tuple[Manifest, Encoders]:

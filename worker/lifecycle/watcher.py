@@ -11,13 +11,11 @@ from collections.abc import Sequence
 
 import structlog
 
+from worker.common.errors import describe_private
 from worker.contract import AdapterRefused
-from worker.contract.tracebacks import describe_private
-from worker.core.adapter_router import AdapterRouter
-from worker.lifecycle.arm_controller import ArmController
-from worker.lifecycle.arm_source import ArmSource, ArmTarget
-from worker.lifecycle.events import AdapterEvents
-from worker.lifecycle.refusal import RefusalReason
+from worker.core.arms import AdapterRouter
+from worker.lifecycle.arm_controller import ArmController, ArmSource, ArmTarget
+from worker.lifecycle.events import AdapterEvents, RefusalReason
 
 _log = structlog.get_logger("worker.adapters")
 

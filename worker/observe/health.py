@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from worker.core.state import LoopState
+from worker.core.loop import LoopState
 from worker.errors import EngineDied, WorkerError
 
 LOADING = "the model is loading"

@@ -1,24 +1,34 @@
-"""The loop's events as metrics, and its state, read when the metrics page is requested."""
+"""The loop's events as metrics; its state is read when the metrics page is requested."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from worker.contract.records.retry import RETRY_REASONS
+from worker.contract.records.headers import RETRY_REASONS
+from worker.core.arms import MAIN, AdapterRouter, ShadowRequest, TrafficSplit
 from worker.core.assignment import CompletedRecord
-from worker.core.events import (
-    LoopEvent,
-    PressureChanged,
-    Published,
-    Rebalanced,
-    TransactionEnded,
+from worker.core.events import LoopEvent, PressureChanged, Published, Rebalanced, TransactionEnded
+from worker.core.labeller import ServingAdapter
+from worker.core.loop import LoopState
+from worker.lifecycle.events import (
+    AdapterEvent,
+    AdapterEvents,
+    Loaded,
+    Refused,
+    Serving,
+    Stopped,
+    Swapped,
 )
-from worker.core.state import LoopState
 from worker.observe import metrics as named
-from worker.observe.adapters import AdapterMetrics
 from worker.observe.registry import MetricSample, Registry
-from worker.records.types import Classified, Postponed, Rejected, TopicPartition
+from worker.records.types import Classified, Outcome, Postponed, Rejected, TopicPartition
+
+DIGEST_CHARS = 12
+"""Length of the part of a digest that names its adapter in metrics and logs."""
+
+KEPT = 8
+"""Number of adapters that keep their series; those that served longest ago lose theirs."""
 
 
 class MetricsListener:
@@ -139,3 +149,137 @@ def _by_partition(counts: Mapping[TopicPartition, float]) -> list[tuple[tuple[st
 
 def _each(values: Sequence[str]) -> list[tuple[str]]:
     return [(value,) for value in values]
+
+
+class AdapterMetrics:
+    """Counts what happens to adapters, and committed records by adapter."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._known: dict[str, None] = {}  # the latest to serve is last
+        self._labels = registry.counter(named.LABELS)
+        self._records = registry.counter(named.ADAPTER_RECORDS)
+        self._confidence = registry.histogram(named.ADAPTER_CONFIDENCE)
+        self._off_label_mass = registry.histogram(named.ADAPTER_OFF_LABEL_MASS)
+        self._stage_records = registry.counter(named.STAGE_RECORDS)
+        self._stage_s = registry.histogram(named.STAGE_SECONDS)
+        self._disagreements = registry.counter(named.STAGE_DISAGREEMENTS)
+        self._swaps = registry.counter(named.SWAPS_TOTAL, *_each(named.SWAPS))
+        self._refusals = registry.counter(named.REFUSALS_TOTAL, *_each(named.REFUSALS))
+        self._stops = registry.counter(named.CANARY_STOPS, *_each(named.STOPS))
+        self._shadow = registry.counter(named.SHADOW)
+        self._shadow_dropped = registry.counter(named.SHADOW_DROPPED, *_each(named.SHADOW_DROPS))
+        self._load_s = registry.histogram(named.LOAD_SECONDS)
+
+    def __call__(self, event: AdapterEvent) -> None:
+        """Count it."""
+        match event:
+            case Serving(split):
+                self._begin_series(split)
+            case Swapped():
+                self._swaps(1, "swapped")
+            case Loaded(seconds):
+                self._load_s([seconds])
+            case Refused(role=role, reason=reason):
+                self._refusals(1, reason)
+                if role == MAIN.name:
+                    self._swaps(1, "refused")
+            case Stopped(reason=reason):
+                self._stops(1, reason)
+
+    def _begin_series(self, split: TrafficSplit) -> None:
+        """Begin the series of new adapters at 0; drop those of adapters that served long ago."""
+        for serving in split.adapters:
+            adapter = serving.digest[:DIGEST_CHARS]
+            self._known.pop(adapter, None)
+            self._known[adapter] = None
+            for label in serving.manifest.taxonomy.names:
+                for agrees in named.AGREES:
+                    self._registry.begin(named.SHADOW, label, agrees)
+                self._registry.begin(named.LABELS, label, adapter)
+            for outcome in named.OUTCOMES:
+                self._registry.begin(named.ADAPTER_RECORDS, adapter, outcome)
+            self._registry.begin(named.ADAPTER_CONFIDENCE, adapter)
+            self._registry.begin(named.ADAPTER_OFF_LABEL_MASS, adapter)
+            for at in range(len(serving.manifest.stages)):
+                for metric in (named.STAGE_RECORDS, named.STAGE_SECONDS, named.STAGE_DISAGREEMENTS):
+                    self._registry.begin(metric, adapter, str(at + 1))
+        while len(self._known) > KEPT:
+            oldest = next(iter(self._known))
+            del self._known[oldest]
+            self._registry.forget("adapter", oldest)
+
+    def published(self, batch: Sequence[CompletedRecord]) -> None:
+        """Count each record for the adapter that it was accepted with."""
+        by_adapter: dict[ServingAdapter, list[Outcome]] = {}
+        for completed in batch:
+            by_adapter.setdefault(completed.adapter, []).append(completed.outcome)
+            for shadow in completed.shadows:
+                self._compare(shadow, completed.outcome)
+        for adapter, outcomes in by_adapter.items():
+            self._count(adapter.digest[:DIGEST_CHARS], outcomes)
+            if adapter.manifest.stages:
+                self._count_stages(adapter.digest[:DIGEST_CHARS], outcomes)
+
+    def _count_stages(self, adapter: str, outcomes: Sequence[Outcome]) -> None:
+        labelled = [each for each in outcomes if isinstance(each, Classified)]
+        answered = Counter(len(each.decision.earlier) + 1 for each in labelled)
+        differing = Counter(
+            len(each.decision.earlier) + 1
+            for each in labelled
+            if any(other.label != each.decision.label for other in each.decision.earlier)
+        )
+        for stage, count in answered.items():
+            self._stage_records(count, adapter, str(stage))
+        for stage, count in differing.items():
+            self._disagreements(count, adapter, str(stage))
+        for at in range(max(answered, default=0)):
+            seconds = [each.timing.stages_s for each in labelled]
+            self._stage_s([each[at] for each in seconds if at < len(each)], adapter, str(at + 1))
+
+    def _count(self, adapter: str, outcomes: Sequence[Outcome]) -> None:
+        decisions = [each.decision for each in outcomes if isinstance(each, Classified)]
+        masses = [decision.off_label_mass for decision in decisions]
+        self._confidence([decision.confidence for decision in decisions], adapter)
+        self._off_label_mass([mass for mass in masses if mass is not None], adapter)
+        for label, count in Counter(decision.label for decision in decisions).items():
+            self._labels(count, label, adapter)
+        # What is postponed has not ended yet.
+        ended = Counter(each.kind for each in outcomes if not isinstance(each, Postponed))
+        for kind, count in ended.items():
+            self._records(count, adapter, kind)
+
+    def _compare(self, shadow: ShadowRequest, outcome: Outcome) -> None:
+        if shadow.dropped is not None:
+            self._shadow_dropped(1, shadow.dropped)
+        elif shadow.result is not None and isinstance(outcome, Classified):
+            label = outcome.decision.label
+            self._shadow(1, label, "yes" if shadow.result.decision.label == label else "no")
+
+
+def adapter_samples(router: AdapterRouter, events: AdapterEvents) -> Iterator[MetricSample]:
+    """Yield which adapters serve at this moment, and what is refused or stopped."""
+    split = router.split
+    manifest = split.main.manifest
+    yield (
+        named.ADAPTER_INFO,
+        [((manifest.name, manifest.digest[:DIGEST_CHARS], manifest.taxonomy.version), 1)],
+    )
+    yield (
+        named.STAGE_EXPECTED,
+        [
+            ((adapter.digest[:DIGEST_CHARS], str(at)), stage.share)
+            for adapter in split.adapters
+            for at, stage in enumerate(adapter.manifest.stages, 1)
+        ],
+    )
+    yield (
+        named.ADAPTER_TRAFFIC,
+        [
+            ((arm.adapter.digest[:DIGEST_CHARS], arm.role.name), ratio)
+            for arm, ratio in zip(split.arms, split.ratios, strict=True)
+        ],
+    )
+    refused = [((role,), float(role in events.refused)) for role in named.ROLES]
+    yield named.ADAPTER_REFUSED, refused
+    yield named.CANARY_STOPPED, [((), float(bool(events.stopped)))]

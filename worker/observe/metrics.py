@@ -11,20 +11,31 @@ Values of labels are bounded: partitions assigned, labels of the taxonomy, and s
 from __future__ import annotations
 
 import typing
+from dataclasses import dataclass
+from typing import Literal, get_args
 
-from worker.contract.cascade import MOST_STAGES
 from worker.contract.errors import RejectReason
-from worker.contract.records.retry import RETRY_REASONS
-from worker.core.arms import Role
+from worker.contract.manifest import MOST_STAGES
+from worker.contract.records.headers import RETRY_REASONS
+from worker.core.arms import Role, ShadowDrop
 from worker.core.events import PressureKind, RebalanceKind, TransactionResult
-from worker.core.shadow import ShadowDrop
-from worker.lifecycle.events import StopReason
-from worker.lifecycle.refusal import RefusalReason
-from worker.observe import buckets
-from worker.observe.drift.metrics import DRIFT_METRICS
-from worker.observe.metric import Metric, MetricLabel
+from worker.lifecycle.events import RefusalReason, StopReason
 from worker.records.types import OutcomeKind
 
+Kind = Literal["counter", "gauge", "histogram"]
+
+
+# Upper bounds of the histograms' buckets: probabilities, then seconds.
+SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
+MASSES = (0.001, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+# Milliseconds to minutes: the engine, and what waits for it.
+DURATIONS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+SHORT_DURATIONS = (0.0001, 0.0005, 0.001, 0.0025, *DURATIONS)
+LOAD_DURATIONS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
+# A backlog makes records hours old.
+AGES = (*DURATIONS[1:], 120.0, 300.0, 600.0, 1800.0, 3600.0, 21600.0, 86400.0)
+Signal = Literal["labels", "off_label"]
+WINDOW_RESULTS = ("stable", "drifted")
 OUTCOMES = typing.get_args(OutcomeKind)
 REASONS = typing.get_args(RejectReason)
 REBALANCES = typing.get_args(RebalanceKind)
@@ -36,6 +47,82 @@ REFUSALS = typing.get_args(RefusalReason)
 AGREES = ("yes", "no")
 SHADOW_DROPS = typing.get_args(ShadowDrop)
 STOPS = typing.get_args(StopReason)
+
+
+@dataclass(frozen=True, slots=True)
+class MetricLabel:
+    """A label of a metric. ``values`` are all that it can have; empty where they are not fixed."""
+
+    name: str
+    values: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One metric: its full name, what it tells, its labels, and a histogram's upper bounds."""
+
+    name: str
+    kind: Kind
+    help: str
+    labels: tuple[MetricLabel, ...] = ()
+    buckets: tuple[float, ...] = ()
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """The names of the labels, in order."""
+        return tuple(label.name for label in self.labels)
+
+
+_SIGNAL = MetricLabel("signal", get_args(Signal))
+
+# Drift: absent where the adapter has no reference, and all but the thresholds until the first
+# window is full.
+DRIFT_PSI = Metric(
+    "clerk_drift_label_psi",
+    "gauge",
+    "Population stability index of the labels in the last full window, against their shares of "
+    "the training data.",
+)
+DRIFT_SHIFT = Metric(
+    "clerk_drift_label_shift",
+    "gauge",
+    "The label's share of the last full window minus its share of the training data.",
+    (MetricLabel("label"),),
+)
+DRIFT_OFF_LABEL = Metric(
+    "clerk_drift_off_label_ratio",
+    "gauge",
+    "Share of the messages in the last full window whose off-label mass exceeds the 95 % quantile "
+    "of validation.",
+)
+DRIFT_THRESHOLD = Metric(
+    "clerk_drift_threshold",
+    "gauge",
+    "Value from which a window counts as drifted: a PSI (labels) or a ratio (off_label).",
+    (_SIGNAL,),
+)
+DRIFT_CONSECUTIVE = Metric(
+    "clerk_drift_consecutive_windows",
+    "gauge",
+    "Consecutive drifted windows up to the last full one; 0 when that one was stable.",
+    (_SIGNAL,),
+)
+DRIFT_WINDOWS = Metric(
+    "clerk_drift_windows_total",
+    "counter",
+    "Full windows, by signal and result.",
+    (_SIGNAL, MetricLabel("result", WINDOW_RESULTS)),
+)
+
+DRIFT_METRICS = (
+    DRIFT_PSI,
+    DRIFT_SHIFT,
+    DRIFT_OFF_LABEL,
+    DRIFT_THRESHOLD,
+    DRIFT_CONSECUTIVE,
+    DRIFT_WINDOWS,
+)
+
 
 _ADAPTER, _LABEL = MetricLabel("adapter"), MetricLabel("label")
 _TOPIC, _PARTITION = MetricLabel("topic"), MetricLabel("partition")
@@ -79,13 +166,13 @@ CONFIDENCE = Metric(
     "clerk_confidence",
     "histogram",
     "Calibrated probability of the chosen label.",
-    buckets=buckets.SHARES,
+    buckets=SHARES,
 )
 OFF_LABEL_MASS = Metric(
     "clerk_off_label_mass",
     "histogram",
     "Raw probability that the model assigned to anything but a label; high where no label fits.",
-    buckets=buckets.MASSES,
+    buckets=MASSES,
 )
 
 ADAPTER_RECORDS = Metric(
@@ -100,14 +187,14 @@ ADAPTER_CONFIDENCE = Metric(
     "histogram",
     "clerk_confidence by adapter, to compare a canary with the adapter that it may replace.",
     (_ADAPTER,),
-    buckets.SHARES,
+    SHARES,
 )
 ADAPTER_OFF_LABEL_MASS = Metric(
     "clerk_adapter_off_label_mass",
     "histogram",
     "clerk_off_label_mass by adapter.",
     (_ADAPTER,),
-    buckets.MASSES,
+    MASSES,
 )
 
 _STAGE = MetricLabel("stage", tuple(str(at + 1) for at in range(MOST_STAGES)))
@@ -124,7 +211,7 @@ STAGE_SECONDS = Metric(
     "Time that a stage of a cascade took for a record, including its engine's queue, whether it "
     "answered or passed the record on.",
     (_ADAPTER, _STAGE),
-    buckets.DURATIONS,
+    DURATIONS,
 )
 STAGE_DISAGREEMENTS = Metric(
     "clerk_stage_disagreements_total",
@@ -147,27 +234,27 @@ END_TO_END = Metric(
     "histogram",
     "Time from the record's timestamp to the commit of its result; the clocks of producer and "
     "worker may differ.",
-    buckets=buckets.AGES,
+    buckets=AGES,
 )
 QUEUE = Metric(
     "clerk_queue_seconds",
     "histogram",
     "Time from fetching a record to submitting it to the engine, for records with a label.",
-    buckets=buckets.SHORT_DURATIONS,
+    buckets=SHORT_DURATIONS,
 )
 ENGINE = Metric(
     "clerk_engine_seconds",
     "histogram",
     "Time from submitting a record to the engine to its answer, including the engine's own queue, "
     "for records with a label.",
-    buckets=buckets.DURATIONS,
+    buckets=DURATIONS,
 )
 COMMIT_WAIT = Metric(
     "clerk_commit_wait_seconds",
     "histogram",
     "Time from the answer (or rejection) to the commit: waiting for older records, for the "
     "publish interval and for the transaction.",
-    buckets=buckets.DURATIONS,
+    buckets=DURATIONS,
 )
 
 # The loop's state, read when the page is.
@@ -278,7 +365,7 @@ TRANSACTION_SECONDS = Metric(
     "clerk_transaction_seconds",
     "histogram",
     "Duration of an attempt to publish a batch, whatever its result.",
-    buckets=buckets.DURATIONS,
+    buckets=DURATIONS,
 )
 BACKPRESSURE = Metric(
     "clerk_backpressure_events_total",
@@ -355,7 +442,7 @@ LOAD_SECONDS = Metric(
     "clerk_adapter_load_seconds",
     "histogram",
     "Time to verify, load and test an adapter while another one serves.",
-    buckets=buckets.LOAD_DURATIONS,
+    buckets=LOAD_DURATIONS,
 )
 
 # What this worker is.
@@ -381,7 +468,6 @@ ADAPTER_INFO = Metric(
 )
 READY = Metric("clerk_ready", "gauge", "1 while /readyz answers 200, else 0.")
 
-METRICS: tuple[Metric, ...] = (
-    *(named for named in tuple(globals().values()) if isinstance(named, Metric)),
-    *DRIFT_METRICS,
+METRICS: tuple[Metric, ...] = tuple(
+    named for named in tuple(globals().values()) if isinstance(named, Metric)
 )

@@ -1,4 +1,7 @@
-"""All that a worker exposes, put together; ``worker.app`` reports to it how far start-up is."""
+"""All that a worker exposes: probes, metrics, traces, drift and ``/info``.
+
+``worker.app`` reports to it how far the start has come.
+"""
 
 from __future__ import annotations
 
@@ -7,28 +10,31 @@ import platform
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import UTC, datetime
+from typing import Any
 
 import structlog
 
 from worker import __version__
+from worker.common.settings import REDACTED, Loaded
 from worker.contract.records import Headers
-from worker.core.adapter_router import AdapterRouter
+from worker.contract.timestamps import rfc3339
+from worker.core.arms import AdapterRouter, Arm
 from worker.core.assignment import CompletedRecord
 from worker.core.events import Listener
+from worker.core.labeller import ServingAdapter
 from worker.core.loop import Loop
-from worker.core.loop_policy import PUBLISH_MAX_RECORDS
+from worker.core.publisher import PUBLISH_MAX_RECORDS
 from worker.engine.open import OpenedEngine
-from worker.lifecycle.events import AdapterEvents
+from worker.lifecycle.events import AdapterEvents, Refused, Stopped
 from worker.observe import metrics as named
-from worker.observe.adapters import AdapterMetrics, adapter_samples
-from worker.observe.drift.listener import DriftListener
+from worker.observe.drift import DriftListener
 from worker.observe.health import Health, HealthVerdict
-from worker.observe.info import describe_worker
-from worker.observe.listener import MetricsListener, loop_samples
+from worker.observe.listener import AdapterMetrics, MetricsListener, adapter_samples, loop_samples
 from worker.observe.registry import CONTENT_TYPE, MetricSample, Registry
 from worker.observe.server import HttpServer, Page
-from worker.settings import Settings
+from worker.settings import Settings, effective
 from worker.stream.kafka_config import CLIENT_ID
 from worker.stream.port import Stream
 
@@ -167,3 +173,98 @@ def _verdict(verdict: HealthVerdict) -> Page:
 def _json(content: object, status: int) -> Page:
     body = json.dumps(content, ensure_ascii=False).encode() + b"\n"
     return Page(body, "application/json", status)
+
+
+def describe_worker(
+    settings: Settings,
+    started_at: datetime,
+    opened: OpenedEngine | None,
+    serving: tuple[AdapterRouter, AdapterEvents] | None,
+) -> Any:
+    """Return plain JSON. What depends on the model is null until it is loaded.
+
+    ``adapter``, ``taxonomy``, ``kind``, ``stages`` and ``decoding`` are of the main adapter that
+    serves now. ``precisions`` is what an adapter is served in, of a cascade each stage.
+    """
+    found: dict[str, Any] = {
+        "version": __version__,
+        "started_at": rfc3339(started_at),
+        "adapter": None,
+        "adapters": [],
+        "last_refusal": None,
+        "canary_stopped": None,
+        "base": None,
+        "taxonomy": None,
+        "kind": None,
+        "stages": [],
+        "decoding": None,
+        "serving": None,
+        "settings": {
+            name: shown if shown == REDACTED else json.loads(shown)
+            for name, shown, _ in effective(Loaded(settings, {}))
+        },
+    }
+    if opened is not None and serving is not None:
+        router, events = serving
+        split = router.split
+        found |= _model(split.main)
+        found |= {
+            "adapters": [
+                _serving(arm, ratio) for arm, ratio in zip(split.arms, split.ratios, strict=True)
+            ],
+            "last_refusal": _told(events.last_refusal),
+            "canary_stopped": _told(events.stopped.get("canary")),
+            "serving": opened.serving,
+        }
+    return found
+
+
+def _model(main: ServingAdapter) -> dict[str, Any]:
+    manifest = main.manifest
+    return {
+        "adapter": {
+            "name": manifest.name,
+            "digest": manifest.digest,
+            "precisions": list(main.engine.precisions),
+            "created_at": manifest.created_at,
+            "since": _since(main),
+        },
+        "base": {"name": manifest.base.name, "revision": manifest.base.revision},
+        "taxonomy": {
+            "name": manifest.taxonomy.name,
+            "version": manifest.taxonomy.version,
+            "digest": manifest.taxonomy.digest,
+            "labels": list(manifest.taxonomy.names),
+        },
+        "kind": manifest.kind,
+        "stages": [
+            {
+                "name": stage.name,
+                "digest": stage.digest,
+                "kind": stage.kind,
+                "sure_from": stage.sure_from,
+                "share": stage.share,
+            }
+            for stage in manifest.stages
+        ],
+        "decoding": manifest.answers_with,
+    }
+
+
+def _serving(arm: Arm, ratio: float) -> dict[str, Any]:
+    return {
+        "role": arm.role.name,
+        "name": arm.adapter.manifest.name,
+        "digest": arm.adapter.digest,
+        "precisions": list(arm.adapter.engine.precisions),
+        "share": round(ratio, 6),
+        "since": _since(arm.adapter),
+    }
+
+
+def _since(adapter: ServingAdapter) -> str | None:
+    return None if adapter.since is None else rfc3339(adapter.since)
+
+
+def _told(event: Refused | Stopped | None) -> dict[str, Any] | None:
+    return None if event is None else {**asdict(event), "at": rfc3339(event.at)}

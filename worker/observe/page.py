@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from worker.observe import metrics as named
-from worker.observe.drift import metrics as of_drift
-from worker.observe.metric import Metric
+from worker.observe.metrics import Metric
 
 _HEAD = """# Metrics
 
 For whoever builds a dashboard or an alert: what `http://HOST:8080/metrics` shows, in the Prometheus
 text format. This page is made from `worker/observe/metrics.py` and
-`worker/observe/drift/metrics.py` by `make metrics`.
+`worker/observe/metrics.py` by `make metrics`.
 
 The engine's own metrics (`vllm:*`) are on the same page; vLLM's documentation explains them.
 `model.engine_args.disable_log_stats = true` leaves them out.
@@ -84,12 +83,12 @@ SECTIONS: tuple[tuple[str, tuple[Metric, ...]], ...] = (
     (
         "Drift, window by window",
         (
-            of_drift.DRIFT_PSI,
-            of_drift.DRIFT_SHIFT,
-            of_drift.DRIFT_OFF_LABEL,
-            of_drift.DRIFT_THRESHOLD,
-            of_drift.DRIFT_CONSECUTIVE,
-            of_drift.DRIFT_WINDOWS,
+            named.DRIFT_PSI,
+            named.DRIFT_SHIFT,
+            named.DRIFT_OFF_LABEL,
+            named.DRIFT_THRESHOLD,
+            named.DRIFT_CONSECUTIVE,
+            named.DRIFT_WINDOWS,
         ),
     ),
     (

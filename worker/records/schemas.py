@@ -22,16 +22,17 @@ from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter
 
-from worker.contract.circle import (
+from worker.contract.codec import Doc, Pattern, Range
+from worker.contract.exchange import (
+    ALLOWED,
     ANSWER_COLUMNS,
+    ANSWERS_SCHEMA,
     Advice,
     Answer,
     Proposal,
     ProposalDecision,
     Task,
 )
-from worker.contract.circle.answer import ALLOWED, ANSWERS_SCHEMA
-from worker.contract.marks import Doc, Pattern, Range
 from worker.contract.records import Correction, OutputRecord
 
 SCHEMAS: dict[str, tuple[type[Any], int]] = {

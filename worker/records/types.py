@@ -8,8 +8,7 @@ from typing import Literal
 
 from worker.contract.errors import RejectReason
 from worker.contract.records import Headers, Retry, Stage, record_id
-from worker.contract.review import ReviewReason
-from worker.contract.scoring import Decision
+from worker.contract.scoring import Decision, ReviewReason
 
 
 def content_bytes(key: bytes | None, value: bytes | None, headers: Headers) -> int:

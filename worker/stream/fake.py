@@ -38,7 +38,7 @@ class FakeStream:
         self.log: dict[TopicPartition, list[Record]] = {source: [] for source in self.sources}
         self.committed: dict[TopicPartition, int] = {}
         self.notes: dict[TopicPartition, str] = {}
-        """What was committed beside each offset."""
+        """The note that was committed with each offset."""
         self.outputs: list[Outgoing] = []
         self.publishes: list[Batch] = []
         self.failures: deque[Exception | None] = deque()
@@ -87,7 +87,7 @@ class FakeStream:
         self._listener.on_lost(ours)
 
     def subscribe(self, listener: AssignmentListener) -> None:
-        """Take note of the listener; partitions come by ``assign``."""
+        """Keep the listener; partitions come by ``assign``."""
         self._listener = listener
 
     def poll(
@@ -185,7 +185,7 @@ class FakeStream:
         }
 
     def close(self) -> None:
-        """Take note of it."""
+        """Note that it was closed."""
         self.closed = True
 
     def _append_retries(self, outputs: Sequence[Outgoing]) -> None:

@@ -1,6 +1,6 @@
 """Kafka through confluent-kafka: the consuming and the publishing side as one stream.
 
-Each ``kafka_*`` module beside this one knows a part of the client; this one and all others know
+Each ``kafka_*`` module next to this one knows a part of the client; this one and all others know
 only their own types.
 """
 

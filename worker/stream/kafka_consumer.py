@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import json
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import structlog
@@ -11,7 +13,6 @@ from confluent_kafka import TopicPartition as KafkaPartition
 
 from worker.errors import PublishAborted, StreamFailed
 from worker.records.types import CommittedOffset, NextOffset, Record, TopicPartition
-from worker.stream.duplicate_filter import DuplicateFilter
 from worker.stream.kafka_config import KafkaConfig, uses_brokers_protocol
 from worker.stream.kafka_types import (
     HOPELESS,
@@ -22,7 +23,6 @@ from worker.stream.kafka_types import (
     to_kafka_partitions,
     to_record,
 )
-from worker.stream.lag import Lag, has_coordinator, read_statistics
 from worker.stream.port import AssignmentListener
 
 _log = structlog.get_logger("worker.stream")
@@ -37,7 +37,7 @@ class KafkaConsumer:
 
     def __init__(self, config: KafkaConfig) -> None:
         self._topics = config.topics
-        # A member for which there is no partition is told so by the classic protocols alone.
+        # Only the classic protocols tell a member that there is no partition for it.
         self._quiet_protocol = uses_brokers_protocol(config.consumer)
         self._listener: AssignmentListener | None = None
         self._fatal: KafkaError | None = None
@@ -131,7 +131,7 @@ class KafkaConsumer:
         Raises PublishAborted when the group has given this member up. Its client knows that before
         the loop does, and then names no member and sometimes no generation either (librdkafka
         2.16), which Kafka takes for a client that has nothing to do with the group: it would let it
-        commit over the head of whoever has the partitions now.
+        commit offsets of partitions that another member has now.
         """
         metadata = self._client.consumer_group_metadata()
         if not self._client.memberid():  # asked second, so that it is true of the membership too
@@ -152,7 +152,7 @@ class KafkaConsumer:
             self._commit(tuple(self._uncommitted.values()))
 
     def published(self, next_offsets: Sequence[NextOffset]) -> None:
-        """Take note of offsets that were committed."""
+        """Update the lag with offsets that were committed."""
         self._lag.published(next_offsets)
 
     def committed(self, partitions: Sequence[TopicPartition]) -> Sequence[NextOffset]:
@@ -259,7 +259,7 @@ class KafkaConsumer:
             getattr(self._listener, kind)(sources)
         if kind != "on_assigned":
             self._lag.ended(sources)
-            for source in sources:  # whoever has it next may be further on by now
+            for source in sources:  # the next owner may have committed a later offset
                 self._uncommitted.pop(source, None)
             # The client keeps a pause beyond the assignment it was made in (librdkafka issue 5113),
             # and would deliver nothing of the partition if it came back.
@@ -272,7 +272,7 @@ class KafkaConsumer:
             self._rebalance("on_assigned", [])
 
     def _on_error(self, error: KafkaError) -> None:
-        # What ends the worker for good; anything else the client mends by itself.
+        # These end the worker; the client recovers from all others by itself.
         if error.fatal() or (
             error.code() in HOPELESS and error.code() != KafkaError._AUTHENTICATION
         ):
@@ -284,3 +284,152 @@ def _not_known(error: KafkaError) -> PublishAborted:
     return PublishAborted(
         f"committed offsets not known: {describe(error)}", unreachable=is_unreachable(error)
     )
+
+
+_NOTHING: deque[tuple[int, int | None]] = deque()
+
+
+class Lag:
+    """Keeps the lag of the partitions that are assigned. ``read`` is safe from any thread.
+
+    It is read from the client's statistics, which come at an interval, so nothing waits for a
+    broker. The client's own figure for the lag is not used: it does not see offsets that are
+    committed within transactions.
+
+    The lag is counted in offsets, from the next one to be committed to the last stable one (what
+    ``read_committed`` may read), as of the last fetch: while a partition is paused the end is not
+    looked at. Transaction markers in the input are offsets without a record; where the client has
+    read to the end and everything it delivered is published, the lag is 0 in spite of them.
+
+    The lag in time is the age of the oldest record that was delivered and is not
+    published. Records that the client has not handed out are younger, or of unknown age.
+    """
+
+    def __init__(self) -> None:
+        self._delivered: dict[TopicPartition, int] = {}
+        self._published: dict[TopicPartition, int] = {}
+        self._held: set[TopicPartition] = set()
+        self._lag: Mapping[TopicPartition, int] = {}
+        # Offset and timestamp of what is delivered and not published, in order.
+        self._waiting: dict[TopicPartition, deque[tuple[int, int | None]]] = {}
+        self._oldest_ms: Mapping[TopicPartition, int] = {}
+
+    def oldest_ms(self) -> Mapping[TopicPartition, int]:
+        """Return the oldest waiting record's timestamp (Unix milliseconds) of each partition that
+        has one with a timestamp. As of the last statistics, and safe from any thread."""
+        return self._oldest_ms
+
+    def read(self) -> Mapping[TopicPartition, int]:
+        """Return the lag of each partition it is known of."""
+        return self._lag
+
+    def assigned(self, partitions: Iterable[TopicPartition]) -> None:
+        """Track these partitions."""
+        self._held.update(partitions)
+
+    def ended(self, partitions: Sequence[TopicPartition]) -> None:
+        """Forget these partitions."""
+        self._held.difference_update(partitions)
+        for source in partitions:
+            self._delivered.pop(source, None)
+            self._published.pop(source, None)
+            self._waiting.pop(source, None)
+        self._lag = {source: lag for source, lag in self._lag.items() if source in self._held}
+        self._oldest_ms = {at: ms for at, ms in self._oldest_ms.items() if at in self._held}
+
+    def delivered(self, records: Iterable[Record]) -> None:
+        """Add records that were handed out, in order."""
+        for record in records:
+            source, offset = record.source, record.offset
+            self._delivered[source] = offset + 1
+            if offset < self._published.get(source, 0):
+                continue  # delivered once more: its result is published
+            waiting = self._waiting.get(source)
+            if waiting is None:
+                waiting = self._waiting[source] = deque()
+            while waiting and waiting[-1][0] >= offset:  # after a rewind
+                waiting.pop()
+            waiting.append((offset, record.timestamp_ms))
+
+    def published(self, offsets: Iterable[NextOffset]) -> None:
+        """Drop records that are committed."""
+        for next_offset in offsets:
+            self._published[next_offset.source] = next_offset.offset
+            waiting = self._waiting.get(next_offset.source, _NOTHING)
+            while waiting and waiting[0][0] < next_offset.offset:
+                waiting.popleft()
+
+    def update(self, statistics: Mapping[str, Any], paused: Collection[TopicPartition]) -> None:
+        """Compute each lag from the client's statistics (librdkafka's STATISTICS.md).
+
+        ``paused`` partitions are not fetched: what the client had read ahead of them is gone.
+        """
+        found = {}
+        for topic in statistics["topics"].values():
+            for facts in topic["partitions"].values():
+                source = TopicPartition(topic["topic"], facts["partition"])
+                if (
+                    source in self._held
+                    and (lag := self._of(source, facts, source in paused)) is not None
+                ):
+                    found[source] = lag
+        self._lag = found
+        self._oldest_ms = {
+            source: oldest
+            for source, waiting in self._waiting.items()
+            if waiting and (oldest := waiting[0][1]) is not None
+        }
+
+    def _of(self, source: TopicPartition, facts: Mapping[str, Any], paused: bool) -> int | None:
+        end = facts["ls_offset"]
+        # Nothing published since it was assigned: what the group had committed, or the beginning.
+        known = (self._published.get(source, -1), facts["committed_offset"], facts["lo_offset"])
+        start = next((offset for offset in known if offset >= 0), None)
+        if end < 0 or start is None:
+            return None
+        done = self._delivered.get(source, 0) <= start and not paused
+        if done and facts["next_offset"] >= end and not facts["fetchq_cnt"]:
+            return 0
+        return max(0, int(end) - int(start))
+
+
+def read_statistics(text: str) -> Mapping[str, Any]:
+    """Parse what the client hands to its ``stats_cb``."""
+    found: Mapping[str, Any] = json.loads(text)
+    return found
+
+
+def has_coordinator(statistics: Mapping[str, Any]) -> bool:
+    """Return whether the client talks to its group's coordinator."""
+    return bool(statistics.get("cgrp", {}).get("state") == "up")
+
+
+class DuplicateFilter:
+    """Knows how far each partition was delivered since it was assigned.
+
+    librdkafka may go back within an assignment: paused and resumed while it asks for the first
+    offset of a partition without a committed one, it takes the first answer for outdated, begins
+    to fetch by the second, and starts at the beginning once more when its timer for the first
+    runs out (seen with 2.16; issues 4637 and 4686 tell of others).
+    """
+
+    def __init__(self) -> None:
+        self._last: dict[TopicPartition, tuple[int, int]] = {}
+
+    def begin(self, partitions: Sequence[TopicPartition]) -> None:
+        """Forget these: they were assigned, or are assigned no more."""
+        for source in partitions:
+            self._last.pop(source, None)
+
+    def has(self, source: TopicPartition, offset: int, leader_epoch: int | None) -> bool:
+        """Return whether this record was delivered before, and if not take it for delivered now.
+
+        A log that was cut (an unclean election) has other records under the old offsets, of a
+        later leader epoch than all that were there before. They are new.
+        """
+        epoch = -1 if leader_epoch is None else leader_epoch
+        last_offset, last_epoch = self._last.get(source, (-1, -1))
+        if offset <= last_offset and 0 <= epoch <= last_epoch:
+            return True
+        self._last[source] = (offset, epoch)
+        return False

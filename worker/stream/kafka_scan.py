@@ -15,8 +15,7 @@ from confluent_kafka import TopicPartition as KafkaPartition
 
 from worker.errors import StreamFailed
 from worker.records.types import NextOffset, Record, TopicPartition
-from worker.stream.kafka_config import KafkaConfig
-from worker.stream.kafka_promises import Property
+from worker.stream.kafka_config import KafkaConfig, Property
 from worker.stream.kafka_reach import reach
 from worker.stream.kafka_types import (
     client_log,

@@ -1,27 +1,25 @@
-"""Before joining: are the topics there, and how large may a record be?"""
+"""Before joining: are the topics there, how large may a record be, and what may the user do?"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Future, wait
 from dataclasses import replace
 from typing import Any, TypeVar
 
 import structlog
-from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import (  # type: ignore[attr-defined]
-    AdminClient,
-    ConfigResource,
-    NewTopic,
-    ResourceType,
-)
+from confluent_kafka import KafkaError, KafkaException, Producer, TopicCollection
+from confluent_kafka.admin import AclOperation, AdminClient, ConfigResource, NewTopic, ResourceType  # type: ignore[attr-defined]
 
 from worker.errors import StreamFailed
 from worker.stream.kafka_config import KafkaConfig, compresses
+from worker.stream.kafka_publish import BoundedCaller
 from worker.stream.kafka_reach import reach
-from worker.stream.kafka_rights import check_rights, named_in
+from worker.stream.kafka_types import client_log
 from worker.stream.topics import Topics
+
+_log = structlog.get_logger("worker.stream")
 
 _COMPRESSION = 32
 # A broker closes the connection on a request above its socket.request.max.bytes, 100 MiB by
@@ -35,7 +33,7 @@ _UNKNOWN = {
     "max.message.bytes": "stream.size_limit_unknown",
     "cleanup.policy": "stream.cleanup_policy_unknown",
 }
-"""What is logged of a topic that does not tell the property."""
+"""Log events for a topic whose property is not known."""
 
 _ASK_AGAIN_S = 0.05
 
@@ -46,9 +44,7 @@ _BROKERS_DEFAULT = -1
 _T = TypeVar("_T")
 
 _Answers = Mapping[str, Future[Any]]
-"""By topic: its properties by name, or why they are not told."""
-
-_log = structlog.get_logger("worker.stream")
+"""By topic: its properties by name, or why they are not known."""
 
 
 def prepare_topics(config: KafkaConfig, *, rights: bool = False) -> KafkaConfig:
@@ -154,7 +150,7 @@ def _is_not_known_yet(answer: Future[Any]) -> bool:
 def _property(
     answers: _Answers, topic: str, name: str, read: Callable[[str], _T], *, quiet: bool = False
 ) -> _T | None:
-    """Return one property of a topic's configuration, None where it is not told."""
+    """Return one property of a topic's configuration, None where it is not known."""
     try:
         return read(str(answers[topic].result(timeout=0)[name].value))
     except (KafkaException, KeyError, TimeoutError, ValueError) as error:
@@ -186,7 +182,7 @@ def _warn_of_compacted(answers: _Answers, topics: Topics) -> None:
             _log.warning(
                 "stream.topic_compacted",
                 topic=topic,
-                setting=named_in(topics, topic),
+                setting=topics.setting_of(topic),
                 effect="refuses the result of a message without a key; keeps one result per key",
                 remedy="set the topic's cleanup.policy=delete",
             )
@@ -209,10 +205,105 @@ def _with_size_limit(config: KafkaConfig, limits: Mapping[str, int]) -> KafkaCon
 
 
 def is_compacted(config: KafkaConfig, topic: str) -> bool:
-    """Tell whether records of a topic that were superseded by key are dropped from its log.
+    """Return whether records of a topic that were superseded by key are dropped from its log.
 
     Where its configuration may not be read it is taken for one that keeps all. Raises StreamFailed
     where the cluster cannot be reached.
     """
     admin, found = reach(config)
     return topic in found and _compacts(_describe(admin, (topic,), config), topic)
+
+
+_ASK_S = 10.0
+_TRY_S = 5.0
+
+_OPERATIONS = {"read": AclOperation.READ, "write": AclOperation.WRITE}
+
+_DENIED = {
+    KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    KafkaError.GROUP_AUTHORIZATION_FAILED,
+    KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+}
+
+
+def check_rights(admin: AdminClient, config: KafkaConfig) -> None:
+    """Refuse to start without a right that will be needed. Raises StreamFailed, which names all
+    that are missing, with the setting that each thing is named in.
+
+    Brokers say with a description what the asker may do to it (KIP-430), so nothing is tried out
+    on topics and group. A broker that does not say, or has no rights at all, is taken at its word
+    when the worker reads and writes.
+    """
+    missing = [*_topic_rights(admin, config.topics), *_group_right(admin, config)]
+    if not missing and config.delivery == "exactly_once":
+        missing += _transaction_right(config)
+    if missing:
+        raise StreamFailed(
+            f"{_user(config)} may not {', nor '.join(missing)} at {config.bootstrap_servers}: have "
+            "these rights (ACLs) given to it, or name others in the settings; what does not exist "
+            "may look forbidden"
+        )
+
+
+def _topic_rights(admin: AdminClient, topics: Topics) -> Iterator[str]:
+    needed = {topic: ["read"] for topic in topics.named_inputs}
+    needed |= {topic: ["write"] for topic in topics.sinks}
+    if topics.retry is not None:
+        needed[topics.retry] = ["read", "write"]
+    answers = admin.describe_topics(
+        TopicCollection([topic for topic in needed if topic]),
+        include_authorized_operations=True,
+        request_timeout=_ASK_S,
+    )
+    for topic, future in answers.items():
+        for verb in needed[topic]:
+            if _is_denied(future, _OPERATIONS[verb]):
+                yield f"{verb} the topic {topic!r} ({topics.setting_of(topic)})"
+
+
+def _group_right(admin: AdminClient, config: KafkaConfig) -> Iterator[str]:
+    group = str(config.consumer["group.id"])
+    answers = admin.describe_consumer_groups(
+        [group], include_authorized_operations=True, request_timeout=_ASK_S
+    )
+    if _is_denied(answers[group], AclOperation.READ):
+        yield f"read as the consumer group {group!r} (kafka.group_id)"
+
+
+def _transaction_right(config: KafkaConfig) -> Iterator[str]:
+    """Begin to use the transactional.id, which is the only way to ask, and this process's own."""
+    name = config.producer["transactional.id"]
+    quiet = {**config.producer, "log_level": 0}
+    producer = Producer(quiet, error_cb=lambda _: None, logger=client_log)
+    calls = BoundedCaller("transaction-right")
+    try:
+        calls.call(lambda: producer.init_transactions(_TRY_S), 2 * _TRY_S)
+    except TimeoutError:
+        return  # the call hangs: it is left behind, and made again when the worker starts
+    except KafkaException as error:
+        if error.args[0].code() in _DENIED:
+            yield f"write as the transactional id {name!r} (kafka.group_id begins it)"
+        else:
+            _log.info("stream.rights_unknown", error=error.args[0].name())
+    calls.close()
+
+
+def _is_denied(future: Any, operation: AclOperation) -> bool:
+    try:
+        allowed: Collection[AclOperation] | None = future.result(2 * _ASK_S).authorized_operations
+    except TimeoutError:
+        _log.info("stream.rights_unknown", error="no answer")
+        return False
+    except KafkaException as error:
+        code = error.args[0].code()
+        if code not in _DENIED and code != KafkaError.UNKNOWN_TOPIC_OR_PART:
+            _log.info("stream.rights_unknown", error=error.args[0].name())
+        return code in _DENIED
+    # What may be described may at least be described: an empty answer is none.
+    return bool(allowed) and operation not in (allowed or ())
+
+
+def _user(config: KafkaConfig) -> str:
+    user = config.common.get("sasl.username")
+    return f"the user {user!r}" if user else "the worker's user"

@@ -16,7 +16,7 @@ from worker.records.types import NextOffset, Record, TopicPartition
 _log = structlog.get_logger("worker.stream")
 
 client_log = logging.getLogger("librdkafka")
-"""What every client logs to. Its warnings are told by callbacks too, and in fewer words."""
+"""What every client logs to. Its warnings also come by callbacks, in fewer words."""
 client_log.setLevel(logging.ERROR)
 
 HOPELESS = {
@@ -66,7 +66,7 @@ UNREACHABLE = {
     KafkaError.NOT_ENOUGH_REPLICAS,
     KafkaError.NOT_ENOUGH_REPLICAS_AFTER_APPEND,
 }
-"""Codes of errors that say: nobody answers, or nobody who may, for now."""
+"""Codes of errors that say: no broker answers, or none that may, for now."""
 
 _LOST_TRANSACTION = KafkaError.INVALID_TXN_STATE
 _FENCES = (KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH)
@@ -140,7 +140,7 @@ def client_callbacks() -> Iterator[None]:
 
 
 def ends_the_worker(error: KafkaError, *, timed_out: bool) -> bool:
-    """Tell whether a transaction's error is a reason for the worker to end.
+    """Return whether a transaction's error is a reason for the worker to end.
 
     What is fatal for a producer is, but where the broker ended the transaction by itself, while it
     was away or we were: the next producer finds a settled state. It says then that the transaction
@@ -153,7 +153,7 @@ def ends_the_worker(error: KafkaError, *, timed_out: bool) -> bool:
 
 
 def is_unreachable(error: KafkaError) -> bool:
-    """Tell whether an error passes when the cluster is back, whatever is done meanwhile."""
+    """Return whether an error passes when the cluster is back, whatever is done meanwhile."""
     return error.code() in UNREACHABLE or error.retriable()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from worker.errors import SettingsError
@@ -39,7 +39,7 @@ class Topics:
 
     @property
     def subscribed(self) -> tuple[str, ...]:
-        """What the worker's group reads: the inputs, and the retry topic that it writes itself."""
+        """Topics that the worker's group reads: the inputs, and the retry topic."""
         return self.inputs if self.retry is None else (*self.inputs, self.retry)
 
     @property
@@ -48,10 +48,16 @@ class Topics:
         return tuple(topic for topic in self.inputs if not topic.startswith("^"))
 
     def is_input(self, topic: str) -> bool:
-        """Tell whether a topic may be read. Raises SettingsError for a pattern that is none."""
+        """Return whether a topic may be read. Raises SettingsError for an invalid pattern."""
         return topic in self.inputs or any(
             _pattern(given).search(topic) for given in self.inputs if given.startswith("^")
         )
+
+    def setting_of(self, topic: str) -> str:
+        """Return the setting in which a topic is named."""
+        if topic in self.inputs:
+            return "kafka.input_topics"
+        return next(setting for setting, named in self._settings if named == topic)
 
     def one_input(self, chosen: str | None) -> str:
         """Return the topic to look at: the chosen one, else the only one. Raises SettingsError."""
@@ -152,5 +158,20 @@ def _pattern(text: str) -> re.Pattern[str]:
         return re.compile(text)
     except re.error as error:
         raise SettingsError(
-            f"kafka.input_topics: {text!r} is no regular expression: {error}"
+            f"kafka.input_topics: {text!r} is not a regular expression: {error}"
         ) from None
+
+
+@dataclass(frozen=True, slots=True)
+class RecordRange:
+    """Which records of a topic: by one of these.
+
+    ``last`` the newest so many over all partitions; ``since_ms`` and ``until_ms`` (Unix time, the
+    latter not included) those with timestamps in between; ``offsets`` by partition the first and
+    the last offset, both included, None for as far as it goes.
+    """
+
+    last: int | None = None
+    since_ms: int | None = None
+    until_ms: int | None = None
+    offsets: Mapping[int, tuple[int, int | None]] | None = None

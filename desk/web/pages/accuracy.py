@@ -6,8 +6,7 @@ from datetime import UTC, datetime
 
 from starlette.responses import Response
 
-from desk.accuracy.figures import RECENT_DAYS, Part, Week
-from desk.accuracy.service import accuracy_figures
+from desk.accuracy.figures import RECENT_DAYS, Part, Week, accuracy_figures
 from desk.web.visit import Page, Visit
 
 _LONGEST_NAME = 28

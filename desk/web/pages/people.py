@@ -8,7 +8,7 @@ from desk.errors import Refused
 from desk.service import people
 from desk.store.types import Role
 from desk.web.strings import t
-from desk.web.visit import Page, Visit, redirect
+from desk.web.visit import Page, Visit, number, redirect
 
 ROLES: tuple[Role, ...] = ("reviewer", "adjudicator", "owner")
 
@@ -39,11 +39,8 @@ def act(visit: Visit) -> Response:
 
 def log(visit: Visit) -> Response:
     """Who saw and did what, newest first."""
-    before = visit.query.get("before", "")
-    before_id = (
-        int(before) if before.isascii() and before.isdecimal() and len(before) < 18 else None
-    )
-    entries = people.audit_log(visit.desk, visit.who, before_id=before_id)
+    before = number(visit.query.get("before", ""))
+    entries = people.audit_log(visit.desk, visit.who, before_id=before if before >= 0 else None)
     return visit.page("log.html", entries=entries)
 
 

@@ -1,12 +1,23 @@
-"""The list of queues: what waits, by reason, label, age and adapter."""
+"""What there is to look at: the queues, search, clusters of near-duplicates, a person's day."""
 
 from __future__ import annotations
 
+from datetime import datetime
+from typing import Any
+
 from starlette.responses import Response
 
-from desk.service import batches, figures, queues
+from desk.errors import Refused
+from desk.service import browsing, circle, queues, reviewing
 from desk.service.queues import AGES_S
-from desk.web.visit import Page, Visit
+from desk.web.strings import t
+from desk.web.visit import Page, Visit, number, redirect
+
+_AT_ONCE = 25
+
+_MOST_PAGES = 9_999
+
+_STATES = ("open", "second", "dispute", "decided")
 
 
 def show(visit: Visit) -> Response:
@@ -14,11 +25,112 @@ def show(visit: Visit) -> Response:
     return visit.page(
         "queues.html",
         waiting=queues.waiting(visit.desk),
-        batches=batches.all_progress(visit.desk),
-        overview=figures.overview(visit.desk),
+        batches=circle.all_progress(visit.desk),
+        overview=queues.overview(visit.desk),
         ages_s=AGES_S,
         labels=visit.desk.taxonomy.names,
     )
 
 
-PAGES = (Page("/", show, "reviewer", link="nav.queues", order=10),)
+def show_search(visit: Visit) -> Response:
+    """The form, and what was found."""
+    words = visit.query.get("q", "").strip()[:300]
+    label = visit.query.get("label", "")
+    state: Any = visit.query.get("state", "")
+    at = min(max(0, number(visit.query.get("page", "0"))), _MOST_PAGES)
+    found = []
+    if words:
+        found = browsing.search(
+            visit.desk,
+            visit.who,
+            words,
+            label=label if label in visit.desk.taxonomy.names else None,
+            state=state if state in _STATES else None,
+            limit=_AT_ONCE + 1,
+            offset=at * _AT_ONCE,
+        )
+    return visit.page(
+        "search.html",
+        words=words,
+        label=label,
+        state=state,
+        states=_STATES,
+        labels=visit.desk.taxonomy.names,
+        found=found[:_AT_ONCE],
+        at=at,
+        more=len(found) > _AT_ONCE,
+    )
+
+
+def show_clusters(visit: Visit) -> Response:
+    """Clusters that wait, the largest first."""
+    found = browsing.clusters(visit.desk, visit.who)
+    shown = [each.example_item_id for each in found]
+    examples = queues.examples(visit.desk, visit.who, shown)
+    return visit.page("clusters.html", clusters=found, examples=examples)
+
+
+def show_cluster(visit: Visit) -> Response:
+    """The messages of one, held for the person who looks."""
+    key = visit.query.get("key", "")[:200]
+    tasks = browsing.cluster(visit.desk, visit.who, key)
+    if not tasks:
+        return visit.page("nothing.html", what="clusters", fields={})
+    suggested = {task.machine.label for task in tasks if task.machine is not None}
+    return visit.page(
+        "cluster.html",
+        key=key,
+        tasks=tasks,
+        suggested=suggested.pop() if len(suggested) == 1 else "",
+        labels=visit.desk.taxonomy.labels,
+    )
+
+
+def decide_cluster(visit: Visit) -> Response:
+    """Give those that were looked at one label; the others are given back."""
+    shown = _numbers(visit, "shown")
+    seen = [item_id for item_id in _numbers(visit, "seen") if item_id in set(shown)]
+    label = visit.form.get("label", "")
+    if not seen:
+        raise Refused(t("cluster.none_seen"))
+    if not label:
+        raise Refused(t("cluster.no_label"))
+    browsing.decide_cluster(
+        visit.desk,
+        visit.who,
+        seen,
+        label,
+        request_id=visit.form.get("request", "")[:60],
+        seconds=visit.seconds(),
+    )
+    for item_id in shown:
+        if item_id not in seen:
+            reviewing.release_item(visit.desk, visit.who, item_id)
+    return redirect("/clusters")
+
+
+def _numbers(visit: Visit, name: str) -> list[int]:
+    return [number(text) for text in visit.lists.get(name, ())]
+
+
+def show_my_day(visit: Visit) -> Response:
+    """Decided, undone, pace, and the newest decisions."""
+    now = datetime.fromtimestamp(visit.desk.clock() / 1000).astimezone()
+    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    day = queues.my_day(visit.desk, visit.who, int(midnight.timestamp() * 1000))
+    return visit.page(
+        "my_day.html",
+        day=day,
+        pace_s=day.seconds / day.decided if day.decided else None,
+        per_hour=round(3600 * day.decided / day.seconds) if day.seconds >= 1 else None,
+    )
+
+
+PAGES = (
+    Page("/", show, "reviewer", link="nav.queues", order=10),
+    Page("/search", show_search, "reviewer", link="nav.search", order=40),
+    Page("/clusters", show_clusters, "reviewer", link="nav.clusters", order=50),
+    Page("/cluster", show_cluster, "reviewer"),
+    Page("/cluster", decide_cluster, "reviewer", "POST"),
+    Page("/my-day", show_my_day, "reviewer", link="nav.my_day", order=70),
+)

@@ -1,4 +1,4 @@
-"""Deciding, one message at a time.
+"""Deciding, one message at a time; and disputes, which an adjudicator ends.
 
 The script shows the next message, which it already has, and sends the decision behind it; what
 comes back is the message after that, held for the same person. Without the script each decision is
@@ -12,16 +12,18 @@ from typing import Any
 
 from starlette.responses import Response
 
+from desk.core.items import REASON_BITS, Queue
 from desk.errors import Refused
 from desk.service import browsing, guidelines, reviewing
-from desk.service.tasks import Task
-from desk.web.queue_choice import (
-    keyed_labels,
-    queue_fields,
-    read_queue,
-)
+from desk.service.viewing import Task
 from desk.web.strings import t
-from desk.web.visit import Page, Visit, redirect
+from desk.web.visit import Page, Visit, number, redirect
+from worker.contract.taxonomy import Label, Taxonomy
+
+FIELDS = ("batch", "reason", "label", "adapter", "origin", "age", "order")
+
+# Not among them: u undo, s skip, f flag, n none, m note, g guidelines.
+_KEYS = "1234567890abcdehijklopqrtvwxyz"
 
 _NEIGHBOURS = 4
 
@@ -30,9 +32,9 @@ def show(visit: Visit) -> Response:
     """The message to decide now; for the script, the one after those on screen."""
     if visit.by_script:
         return _next_part(visit, visit.query, _beside(visit.query.get("beside", "")))
-    wanted = visit.query.get("item", "")
-    if wanted.isascii() and wanted.isdecimal() and len(wanted) < 18:
-        task: Task | None = reviewing.claim_item(visit.desk, visit.who, int(wanted))
+    wanted = number(visit.query.get("item", ""))
+    if wanted >= 0:
+        task: Task | None = reviewing.claim_item(visit.desk, visit.who, wanted)
     else:
         queue = read_queue(visit.query, visit.desk.taxonomy)
         task = reviewing.next_item(visit.desk, visit.who, queue)
@@ -107,11 +109,82 @@ def _values(visit: Visit, task: Task, fields: Mapping[str, str]) -> dict[str, An
 
 
 def _beside(text: str) -> Collection[int]:
-    parts = [part for part in text.split(",")[:20] if part.isascii() and part.isdecimal()]
-    return {int(part) for part in parts if len(part) < 18}
+    return {number(part) for part in text.split(",")[:20]}
+
+
+def show_dispute(visit: Visit) -> Response:
+    """The oldest dispute."""
+    dispute = reviewing.next_dispute(visit.desk, visit.who)
+    if dispute is None:
+        return visit.page("nothing.html", what="adjudicate", fields={})
+    return visit.page(
+        "adjudicate.html",
+        dispute=dispute,
+        task=dispute.task,
+        keyed=keyed_labels(visit.desk.taxonomy),
+        guideline=guidelines.current(visit.desk),
+        guideline_label="",
+        guideline_part="",
+        near=(),
+        fields={},
+    )
+
+
+def settle_dispute(visit: Visit) -> Response:
+    """End the dispute on screen."""
+    kind, _, label = visit.form.get("action", "").partition(":")
+    if kind not in {"label", "none"}:
+        raise Refused(t("error.action"))
+    reviewing.adjudicate(
+        visit.desk,
+        visit.who,
+        visit.number("item"),
+        label if kind == "label" else None,
+        request_id=visit.form.get("request", ""),
+        note=visit.form.get("note", "").strip(),
+        seconds=visit.seconds(),
+    )
+    return redirect("/adjudicate")
+
+
+def read_queue(query: Mapping[str, str], taxonomy: Taxonomy) -> Queue:
+    """Return the queue that an address names; what is not known restricts nothing."""
+    age = query.get("age", "")
+    min_age_s = float(age) if age.isascii() and age.isdecimal() and len(age) < 10 else None
+    order = query.get("order", "oldest")
+    has_age = min_age_s is not None
+    if order not in {"oldest", "newest", "doubtful"} or (order == "doubtful" and has_age):
+        order = "oldest"
+    return Queue(
+        reason=_one_of(query.get("reason"), tuple(REASON_BITS)),  # type: ignore[arg-type]
+        label=_one_of(query.get("label"), taxonomy.names),
+        adapter_digest=query.get("adapter") or None,
+        origin=_one_of(query.get("origin"), ("review", "audit")),  # type: ignore[arg-type]
+        min_age_s=min_age_s,
+        order=order,  # type: ignore[arg-type]
+        # A number that is none names no batch, so that the queue is empty and not everything.
+        batch_id=number(query["batch"]) if query.get("batch") else None,
+    )
+
+
+def queue_fields(values: Mapping[str, str]) -> Mapping[str, str]:
+    """Read the queue choice from an address or a form."""
+    return {name: values[name][:200] for name in FIELDS if values.get(name)}
+
+
+def keyed_labels(taxonomy: Taxonomy) -> Sequence[tuple[str, Label]]:
+    """Return the labels with the key of each, "" where there are more labels than keys."""
+    keys = [*_KEYS, *[""] * max(0, len(taxonomy.labels) - len(_KEYS))]
+    return list(zip(keys, taxonomy.labels, strict=False))
+
+
+def _one_of(value: str | None, known: Sequence[str]) -> str | None:
+    return value if value in known else None
 
 
 PAGES = (
     Page("/review", show, "reviewer", link="nav.review", order=20),
     Page("/review", act, "reviewer", "POST"),
+    Page("/adjudicate", show_dispute, "adjudicator", link="nav.adjudicate", order=30),
+    Page("/adjudicate", settle_dispute, "adjudicator", "POST"),
 )

@@ -1,18 +1,31 @@
-"""Signing in, and signing out."""
+"""Signing in and out: by a password here, or at the OpenID provider and back."""
 
 from __future__ import annotations
 
+import base64
+import binascii
 import math
+import secrets
+from dataclasses import replace
 
-from starlette.responses import Response
+import structlog
+from starlette.responses import RedirectResponse, Response
 
 from desk.auth.passwords import is_password
-from desk.errors import NotAllowed
-from desk.service import people, signing_in
-from desk.web.identity import begin_session, drop_cookie, role_on_arrival
-from desk.web.provider_visit import go_to_provider, leave_provider
+from desk.auth.provider import Provider
+from desk.errors import NotAllowed, ProviderAway, ProviderWrong, SignInFailed
+from desk.service import people
+from desk.web.identity import begin_session, drop_cookie, role_on_arrival, set_cookie
 from desk.web.strings import t
 from desk.web.visit import Page, Visit, inside, redirect
+
+_log = structlog.get_logger("desk.web")
+
+_LONGEST_S = 600
+
+_SIGN_OUT = "/sign-out"
+
+_LONGEST_HINT = 3_800  # of a cookie's 4,096 bytes
 
 
 def show(visit: Visit) -> Response:
@@ -36,11 +49,11 @@ def act(visit: Visit) -> Response:
         return _again(visit, name, t("sign_in.wait", seconds=math.ceil(wait_s)), 429)
     right = False
     try:
-        right = is_password(signing_in.password_hash(desk, name), password)
+        right = is_password(people.password_hash(desk, name), password)
     finally:
         attempts.end(name, right=right)
     if not right:
-        signing_in.note_failure(desk, "local")
+        people.note_failure(desk, "local")
         return _again(visit, name, t("sign_in.wrong"), 401)
     try:
         person = people.arrive(desk, name, name, role=role_on_arrival(visit.web, name))
@@ -51,11 +64,16 @@ def act(visit: Visit) -> Response:
     return response
 
 
+def _again(visit: Visit, name: str, problem: str, status: int) -> Response:
+    next_path = inside(visit.form.get("next"))
+    return visit.page("sign_in.html", status, name=name, problem=problem, next=next_path)
+
+
 def leave(visit: Visit) -> Response:
     """End the session, and give back what the person holds."""
     options = visit.web.options
     people.leave(visit.desk, visit.who)
-    signing_in.end(visit.desk, visit.cookies.get(options.session_cookie, ""))
+    people.end_session(visit.desk, visit.cookies.get(options.session_cookie, ""))
     if visit.web.provider is not None:
         response = leave_provider(visit, visit.web.provider)
     elif options.method == "local":
@@ -66,13 +84,111 @@ def leave(visit: Visit) -> Response:
     return response
 
 
-def _again(visit: Visit, name: str, problem: str, status: int) -> Response:
-    next_path = inside(visit.form.get("next"))
-    return visit.page("sign_in.html", status, name=name, problem=problem, next=next_path)
+def callback(visit: Visit) -> Response:
+    """The provider's answer."""
+    if visit.web.provider is None:
+        return redirect("/")
+    return come_back(visit, visit.web.provider)
+
+
+def signed_out(visit: Visit) -> Response:
+    """Signed out, here and there."""
+    return visit.page("left.html", onward="")
+
+
+def go_to_provider(visit: Visit, provider: Provider, next_path: str) -> Response:
+    """Send the browser to the provider; ``next_path`` is where it goes after that."""
+    secret = secrets.token_urlsafe(32)
+    try:
+        address = provider.begin(secret)
+    except (ProviderAway, ProviderWrong) as error:
+        return _not_now(visit, error)
+    response = RedirectResponse(address, 303)
+    held = base64.urlsafe_b64encode(next_path.encode()).decode().rstrip("=")
+    name = visit.web.options.provider_cookie
+    set_cookie(visit.web, response, name, f"{secret}.{held}", age_s=_LONGEST_S)
+    return response
+
+
+def come_back(visit: Visit, provider: Provider) -> Response:
+    """Let in whoever the provider vouches for, or say why not. What the browser kept counts
+    once."""
+    secret, next_path = _kept(visit)
+    try:
+        found = provider.finish(secret, visit.query)
+        person = people.arrive(
+            visit.desk,
+            f"{found.issuer} {found.sub}",
+            found.name,
+            role=role_on_arrival(visit.web, found.sub),
+            role_now=found.role,
+        )
+    except SignInFailed as error:
+        response = _refused(visit, error.reason, str(error), error.name)
+    except NotAllowed as error:
+        response = _refused(visit, "closed", str(error))
+    except (ProviderAway, ProviderWrong) as error:
+        response = _not_now(visit, error)
+    else:
+        response = redirect(next_path or "/")
+        begin_session(visit, response, person)
+        if len(found.id_token) <= _LONGEST_HINT:
+            name = visit.web.options.hint_cookie
+            set_cookie(visit.web, response, name, found.id_token, path=_SIGN_OUT)
+    drop_cookie(visit.web, response, visit.web.options.provider_cookie)
+    return response
+
+
+def leave_provider(visit: Visit, provider: Provider) -> Response:
+    """Say that they have left, and take them to where they leave the provider too.
+
+    Not by a redirect: the policy lets no form of the desk end at another site.
+    """
+    hint = visit.web.options.hint_cookie
+    try:
+        onward = provider.leave(visit.cookies.get(hint, "")) or ""
+    except (ProviderAway, ProviderWrong) as error:
+        _log.warning("oidc.not_left", reason=str(error))
+        onward = ""
+    response = replace(visit, person=None).page("left.html", onward=onward)
+    drop_cookie(visit.web, response, hint, path=_SIGN_OUT)
+    return response
+
+
+def _kept(visit: Visit) -> tuple[str, str]:
+    kept = visit.cookies.get(visit.web.options.provider_cookie, "")
+    secret, _, held = kept.partition(".")
+    try:
+        path = base64.urlsafe_b64decode(held + "=" * (-len(held) % 4)).decode()
+    except (binascii.Error, ValueError):
+        path = ""
+    return secret, inside(path)
+
+
+def _refused(visit: Visit, reason: str, detail: str, name: str = "") -> Response:
+    begun_here = reason != "state"  # anybody can send any browser here, and fill no log by it
+    if begun_here:
+        people.note_failure(visit.desk, "oidc", reason)
+    _log.warning("oidc.refused", reason=reason, detail=detail)
+    return _said(visit, 403 if begun_here else 400, reason, name)
+
+
+def _not_now(visit: Visit, error: ProviderAway | ProviderWrong) -> Response:
+    if isinstance(error, ProviderAway):
+        _log.warning("oidc.unreachable", reason=str(error))
+        return _said(visit, 503, "away")
+    _log.error("oidc.misconfigured", reason=str(error))
+    return _said(visit, 500, "wrong")
+
+
+def _said(visit: Visit, status: int, reason: str, name: str = "") -> Response:
+    return visit.page("sign_in_failed.html", status, reason=reason, name=name)
 
 
 PAGES = (
     Page("/sign-in", show, None),
     Page("/sign-in", act, None, "POST"),
     Page("/sign-out", leave, "reviewer", "POST"),
+    Page("/sign-in/callback", callback, None),
+    Page("/signed-out", signed_out, None),
 )

@@ -10,10 +10,10 @@ from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
 from desk.app import background, open_database, open_settings_desk
-from desk.core.queue import Queue
+from desk.core.items import Queue
 from desk.service import people, reviewing
-from desk.service.tasks import Task
-from desk.settings_load import load_settings
+from desk.service.viewing import Task
+from desk.settings import load_settings
 from desk.store.database import Database
 from tests.support.desk_results import result
 from tests.support.topics import read_all

@@ -11,10 +11,8 @@ from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
 from desk.errors import StreamFailed
-from desk.inbox.reader import InboxReader
-from desk.inbox.results import Sampling
-from desk.inbox.texts import TextFetcher
-from desk.service import figures
+from desk.inbox import InboxReader, Sampling, TextFetcher
+from desk.service import queues
 from desk.stream.kafka import KafkaResults, KafkaTexts
 from desk.stream.port import Place
 from tests.support.desk_outbox_process import config_for
@@ -112,7 +110,7 @@ def test_results_are_read_once_and_only_committed_ones(
         cluster.producer.produce(cluster.review, value, partition=0)
     cluster.producer.commit_transaction(30)
     read(world, cluster, opened(), 5)
-    assert sum(figures.overview(world.desk).items.values()) == 25
+    assert sum(queues.overview(world.desk).items.values()) == 25
 
 
 def test_what_was_read_to_its_end_is_not_behind(
@@ -125,7 +123,7 @@ def test_what_was_read_to_its_end_is_not_behind(
     read(world, cluster, opened(), 10)
     world.clock.move(60)
     read(world, cluster, opened(), 0)
-    seen = figures.overview(world.desk)
+    seen = queues.overview(world.desk)
     assert seen.lag == 0
     assert all(each.record_ms is not None for each in seen.reading)
     cluster.publish(range(20, 25))
@@ -156,7 +154,7 @@ def test_messages_that_were_deleted_have_expired(
     fetcher = TextFetcher(world.database, texts, InputFormat(), world.clock)
     while fetcher.run_once():
         pass
-    assert figures.overview(world.desk).items == {"open": 16, "closed": 4}
+    assert queues.overview(world.desk).items == {"open": 16, "closed": 4}
 
 
 def test_a_topic_that_is_not_there_is_told(

@@ -16,9 +16,9 @@ import pytest
 from confluent_kafka.admin import AdminClient
 
 from desk.clock import now_ms
-from desk.core.queue import Queue
+from desk.core.items import Queue
 from desk.errors import Superseded, TryAgain
-from desk.outbox.publisher import OutboxPublisher
+from desk.outbox import OutboxPublisher
 from desk.service import reviewing
 from desk.store.database import Database
 from desk.stream.kafka import KafkaCorrections

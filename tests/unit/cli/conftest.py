@@ -14,7 +14,7 @@ from tests.support.kafka_world import KafkaWorld
 from tests.support.logging_state import logging_restored
 from tests.support.mock_kafka import MockKafka
 from worker.cli.main import app
-from worker.logs import configure_logging
+from worker.common.logs import configure_logging
 
 
 @pytest.fixture(autouse=True)

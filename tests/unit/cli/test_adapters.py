@@ -11,11 +11,10 @@ from typing import Any
 import pytest
 
 from tests.support.follower import AdapterStore, Follower
-from tests.support.swapping import ONE, THREE, TWO
-from tests.support.toy_adapter import ENCODERS
+from tests.support.toy_adapter import ENCODERS, ONE, THREE, TWO
 from worker.cli.adapters import show_adapters
 from worker.engine.open import OpenedEngine
-from worker.observe.info import describe_worker
+from worker.observe.observer import describe_worker
 from worker.observe.server import HttpServer, Page
 from worker.settings import Settings
 

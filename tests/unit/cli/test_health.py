@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from worker.cli.health import ask
+from worker.cli.main import ask
 from worker.observe.server import HttpServer, Page
 
 

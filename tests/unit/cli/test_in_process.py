@@ -16,6 +16,7 @@ from tests.support.logging_state import logging_restored
 from tests.support.mock_kafka import MockKafka
 from worker import __version__
 from worker.cli.main import app, main
+from worker.common.logs import configure_logging
 from worker.errors import (
     EXIT_ADAPTER,
     EXIT_INTERRUPTED,
@@ -25,7 +26,6 @@ from worker.errors import (
     SettingsError,
     StreamFailed,
 )
-from worker.logs import configure_logging
 
 
 class Terminal(io.StringIO):

@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.cascades import cascade_of
-from tests.support.toy_adapter import toy_encoder_manifest, toy_manifest
+from tests.support.toy_adapter import cascade_of, toy_encoder_manifest, toy_manifest
 from worker.contract import (
     AdapterRefused,
     Decision,

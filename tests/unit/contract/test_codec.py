@@ -11,8 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.contract.codec import LEAVE_OUT_EMPTY, decode, encode
-from worker.contract.marks import Pattern, Probability, Range
+from worker.contract.codec import LEAVE_OUT_EMPTY, Pattern, Probability, Range, decode, encode
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,22 +1,42 @@
 """What a manifest says, and that all of it is the adapter's identity."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from tests.support.toy_adapter import toy_manifest, toy_spec
+from tests.support.toy_adapter import (
+    SHA,
+    toy_encoder_manifest,
+    toy_head,
+    toy_manifest,
+    toy_reference,
+    toy_spec,
+)
 from worker.contract import (
+    MANIFEST_NAME,
     REDACTION,
+    AdapterRefused,
     Calibration,
+    FileDigest,
+    GoldenLogits,
+    HeadOutput,
+    Lora,
     Manifest,
+    OnnxModel,
     Reference,
     Thresholds,
     read_manifest,
     write_manifest,
 )
-from worker.contract.manifest_digest import manifest_digest
+from worker.contract.codec import encode
+from worker.contract.digest import sha256_bytes
+from worker.contract.manifest import manifest_digest
 
 
 def test_the_digest_moves_with_every_part() -> None:
@@ -77,3 +97,335 @@ def test_choice_adapters_need_no_codes() -> None:
     """An adapter trained elsewhere answers in words."""
     manifest = toy_manifest(decoding="choice", codes={})
     assert isinstance(manifest, Manifest)
+
+
+# The kinds of model in a manifest: each has its parts, and no kind has another's.
+
+
+LORA = Lora(16, 32.0, ("query",))
+OTHER = FileDigest("1" * 64, 1)
+
+
+def embedding_linear(**changes: Any) -> Manifest:
+    return toy_encoder_manifest(**{"kind": "embedding-linear"} | changes)
+
+
+@pytest.mark.parametrize(
+    ("make", "needs_base", "absent"),
+    [
+        (toy_manifest, True, {"head"}),
+        (toy_encoder_manifest, False, {"codes", "decoding", "lora"}),
+        (lambda: toy_encoder_manifest(lora=LORA, head=toy_head(onnx=())), True, {"codes"}),
+        (embedding_linear, False, {"codes", "decoding", "lora"}),
+    ],
+    ids=["lora-code", "encoder", "encoder of LoRA weights", "embedding-linear"],
+)
+def test_each_kind_reads_back_and_lacks_what_it_has_not(
+    make: Callable[[], Manifest], needs_base: bool, absent: set[str], tmp_path: Path
+) -> None:
+    """What a kind has not is no key of its JSON; only what carries its model needs no base."""
+    manifest = make()
+    data = json.loads(write_manifest(tmp_path, manifest).read_text(encoding="utf-8"))
+    assert absent.isdisjoint(data)
+    again = read_manifest(tmp_path)
+    assert again == manifest
+    assert again.digest == manifest.digest
+    assert again.needs_base is needs_base
+    assert again.answers_with == ("code" if manifest.kind == "lora-code" else "head")
+
+
+@pytest.mark.parametrize(
+    ("make", "changes", "problem"),
+    [
+        (toy_manifest, {"head": toy_head()}, "kind 'lora-code' has no head"),
+        (toy_manifest, {"lora": None}, "kind 'lora-code' needs lora"),
+        (toy_manifest, {"decoding": None}, "kind 'lora-code' needs decoding"),
+        (toy_manifest, {"thresholds": Thresholds(0.6, None, 1.0)}, "kind 'lora-code' has none"),
+        (toy_encoder_manifest, {"head": None}, "kind 'encoder' needs head"),
+        (
+            toy_encoder_manifest,
+            {"codes": toy_manifest().codes, "decoding": "code"},
+            "kind 'encoder' has no codes and no decoding",
+        ),
+        (embedding_linear, {"lora": LORA}, "kind 'embedding-linear' has no lora"),
+        (
+            toy_encoder_manifest,
+            {"thresholds": Thresholds(0.6, 0.5)},
+            "kind 'encoder' sees no off-label mass",
+        ),
+        (
+            toy_encoder_manifest,
+            {"head": toy_head(("billing", "delivery", "lost"))},
+            r"count for labels that are not there: \['lost'\]",
+        ),
+        (
+            toy_encoder_manifest,
+            {"head": toy_head(("billing", "delivery"), onnx=())},
+            r"has none for the labels \['other'\]",
+        ),
+        (
+            toy_encoder_manifest,
+            {"head": toy_head(golden_logits=(GoldenLogits(7, (0.0,) * 4),))},
+            "golden prompt 7; there are 7",
+        ),
+        (
+            toy_encoder_manifest,
+            {"head": toy_head(golden_logits=(GoldenLogits(-1, (0.0,) * 4),))},
+            "golden prompt -1",
+        ),
+        (toy_encoder_manifest, {"files": {}}, r"not in files: \['model.int8.onnx', 'model.onnx'"),
+        (
+            toy_encoder_manifest,
+            {"files": dict.fromkeys((*toy_head().files, "tokenizer.json"), OTHER)},
+            "carries the tokenizer.json of its base",
+        ),
+        (
+            embedding_linear,
+            {"files": dict.fromkeys(toy_head().files, FileDigest(SHA, 1))},
+            "carries the tokenizer.json of its base",
+        ),
+    ],
+)
+def test_parts_that_contradict_the_kind_are_refused(
+    make: Callable[..., Manifest], changes: dict[str, Any], problem: str
+) -> None:
+    """Whoever made the manifest reads what is too much or missing, and for which kind."""
+    with pytest.raises(ValueError, match=problem):
+        make(**changes)
+
+
+def test_everything_of_a_head_is_part_of_the_identity() -> None:
+    """No output, file or score can change under the same digest."""
+    manifest, head = toy_encoder_manifest(), toy_head()
+    swapped = (head.outputs[1], head.outputs[0], *head.outputs[2:])
+    renamed = (HeadOutput("first", "billing"), *head.outputs[1:])
+    others = [
+        replace(manifest, head=replace(head, **change))
+        for change in (
+            {"outputs": swapped},
+            {"outputs": renamed},
+            {"pooling": "cls"},
+            {"normalize": False},
+            {"out_of_scope": "max-logit"},
+            {"pad_id": 1},
+            {"golden_logits": (GoldenLogits(0, (0.0,) * 4),)},
+            {"onnx": head.onnx[::-1]},
+            {"onnx": (OnnxModel("model.onnx", "int8", 1e-3),)},
+        )
+    ]
+    others.append(replace(manifest, thresholds=Thresholds(0.6, None, -0.4)))
+    assert len({manifest.digest, *(other.digest for other in others)}) == len(others) + 1
+
+
+def test_a_reference_has_quantiles_of_what_its_kind_has(tmp_path: Path) -> None:
+    """The out-of-scope score of a head; a manifest without one has no key for it."""
+    reference = Reference({"billing": 1.0}, {"0.05": 0.5}, {}, {"0.95": -2.5})
+    write_manifest(tmp_path, toy_encoder_manifest(reference=reference))
+    assert read_manifest(tmp_path).reference == reference
+    plain = replace(reference, out_of_scope={})
+    path = write_manifest(tmp_path, toy_manifest(reference=plain))
+    assert "out_of_scope" not in json.loads(path.read_text(encoding="utf-8"))["reference"]
+
+
+# The manifest: written whole and last, read strictly.
+
+
+Mutate = Callable[[dict[str, Any]], object]
+
+
+def test_a_manifest_reads_back_as_it_was_written(tmp_path: Path) -> None:
+    """Every field survives, and so does the adapter's identity."""
+    manifest = toy_manifest(
+        data={"rows": 3, "nested": {"a": [1, None, "ü"]}},
+        metrics={"macro_f1": 0.9},
+        calibration=Calibration(1.5, 10, nll=0.25),
+        thresholds=Thresholds(None),
+    )
+    path = write_manifest(tmp_path, manifest)
+    assert path == tmp_path / MANIFEST_NAME
+    again = read_manifest(tmp_path)
+    assert again == manifest
+    assert again.digest == manifest.digest
+
+
+def written(directory: Path, mutate: Mutate) -> Path:
+    path = write_manifest(directory, toy_manifest())
+    data = json.loads(path.read_text())
+    mutate(data)
+    path.write_text(json.dumps(data))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("mutate", "problem"),
+    [
+        (lambda d: d.update(schema_version=2), "schema_version is 2 and this version reads 1: pub"),
+        (lambda d: d.pop("schema_version"), "schema_version is None and this version reads 1"),
+        (lambda d: d.update(schema_version=True), "schema_version is True and this version reads"),
+        (lambda d: d.update(schema_version=1.0), "schema_version is 1.0 and this version reads"),
+        (lambda d: d.update(schema_version=[]), r"schema_version is \[\] and this version reads"),
+        (lambda d: d.update(extra=1), r"manifest has unknown keys \['extra'\]"),
+        (lambda d: d["base"].update(revison="x"), r"manifest.base has unknown keys \['revison'\]"),
+        (lambda d: d.pop("kind"), r"manifest lacks \['kind'\]"),
+        (lambda d: d.update(kind="forest"), "manifest.kind must be one of"),
+        (lambda d: d.pop("codes"), "needs a code for every label"),
+        (lambda d: d.pop("lora"), "kind 'lora-code' needs lora"),
+        (lambda d: d.pop("decoding"), "kind 'lora-code' needs decoding"),
+        (lambda d: d["lora"].pop("rank"), r"manifest.lora lacks \['rank'\]"),
+        (lambda d: d["lora"].update(rank="16"), "manifest.lora.rank must be int, not str"),
+        (lambda d: d["lora"].update(rank=16.5), "manifest.lora.rank must be int, not float"),
+        (lambda d: d.update(decoding="beam"), r"manifest.decoding must be one of \['code', 'cho"),
+        (lambda d: d.update(golden=[]), "at least one golden prompt"),
+        (lambda d: d.update(golden={}), "manifest.golden must be a list"),
+        (lambda d: d.update(codes=[]), "manifest.codes must be an object"),
+        (lambda d: d["codes"].pop("other"), "needs a code for every label"),
+        (lambda d: d["calibration"].update(temperature=0), "temperature is 0.0"),
+        (lambda d: d["calibration"].update(temperature=-1), "temperature is -1.0"),
+        (lambda d: d["calibration"].update(temperature=None), "temperature must be float"),
+        (lambda d: d["calibration"].update(temperature=float("inf")), "temperature is inf"),
+        (lambda d: d["prompt"].update(normalization="v9"), "normalization 'v9' is not known"),
+        (lambda d: d["prompt"].pop("normalization"), r"prompt lacks \['normalization'\]"),
+        (lambda d: d["prompt"].update(redaction="v9"), "redaction 'v9' is not known"),
+        (lambda d: d["prompt"].update(prompt_date="today"), "prompt_date 'today' is no day"),
+        (lambda d: d["prompt"].update(prompt_date="20260101"), "prompt_date '20260101' is no day"),
+        (lambda d: d["prompt"].update(max_message_tokens=1), "leaves no message"),
+        (lambda d: d["prompt"]["prefix_ids"].append("x"), r"prefix_ids\[\d+\] must be int"),
+        (lambda d: d["taxonomy"]["labels"].pop(), "needs a code for every label"),
+        (lambda d: d["taxonomy"].update(labels=[]), "has 0 labels"),
+        (lambda d: d["taxonomy"].update(digest="x"), r"unknown keys \['digest'\]"),
+        (lambda d: d.update(metrics={"f1": float("nan")}), "Out of range float"),
+        (lambda d: d.update(data={"x": "\ud800"}), "surrogates not allowed"),
+        (lambda d: d.update(name=None), "manifest.name must be str, not NoneType"),
+    ],
+)
+def test_a_manifest_that_is_not_one_is_refused_with_the_place(
+    tmp_path: Path, mutate: Mutate, problem: str
+) -> None:
+    """Whoever made the adapter reads which file and which key."""
+    path = written(tmp_path, mutate)
+    with pytest.raises(AdapterRefused, match=problem) as caught:
+        read_manifest(tmp_path)
+    assert caught.value.path == path
+    assert str(caught.value).startswith(str(path))
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"null", b"\xff\xfe", b"[" * 100_000])
+def test_what_is_no_json_object_is_refused(tmp_path: Path, content: bytes) -> None:
+    """Also a file that is empty, cut, binary or made to break a parser."""
+    (tmp_path / MANIFEST_NAME).write_bytes(content)
+    with pytest.raises(AdapterRefused) as caught:
+        read_manifest(tmp_path)
+    assert caught.value.path == tmp_path / MANIFEST_NAME
+
+
+def test_a_manifest_cut_anywhere_is_refused(tmp_path: Path) -> None:
+    """A copy that broke off half-way is not served."""
+    path = write_manifest(tmp_path, toy_manifest())
+    whole = path.read_bytes()
+    for end in range(0, len(whole) - 2, 997):
+        path.write_bytes(whole[:end])
+        with pytest.raises(AdapterRefused):
+            read_manifest(tmp_path)
+
+
+def test_a_directory_without_a_manifest_is_no_adapter(tmp_path: Path) -> None:
+    """The manifest is written last: without it the publishing did not finish."""
+    with pytest.raises(AdapterRefused, match="missing: this is no published adapter"):
+        read_manifest(tmp_path)
+    with pytest.raises(AdapterRefused, match="no such adapter directory"):
+        read_manifest(tmp_path / "nowhere")
+
+
+def test_what_cannot_be_read_back_is_not_written(tmp_path: Path) -> None:
+    """A NaN among the metrics stops the trainer, not a worker weeks later."""
+    with pytest.raises(ValueError, match="Out of range"):
+        write_manifest(tmp_path, toy_manifest(metrics={"f1": float("nan")}))
+    assert list(tmp_path.iterdir()) == []
+
+
+# An adapter's digest is that of its manifest's JSON, whatever the classes call its fields.
+
+
+any_json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=10,
+).filter(lambda value: "Infinity" not in json.dumps(value))
+
+
+def backwards(value: Any) -> Any:
+    """The same JSON value, its keys in another order."""
+    if isinstance(value, dict):
+        return {key: backwards(value[key]) for key in reversed(value)}
+    return [backwards(inner) for inner in value] if isinstance(value, list) else value
+
+
+def rewritten(value: Any) -> Any:
+    """The same JSON value as a tool may write it: whole numbers with or without a fraction."""
+    if isinstance(value, dict):
+        return {key: rewritten(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [rewritten(inner) for inner in value]
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**53:
+        return float(value)
+    return value
+
+
+def test_the_digest_is_one_literal_value() -> None:
+    """The canonical form is a promise to every store: it never moves by accident."""
+    data = {"b": [8.0, 0.1, -0.0, 1e-07, True, None, "ü"], "a": {"ä": 1e3}, "schema_version": 1}
+    canonical = '{"a":{"ä":1000},"b":[8,0.1,0,1e-07,true,null,"ü"],"schema_version":1}'
+    assert manifest_digest(data) == sha256_bytes(canonical.encode())
+
+
+@given(any_json)
+def test_formatting_key_order_and_number_form_do_not_count(value: Any) -> None:
+    """What a JSON tool may change without changing the value."""
+    data = {"value": value, "schema_version": 1}
+    digest = manifest_digest(data)
+    assert manifest_digest(backwards(data)) == digest
+    assert manifest_digest(rewritten(data)) == digest
+    assert manifest_digest(json.loads(json.dumps(data, indent=7))) == digest
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [(1, True), (0, False), (8, "8"), (None, 0), (8, 8.000001), ({}, {"key": None}), ([], {})],
+)
+def test_other_values_have_other_digests(first: Any, second: Any) -> None:
+    """A key that is null is not one that is absent, and a number is not its text."""
+    assert manifest_digest({"data": first}) != manifest_digest({"data": second})
+
+
+def test_in_memory_written_and_read_are_one_digest(tmp_path: Path) -> None:
+    """Also where an integer was given for a float, which the reader makes a float again."""
+    manifest = toy_manifest(
+        lora=Lora(16, 32, ("q_proj",)), calibration=Calibration(1, 10, nll=0.25), data={"n": [8.0]}
+    )
+    path = write_manifest(tmp_path, manifest)
+    found = read_manifest(tmp_path)
+    assert found == manifest
+    assert found.digest == manifest.digest == manifest_digest(json.loads(path.read_text()))
+
+
+def test_a_manifest_keeps_the_digest_of_the_json_it_was_read_from(tmp_path: Path) -> None:
+    """A key that may be absent is not filled in: the file is what is named, not the classes."""
+    path = write_manifest(tmp_path, toy_manifest())
+    data = json.loads(path.read_text())
+    del data["versions"], data["calibration"]["nll"]
+    path.write_text(json.dumps(data))
+    found = read_manifest(tmp_path)
+    assert found.digest == manifest_digest(data)
+    assert found.digest != manifest_digest(encode(found))
+
+
+def test_a_changed_copy_of_a_manifest_that_was_read_has_a_digest_of_its_own(
+    tmp_path: Path,
+) -> None:
+    """The digest as read does not travel into a copy."""
+    write_manifest(tmp_path, toy_manifest())
+    found = read_manifest(tmp_path)
+    changed = replace(found, name="other", reference=toy_reference())
+    assert changed.digest == manifest_digest(encode(changed)) != found.digest
+    write_manifest(tmp_path, changed)
+    assert read_manifest(tmp_path).digest == changed.digest

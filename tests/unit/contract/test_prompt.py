@@ -1,5 +1,6 @@
 """From a message to token ids: the same for training and serving, never over the budget."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -7,12 +8,44 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.records import any_text
+from tests.support.rig import any_text
 from tests.support.toy_adapter import decode, encode_control, encode_plain, toy_spec
-from worker.contract import REDACTION, PromptSpec, build_prompt
-from worker.contract.prompt import Prompt
+from worker.contract import REDACTION, PromptSpec, all_added_tokens_special, build_prompt
+from worker.contract.prompt import Prompt, added_token_ids
 from worker.contract.redact import MARGIN_CHARS, redact_personal_data
 from worker.contract.text import MAX_CHARS, normalize
+
+# Control tokens of a tokenizer, also those that it does not call special.
+
+
+def test_every_added_token_is_made_special_and_told() -> None:
+    """Marks that a base forgot to call special are control vocabulary all the same."""
+    text = (
+        '{"added_tokens": [{"id": 7, "content": "<tool>", "special": false}, {"id": 8}], "x": "ü"}'
+    )
+    assert added_token_ids(text) == {7, 8}
+    changed = all_added_tokens_special(text)
+    assert changed.count('"special": true') == 2
+    assert "ü" in changed
+    assert added_token_ids("{}") == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [
+        ({"type": "WordPiece", "unk_token": "[UNK]"}, {101}),
+        ({"type": "WordLevel", "unk_token": "[UNK]"}, {101}),
+        ({"type": "Unigram", "unk_id": 100}, {101}),
+        ({"type": "BPE", "unk_token": "[UNK]"}, {100, 101}),
+    ],
+)
+def test_what_a_vocabulary_lacks_is_no_control_token(
+    model: dict[str, object], expected: set[int]
+) -> None:
+    """A word that an encoder does not know becomes [UNK]: any message may have it. A vocabulary
+    of bytes knows every word, so there it is a control token like others."""
+    added = [{"id": 100, "content": "[UNK]"}, {"id": 101, "content": "[CLS]"}]
+    assert added_token_ids(json.dumps({"added_tokens": added, "model": model})) == expected
 
 
 def message_of(spec: PromptSpec, prompt: Prompt) -> str:

@@ -1,20 +1,131 @@
 """From raw log-probabilities to one label, or a refusal."""
 
 import math
+import string
 
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from tests.support.toy_adapter import LABELS as TOY_LABELS
-from tests.support.toy_adapter import toy_head
+from tests.support.toy_adapter import encode_control, toy_head, toy_manifest
 from worker.contract import (
     Code,
+    ContractError,
+    Decision,
     InvalidScores,
+    Thresholds,
+    choose_codes,
     decide_from_choice,
     decide_from_codes,
     decide_from_logits,
+    review_reasons,
 )
+from worker.contract.scoring import check_codes
+
+# Label codes: one token each, or told in the open.
+
+
+CODE_LABELS = ("a", "b", "c")
+
+
+def choose(
+    encode: object = encode_control, labels: tuple[str, ...] = CODE_LABELS
+) -> dict[str, Code]:
+    return choose_codes(labels, "</s>=", encode)  # type: ignore[arg-type]
+
+
+def test_each_label_gets_a_token_of_its_own() -> None:
+    """The codes are letters, in the labels' order."""
+    codes = choose()
+    assert [(name, code.text) for name, code in codes.items()] == [
+        ("a", "A"),
+        ("b", "B"),
+        ("c", "C"),
+    ]
+    assert check_codes(CODE_LABELS, codes, "</s>=", encode_control) is None
+
+
+def test_characters_that_are_not_one_token_are_passed_over() -> None:
+    """A tokenizer that splits a letter, or glues it to the suffix, offers another."""
+
+    def encode(text: str) -> list[int]:
+        return encode_control(text.replace("=A", "=\u1234").replace("B", "xy"))
+
+    glued = choose(lambda text: encode_control(text.replace("=A", "\u1234")))
+    assert [code.text for code in glued.values()] == ["B", "C", "D"]
+    assert [code.text for code in choose(encode).values()] == ["A", "C", "D"]
+
+
+def test_two_characters_of_one_token_are_not_two_codes() -> None:
+    """A tokenizer that folds case, or knows few letters, must not give two labels one answer."""
+    folding = lambda text: encode_control(text.lower())  # noqa: E731
+    many = tuple(string.ascii_lowercase) + tuple(string.digits)
+    codes = choose_codes(many, "</s>=", folding)
+    assert len({code.token_id for code in codes.values()}) == len(many) == 36
+    with pytest.raises(ContractError, match="offers 36 one-token codes and there are 37 labels"):
+        choose_codes((*many, "one more"), "</s>=", folding)
+
+
+def test_too_few_codes_are_told_with_the_way_out() -> None:
+    """The trainer's user reads what to do instead: something that there is."""
+    labels = tuple(f"l{number}" for number in range(63))
+    with pytest.raises(ContractError, match=r"62 one-token codes .* 63 .*: merge labels, or .*"):
+        choose_codes(labels, "</s>=", encode_control)
+
+
+def test_more_labels_than_letters_get_other_single_tokens() -> None:
+    """The first 62 keep what they always had; the rest take the tokens that are offered, in that
+    order, but what cannot be seen, what is no token there, and what another label has already."""
+    labels = tuple(f"l{number}" for number in range(65))
+    offered = ("A", " ", "\n", "\x00", "\ufffd", "é", "é", "ab", "§", "~", "ß")
+    tokens = [(text, encode_control(text)[0]) for text in offered]
+    codes = choose_codes(labels, "</s>=", encode_control, lambda: tokens)
+    few = choose_codes(labels[:62], "</s>=", encode_control, forbidden)
+    assert [codes[label] for label in labels[:62]] == list(few.values())
+    assert [codes[label].text for label in labels[62:]] == ["é", "§", "~"]
+    assert check_codes(labels, codes, "</s>=", encode_control) is None
+
+
+def test_a_token_that_reads_as_another_one_is_no_code() -> None:
+    """Its text would come back as a token that decodes to something else."""
+    tokens = [("é", 7), ("§", encode_control("§")[0])]
+    labels = tuple(f"l{number}" for number in range(63))
+    codes = choose_codes(labels, "</s>=", encode_control, lambda: tokens)
+    assert codes["l62"].text == "§"
+
+
+def forbidden() -> list[tuple[str, int]]:
+    raise AssertionError("a vocabulary was gone through for a few labels")
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"c": None}, "codes for"),
+        ({"d": Code("D", 10 + ord("D"))}, "codes for"),
+        ({"b": Code("A", 10 + ord("A"))}, "two labels share a code token"),
+        ({"b": Code("B", 7)}, r"label 'b' has the code 'B' as token 7, .* reads it as \[76\]"),
+        ({"b": Code("BB", 10 + ord("B"))}, r"reads it as \[76, 76\]"),
+    ],
+)
+def test_codes_that_do_not_fit_the_tokenizer_are_told(
+    change: dict[str, Code | None], problem: str
+) -> None:
+    """Which label, which code, and what the tokenizer makes of it."""
+    changed = {**choose(), **change}
+    codes = {name: code for name, code in changed.items() if code is not None}
+    found = check_codes(CODE_LABELS, codes, "</s>=", encode_control)
+    assert found is not None
+    with pytest.raises(AssertionError, match=problem):
+        raise AssertionError(found)
+
+
+def test_a_manifest_needs_a_code_for_every_label() -> None:
+    """No label is left that the engine could not answer with."""
+    with pytest.raises(ValueError, match="a code for every label"):
+        toy_manifest(codes=choose())
+
 
 CODES = {"a": Code("A", 1), "b": Code("B", 2), "c": Code("C", 3)}
 LABELS = tuple(CODES)
@@ -209,3 +320,70 @@ def test_logits_that_are_no_answer_are_refused(logits: list[float]) -> None:
     """Of another head, or of arithmetic that broke down."""
     with pytest.raises(InvalidScores):
         decide_from_logits(logits, toy_head(), TOY_LABELS, 1.0)
+
+
+# The review rule: one for serving, for evaluation and for the probes.
+
+
+def decision(confidence: float, mass: float | None, score: float | None = None) -> Decision:
+    return Decision("billing", confidence, {"billing": confidence}, mass, score)
+
+
+@pytest.mark.parametrize(
+    ("confidence", "mass", "thresholds", "reasons"),
+    [
+        (0.0, 1.0, Thresholds(None, None), ()),
+        (0.6, 0.5, Thresholds(0.6, 0.5), ()),
+        (0.599, 0.5, Thresholds(0.6, 0.5), ("low_confidence",)),
+        (0.6, 0.501, Thresholds(0.6, 0.5), ("off_label_mass",)),
+        (0.1, 0.9, Thresholds(0.6, 0.5), ("low_confidence", "off_label_mass")),
+        (0.1, 0.9, Thresholds(None, 0.5), ("off_label_mass",)),
+        (0.1, 0.9, Thresholds(0.6), ("low_confidence",)),
+        (0.9, None, Thresholds(0.6, 0.0), ()),
+        (0.0, 0.0, Thresholds(0.0, 0.0), ()),
+    ],
+)
+def test_each_threshold_gives_its_own_reason(
+    confidence: float, mass: float | None, thresholds: Thresholds, reasons: tuple[str, ...]
+) -> None:
+    """A value on its threshold passes, a threshold that is off gives no reason, and neither does
+    a mass that decoding cannot see."""
+    assert review_reasons(decision(confidence, mass), thresholds) == reasons
+
+
+@pytest.mark.parametrize(
+    ("confidence", "score", "thresholds", "reasons"),
+    [
+        (0.9, -4.0, Thresholds(0.6, None, -4.0), ()),
+        (0.9, -3.9, Thresholds(0.6, None, -4.0), ("out_of_scope",)),
+        (0.5, 7.0, Thresholds(0.6, None, -4.0), ("low_confidence", "out_of_scope")),
+        (0.9, 7.0, Thresholds(0.6, None, None), ()),
+        (0.9, None, Thresholds(0.6, None, -4.0), ()),
+    ],
+)
+def test_an_out_of_scope_score_has_a_threshold_of_its_own(
+    confidence: float, score: float, thresholds: Thresholds, reasons: tuple[str, ...]
+) -> None:
+    """It has any sign and size, and a model without a head has none."""
+    assert review_reasons(decision(confidence, None, score), thresholds) == reasons
+
+
+@pytest.mark.parametrize(
+    ("earlier", "heard", "reasons"),
+    [
+        ((), 0.0, ()),
+        ((("billing", 0.7),), 0.0, ()),
+        ((("delivery", 0.3),), None, ()),
+        ((("delivery", 0.3),), 0.0, ("disagreement",)),
+        ((("delivery", 0.3),), 0.4, ()),
+        ((("delivery", 0.4),), 0.4, ("disagreement",)),
+        ((("billing", 0.9), ("delivery", 0.4)), 0.4, ("disagreement",)),
+    ],
+)
+def test_an_earlier_stage_in_another_label_is_a_reason_of_its_own(
+    earlier: tuple[tuple[str, float], ...], heard: float | None, reasons: tuple[str, ...]
+) -> None:
+    """From the confidence on that the threshold names; None turns it off."""
+    thought = tuple(Decision(label, sure, {label: sure}, None) for label, sure in earlier)
+    found = Decision("billing", 0.9, {"billing": 0.9}, None, None, thought)
+    assert review_reasons(found, Thresholds(0.6, review_disagreement=heard)) == reasons

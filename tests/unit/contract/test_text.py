@@ -7,9 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.records import any_text
-from worker.contract.combining import bound_marks, is_mark
-from worker.contract.text import MAX_CHARS, message_sha256, normalize
+from tests.support.rig import any_text
+from worker.contract.text import MAX_CHARS, bound_marks, is_mark, message_sha256, normalize
 
 pytestmark = pytest.mark.slow
 

@@ -1,5 +1,8 @@
 """Every check before an adapter may label: each refusal names the file and the difference."""
 
+from __future__ import annotations
+
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -8,18 +11,226 @@ from pathlib import Path
 import pytest
 
 from tests.support.published import WEIGHTS, Published, publish_encoder
-from tests.support.toy_adapter import ENCODERS, LABELS, encode_control, encode_plain, toy_head
+from tests.support.toy_adapter import (
+    ENCODERS,
+    LABELS,
+    encode_control,
+    encode_plain,
+    toy_head,
+    toy_manifest,
+)
 from worker.contract import (
+    MANIFEST_NAME,
     AdapterRefused,
     Code,
     Encoders,
     FileDigest,
     GoldenPrompt,
+    Manifest,
+    Probe,
+    describe_base,
+    read_manifest,
     tokenizer_directory,
+    verify_base,
     verify_tokens,
+    write_manifest,
 )
 from worker.contract.digest import sha256_file
-from worker.contract.verify import GOLDEN_MESSAGES
+from worker.contract.verify import (
+    GOLDEN_MESSAGES,
+    ProbeFile,
+    attach_probes,
+    config_digest,
+    probes_path,
+    read_probes,
+    write_probes,
+)
+
+# The base that an adapter was trained on: described by its files, and any other one refused.
+
+
+def test_a_base_of_another_shape_is_refused(published: Published) -> None:
+    """Another config is another model, whatever it is called."""
+    path = published.base / "config.json"
+    path.write_text('{"model_type": "other"}')
+    published.refused(path, r"sha256 .* should be .*; the adapter was trained on toy-base \(main\)")
+
+
+def test_who_wrote_a_config_does_not_matter(published: Published) -> None:
+    """The same model saved by another version of a library is the same model."""
+    path = published.base / "config.json"
+    path.write_text('{\n "transformers_version": "6", "_name_or_path": "/x", "model_type": "toy"}')
+    assert published.verify() == published.manifest
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{", '{"x": NaN}'])
+def test_a_config_that_is_none_is_refused(published: Published, content: str) -> None:
+    """With the file's name, and no traceback."""
+    path = published.base / "config.json"
+    path.write_text(content)
+    published.refused(path, "cannot read the base's config")
+    path.unlink()
+    published.refused(path, "cannot read the base's config")
+
+
+def test_another_tokenizer_is_refused(published: Published) -> None:
+    """Other ids would be sent than the adapter was trained on."""
+    path = published.base / "tokenizer.json"
+    path.write_text('{"x": 1}')
+    published.refused(path, "sha256 is .* and should be")
+    path.unlink()
+    published.refused(path, "missing; the adapter was trained on toy-base")
+
+
+def test_other_base_weights_are_refused(published: Published) -> None:
+    """A LoRA on top of other weights labels at random, and nobody would notice."""
+    path = published.base / "model.safetensors"
+    path.write_bytes(b"BASE weights")
+    published.refused(path, "sha256 is .* and should be")
+    assert published.verify(weights=False) == published.manifest
+    path.write_bytes(b"more base weights")
+    with pytest.raises(AdapterRefused, match="is 17 bytes and should be 12"):
+        published.verify(weights=False)
+    path.unlink()
+    published.refused(path, "missing")
+
+
+def test_a_further_weight_file_in_the_base_is_refused(published: Published) -> None:
+    """An engine would load it."""
+    path = published.base / "model-00002.safetensors"
+    path.write_bytes(b"x")
+    published.refused(path, "a weight file that the adapter's base does not have")
+
+
+def test_a_base_that_is_not_there_is_refused(published: Published, tmp_path: Path) -> None:
+    """A volume that is not mounted is told as that."""
+    with pytest.raises(AdapterRefused, match="no such base model directory"):
+        verify_base(tmp_path / "nowhere", published.manifest.base)
+
+
+def test_only_a_base_of_safetensors_with_a_fast_tokenizer_can_be_described(
+    published: Published,
+) -> None:
+    """The trainer is told before it trains."""
+    (published.base / "tokenizer.json").unlink()
+    with pytest.raises(AdapterRefused, match=r"tokenizer\.json: missing"):
+        describe_base(published.base, "toy", "main")
+    (published.base / "model.safetensors").unlink()
+    with pytest.raises(AdapterRefused, match="holds no"):
+        describe_base(published.base, "toy", "main")
+
+
+def test_the_config_digest_is_of_its_meaning(published: Published) -> None:
+    """Order and blanks do not count, values do."""
+    path = published.base / "config.json"
+    before = config_digest(path)
+    path.write_text(json.dumps({"transformers_version": "9", "model_type": "toy"}, indent=8))
+    assert config_digest(path) == before
+    path.write_text('{"model_type": "toy", "hidden_size": 1}')
+    assert config_digest(path) != before
+
+
+# Probes beside an adapter: private, of that adapter alone, and never left out silently.
+
+
+PROBES = (Probe("wo ist mein Päckchen?", "delivery"), Probe("charged twice", "billing"))
+DEMO = Path(__file__).parents[3] / "worker" / "demo" / "adapter"
+
+
+@pytest.fixture
+def adapter(tmp_path: Path) -> Path:
+    directory = tmp_path / "adapter"
+    directory.mkdir()
+    write_manifest(directory, toy_manifest())
+    return directory
+
+
+def write(adapter: Path, /, **changes: object) -> Path:
+    path = probes_path(adapter)
+    file = ProbeFile(read_manifest(adapter).digest, "written", PROBES)
+    write_probes(path, replace(file, **changes))  # type: ignore[arg-type]
+    return path
+
+
+def attached(adapter: Path) -> Manifest:
+    return attach_probes(read_manifest(adapter), adapter)
+
+
+def test_an_adapter_is_the_same_with_probes_and_without(adapter: Path) -> None:
+    """They are beside it: its digest and its manifest's bytes stay."""
+    without = attached(adapter)
+    assert without.probes == ()
+    before = (adapter / MANIFEST_NAME).read_bytes()
+    write(adapter)
+    found = attached(adapter)
+    assert found.probes == PROBES
+    assert found.digest == without.digest
+    write_manifest(adapter, found)
+    assert (adapter / MANIFEST_NAME).read_bytes() == before
+
+
+def test_the_file_is_for_owner_and_group_whatever_the_umask(adapter: Path) -> None:
+    """Nobody else may read messages; written again it stays so."""
+    for _ in range(2):
+        assert write(adapter).stat().st_mode & 0o777 == 0o640
+
+
+def test_the_adapter_that_ships_is_still_tried() -> None:
+    """Its probes are messages written for the demo."""
+    assert len(attached(DEMO).probes) >= 50
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"adapter": "ab" * 32}, "another adapter"),
+        ({"probes": (Probe("secret words", "nowhere"),)}, "nowhere"),
+        ({"schema": "probes/9"}, "no file of probes"),
+    ],
+)
+def test_probes_that_cannot_be_meant_are_refused(
+    adapter: Path, changes: dict[str, object], said: str
+) -> None:
+    """Of another adapter, of other labels, of another version: the file is named, no text is."""
+    path = write(adapter, **changes)
+    with pytest.raises(AdapterRefused) as refused:
+        attached(adapter)
+    assert said in str(refused.value)
+    assert str(path) in str(refused.value)
+    assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"probes": "secret"}', "\ud800"])
+def test_a_damaged_file_is_refused_without_its_text(adapter: Path, content: str) -> None:
+    """Probes that somebody asked for are not skipped because they are damaged."""
+    probes_path(adapter).write_bytes(content.encode("utf-8", "surrogatepass"))
+    with pytest.raises(AdapterRefused, match="no file of probes") as refused:
+        attached(adapter)
+    assert "secret" not in str(refused.value)
+
+
+def test_a_file_that_may_not_be_read_says_how_to_mend_it(
+    adapter: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker's user is not in the file's group."""
+    path = write(adapter)
+    manifest = read_manifest(adapter)
+
+    def denied(*_: object, **__: object) -> str:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_text", denied)
+    with pytest.raises(AdapterRefused, match="in the file's group"):
+        read_probes(path, manifest)
+
+
+def test_a_link_to_an_adapter_leads_to_its_probes(adapter: Path, tmp_path: Path) -> None:
+    """And so does a path that ends in a dot."""
+    write(adapter)
+    (tmp_path / "link").symlink_to(adapter)
+    assert attached(tmp_path / "link").probes == PROBES
+    assert attached(adapter / ".").probes == PROBES
+    assert json.loads(probes_path(tmp_path / "link").read_text())["source"] == "written"
 
 
 def test_an_adapter_as_published_is_served(published: Published) -> None:

@@ -5,15 +5,75 @@ from __future__ import annotations
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from tests.support.fakes import FakeWitness, isolation
-from tests.support.policies import make_loop_policy
-from tests.support.records import Published
-from tests.support.rig import Rig
+from tests.support.rig import FakeWitness, Rig, SinkRecord, isolation, make_loop_policy
+from worker.core.assignment import OffsetNote, Suspects, read_note
 from worker.core.crash_isolation import ProvenDeath
 from worker.errors import EngineDied, OutcomeUnknown, PublishAborted, StreamFailed
 from worker.records.types import Batch
 from worker.stream.fake import FakeStream
+
+offsets = st.integers(100, 10_000)
+deaths = st.dictionaries(offsets, st.integers(1, 9), max_size=40)
+
+
+@given(offsets, st.integers(1, 512), deaths, st.sampled_from([None, "p1"]))
+def test_a_note_is_read_as_it_was_written(
+    first: int, length: int, proven: dict[int, int], owner: str | None
+) -> None:
+    """Whichever offset it was committed with."""
+    note = OffsetNote(owner, range(first, first + length), proven)
+    assert read_note(note.encode(100), 100) == note
+
+
+def test_an_empty_note_is_written_as_nothing() -> None:
+    """As brokers and other tools leave it."""
+    assert OffsetNote().encode(7) == ""
+    assert read_note("", 7) == OffsetNote()
+
+
+@given(st.dictionaries(offsets, st.integers(1, 9), max_size=2_000))
+def test_a_note_stays_small(proven: dict[int, int]) -> None:
+    """However many records have crashed the engine: Kafka takes 4,096 bytes."""
+    assert len(OffsetNote("12345678", range(100, 612), proven).encode(0)) < 1500
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "anything",
+        "[]",
+        "7",
+        '{"v":2,"by":"p"}',
+        '{"v":1,"suspects":7}',
+        '{"v":1,"suspects":[1]}',
+        '{"v":1,"suspects":[-1,2]}',
+        '{"v":1,"suspects":["a","b"]}',
+        '{"v":1,"suspects":[true,1]}',
+        '{"v":1,"deaths":true}',
+        '{"v":1,"deaths":[1,2,3]}',
+        "[" * 100_000,
+    ],
+)
+def test_a_note_that_is_not_ours_is_ignored(text: str) -> None:
+    """Another program's, another version's, or broken."""
+    assert read_note(text, 0) == OffsetNote()
+
+
+def test_what_is_committed_or_cleared_is_no_longer_suspect() -> None:
+    """The note names what is left."""
+    note = OffsetNote("p0", deaths={3: 1})
+    suspects = Suspects.take_over(note, 0, range(6), "p1")
+    assert [offset for offset in range(8) if offset in suspects] == [0, 1, 2, 3, 4, 5]
+    for offset in (0, 1, 3, 4):
+        suspects.clear(offset)
+    assert [offset for offset in range(8) if offset in suspects] == [2, 5]
+    assert read_note(suspects.note(1), 1) == OffsetNote("p1", range(2, 6))
+    suspects.commit(6)
+    assert len(suspects) == 0
+    assert read_note(suspects.note(6, closing=True), 6) == OffsetNote()
 
 
 def worker(stream: FakeStream, process: str, witness: FakeWitness | None = None) -> Rig:
@@ -115,7 +175,7 @@ def test_lost_partitions_never_count_as_deaths() -> None:
         stream.lose(0)
     rig = worker(stream, "last")
     answer_all(rig)
-    assert rig.outputs == [Published("out", "in-0-0", label="billing")]
+    assert rig.outputs == [SinkRecord("out", "in-0-0", label="billing")]
 
 
 def test_a_message_that_was_answered_is_not_blamed_for_an_output_topic_that_refuses() -> None:
@@ -137,7 +197,7 @@ def test_a_message_that_was_answered_is_not_blamed_for_an_output_topic_that_refu
     del stream.publish
     rig = worker(stream, "last")
     answer_all(rig)
-    assert rig.outputs == [Published("out", "in-0-0", label="billing")]
+    assert rig.outputs == [SinkRecord("out", "in-0-0", label="billing")]
     assert not rig.events.kinds("suspected")
 
 
@@ -189,7 +249,7 @@ def test_three_proven_deaths_convict(death: str) -> None:
             witness.killed()
     rig = worker(stream, "p9", witness)
     answer_all(rig)
-    assert rig.outputs[0] == Published("dead", "in-0-0", reason="killed_engine")
+    assert rig.outputs[0] == SinkRecord("dead", "in-0-0", reason="killed_engine")
     assert rig.ids == ["in-0-0", "in-0-1"]
     assert ("rejected", 0, 0, 1, 3) in rig.events.log
     assert note(stream) == {"v": 1, "by": "p9"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.deaths import Death, Supervisor, at_random, filled, of_poison
+from tests.bench.crashes import Death, Supervisor, at_random, filled, of_poison
 
 pytestmark = pytest.mark.slow
 

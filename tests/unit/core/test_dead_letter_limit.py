@@ -5,8 +5,7 @@ import random
 import pytest
 from pydantic import ValidationError
 
-from tests.support.records import toy_completed, toy_record
-from tests.support.rig import started
+from tests.support.rig import started, toy_completed, toy_record
 from worker.core.dead_letter_limit import DeadLetterLimit, LimitPolicy, stops_at
 from worker.core.events import Published
 from worker.errors import FeedBroken

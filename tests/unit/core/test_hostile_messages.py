@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.support.records import toy_record
+from tests.support.rig import toy_record
 from tests.support.toy_adapter import encode_plain, toy_manifest, toy_spec
 from worker.contract import REDACTION, Thresholds
 from worker.contract.records import InputFormat

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from tests.support.records import toy_record
+from tests.support.rig import toy_record
 from tests.support.toy_adapter import encode_plain, scores, small_manifest
 from worker.contract import Thresholds
 from worker.contract.records import InputFormat

@@ -4,13 +4,17 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from tests.support.fakes import Clock, ScriptedEngine
-from tests.support.policies import make_bounds, make_loop_policy
-from tests.support.records import Published
-from tests.support.rig import Rig, started
+from tests.support.rig import (
+    Clock,
+    Rig,
+    ScriptedEngine,
+    SinkRecord,
+    make_bounds,
+    make_loop_policy,
+    started,
+)
 from tests.support.toy_adapter import one_golden, toy_manifest, toy_serving_adapter, toy_spec
-from worker.core.adapter_router import AdapterRouter
-from worker.core.arms import CANARY, Arm, TrafficSplit
+from worker.core.arms import CANARY, AdapterRouter, Arm, TrafficSplit
 from worker.core.labeller import Labeller, Prepared
 from worker.core.pipeline import ADMISSION_S
 from worker.errors import EngineDied, MessageRejected, StreamFailed
@@ -82,11 +86,11 @@ def test_every_record_ends_in_exactly_one_topic() -> None:
     rig.engine.answer("doubtful", "other", p=0.011)
     rig.answer("sure")
     assert rig.outputs == [
-        Published("out", "in-0-0", label="billing"),
-        Published("review", "in-0-1", label="other"),
-        Published("dead", "in-0-2", reason="empty_message"),
-        Published("dead", "in-0-3", reason="tombstone"),
-        Published("dead", "in-0-4", reason="not_utf8"),
+        SinkRecord("out", "in-0-0", label="billing"),
+        SinkRecord("review", "in-0-1", label="other"),
+        SinkRecord("dead", "in-0-2", reason="empty_message"),
+        SinkRecord("dead", "in-0-3", reason="tombstone"),
+        SinkRecord("dead", "in-0-4", reason="not_utf8"),
     ]
     assert rig.committed() == 5
     assert rig.loop.state.in_flight_records == 0
@@ -97,7 +101,7 @@ def test_without_a_review_topic_doubtful_labels_go_to_the_output() -> None:
     rig = started("doubtful", review_topic=None)
     rig.engine.answer("doubtful", p=0.1)
     rig.iterate()
-    assert rig.outputs == [Published("out", "in-0-0", label="billing")]
+    assert rig.outputs == [SinkRecord("out", "in-0-0", label="billing")]
 
 
 def test_a_message_the_engine_refuses_is_tried_again_and_then_a_dead_letter() -> None:
@@ -109,8 +113,8 @@ def test_a_message_the_engine_refuses_is_tried_again_and_then_a_dead_letter() ->
         rig.iterate()
     rig.answer("passing")
     assert rig.outputs == [
-        Published("out", "in-0-0", label="billing"),
-        Published("dead", "in-0-1", reason="engine_rejected"),
+        SinkRecord("out", "in-0-0", label="billing"),
+        SinkRecord("dead", "in-0-1", reason="engine_rejected"),
     ]
     assert dict(rig.stream.outputs[1].headers)["clerk.attempt"] == b"3"
     assert rig.stream.outputs[1].value == b"lasting"
@@ -123,7 +127,7 @@ def test_an_unreadable_answer_is_tried_again_and_then_a_dead_letter() -> None:
     for _ in range(2):
         rig.engine.answer("m0", label=None)
         rig.iterate()
-    assert rig.outputs == [Published("dead", "in-0-0", reason="invalid_answer")]
+    assert rig.outputs == [SinkRecord("dead", "in-0-0", reason="invalid_answer")]
 
 
 def test_a_message_without_an_answer_in_time_is_rejected_and_its_answer_ignored() -> None:
@@ -135,8 +139,8 @@ def test_a_message_without_an_answer_in_time_is_rejected_and_its_answer_ignored(
     assert rig.outputs == []
     rig.pass_time(4)
     assert rig.outputs == [
-        Published("dead", "in-0-0", reason="deadline_exceeded"),
-        Published("out", "in-0-1", label="billing"),
+        SinkRecord("dead", "in-0-0", reason="deadline_exceeded"),
+        SinkRecord("out", "in-0-1", label="billing"),
     ]
     rig.answer("stuck")
     rig.iterate()
@@ -159,7 +163,7 @@ def test_an_answer_that_came_in_time_counts_even_if_the_loop_was_away() -> None:
     rig.engine.answer("m0")
     rig.clock.advance(60.0)
     rig.iterate()
-    assert rig.outputs == [Published("out", "in-0-0", label="billing")]
+    assert rig.outputs == [SinkRecord("out", "in-0-0", label="billing")]
 
 
 def test_an_answer_the_engine_calls_off_by_itself_ends_by_the_deadline() -> None:

@@ -1,21 +1,17 @@
 """Any interleaving of work, rebalances and failures: each record is published exactly once."""
 
+from __future__ import annotations
+
 from typing import Any
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from tests.support.fakes import isolation
-from tests.support.policies import make_bounds, make_loop_policy
-from tests.support.records import Published
-from tests.support.rig import Rig
-from worker.errors import (
-    MessageRejected,
-    OutcomeUnknown,
-    PublishAborted,
-    RecordTooLarge,
-)
+from tests.support.rig import Rig, SinkRecord, isolation, make_bounds, make_loop_policy
+from tests.support.worlds import World
+from worker.errors import MessageRejected, OutcomeUnknown, PublishAborted, RecordTooLarge
 
 PARTITIONS = 3
 partitions = st.integers(0, PARTITIONS - 1)
@@ -48,7 +44,7 @@ class ExactlyOnce(RuleBasedStateMachine):
             isolation=isolation("this", POLICY.bounds.max_records),
         )
         self.added = 0
-        self.by_the_other: list[Published] = []
+        self.by_the_other: list[SinkRecord] = []
 
     def held(self, partition: int) -> bool:
         return self.rig.stream.sources[partition] in self.rig.stream.assigned
@@ -117,7 +113,7 @@ class ExactlyOnce(RuleBasedStateMachine):
         source = self.rig.stream.sources[partition]
         start = self.rig.committed(partition)
         for record in self.rig.stream.log[source][start : start + count]:
-            self.by_the_other.append(Published("out", record.id))
+            self.by_the_other.append(SinkRecord("out", record.id))
             self.rig.stream.committed[source] = record.offset + 1
             self.rig.stream.notes[source] = note
 
@@ -169,3 +165,25 @@ class TestExactlyOnce(ExactlyOnce.TestCase):  # type: ignore[misc,valid-type]
     """Whatever happens in whatever order, no record is lost and none is published twice."""
 
     settings = settings(max_examples=60, stateful_step_count=30)
+
+
+def live_through(seed: int) -> None:
+    """One world from its beginning to its end."""
+    world = World(seed)
+    world.run(steps=world.draw.randint(50, 600))
+    assert world.finish(), f"seed {seed}: a record is stuck"
+    world.verify()
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_each_record_has_its_one_right_end(seed: int) -> None:
+    """Whatever the pace of a stage, and whatever is refused, fails, goes or is killed."""
+    live_through(seed)
+
+
+@pytest.mark.long  # a quarter of an hour
+@pytest.mark.timeout(3600)
+def test_each_record_has_its_one_right_end_in_a_thousand_worlds() -> None:
+    """The same, of other seeds."""
+    for seed in range(1_000, 2_000):
+        live_through(seed)

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from tests.support.records import Published
-from tests.support.retrying import (
+from tests.support.rig import (
     OWN,
     POLICY,
     REFUSED,
+    SinkRecord,
     made_up,
     now_ms,
     of_retry,
@@ -18,7 +18,7 @@ from tests.support.retrying import (
     waiting,
 )
 from worker.contract.records import Headers, Retry, read_dead_letter, read_retry
-from worker.contract.records.retry import NEEDED_RETRY_HEADERS
+from worker.contract.records.headers import NEEDED_RETRY_HEADERS
 from worker.errors import OutcomeUnknown, PublishAborted, RecordTooLarge
 
 # What is written.
@@ -46,7 +46,7 @@ def test_a_message_without_an_answer_in_time_waits_likewise() -> None:
     rig = rig_with("stuck", "m1", deadline_s=5.0)
     rig.answer("m1")
     rig.pass_time(6)
-    assert results(rig) == [Published("out", "in-0-1", label="billing")]
+    assert results(rig) == [SinkRecord("out", "in-0-1", label="billing")]
     assert read_retry(waiting(rig)[0].headers).reason == "deadline_exceeded"
     assert rig.committed() == 2
 
@@ -72,7 +72,7 @@ def test_forged_headers_on_the_input_mean_nothing() -> None:
     rig = rig_with("m0", "m1", headers=forged + OWN)
     rig.answer("m1")
     refuse(rig)
-    assert results(rig) == [Published("out", "in-0-1", label="billing")]
+    assert results(rig) == [SinkRecord("out", "in-0-1", label="billing")]
     (label,) = [each for each in rig.stream.outputs if each.topic == "out"]
     assert label.headers == OWN
     (again,) = waiting(rig)
@@ -86,7 +86,7 @@ def test_a_retry_that_is_too_large_for_its_topic_is_a_dead_letter() -> None:
     rig = rig_with("m0")
     rig.stream.failures.append(RecordTooLarge([0]))
     refuse(rig)
-    assert results(rig) == [Published("dead", "in-0-0", reason="engine_rejected")]
+    assert results(rig) == [SinkRecord("dead", "in-0-0", reason="engine_rejected")]
     assert waiting(rig) == []
 
 
@@ -116,7 +116,7 @@ def test_an_unknown_commit_is_resolved_for_retries_too(published: bool) -> None:
     rig.stream.failures.append(OutcomeUnknown("no answer"))
     rig.answer("m0")
     rig.iterate(3)
-    assert results(rig) == [Published("out", "in-0-0", label="billing")]
+    assert results(rig) == [SinkRecord("out", "in-0-0", label="billing")]
     assert (rig.committed(0), rig.committed(1)) == (1, 1)
 
 
@@ -131,7 +131,7 @@ def test_after_the_last_attempt_it_is_dead_and_says_how_often_it_was_tried() -> 
         rig.iterate()
         rig.engine.fail("m0", REFUSED)
         rig.iterate(13)
-    assert results(rig) == [Published("dead", "in-0-0", reason="engine_rejected")]
+    assert results(rig) == [SinkRecord("dead", "in-0-0", reason="engine_rejected")]
     letter = rig.stream.outputs[-1]
     assert (letter.key, letter.value, letter.headers[:2]) == (b"k", b"m0", OWN)
     headers = dict(letter.headers)
@@ -163,7 +163,7 @@ def test_without_a_retry_topic_it_is_dead_at_once() -> None:
     """As it was before there was one."""
     rig = rig_with("m0", retry=None)
     refuse(rig)
-    assert results(rig) == [Published("dead", "in-0-0", reason="engine_rejected")]
+    assert results(rig) == [SinkRecord("dead", "in-0-0", reason="engine_rejected")]
     assert not any(name.startswith("clerk.retry") for name, _ in rig.stream.outputs[0].headers)
 
 
@@ -187,8 +187,8 @@ def test_a_damaged_record_is_a_dead_letter_that_says_so(headers: Headers) -> Non
     rig.iterate(2)
     rig.answer("m0")
     assert results(rig) == [
-        Published("dead", "retry-0-0", reason="retry_damaged"),
-        Published("out", "in-0-0", label="billing"),
+        SinkRecord("dead", "retry-0-0", reason="retry_damaged"),
+        SinkRecord("out", "in-0-0", label="billing"),
     ]
     letter = next(each for each in rig.stream.outputs if each.topic == "dead")
     assert (letter.key, letter.value) == (b"k", b"stranger")

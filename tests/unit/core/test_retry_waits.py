@@ -6,14 +6,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.fakes import isolation
-from tests.support.policies import make_bounds, make_loop_policy
-from tests.support.records import Published
-from tests.support.retrying import (
+from tests.support.rig import (
     OWN,
     REFUSED,
+    SinkRecord,
     add,
+    isolation,
     made_up,
+    make_bounds,
+    make_loop_policy,
     now_ms,
     of_retry,
     refuse,
@@ -39,7 +40,7 @@ def test_nothing_is_tried_before_its_time() -> None:
     rig.iterate(2)
     assert rig.engine.pending == ["m0"]
     rig.answer("m0")
-    assert results(rig) == [Published("out", "in-0-0", label="billing")]
+    assert results(rig) == [SinkRecord("out", "in-0-0", label="billing")]
     (label,) = [each for each in rig.stream.outputs if each.topic == "out"]
     assert label.key == b"k"
     assert label.headers == OWN
@@ -54,7 +55,7 @@ def test_a_doubtful_label_of_a_retry_goes_to_review() -> None:
     rig.iterate(11)
     rig.engine.answer("m0", "other", p=0.011)
     rig.iterate()
-    assert results(rig) == [Published("review", "in-0-0", label="other")]
+    assert results(rig) == [SinkRecord("review", "in-0-0", label="other")]
 
 
 def test_the_partition_is_paused_until_its_head_is_due() -> None:
@@ -82,7 +83,7 @@ def test_each_records_headers_are_read_once(monkeypatch: pytest.MonkeyPatch) -> 
         read.append(headers)
         return read_retry(headers)
 
-    monkeypatch.setattr("worker.records.retry.read_retry", counting)
+    monkeypatch.setattr("worker.records.encode.read_retry", counting)
     rig = rig_with("m0", "m1", "m2")
     for text in ("m0", "m1", "m2"):
         rig.engine.fail(text, REFUSED)
@@ -210,7 +211,7 @@ def test_a_head_is_read_again_when_its_partition_comes_back() -> None:
     rig.iterate(9)
     assert rig.engine.pending == ["m0"]
     rig.answer("m0")
-    assert results(rig) == [Published("out", "in-0-0", label="billing")]
+    assert results(rig) == [SinkRecord("out", "in-0-0", label="billing")]
 
 
 def test_a_head_of_a_lost_partition_is_dropped() -> None:
@@ -264,7 +265,7 @@ def test_an_engine_that_dies_of_a_retry_is_found_out_as_ever() -> None:
     rig.iterate()
     rig.answer("m1")
     rig.iterate(3)
-    assert Published("dead", "in-0-0", reason="killed_engine") in results(rig)
+    assert SinkRecord("dead", "in-0-0", reason="killed_engine") in results(rig)
     assert rig.committed(1) == 1
 
 

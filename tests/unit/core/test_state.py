@@ -4,13 +4,10 @@ import threading
 
 import pytest
 
-from tests.support.fakes import Clock
-from tests.support.policies import make_bounds, make_loop_policy
-from tests.support.rig import Rig, started
-from worker.core.assignment import CompletedRecord
-from worker.core.busy_timer import BusyTimer
+from tests.support.rig import Clock, Rig, make_bounds, make_loop_policy, started
+from worker.core.assignment import CompletedRecord, Watermark
 from worker.core.events import LoopEvent, PressureChanged, Rebalanced, send_to_all
-from worker.core.watermark import Watermark
+from worker.core.pipeline import BusyTimer
 from worker.errors import OutcomeUnknown, PublishAborted, RecordTooLarge, StreamFailed
 from worker.records.types import Rejected, TopicPartition
 

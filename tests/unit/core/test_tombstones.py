@@ -3,11 +3,9 @@
 from dataclasses import replace
 from typing import Literal
 
-from tests.support.fakes import NOW
-from tests.support.records import toy_completed, toy_record
-from tests.support.rig import Rig, started
+from tests.support.rig import NOW, Rig, started, toy_completed, toy_record
 from worker.core.assignment import PartitionState
-from worker.core.batch import TopicRouter, build_batch, replace_refused, take_ready
+from worker.core.publisher import TopicRouter, build_batch, replace_refused, take_ready
 from worker.errors import RecordTooLarge
 from worker.records.types import Outcome, Rejected, Tombstone, TopicPartition
 

@@ -12,14 +12,14 @@ import pytest
 from confluent_kafka import Producer
 
 from tests.support.mock_kafka import MockKafka
-from tests.support.policies import make_kafka_config
+from tests.support.rig import make_kafka_config
 from worker.demo import generate as generate_module
 from worker.demo.broker import BrokerError
 from worker.demo.client import Publisher, Seen, Watcher, create_demo_topics
 from worker.demo.generate import generate, main
 from worker.demo.run import DEAD, INPUT, OUTPUT, REVIEW
-from worker.offline.input_range import read_range
-from worker.stream.record_range import RecordRange
+from worker.offline.records import read_range
+from worker.stream.topics import RecordRange
 
 KINDS = {OUTPUT: "output", REVIEW: "review", DEAD: "dead letter"}
 

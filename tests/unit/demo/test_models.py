@@ -9,12 +9,11 @@ from typing import Any
 
 import pytest
 
-from worker.contract.manifest_json import read_manifest
+from worker.contract.manifest import read_manifest
 from worker.contract.verify import load_adapter
 from worker.demo import models
-from worker.demo.models import ensure_model
+from worker.demo.models import demo_samples, ensure_model, shipped_dir
 from worker.demo.program import ProgramFailed
-from worker.demo.samples import shipped_dir
 
 Calls = list[list[str]]
 
@@ -95,3 +94,11 @@ def test_a_trainer_that_fails_is_told_with_its_words(
     with pytest.raises(ProgramFailed, match=f"(?s)complete failed: .*{told}".replace("[", r"\[")):
         ensure_model("encoder")
     assert [path.suffix for path in cache.iterdir()] == [".lock"]
+
+
+def test_the_demo_begins_with_plain_messages_and_asks_each_once() -> None:
+    """A newcomer reads the first lines; one message in twenty fits no label, and comes later."""
+    chosen = demo_samples(330)
+    assert all(sample.label and len(sample.message) < 80 for sample in chosen[:10])
+    assert sum(sample.label is None for sample in chosen) == 16
+    assert len({sample.id for sample in chosen}) == 330

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from worker.demo.client import Seen
-from worker.demo.samples import Sample
+from worker.demo.models import Sample
 from worker.demo.screen import Screen
 
 LABELS = ("billing", "delivery [urgent]")

@@ -11,15 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from desk.core.queue import Queue
+from desk.core.items import Queue
 from desk.errors import NotAllowed, Refused
-from desk.service import adjudicating, batches, browsing, exporting, queues, reviewing, upkeep
+from desk.service import browsing, circle, queues, reviewing, upkeep
 from desk.service.context import Desk, Policy
 from desk.store import outbox
 from desk.store.types import Person
 from tests.support.desk_files import DATASET, make_task, task_file
 from tests.support.desk_world import DeskWorld
-from worker.contract.circle import Neighbour, read_answers
+from worker.contract.exchange import Neighbour, read_answers
 
 TEXTS = ("Where is it?", "Give it back", "I paid twice")
 
@@ -27,7 +27,7 @@ TEXTS = ("Where is it?", "Give it back", "I paid twice")
 def load(world: DeskWorld, *texts: str, purpose: str = "check") -> int:
     """Load tasks about these messages; return their batch."""
     tasks = [make_task(text, purpose) for text in texts]  # type: ignore[arg-type]
-    return batches.load(world.desk, task_file(tasks), "tasks.jsonl").batches[0]
+    return circle.load_task_file(world.desk, task_file(tasks), "tasks.jsonl").batches[0]
 
 
 def decide_next(world: DeskWorld, person: Person, batch_id: int, label: str | None) -> int:
@@ -39,21 +39,21 @@ def decide_next(world: DeskWorld, person: Person, batch_id: int, label: str | No
 
 def counts(world: DeskWorld, batch_id: int) -> tuple[int, int, int]:
     """Tasks, decided, waiting."""
-    found = {each.batch.id: each.progress for each in batches.all_progress(world.desk)}[batch_id]
+    found = {each.batch.id: each.progress for each in circle.all_progress(world.desk)}[batch_id]
     return found.tasks, found.decided, found.waiting
 
 
 def test_a_file_is_loaded_once(world: DeskWorld) -> None:
     """However often it is loaded, also after people have decided; a longer one adds the rest."""
     file = task_file([make_task(text) for text in TEXTS])
-    first = batches.load(world.desk, file, "tasks.jsonl")
+    first = circle.load_task_file(world.desk, file, "tasks.jsonl")
     assert (first.new, first.known) == (3, 0)
     ann = world.person("ann")
     decide_next(world, ann, first.batches[0], "refund")
-    again = batches.load(world.desk, file, "tasks.jsonl")
+    again = circle.load_task_file(world.desk, file, "tasks.jsonl")
     assert (again.new, again.known, again.batches) == (0, 3, first.batches)
     longer = file + task_file([make_task("And this?")])
-    assert batches.load(world.desk, longer, "tasks.jsonl").new == 1
+    assert circle.load_task_file(world.desk, longer, "tasks.jsonl").new == 1
     assert counts(world, first.batches[0]) == (4, 1, 3)
 
 
@@ -77,7 +77,7 @@ def test_suspects_come_first(world: DeskWorld) -> None:
     """By how likely their label is wrong; else in the file's order."""
     doubts = {"A": 0.6, "B": 0.95, "C": 0.8}
     tasks = [make_task(text, confidence=doubt) for text, doubt in doubts.items()]
-    batch = batches.load(world.desk, task_file(tasks), "t").batches[0]
+    batch = circle.load_task_file(world.desk, task_file(tasks), "t").batches[0]
     for order, expected in (("doubtful", "B"), ("oldest", "A")):
         queue = Queue(batch_id=batch, order=order)  # type: ignore[arg-type]
         task = reviewing.next_item(world.desk, world.person(order), queue)
@@ -118,21 +118,21 @@ def test_a_bad_line_is_refused_and_nothing_is_loaded(
     """With the file and the line, without what stands in it."""
     file = task_file([make_task(TEXTS[0])]) + wrong + "\n" + task_file([make_task(TEXTS[1])])
     with pytest.raises(Refused, match=says) as caught:
-        batches.load(world.desk, file, "tasks.jsonl")
+        circle.load_task_file(world.desk, file, "tasks.jsonl")
     assert "unheard" not in str(caught.value)
-    assert batches.all_progress(world.desk) == []
+    assert circle.all_progress(world.desk) == []
     with pytest.raises(Refused, match="no task"):
-        batches.load(world.desk, "\n", "tasks.jsonl")
+        circle.load_task_file(world.desk, "\n", "tasks.jsonl")
 
 
 def test_only_owners_load(world: DeskWorld) -> None:
     """A task is a question to everybody."""
     file = task_file([make_task("A")])
     with pytest.raises(NotAllowed):
-        batches.load(world.desk, file, "t", world.person("ann", "adjudicator"))
+        circle.load_task_file(world.desk, file, "t", world.person("ann", "adjudicator"))
     owner = world.person("bo", "owner")
-    assert batches.load(world.desk, file, "t", owner).new == 1
-    assert batches.all_progress(world.desk)[0].batch.by == owner.pseudonym
+    assert circle.load_task_file(world.desk, file, "t", owner).new == 1
+    assert circle.all_progress(world.desk)[0].batch.by == owner.pseudonym
 
 
 @pytest.mark.slow  # three processes
@@ -143,7 +143,7 @@ def test_a_load_that_is_killed_is_finished_by_the_next(world: DeskWorld, tmp_pat
     path.write_text(task_file(tasks), "utf-8")
     kill = (
         "import os, signal, sys; from pathlib import Path;"
-        "from desk.service import batches; from desk.store import batches as store;"
+        "from desk.service import circle; from desk.store import batches as store;"
         "from desk.store.database import Database;"
         "from tests.support.desk_world import DeskWorld;"
         "left = [int(sys.argv[3])]; add = store.add\n"
@@ -154,7 +154,7 @@ def test_a_load_that_is_killed_is_finished_by_the_next(world: DeskWorld, tmp_pat
         "    return done\n"
         "store.add = dying\n"
         "world = DeskWorld(Database(sys.argv[1]))\n"
-        "batches.load(world.desk, Path(sys.argv[2]).read_text('utf-8'), 'tasks.jsonl')"
+        "circle.load_task_file(world.desk, Path(sys.argv[2]).read_text('utf-8'), 'tasks.jsonl')"
     )
     url = world.database.engine.url.render_as_string(hide_password=False)
     seen = []
@@ -162,12 +162,12 @@ def test_a_load_that_is_killed_is_finished_by_the_next(world: DeskWorld, tmp_pat
         command = [sys.executable, "-c", kill, url, str(path), str(turn)]
         ended = subprocess.run(command, check=False, env={**os.environ}, cwd=Path.cwd())
         assert ended.returncode == -signal.SIGKILL
-        found = batches.all_progress(world.desk)[0]
+        found = circle.all_progress(world.desk)[0]
         seen.append((found.progress.tasks, found.batch.loaded_ms))
     assert seen == [(200, None)] * 3
-    done = batches.load(world.desk, path.read_text("utf-8"), "tasks.jsonl")
+    done = circle.load_task_file(world.desk, path.read_text("utf-8"), "tasks.jsonl")
     assert (done.new, done.known) == (250, 200)
-    found = batches.all_progress(world.desk)[0]
+    found = circle.all_progress(world.desk)[0]
     assert found.progress.tasks == 450
     assert found.batch.loaded_ms is not None
 
@@ -192,12 +192,12 @@ def test_tasks_are_undone_doubled_and_adjudicated(world: DeskWorld) -> None:
     reviewing.decide(world.desk, ann, first, "refund", request_id=world.request())
     assert reviewing.next_item(world.desk, ann, Queue(batch_id=batch)) is None
     decide_next(world, bob, batch, "delivery")
-    dispute = adjudicating.next_dispute(world.desk, cy)
+    dispute = reviewing.next_dispute(world.desk, cy)
     assert dispute is not None
     assert dispute.task.asked is not None
     assert dispute.task.asked.given == "refund"
-    adjudicating.adjudicate(world.desk, cy, first, "delivery", request_id=world.request())
-    far = batches.all_progress(world.desk)[0].progress
+    reviewing.adjudicate(world.desk, cy, first, "delivery", request_id=world.request())
+    far = circle.all_progress(world.desk)[0].progress
     assert (far.decided, far.given, far.kept, far.followed) == (1, 1, 0, 1)
     assert (far.doubly, far.agreed) == (1, 0)
 
@@ -243,7 +243,7 @@ def test_decisions_go_back_with_where_they_come_from(world: DeskWorld, tmp_path:
     ann, bob = world.person("ann"), world.person("bob")
     decide_next(world, ann, batch, "refund")
     decide_next(world, bob, batch, "refund")
-    written = exporting.export(world.desk, tmp_path, project=DATASET[:8], by_message_id=False)
+    written = upkeep.export(world.desk, tmp_path, project=DATASET[:8], by_message_id=False)
     task = make_task(TEXTS[0])
     answers = read_answers(written.decisions)
     assert written.count == 1
@@ -262,9 +262,9 @@ def test_decisions_go_back_with_where_they_come_from(world: DeskWorld, tmp_path:
     assert row == {
         "id": task.message_id, "message": TEXTS[0], "label": "refund", "label_source": "export",
     }  # fmt: skip
-    assert exporting.export(world.desk, tmp_path, project="inbox", by_message_id=True).count == 0
+    assert upkeep.export(world.desk, tmp_path, project="inbox", by_message_id=True).count == 0
     with pytest.raises(Refused, match="no batch of this name"):
-        exporting.export(world.desk, tmp_path, project="unheard", by_message_id=True)
+        upkeep.export(world.desk, tmp_path, project="unheard", by_message_id=True)
 
 
 def test_of_two_decisions_on_one_message_the_later_counts(world: DeskWorld, tmp_path: Path) -> None:
@@ -275,7 +275,7 @@ def test_of_two_decisions_on_one_message_the_later_counts(world: DeskWorld, tmp_
     decide_next(world, ann, first, "refund")
     world.clock.move(60)
     decide_next(world, ann, second, "payment")
-    written = exporting.export(world.desk, tmp_path, project=DATASET, by_message_id=True)
+    written = upkeep.export(world.desk, tmp_path, project=DATASET, by_message_id=True)
     answers = read_answers(written.decisions)
     assert [(each.role, each.decision, each.new_label) for each in answers] == [
         ("outcome", "relabel", "payment"),
@@ -287,7 +287,7 @@ def test_texts_of_tasks_are_deleted_as_all_others(world: DeskWorld) -> None:
     """By age and with their person: also where they stand beside another message."""
     near = Neighbour("a yellow umbrella", "delivery", "row-other")
     tasks = [make_task("a purple umbrella", neighbours=(near,)), make_task("a pink umbrella")]
-    batch = batches.load(world.desk, task_file(tasks), "t").batches[0]
+    batch = circle.load_task_file(world.desk, task_file(tasks), "t").batches[0]
     assert upkeep.purge_person(world.desk, message_ids=["row-other"]) == 0
     task = reviewing.next_item(world.desk, world.person("ann"), Queue(batch_id=batch))
     assert task is not None
@@ -295,7 +295,7 @@ def test_texts_of_tasks_are_deleted_as_all_others(world: DeskWorld) -> None:
     assert task.asked.similar == ()
     assert upkeep.purge_person(world.desk, message_ids=[tasks[0].message_id]) == 1
     assert counts(world, batch) == (2, 0, 1)
-    assert batches.load(world.desk, task_file(tasks), "t").new == 0
+    assert circle.load_task_file(world.desk, task_file(tasks), "t").new == 0
     world.clock.move(91 * 86_400)
     assert upkeep.apply_retention(world.desk, 90) == 1
     assert counts(world, batch) == (2, 0, 0)

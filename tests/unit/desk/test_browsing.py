@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from desk.core.queue import Queue
+from desk.accuracy.figures import accuracy_figures
+from desk.core.items import Queue
 from desk.errors import ClaimLost, NotAllowed, Refused
-from desk.service import browsing, figures, guidelines, people, reviewing
+from desk.service import browsing, guidelines, people, queues, reviewing
 from desk.store.types import Person
 from tests.support.desk_world import DeskWorld
 
@@ -141,7 +142,7 @@ def test_figures_say_how_things_stand(world: DeskWorld) -> None:
     world.add_all([(f"message {n}", {"opinions_wanted": 2}) for n in range(4)])
     world.add("audited", origin="audit", sample_share=0.02)
     world.clock.move(120)
-    assert figures.overview(world.desk).oldest_waiting_s == 120
+    assert queues.overview(world.desk).oldest_waiting_s == 120
     ann, bob = world.person("ann"), world.person("bob")
     for person, labels in ((ann, ("refund", "other")), (bob, ("refund", "refund"))):
         for n in range(5):
@@ -152,11 +153,11 @@ def test_figures_say_how_things_stand(world: DeskWorld) -> None:
                 reviewing.decide(
                     world.desk, person, task.item_id, label, request_id=request, seconds=3
                 )
-    found = figures.agreement(world.desk)
+    found = accuracy_figures(world.desk).agreement
     assert (found.items, found.agreed) == (4, 2)
     assert found.alpha is not None
-    assert figures.overview(world.desk).items == {"decided": 3, "dispute": 2}
-    assert figures.overview(world.desk).disputes == 2
+    assert queues.overview(world.desk).items == {"decided": 3, "dispute": 2}
+    assert queues.overview(world.desk).disputes == 2
 
 
 def test_what_people_saw_and_did_is_logged(world: DeskWorld) -> None:

@@ -1,21 +1,24 @@
-"""Advice and proposals: loaded once, shown to owners, answered once, handed back."""
+"""The whole circle: files of the trainer come to the desk, by pages' functions and by commands."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
-from desk.core.queue import Queue
-from desk.errors import NotAllowed, Refused
-from desk.service import advising, batches, exporting, people, proposing, reviewing, upkeep
+from desk.cli.main import app
+from desk.core.items import Queue
+from desk.errors import NotAllowed, Refused, SettingsError
+from desk.service import circle, people, reviewing, upkeep
 from desk.service.context import Policy
 from tests.support.desk_files import make_advice, make_proposal, make_task, task_file
-from tests.support.desk_world import DeskWorld
-from worker.contract.circle import Advice, Neighbour, Proposal, read_decision
+from tests.support.desk_world import TAXONOMY, DeskWorld
 from worker.contract.codec import encode
+from worker.contract.exchange import Advice, Neighbour, Proposal, read_answers, read_decision
 
 SECRET = "my scarlet teapot"
 
@@ -33,22 +36,22 @@ def actions(world: DeskWorld) -> list[str]:
 def test_advice_is_kept_once_and_its_messages_apart(world: DeskWorld) -> None:
     """The same file is the same advice; who saw its messages is in the log."""
     file = as_file(make_advice(SECRET, "another", None))
-    id_, is_new = advising.load(world.desk, file, "advice.json")
+    id_, is_new = circle.load_advice(world.desk, file, "advice.json")
     assert is_new
-    assert advising.load(world.desk, file, "advice.json") == (id_, False)
-    (given,) = advising.everything(world.desk)
+    assert circle.load_advice(world.desk, file, "advice.json") == (id_, False)
+    (given,) = circle.all_advice(world.desk)
     assert list(given.counts) == [3]
     assert SECRET not in repr(given)
     owner = world.person("owner", "owner")
-    _, finding, shown = advising.messages(world.desk, owner, id_, 0)
+    _, finding, shown = circle.messages(world.desk, owner, id_, 0)
     assert finding.kind == "confused"
     assert [each.text for each in shown] == [SECRET, "another", None]
     assert "advice.seen" in actions(world)
     with pytest.raises(NotAllowed):
-        advising.messages(world.desk, world.person("ann", "adjudicator"), id_, 0)
+        circle.messages(world.desk, world.person("ann", "adjudicator"), id_, 0)
     for number in (-1, 1):
         with pytest.raises(Refused, match="no such finding"):
-            advising.messages(world.desk, owner, id_, number)
+            circle.messages(world.desk, owner, id_, number)
 
 
 def test_a_text_that_the_file_leaves_out_is_found_at_the_desk(world: DeskWorld) -> None:
@@ -59,38 +62,38 @@ def test_a_text_that_the_file_leaves_out_is_found_at_the_desk(world: DeskWorld) 
     finding = advice.findings[0]
     bare = tuple(replace(each, text=None) for each in finding.messages)
     file = as_file(replace(advice, findings=(replace(finding, messages=bare),)))
-    id_, _ = advising.load(world.desk, file, "advice.json")
-    _, _, shown = advising.messages(world.desk, world.person("owner", "owner"), id_, 0)
+    id_, _ = circle.load_advice(world.desk, file, "advice.json")
+    _, _, shown = circle.messages(world.desk, world.person("owner", "owner"), id_, 0)
     assert [each.text for each in shown] == [SECRET, None]
 
 
 def test_people_are_asked_about_a_finding_once(world: DeskWorld) -> None:
     """Its messages become a batch; asked again, the same. Those without a text are left out."""
     owner, ann = world.person("owner", "owner"), world.person("ann")
-    id_, _ = advising.load(world.desk, as_file(make_advice(SECRET, "another", None)), "a")
-    asked = advising.ask(world.desk, owner, id_, 0)
+    id_, _ = circle.load_advice(world.desk, as_file(make_advice(SECRET, "another", None)), "a")
+    asked = circle.ask(world.desk, owner, id_, 0)
     assert (asked.new, asked.known) == (2, 0)
-    again = advising.ask(world.desk, None, id_, 0)
+    again = circle.ask(world.desk, None, id_, 0)
     assert (again.new, again.batches) == (0, asked.batches)
     task = reviewing.next_item(world.desk, ann, Queue(batch_id=asked.batches[0]))
     assert task is not None
     assert task.asked is not None
     assert (task.text, task.asked.given) == (SECRET, "refund")
-    assert batches.all_progress(world.desk)[0].batch.name == "People confuse refund and payment."
+    assert circle.all_progress(world.desk)[0].batch.name == "People confuse refund and payment."
     with pytest.raises(NotAllowed):
-        advising.ask(world.desk, ann, id_, 0)
-    nothing, _ = advising.load(world.desk, as_file(make_advice(None)), "b")
+        circle.ask(world.desk, ann, id_, 0)
+    nothing, _ = circle.load_advice(world.desk, as_file(make_advice(None)), "b")
     with pytest.raises(Refused, match="none of these messages"):
-        advising.ask(world.desk, owner, nothing, 0)
+        circle.ask(world.desk, owner, nothing, 0)
 
 
 def test_messages_of_advice_are_deleted_as_all_others(world: DeskWorld) -> None:
     """With their person, also where they are no items here, and by age."""
     owner = world.person("owner", "owner")
-    id_, _ = advising.load(world.desk, as_file(make_advice(SECRET, "another")), "a")
+    id_, _ = circle.load_advice(world.desk, as_file(make_advice(SECRET, "another")), "a")
 
     def texts() -> list[str | None]:
-        return [each.text for each in advising.messages(world.desk, owner, id_, 0)[2]]
+        return [each.text for each in circle.messages(world.desk, owner, id_, 0)[2]]
 
     upkeep.purge_person(world.desk, message_ids=["row-0"])
     assert texts() == [None, "another"]
@@ -105,12 +108,12 @@ def test_masked_roles_see_no_personal_data_beside_either(world: DeskWorld) -> No
     policy = Policy(masked_roles=frozenset({"reviewer", "owner"}))
     desk = DeskWorld(world.database, policy=policy, clock=world.clock).desk
     file = task_file([make_task("A", neighbours=(Neighbour(mail, "delivery"),))])
-    batch = batches.load(desk, file, "t").batches[0]
+    batch = circle.load_task_file(desk, file, "t").batches[0]
     task = reviewing.next_item(desk, world.person("ann"), Queue(batch_id=batch))
     assert task is not None
     assert task.asked is not None
-    id_, _ = advising.load(desk, as_file(make_advice(mail)), "a")
-    _, _, shown = advising.messages(desk, world.person("owner", "owner"), id_, 0)
+    id_, _ = circle.load_advice(desk, as_file(make_advice(mail)), "a")
+    _, _, shown = circle.messages(desk, world.person("owner", "owner"), id_, 0)
     texts = [each.text for each in task.asked.similar] + [each.text for each in shown]
     for text in texts:
         assert text is not None
@@ -121,29 +124,31 @@ def test_masked_roles_see_no_personal_data_beside_either(world: DeskWorld) -> No
 def test_what_is_no_advice_is_refused(world: DeskWorld, file: str) -> None:
     """With its name; nothing is kept."""
     with pytest.raises(Refused, match=r"advice.json: .* it was not loaded"):
-        advising.load(world.desk, file, "advice.json")
+        circle.load_advice(world.desk, file, "advice.json")
     with pytest.raises(Refused, match=r"p.json: .* it was not loaded"):
-        proposing.load(world.desk, as_file(make_advice()), "p.json")
-    assert advising.everything(world.desk) == []
+        circle.load_proposal(world.desk, as_file(make_advice()), "p.json")
+    assert circle.all_advice(world.desk) == []
 
 
 def test_a_proposal_is_answered_once(world: DeskWorld, tmp_path: Path) -> None:
     """The same answer again changes nothing, another is refused; the export is the trainer's."""
     proposal = make_proposal()
-    assert proposing.load(world.desk, as_file(proposal), "p") == (proposal.id, True)
-    assert proposing.load(world.desk, as_file(proposal), "p") == (proposal.id, False)
+    assert circle.load_proposal(world.desk, as_file(proposal), "p") == (proposal.id, True)
+    assert circle.load_proposal(world.desk, as_file(proposal), "p") == (proposal.id, False)
     owner = world.person("owner", "owner")
-    assert exporting.export(world.desk, tmp_path, by_message_id=True).proposals == ()
+    assert upkeep.export(world.desk, tmp_path, by_message_id=True).proposals == ()
     with pytest.raises(NotAllowed):
-        proposing.decide(
+        circle.decide_proposal(
             world.desk, proposal.id, publish=True, person=world.person("a", "adjudicator")
         )
-    first = proposing.decide(world.desk, proposal.id, publish=True, reason="clear", person=owner)
+    first = circle.decide_proposal(
+        world.desk, proposal.id, publish=True, reason="clear", person=owner
+    )
     world.clock.move(60)
-    assert proposing.decide(world.desk, proposal.id, publish=True, person=owner) == first
+    assert circle.decide_proposal(world.desk, proposal.id, publish=True, person=owner) == first
     with pytest.raises(Refused, match="decided otherwise"):
-        proposing.decide(world.desk, proposal.id, publish=False, person=owner)
-    (path,) = exporting.export(world.desk, tmp_path, by_message_id=True).proposals
+        circle.decide_proposal(world.desk, proposal.id, publish=False, person=owner)
+    (path,) = upkeep.export(world.desk, tmp_path, by_message_id=True).proposals
     decision = read_decision(path, proposal)
     assert (decision.publish, decision.reason) == (True, "clear")
     assert decision.decided_by == owner.pseudonym
@@ -153,11 +158,97 @@ def test_a_proposal_is_answered_once(world: DeskWorld, tmp_path: Path) -> None:
 def test_what_the_gate_refuses_is_not_published(world: DeskWorld) -> None:
     """Nobody can say yes to it here; no is an answer, also by the command line."""
     proposal = make_proposal(verdict="refused")
-    proposing.load(world.desk, as_file(proposal), "p")
+    circle.load_proposal(world.desk, as_file(proposal), "p")
     with pytest.raises(Refused, match="the gate refuses"):
-        proposing.decide(world.desk, proposal.id, publish=True)
-    decided = proposing.decide(world.desk, proposal.id, publish=False).decision
+        circle.decide_proposal(world.desk, proposal.id, publish=True)
+    decided = circle.decide_proposal(world.desk, proposal.id, publish=False).decision
     assert decided is not None
     assert (decided.publish, decided.decided_by) == (False, "operator")
     with pytest.raises(Refused, match="no such proposal"):
-        proposing.decide(world.desk, "9" * 32, publish=False)
+        circle.decide_proposal(world.desk, "9" * 32, publish=False)
+
+
+Command = Callable[..., str]
+
+
+@pytest.fixture
+def command(world: DeskWorld, tmp_path: Path) -> Command:
+    """Runs a command on the world's database; gives what it prints, raises what it raises."""
+    taxonomy = tmp_path / "taxonomy.toml"
+    labels = "".join(
+        f'\n[[labels]]\nname = "{label.name}"\ndescription = "{label.description}"\n'
+        for label in TAXONOMY.labels
+    )
+    head = f'name = "{TAXONOMY.name}"\nversion = "{TAXONOMY.version}"\n'
+    taxonomy.write_text(f'{head}description = "{TAXONOMY.description}"\n{labels}', "utf-8")
+    url = world.database.engine.url.render_as_string(hide_password=False)
+    settings = [f"project.taxonomy={taxonomy}", f"database.url={url.replace('+pg8000', '')}"]
+    settings += ["review.double_share=0"]
+
+    def run(*words: str) -> str:
+        flags = [flag for setting in settings for flag in ("-s", setting)]
+        done = CliRunner().invoke(app, [*words, *flags])
+        if done.exception is not None and not isinstance(done.exception, SystemExit):
+            raise done.exception
+        assert done.exit_code == 0, done.output
+        return done.output
+
+    return run
+
+
+def test_the_circle_by_commands_alone(world: DeskWorld, command: Command, tmp_path: Path) -> None:
+    """Each step says what it did and what is next; the files are the trainer's."""
+    files = {
+        "tasks.jsonl": task_file([make_task("A"), make_task("B")]),
+        "advice.json": json.dumps(encode(make_advice("C", None))),
+        "proposal.json": json.dumps(encode(make_proposal(headline="Yes:\x1b[31m better."))),
+    }
+    for name, text in files.items():
+        (tmp_path / name).write_text(text, "utf-8")
+    assert "2 tasks loaded, 0 were here already; batch 1" in command(
+        "tasks", "load", str(tmp_path / "tasks.jsonl")
+    )
+    assert "0 tasks loaded, 2 were here already" in command(
+        "tasks", "load", str(tmp_path / "tasks.jsonl")
+    )
+    ann = world.person("ann")
+    task = reviewing.next_item(world.desk, ann, Queue(batch_id=1))
+    assert task is not None
+    reviewing.decide(world.desk, ann, task.item_id, "refund", request_id=world.request())
+    assert "1\tcheck\t2\t1\t1\tdddddddddddd\tcheck of monday" in command("tasks", "list")
+    status = command("tasks", "status", "1")
+    assert "1 of 2 decided, 1 waiting" in status
+    assert "1 of 1 labels of the dataset were left as they are" in status
+    assert "advice 1 is loaded" in command("advice", "load", str(tmp_path / "advice.json"))
+    assert "1.1\t2 messages\tPeople confuse" in command("advice", "list")
+    assert "1 tasks made, 0 were here already; batch 2" in command("advice", "ask", "1.1")
+    assert "is loaded" in command("proposal", "load", str(tmp_path / "proposal.json"))
+    listed = command("proposal", "list")
+    assert "publish\twaiting" in listed
+    assert "\x1b" not in listed
+    assert "decided: yes" in command("proposal", "decide", "1111", "yes", "--note", "clear")
+    out = tmp_path / "out"
+    exported = command("export", "--out", str(out), "--project", "check of monday")
+    assert "1 decisions" in exported
+    (answer,) = read_answers(out / "decisions.csv")
+    assert (answer.decision, answer.decided_by) == ("accept", ann.pseudonym)
+    decision = read_decision(out / "proposals" / f"{'1' * 32}.json")
+    assert (decision.publish, decision.reason) == (True, "clear")
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("tasks", "load", "nowhere.jsonl"), "nowhere.jsonl"),
+        (("tasks", "status", "7"), "no batch 7"),
+        (("advice", "ask", "7"), "two numbers with a dot"),
+        (("advice", "ask", "7.1"), "no such finding"),
+        (("proposal", "decide", "7", "perhaps"), "yes or no"),
+        (("proposal", "decide", "7", "yes"), "no proposal's id begins with 7"),
+        (("export", "--out", "out", "--project", "unheard"), "no batch of this name"),
+    ],
+)
+def test_what_cannot_be_done_is_said(command: Command, words: tuple[str, ...], says: str) -> None:
+    """With what to do instead."""
+    with pytest.raises((SettingsError, Refused), match=says):
+        command(*words)

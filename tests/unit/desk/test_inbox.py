@@ -6,14 +6,11 @@ from typing import Any
 
 import pytest
 
-from desk.core.queue import Queue
-from desk.core.sampling import is_drawn
+from desk.core.items import Queue, is_drawn
 from desk.errors import Superseded
-from desk.inbox.reader import InboxReader
-from desk.inbox.results import Sampling
-from desk.inbox.texts import TextFetcher
-from desk.service import figures, reviewing
-from desk.store import audits, items, offsets
+from desk.inbox import InboxReader, Sampling, TextFetcher
+from desk.service import queues, reviewing
+from desk.store import counts, items, offsets
 from desk.stream.fake import FakeResults, FakeTexts, FakeTopics
 from tests.support.desk_results import result
 from tests.support.desk_world import DeskWorld
@@ -67,7 +64,7 @@ def inbox(world: DeskWorld) -> Inbox:
 
 
 def count(world: DeskWorld) -> int:
-    return sum(figures.overview(world.desk).items.values())
+    return sum(queues.overview(world.desk).items.values())
 
 
 def test_doubtful_results_become_items_with_their_texts(inbox: Inbox, world: DeskWorld) -> None:
@@ -94,7 +91,7 @@ def test_one_item_for_each_result_however_often_it_starts_again(
     inbox.topics.append(REVIEW, result(IN, 3, reasons=["low_confidence"]))
     inbox.run()
     assert count(world) == 5
-    assert figures.overview(world.desk).lag == 0
+    assert queues.overview(world.desk).lag == 0
 
 
 def test_a_process_that_was_overtaken_adds_nothing(inbox: Inbox, world: DeskWorld) -> None:
@@ -109,7 +106,7 @@ def test_a_process_that_was_overtaken_adds_nothing(inbox: Inbox, world: DeskWorl
     assert count(world) == 1
     assert slow.run_once() == 0
     with world.database.read() as tx:
-        (traffic,) = audits.traffic_by_day(tx, 0)
+        (traffic,) = counts.traffic_by_day(tx, 0)
     assert traffic.results == 1
 
 
@@ -122,7 +119,7 @@ def test_the_audit_sample_is_drawn_from_all_by_the_id_alone(world: DeskWorld) ->
     assert 35 < len(drawn) < 85
     with world.database.read() as tx:
         here = items.ids_of(tx, ids)
-        traffic = audits.traffic_by_day(tx, 0)
+        traffic = counts.traffic_by_day(tx, 0)
     found = {result_id: world.item(item_id) for result_id, item_id in here.items()}
     audit = {id_ for id_, item in found.items() if item.origin == "audit"}
     assert audit == drawn
@@ -175,7 +172,7 @@ def test_a_message_that_is_gone_is_told(inbox: Inbox, world: DeskWorld) -> None:
     inbox.topics.starts[IN, 0] = 1
     inbox.run()
     assert [world.item(n).text_state for n in (1, 2, 3)] == ["expired", "unreadable", "here"]
-    assert figures.overview(world.desk).items == {"closed": 2, "open": 1}
+    assert queues.overview(world.desk).items == {"closed": 2, "open": 1}
 
 
 def test_what_is_no_result_is_passed_over_and_counted(inbox: Inbox, world: DeskWorld) -> None:

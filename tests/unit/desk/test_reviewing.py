@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from desk.core.queue import Queue
+from desk.core.items import Queue
 from desk.errors import ClaimLost, NotAllowed, NothingToUndo, Refused
-from desk.service import adjudicating, people, reviewing
+from desk.service import people, reviewing
 from desk.store import outbox
 from desk.store.types import Person
 from tests.support.desk_world import DeskWorld
@@ -141,19 +141,19 @@ def test_people_who_disagree_open_an_adjudication(world: DeskWorld) -> None:
     assert decide(world, bob, item.id, None) == "dispute"
     assert corrections(world) == []
     assert take(world, tim) is None
-    assert adjudicating.next_dispute(world.desk, ann) is None
+    assert reviewing.next_dispute(world.desk, ann) is None
     with pytest.raises(NotAllowed):
-        adjudicating.next_dispute(world.desk, tim)
-    dispute = adjudicating.next_dispute(world.desk, eve)
+        reviewing.next_dispute(world.desk, tim)
+    dispute = reviewing.next_dispute(world.desk, eve)
     assert dispute is not None
     assert [(voice.kind, voice.label) for voice in dispute.voices] == [
         ("label", "refund"),
         ("none", None),
     ]
-    done = adjudicating.adjudicate(world.desk, eve, item.id, "payment", request_id="last")
+    done = reviewing.adjudicate(world.desk, eve, item.id, "payment", request_id="last")
     assert done.state == "decided"
     assert corrections(world) == [(item.result_id, "payment")]
-    assert adjudicating.next_dispute(world.desk, eve) is None
+    assert reviewing.next_dispute(world.desk, eve) is None
 
 
 def test_no_label_fits_is_an_outcome_without_a_correction(world: DeskWorld) -> None:
@@ -183,10 +183,10 @@ def test_what_is_flagged_goes_to_an_adjudicator(world: DeskWorld) -> None:
     take(world, ann)
     done = reviewing.flag(world.desk, ann, item.id, request_id="flag", note="two matters")
     assert done.state == "dispute"
-    dispute = adjudicating.next_dispute(world.desk, ann)
+    dispute = reviewing.next_dispute(world.desk, ann)
     assert dispute is not None
     assert dispute.voices[0].note == "two matters"
-    adjudicating.adjudicate(world.desk, ann, item.id, "other", request_id="last")
+    reviewing.adjudicate(world.desk, ann, item.id, "other", request_id="last")
     assert world.item(item.id).state == "decided"
 
 

@@ -13,8 +13,7 @@ import pytest
 from desk.app import kafka_security, open_database, settings_problems
 from desk.cli.main import app
 from desk.errors import SettingsError
-from desk.settings import Settings
-from desk.settings_load import effective, load_settings
+from desk.settings import Settings, effective, load_settings
 from desk.store.database import Database
 from tests.support.logging_state import logging_restored
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from desk.core.queue import Queue
+from desk.core.items import Queue
 from desk.errors import SettingsError
-from desk.service import browsing, exporting, reviewing, upkeep
+from desk.service import browsing, reviewing, upkeep
 from desk.service.context import open_desk
 from desk.store import items, outbox
 from desk.store.types import Person
@@ -98,8 +98,8 @@ def test_a_persons_messages_leave_no_trace(world: DeskWorld) -> None:
 
 def test_an_export_is_what_prepare_takes(world: DeskWorld, tmp_path: Path) -> None:
     """Both files, in a real run of the trainer's: labels, and one that is dropped."""
-    from trainer.dataset.decisions import apply_decisions, read_decisions
     from trainer.dataset.folder import Row, number_copies
+    from trainer.dataset.labels import apply_decisions, read_decisions
 
     world.add("give me my money  back", message_id="T-1")
     world.add("gibberish", message_id="T-2")
@@ -107,7 +107,7 @@ def test_an_export_is_what_prepare_takes(world: DeskWorld, tmp_path: Path) -> No
     ann = world.person("ann")
     decide_next(world, ann, "refund", note="=clear")
     decide_next(world, ann, None)
-    written = exporting.export(world.desk, tmp_path / "out", by_message_id=True)
+    written = upkeep.export(world.desk, tmp_path / "out", by_message_id=True)
     messages, decided = written.messages, written.decisions
     assert written.count == 2
     assert messages.stat().st_mode & 0o077 == 0

@@ -13,13 +13,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from desk.core.queue import Queue
-from desk.core.webhook import headers, read_key
+from desk.core.items import Queue
 from desk.errors import SettingsError, TryAgain
-from desk.outbox.http_post import make_post
-from desk.outbox.publisher import OutboxPublisher
-from desk.outbox.webhook import GIVE_UP_MS, WebhookSender
-from desk.service import figures, reviewing
+from desk.outbox import GIVE_UP_MS, OutboxPublisher, WebhookSender, headers, make_post, read_key
+from desk.service import queues, reviewing
 from desk.stream.fake import FakeCorrections
 from tests.support.desk_world import DeskWorld
 from tests.support.webhook_receiver import Receiver, receiver
@@ -89,8 +86,8 @@ def test_whatever_is_no_success_is_sent_again_with_its_id(
         with pytest.raises(TryAgain):
             sending.run_once()
     publish(world, "other")
-    assert figures.overview(world.desk).backlog.records == 0
-    assert figures.overview(world.desk).undelivered == 3
+    assert queues.overview(world.desk).backlog.records == 0
+    assert queues.overview(world.desk).undelivered == 3
     if fault == "slow":  # it took them, and the sender does not know
         until = time.monotonic() + 10
         while len(away.labels()) < 2 and time.monotonic() < until:
@@ -102,7 +99,7 @@ def test_whatever_is_no_success_is_sent_again_with_its_id(
     assert len(ids) == 5
     assert len(set(ids[:3])) == 1
     assert len(set(ids)) == 3
-    assert figures.overview(world.desk).undelivered == 0
+    assert queues.overview(world.desk).undelivered == 0
 
 
 def test_what_is_refused_for_too_long_is_given_up(world: DeskWorld, away: Receiver) -> None:

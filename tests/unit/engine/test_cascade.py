@@ -11,16 +11,15 @@ from typing import Any
 
 import pytest
 
-from tests.support.cascades import CASCADE, LARGE, SMALL, large, small
-from tests.support.fakes import Clock
-from tests.support.toy_adapter import ENCODERS
+from tests.support.rig import Clock
+from tests.support.toy_adapter import CASCADE, ENCODERS, LARGE, SMALL, large, small
 from worker.contract import Manifest, write_manifest
 from worker.contract.records import InputFormat, SupportMessage
 from worker.core.labeller import Labeller, Prepared
 from worker.engine.cascade import CascadeEngine, OpenStage
 from worker.engine.fake import FakeEngine
-from worker.engine.loaders import load_cascade
 from worker.engine.model_files import LoadedBase
+from worker.engine.open import load_cascade
 from worker.engine.pacing import UNBOUNDED, AdmissionPolicy
 from worker.engine.port import Answer, Engine, StageDecisions
 from worker.errors import EngineDied, MessageRejected

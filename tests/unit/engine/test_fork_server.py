@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import os
 import signal
 import subprocess
@@ -11,6 +13,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from worker.engine import fork_server
+from worker.engine.fork_server import without_optional_libraries
 
 pytestmark = [
     pytest.mark.slow,
@@ -177,3 +182,24 @@ def test_ctrl_c_at_the_terminal_is_for_the_owner_alone(owner: Owner) -> None:
     process.kill()
     process.wait()
     assert all(map(gone, pids))
+
+
+@pytest.fixture(autouse=True)
+def names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fork_server, "_OPTIONAL", ("this", "json"))
+    monkeypatch.delitem(sys.modules, "this", raising=False)
+
+
+def test_one_that_is_not_imported_yet_is_hidden_for_a_while() -> None:
+    with without_optional_libraries():
+        assert importlib.util.find_spec("this") is None
+        with pytest.raises(ImportError):
+            importlib.import_module("this")
+    assert importlib.util.find_spec("this") is not None
+
+
+def test_one_that_is_imported_stays() -> None:
+    json = sys.modules["json"]
+    with without_optional_libraries():
+        assert importlib.import_module("json") is json
+    assert sys.modules["json"] is json

@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.follower import WIDE, AdapterStore, Follower
 from tests.support.rig import Rig
-from tests.support.swapping import ONE
+from tests.support.toy_adapter import ONE
 
 
 @pytest.fixture

@@ -10,11 +10,10 @@ from typing import Any
 
 import pytest
 
-from tests.support.cascades import cascade_of
 from tests.support.follower import WIDE, AdapterStore, Follower
 from tests.support.rig import Rig
-from tests.support.swapping import ONE, labels_of, make_manifest
 from tests.support.tiny_onnx import write_tiny_encoder
+from tests.support.toy_adapter import ONE, cascade_of, labels_of, make_manifest
 from worker.contract import Manifest, read_manifest
 from worker.engine.onnx_engine import OnnxLoader
 

@@ -10,9 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.fake_loader import FakeLoader
-from tests.support.follower import AdapterStore, Follower
-from tests.support.swapping import ONE, THREE, TWO
+from tests.support.follower import AdapterStore, FakeLoader, Follower
+from tests.support.toy_adapter import ONE, THREE, TWO
 from worker.contract import Manifest
 from worker.contract.store import remove_canary
 from worker.engine.port import Engine

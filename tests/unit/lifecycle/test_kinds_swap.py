@@ -10,9 +10,8 @@ import pytest
 
 from tests.support.follower import WIDE, AdapterStore, Follower
 from tests.support.rig import Rig
-from tests.support.swapping import ONE, TWO, labels_of
 from tests.support.tiny_onnx import write_tiny_encoder
-from tests.support.toy_adapter import toy_taxonomy
+from tests.support.toy_adapter import ONE, TWO, labels_of, toy_taxonomy
 from worker.contract import GoldenLogits, Manifest, read_manifest
 from worker.engine.onnx_engine import OnnxLoader
 

@@ -9,14 +9,20 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from tests.support.fake_loader import FakeLoader
-from tests.support.follower import AdapterStore, Follower
-from tests.support.swapping import ONE, THREE, TWO, answer_with, labels_of, with_probes
-from tests.support.toy_adapter import toy_manifest
+from tests.support.follower import AdapterStore, FakeLoader, Follower
+from tests.support.toy_adapter import (
+    ONE,
+    THREE,
+    TWO,
+    answer_with,
+    labels_of,
+    toy_manifest,
+    with_probes,
+)
 from worker.contract import BaseModel, FileDigest, Probe, write_manifest
 from worker.contract.digest import sha256_bytes
-from worker.contract.probes import ProbeFile, probes_path, write_probes
 from worker.contract.store import CURRENT_NAME
+from worker.contract.verify import ProbeFile, probes_path, write_probes
 from worker.errors import EngineDied
 from worker.lifecycle import preflight
 

@@ -9,19 +9,17 @@ from typing import Any
 
 import pytest
 
-from tests.support.fake_loader import FakeLoader
-from tests.support.follower import WIDE, AdapterStore, Follower
+from tests.support.follower import WIDE, AdapterStore, FakeLoader, Follower
 from tests.support.rig import Rig
-from tests.support.swapping import answer_with
-from tests.support.toy_adapter import toy_manifest
-from worker.core.batch import TopicRouter
-from worker.core.shadow import ShadowTraffic
+from tests.support.toy_adapter import answer_with, toy_manifest
+from worker.core.arms import ShadowTraffic
+from worker.core.publisher import TopicRouter
 from worker.errors import OutcomeUnknown, PublishAborted, RecordTooLarge, SettingsError
 from worker.lifecycle.events import Serving
-from worker.observe.adapters import AdapterMetrics
+from worker.observe.listener import AdapterMetrics
 from worker.observe.registry import Registry
 from worker.policies import kafka_config
-from worker.settings_kafka import KafkaSettings
+from worker.settings import KafkaSettings
 
 MAIN = replace(toy_manifest(), name="main")
 SHADOW = replace(toy_manifest(), name="shadow")

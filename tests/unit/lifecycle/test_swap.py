@@ -12,11 +12,11 @@ import pytest
 
 from tests.support.follower import WIDE, AdapterStore, Follower
 from tests.support.rig import Rig
-from tests.support.swapping import ONE, THREE, TWO, labels_of, make_manifest
+from tests.support.toy_adapter import ONE, THREE, TWO, labels_of, make_manifest
 from worker.contract import Thresholds
-from worker.core.serving_adapter import ServingAdapter
+from worker.core.labeller import ServingAdapter
 from worker.errors import EngineDied
-from worker.observe.adapters import KEPT, AdapterMetrics
+from worker.observe.listener import KEPT, AdapterMetrics
 from worker.observe.registry import Registry
 
 pytestmark = pytest.mark.slow

@@ -14,9 +14,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from tests.support.follower import AdapterStore, Follower
-from tests.support.policies import make_bounds, make_loop_policy
-from tests.support.rig import Rig
-from tests.support.swapping import make_manifest
+from tests.support.rig import Rig, make_bounds, make_loop_policy
+from tests.support.toy_adapter import make_manifest
 from worker.contract.store import remove_canary
 from worker.core.arms import CANARY
 from worker.errors import EngineDied, MessageRejected, OutcomeUnknown, PublishAborted

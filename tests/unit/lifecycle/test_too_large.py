@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from tests.support.follower import AdapterStore, Follower
-from tests.support.swapping import ONE, THREE, TWO
+from tests.support.toy_adapter import ONE, THREE, TWO
 from worker.engine.memory import TooLarge, check_room
 from worker.engine.port import Declined
 from worker.errors import RestartNeeded
-from worker.lifecycle.restart import Restart
+from worker.lifecycle.arm_controller import Restart
 
 NEED, FREE = 19 << 30, 4 << 30
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.support.records import toy_completed, toy_record
+from tests.support.rig import toy_completed, toy_record
 from tests.support.toy_adapter import small_manifest
 from worker.contract import Decision
 from worker.core.assignment import CompletedRecord

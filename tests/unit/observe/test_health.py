@@ -7,10 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from tests.support.fakes import Clock
-from tests.support.rig import Rig
+from tests.support.rig import Clock, Rig
 from tests.support.toy_adapter import scores
-from worker.core.state import LoopState
+from worker.core.loop import LoopState
 from worker.engine.fake import FakeEngine
 from worker.errors import EngineDied, StreamFailed
 from worker.observe.health import JOINING, LOADING, STOPPING, Health

@@ -9,10 +9,9 @@ from pydantic import SecretStr
 from tests.support.toy_adapter import ENCODERS, small_manifest
 from worker.engine.fake import FakeEngine
 from worker.engine.open import OpenedEngine
-from worker.observe.info import describe_worker
+from worker.observe.observer import describe_worker
 from worker.serving import make_adapter_router
-from worker.settings import ModelSettings, Settings
-from worker.settings_kafka import KafkaSettings
+from worker.settings import KafkaSettings, ModelSettings, Settings
 
 STARTED = datetime(2024, 5, 6, 7, 8, 9, tzinfo=UTC)
 SECRET = "s3cr3t"

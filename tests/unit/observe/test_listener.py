@@ -6,12 +6,8 @@ from typing import Any
 import pytest
 from prometheus_client import REGISTRY, Counter
 
-from tests.support.cascades import cascade_of
-from tests.support.fakes import Clock
-from tests.support.policies import make_loop_policy
-from tests.support.records import default_adapter
-from tests.support.rig import started
-from tests.support.toy_adapter import small_manifest, toy_manifest, toy_serving_adapter
+from tests.support.rig import Clock, default_adapter, make_loop_policy, started
+from tests.support.toy_adapter import cascade_of, small_manifest, toy_manifest, toy_serving_adapter
 from tests.unit.observe.conftest import Scrape, finished, label, rejected
 from worker.contract import Decision
 from worker.core.arms import TrafficSplit
@@ -23,11 +19,10 @@ from worker.core.events import (
     Rebalanced,
     TransactionEnded,
 )
-from worker.core.state import LoopState
+from worker.core.loop import LoopState
 from worker.errors import PublishAborted
 from worker.lifecycle.events import Serving
-from worker.observe.adapters import AdapterMetrics
-from worker.observe.listener import MetricsListener, loop_samples
+from worker.observe.listener import AdapterMetrics, MetricsListener, loop_samples
 from worker.observe.metrics import METRICS, OUTCOMES, REASONS
 from worker.observe.registry import Registry
 from worker.records.types import Classified, Timing, Tombstone, TopicPartition

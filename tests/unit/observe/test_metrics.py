@@ -3,12 +3,16 @@
 import re
 from pathlib import Path
 
+import prometheus_client
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
 
-from tests.support.cascades import cascade_of
 from tests.support.rig import started
 from tests.support.toy_adapter import (
     ENCODERS,
+    cascade_of,
     small_manifest,
     toy_manifest,
     toy_serving_adapter,
@@ -19,10 +23,11 @@ from worker.core.events import Published
 from worker.engine.fake import FakeEngine
 from worker.engine.open import OpenedEngine
 from worker.errors import MessageRejected
-from worker.observe.metrics import METRICS, REASONS
+from worker.observe.metrics import METRICS, REASONS, Metric, MetricLabel
 from worker.observe.observer import Observer
 from worker.observe.page import SECTIONS, metrics_page
-from worker.records.retry import RetryPolicy
+from worker.observe.registry import Histogram, Registry
+from worker.records.encode import RetryPolicy
 from worker.serving import make_adapter_router
 from worker.settings import HttpSettings, Settings
 
@@ -111,3 +116,51 @@ def test_every_metric_stands_in_one_section_of_the_page() -> None:
     """None is in two, none is left out."""
     shown = [metric.name for _, section in SECTIONS for metric in section]
     assert sorted(shown) == sorted({metric.name for metric in METRICS})
+
+
+BOUNDS = (0.005, 0.5, 1.0, 120.0, 21600.0)
+numbers = st.one_of(st.sampled_from([*BOUNDS, -1.0, 1e9]), st.floats(-1, 1e6))
+METRIC = Metric("clerk_toy_seconds", "histogram", "A toy.", (MetricLabel("adapter"),), BOUNDS)
+
+
+@given(st.lists(st.lists(numbers, max_size=20), max_size=5))
+def test_the_page_is_the_one_that_the_client_would_show(batches: list[list[float]]) -> None:
+    """To the letter, whatever the values and however they come in batches: dashboards and alerts
+    read the same names, bounds and counts."""
+    registry, theirs = Registry(), CollectorRegistry()
+    observe = registry.histogram(METRIC)
+    registry.begin(METRIC, "none")
+    client = prometheus_client.Histogram(
+        METRIC.name, METRIC.help, METRIC.label_names, buckets=BOUNDS, registry=theirs
+    )
+    client.labels("none")
+    for batch in batches:
+        observe(batch, "a")
+        series = client.labels("a")
+        for value in batch:
+            series.observe(value)
+    ours = registry.page().decode().splitlines()
+    expected = prometheus_client.generate_latest(theirs).decode().splitlines()
+    for mine, other in zip(ours, expected, strict=True):
+        if "_sum" in mine:  # added up in another order
+            name, _, total = other.rpartition(" ")
+            assert mine.rpartition(" ")[0] == name
+            assert float(mine.rpartition(" ")[2]) == pytest.approx(float(total))
+        else:
+            assert mine == other
+
+
+def test_one_without_labels_is_there_from_the_beginning() -> None:
+    """The first value is an increase, not a series that was not there before."""
+    registry = Registry()
+    registry.histogram(Metric("clerk_toy_seconds", "histogram", "A toy.", (), BOUNDS))
+    assert "clerk_toy_seconds_count 0.0" in registry.page().decode()
+
+
+def test_the_series_of_a_label_value_are_forgotten_and_no_others() -> None:
+    """Of an adapter that served long ago nothing is shown any more."""
+    histogram = Histogram((1.0,))
+    for labels in (("a", "x"), ("a", "y"), ("b", "x")):
+        histogram.observe([0.5, 2.0], labels)
+    histogram.forget(1, "x")
+    assert list(histogram.read()) == [(("a", "y"), [1, 2], 2.5)]

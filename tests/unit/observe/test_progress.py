@@ -6,8 +6,7 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
-from tests.support.fakes import Clock
-from tests.support.records import toy_completed, toy_record
+from tests.support.rig import Clock, toy_completed, toy_record
 from worker.contract import Decision
 from worker.core.assignment import CompletedRecord
 from worker.core.events import PressureChanged, Published, PublishFailed, Rebalanced

@@ -3,18 +3,16 @@
 import pytest
 import structlog
 
-from tests.support.fakes import Clock
-from tests.support.records import default_adapter
+from tests.support.rig import Clock, default_adapter
 from tests.unit.observe.conftest import Scrape, finished, label
-from worker.contract.records.retry import RETRY_REASONS
+from worker.contract.records.headers import RETRY_REASONS
 from worker.core.arms import TrafficSplit
 from worker.core.dead_letter_limit import DeadLetterLimit, LimitPolicy
 from worker.core.events import Published
-from worker.core.state import LoopState
+from worker.core.loop import LoopState
 from worker.errors import FeedBroken
 from worker.lifecycle.events import Serving
-from worker.observe.adapters import AdapterMetrics
-from worker.observe.listener import MetricsListener, loop_samples
+from worker.observe.listener import AdapterMetrics, MetricsListener, loop_samples
 from worker.observe.metrics import OUTCOMES
 from worker.observe.progress import LogListener
 from worker.observe.registry import Registry

@@ -12,12 +12,12 @@ import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from tests.support.collector import Collector, attributes
-from tests.support.records import toy_completed, toy_record
+from tests.support.rig import toy_completed, toy_record
 from tests.unit.observe.conftest import label, rejected
 from worker.contract.records import Headers
 from worker.core.assignment import CompletedRecord
-from worker.core.batch import TopicRouter
 from worker.core.events import Publishing, TransactionEnded
+from worker.core.publisher import TopicRouter
 from worker.errors import SettingsError
 from worker.observe.tracing import SCHEMA_URL, Tracing, start_tracing
 from worker.records.types import Outcome

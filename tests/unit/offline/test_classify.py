@@ -12,9 +12,9 @@ from threading import Event
 
 import pytest
 
-from tests.support.cascades import cascade_of
 from tests.support.toy_adapter import (
     ENCODERS,
+    cascade_of,
     decode,
     scores,
     small_manifest,
@@ -29,8 +29,14 @@ from worker.engine.open import OpenedEngine
 from worker.engine.port import Answer
 from worker.errors import EngineDied, MessageRejected, SettingsError
 from worker.offline import classify
-from worker.offline.classify import ClassifyRequest, label_in_order, run_classify
-from worker.offline.message_file import Row
+from worker.offline.classify import (
+    ClassifyRequest,
+    MessageFile,
+    Row,
+    label_in_order,
+    read_rows,
+    run_classify,
+)
 from worker.settings import Settings
 
 
@@ -243,3 +249,13 @@ def test_an_out_of_scope_score_is_shown_where_there_is_one(
     shown = capsys.readouterr().out
     assert "out of scope  -1.250" in shown
     assert "for review: out_of_scope" in shown
+
+
+@pytest.mark.parametrize("line", ["[" * 100_000, '{"message":' * 100_000, "{", "9" * 5_000])
+def test_a_line_that_is_no_json_is_one_message_that_is_rejected(line: str, tmp_path: Path) -> None:
+    """However deep it is: what comes after it is read."""
+    path = tmp_path / "messages.jsonl"
+    path.write_text(f'{line}\n{{"message": "hi"}}\n', encoding="utf-8")
+    first, second = (row.message for row in read_rows(MessageFile(str(path)), InputFormat()))
+    assert isinstance(first, MessageRejected)
+    assert second == SupportMessage("hi", None)

@@ -10,14 +10,13 @@ import jsonschema
 import pytest
 
 from tests.support.desk_files import make_advice, make_proposal, make_task
-from tests.support.fakes import NOW
-from tests.support.records import toy_record
+from tests.support.rig import NOW, toy_record
 from tests.support.toy_adapter import small_manifest
 from worker.contract import Decision
-from worker.contract.circle import Answer, ProposalDecision, write_answers
 from worker.contract.codec import encode
+from worker.contract.exchange import Answer, ProposalDecision, write_answers
 from worker.contract.text import message_sha256
-from worker.records.output import OutputEncoder
+from worker.records.encode import OutputEncoder
 from worker.records.schemas import SCHEMAS, json_schema, schema_text
 from worker.records.types import Classified, Timing
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from worker.settings_load import LoadedSettings, effective
+from worker.settings import LoadedSettings, effective
 
 Write = Callable[[str], Path]
 

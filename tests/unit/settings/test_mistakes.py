@@ -6,8 +6,7 @@ import pytest
 
 from tests.unit.settings.conftest import Write
 from worker.errors import SettingsError
-from worker.settings import Settings
-from worker.settings_load import load_settings
+from worker.settings import Settings, load_settings
 
 
 @pytest.mark.parametrize("source", ["file", "env", "flag"])

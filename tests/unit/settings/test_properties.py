@@ -3,7 +3,7 @@
 import pytest
 
 from tests.unit.settings.conftest import Write
-from worker.settings_load import load_settings
+from worker.settings import load_settings
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import pytest
 
 from tests.unit.settings.conftest import Write, shown
 from worker.errors import SettingsError
-from worker.settings_load import effective, load_settings
+from worker.settings import effective, load_settings
 
 
 def test_secrets_are_redacted_wherever_they_stand(write: Write) -> None:

@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from tests.unit.settings.conftest import Write, shown
-from worker.settings import Settings
-from worker.settings_load import effective, load_settings
+from worker.settings import Settings, effective, load_settings
 
 
 def test_without_anything_the_defaults_hold() -> None:

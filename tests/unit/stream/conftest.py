@@ -9,7 +9,7 @@ import pytest
 from confluent_kafka import Producer
 
 from tests.support.mock_kafka import MockKafka
-from tests.support.policies import make_kafka_config
+from tests.support.rig import make_kafka_config
 from worker.stream.kafka_config import KafkaConfig
 from worker.stream.topics import Topics
 

@@ -1,13 +1,96 @@
 """From settings to librdkafka properties: the user's win, the promises stay."""
 
-from typing import Any
+import random
+from collections import Counter
+from typing import Any, cast
 
 import pytest
+from confluent_kafka import KafkaError, Message, Producer
 
-from tests.support.policies import make_kafka_config
+from tests.support.rig import make_kafka_config
+from tests.support.topics import java_partition, murmur2
 from worker.errors import SettingsError
 from worker.stream.kafka_config import KafkaConfig, check_bounds
 from worker.stream.topics import Topics
+
+
+@pytest.mark.parametrize("place", ["client", "consumer"])
+@pytest.mark.parametrize("value", ["read_uncommitted", "READ_UNCOMMITTED"])
+def test_exactly_once_does_not_read_what_may_be_aborted(place: str, value: str) -> None:
+    """Results of records that never were could not be taken back."""
+    with pytest.raises(
+        SettingsError, match=rf"kafka\.{place}: 'isolation.level' must be read_committed.*aborted"
+    ):
+        make_kafka_config(**{place: {"isolation.level": value}})
+    for level in ("read_committed", "READ_COMMITTED"):
+        assert make_kafka_config(**{place: {"isolation.level": level}})
+
+
+def test_at_least_once_may_read_what_may_be_aborted() -> None:
+    """It promises that nothing is lost, which still holds."""
+    made = make_kafka_config(
+        delivery="at_least_once", consumer={"isolation.level": "read_uncommitted"}
+    )
+    assert made.consumer["isolation.level"] == "read_uncommitted"
+
+
+@pytest.mark.parametrize("delivery", ["exactly_once", "at_least_once"])
+@pytest.mark.parametrize(
+    ("name", "bad", "good"),
+    [
+        ("acks", [0, 1, "1", "0"], ["all", -1, "-1", "ALL"]),
+        ("request.required.acks", [1], ["all"]),
+        ("max.in.flight", [6, "7", 1_000_000], [5, "1"]),
+        ("max.in.flight.requests.per.connection", [6], [5]),
+        ("retries", [0, "0"], [1, 2147483647]),
+        ("message.send.max.retries", [0], [3]),
+    ],
+)
+@pytest.mark.parametrize("place", ["client", "producer"])
+def test_a_producer_that_may_lose_double_or_swap_records_is_refused(
+    place: str, name: str, bad: list[Any], good: list[Any], delivery: str
+) -> None:
+    """Whichever delivery: at least once is not at most once."""
+    for value in bad:
+        with pytest.raises(SettingsError, match=rf"kafka\.{place}: '{name}' must be "):
+            make_kafka_config(delivery=delivery, **{place: {name: value}})
+    for value in good:
+        assert make_kafka_config(delivery=delivery, **{place: {name: value}})
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("metadata.broker.list", "set kafka.bootstrap_servers"),
+        ("auto.commit.enable", "offsets are committed with the results"),
+        ("offset.store.method", "offsets are committed with the results"),
+    ],
+)
+def test_the_old_names_of_what_cannot_be_set_cannot_be_set_either(name: str, hint: str) -> None:
+    """The client knows some properties by two names."""
+    with pytest.raises(SettingsError, match=rf"kafka\.client: '{name}' cannot be set: {hint}"):
+        make_kafka_config(client={name: "x"})
+
+
+def test_without_statistics_a_spare_of_the_brokers_protocol_would_never_be_ready() -> None:
+    """They are all that tells it that it is in its group."""
+    with pytest.raises(SettingsError, match=r"statistics\.interval\.ms' must be above 0"):
+        make_kafka_config(consumer={"group.protocol": "Consumer", "statistics.interval.ms": 0})
+    assert make_kafka_config(consumer={"statistics.interval.ms": 0})
+
+
+@pytest.mark.parametrize("delivery", ["exactly_once", "at_least_once"])
+@pytest.mark.parametrize("place", ["client", "consumer"])
+def test_no_partition_begins_at_its_end(place: str, delivery: str) -> None:
+    """One that is added later would lose what came before somebody had it."""
+    for value in ("latest", "LARGEST", "end"):
+        with pytest.raises(
+            SettingsError, match=rf"kafka\.{place}: 'auto.offset.reset' must be .*to-"
+        ):
+            make_kafka_config(delivery=delivery, **{place: {"auto.offset.reset": value}})
+    for value in ("earliest", "smallest", "beginning", "error"):
+        assert make_kafka_config(delivery=delivery, **{place: {"auto.offset.reset": value}})
+
 
 TOPICS = Topics(("in",), "out", "review", "dead")
 
@@ -146,3 +229,62 @@ def test_a_bound_that_is_no_number_is_told(name: str) -> None:
     """By its name, not by a traceback."""
     with pytest.raises(SettingsError, match=f"{name}.*'soon'"):
         check_bounds(config(client={name: "soon"}), max_iteration_s=1.0)
+
+
+pytestmark = pytest.mark.slow
+
+PARTITIONS = 4  # of a topic that librdkafka's mock cluster makes by itself
+
+# From the tests of Kafka's own ``Utils.murmur2`` (UtilsTest.testMurmur2).
+JAVA = {
+    b"21": -973932308,
+    b"foobar": -790332482,
+    b"a-little-bit-long-string": -985981536,
+    b"a-little-bit-longer-string": -1486304829,
+    b"lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8": -58897971,
+    b"abc": 479470107,
+}
+
+
+def landed(keys: list[bytes | None], **changes: Any) -> list[int]:
+    """Produce these keys with the worker's own properties; return the partition of each."""
+    config = make_kafka_config(delivery="at_least_once", **changes)
+    properties = {name: value for name, value in config.producer.items() if name[:4] != "boot"}
+    producer = Producer({**properties, "test.mock.num.brokers": 1, "log_level": 0})
+    found: dict[bytes, int] = {}
+
+    def delivered(error: KafkaError | None, message: Message) -> None:
+        value, partition = message.value(), message.partition()
+        assert (error, value is None, partition is None) == (None, False, False)
+        found[cast("bytes", value)] = cast("int", partition)
+
+    for number, key in enumerate(keys):
+        producer.produce("t", b"%d" % number, key=key, on_delivery=delivered)
+    assert producer.flush(20) == 0
+    return [found[b"%d" % number] for number in range(len(keys))]
+
+
+@pytest.mark.parametrize(("key", "expected"), JAVA.items())
+def test_the_hash_that_the_others_are_measured_by_is_javas(key: bytes, expected: int) -> None:
+    """By the numbers that Kafka's own tests have."""
+    assert murmur2(key) == expected
+
+
+def test_a_key_lands_where_java_puts_it() -> None:
+    """Short and long keys, bytes above 127, the empty key."""
+    numbers = random.Random(7)
+    keys = [*JAVA, b"", *(numbers.randbytes(numbers.randrange(1, 40)) for _ in range(300))]
+    assert landed(list(keys)) == [java_partition(key, PARTITIONS) for key in keys]
+
+
+def test_records_without_a_key_are_spread() -> None:
+    """They have no neighbours to lie beside."""
+    found = Counter(landed([None] * 400, producer={"sticky.partitioning.linger.ms": 0}))
+    assert set(found) == set(range(PARTITIONS))
+
+
+def test_another_partitioner_can_be_chosen() -> None:
+    """For neighbours that are librdkafka's, with its own default before."""
+    keys: list[bytes | None] = [b"k%d" % number for number in range(100)]
+    chosen = landed(keys, producer={"partitioner": "consistent_random"})
+    assert chosen != landed(keys)

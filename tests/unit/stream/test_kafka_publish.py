@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import TopicPartition as KafkaPartition
 
-from tests.support.policies import make_kafka_config
+from tests.support.rig import make_kafka_config
 from worker.errors import OutcomeUnknown, PublishAborted, StreamFailed
 from worker.records.types import Batch, NextOffset, Outgoing, TopicPartition
-from worker.stream import kafka_consumer, kafka_producer
+from worker.stream import kafka_consumer, kafka_publish
 from worker.stream.kafka import KafkaStream
 from worker.stream.kafka_types import client_callbacks
 
@@ -49,7 +50,7 @@ class Client:
 @pytest.fixture
 def stream(monkeypatch: pytest.MonkeyPatch) -> KafkaStream:
     monkeypatch.setattr(kafka_consumer, "Consumer", Client)
-    monkeypatch.setattr(kafka_producer, "Producer", Client)
+    monkeypatch.setattr(kafka_publish, "Producer", Client)
     Client.made, Client.fails, Client.passing, Client.unacknowledged = [], {}, {}, 0
     return KafkaStream(make_kafka_config(delivery="exactly_once"))
 
@@ -138,3 +139,95 @@ def test_a_producer_that_was_fenced_ends_the_worker(stream: KafkaStream, call: s
     with pytest.raises(StreamFailed):
         stream.publish(BATCH)
     stream.close()
+
+
+SOURCE = TopicPartition("in", 0)
+LATE_BATCH = Batch([Outgoing("out", None, b"x", ())], [NextOffset(SOURCE, 1)])
+
+
+class ConsumerClient:
+    """Stands in for Consumer and Producer; ``commit_errors`` are what the next commits end with."""
+
+    produced: list[Any]
+    commits: list[list[tuple[int, int]]]
+    commit_errors: list[int]
+    told: dict[str, Callable[[Any, Any], None]]
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        pass
+
+    def __getattr__(self, name: str) -> Callable[..., int]:
+        return lambda *_, **__: 0
+
+    def subscribe(self, _: Any, **told: Callable[[Any, Any], None]) -> None:
+        type(self).told = told
+
+    def produce(self, *given: Any, **_: Any) -> None:
+        self.produced.append(given)
+
+    def commit(self, offsets: list[KafkaPartition], **_: Any) -> list[KafkaPartition]:
+        if self.commit_errors:
+            raise KafkaException(KafkaError(self.commit_errors.pop(0)))
+        self.commits.append([(each.partition, each.offset) for each in offsets])
+        return offsets
+
+    def committed(self, partitions: list[KafkaPartition], **_: Any) -> list[KafkaPartition]:
+        known = dict(pair for commit in self.commits for pair in commit)
+        return [
+            KafkaPartition(each.topic, each.partition, known.get(each.partition, -1001))
+            for each in partitions
+        ]
+
+
+class Owner:
+    """Hears of rebalances and does nothing."""
+
+    def __getattr__(self, name: str) -> Callable[[Any], None]:
+        return lambda _: None
+
+
+@pytest.fixture
+def committing_stream(monkeypatch: pytest.MonkeyPatch) -> KafkaStream:
+    monkeypatch.setattr(kafka_consumer, "Consumer", ConsumerClient)
+    monkeypatch.setattr(kafka_publish, "Producer", ConsumerClient)
+    ConsumerClient.produced, ConsumerClient.commits, ConsumerClient.commit_errors = [], [], []
+    made = KafkaStream(make_kafka_config(delivery="at_least_once"))
+    made.subscribe(Owner())
+    return made
+
+
+def test_only_the_commit_is_repeated_when_only_the_commit_failed(
+    committing_stream: KafkaStream,
+) -> None:
+    """What is written is not written again."""
+    ConsumerClient.commit_errors = [
+        KafkaError.REQUEST_TIMED_OUT,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+    ]
+    with pytest.raises(OutcomeUnknown, match="written, and the offsets are not committed"):
+        committing_stream.publish(LATE_BATCH)
+    with pytest.raises(OutcomeUnknown):
+        committing_stream.resolve_unknown_commit([SOURCE])
+    assert committing_stream.resolve_unknown_commit([SOURCE]) == [NextOffset(SOURCE, 1)]
+    assert len(ConsumerClient.produced) == 1
+    assert ConsumerClient.commits == [[(0, 1)]]
+
+
+@pytest.mark.parametrize("how", ["on_revoke", "on_lost"])
+def test_an_offset_of_a_partition_that_went_away_is_never_committed(
+    committing_stream: KafkaStream, how: str
+) -> None:
+    """Its next owner may be further on: the commit would take the group back."""
+    ConsumerClient.commit_errors = [KafkaError.REQUEST_TIMED_OUT]
+    with pytest.raises(OutcomeUnknown):
+        committing_stream.publish(LATE_BATCH)
+    ConsumerClient.told[how](None, [KafkaPartition("in", 0)])
+    assert committing_stream.resolve_unknown_commit([]) == []
+    assert ConsumerClient.commits == []
+
+
+def test_a_commit_without_the_right_to_it_ends_the_worker(committing_stream: KafkaStream) -> None:
+    """It would fail in the same way for ever."""
+    ConsumerClient.commit_errors = [KafkaError.GROUP_AUTHORIZATION_FAILED]
+    with pytest.raises(StreamFailed, match="no right to use the consumer group"):
+        committing_stream.publish(LATE_BATCH)

@@ -6,15 +6,193 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
 from tests.support.mock_kafka import MockKafka
-from tests.support.policies import make_kafka_config
-from worker.errors import EXIT_STREAM, StreamFailed
+from tests.support.rig import make_kafka_config
+from worker.app import run_worker
+from worker.engine.open import OpenedEngine
+from worker.errors import EXIT_STREAM, SettingsError, StreamFailed
+from worker.settings import Settings
 from worker.stream import kafka_reach
 from worker.stream.kafka_config import KafkaConfig
-from worker.stream.kafka_reach import reach
+from worker.stream.kafka_reach import (
+    check_clients,
+    explain,
+    is_refusal,
+    peer_kind,
+    reach,
+    why_not_verified,
+)
+
+NOWHERE = "127.0.0.1:1"
+
+
+def check(**changes: Any) -> None:
+    check_clients(make_kafka_config(**{"bootstrap_servers": NOWHERE, **changes}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"producer": {"linger.msx": 1}}, r"^kafka\.producer\.linger\.msx: .*No such config"),
+        ({"consumer": {"fetch.min.byte": 1}}, r"^kafka\.consumer\.fetch\.min\.byte: .*No such"),
+        ({"client": {"socket.timeout": 1}}, r"^kafka\.client\.socket\.timeout: .*No such"),
+        # The client knows this one by another name, and says that.
+        ({"producer": {"linger.ms": "soon"}}, r"^kafka\.producer\.linger\.ms: .*Invalid value"),
+        ({"consumer": {"stats_every": True}}, r"^kafka\.consumer\.stats_every: "),
+        ({"consumer": {"on_commit": "x"}}, r"^kafka\.consumer\.on_commit: .*callable"),
+        # Right alone and wrong together.
+        (
+            {"consumer": {"session.timeout.ms": 400_000}},
+            r"^kafka\.consumer\.session\.timeout\.ms: .*max\.poll\.interval\.ms",
+        ),
+        (
+            {"security": {"security.protocol": "ssl", "ssl.ca.location": "/nowhere/ca.pem"}},
+            r"^kafka\.ssl_ca_location: .*ssl\.ca\.location failed",
+        ),
+    ],
+)
+def test_a_property_that_the_client_refuses_is_named_by_its_setting(
+    changes: dict[str, Any], says: str
+) -> None:
+    """One line, with the library's own reason."""
+    with pytest.raises(SettingsError, match=says) as caught:
+        check(**changes)
+    assert "\n" not in str(caught.value)
+    assert caught.value.exit_code == 2
+
+
+def test_a_secret_is_not_repeated() -> None:
+    """Also where something is wrong beside it."""
+    security = {"security.protocol": "sasl_plaintext", "sasl.mechanism": "PLAIN"}
+    with pytest.raises(SettingsError, match=r"sasl\.username and sasl\.password") as caught:
+        check(security={**security, "sasl.password": "hush-hush"})
+    assert "hush" not in str(caught.value)
+
+
+@pytest.mark.parametrize("delivery", ["exactly_once", "at_least_once"])
+@pytest.mark.parametrize("consumer", [{}, {"group.protocol": "consumer"}])
+def test_good_properties_pass_without_a_broker(delivery: str, consumer: dict[str, Any]) -> None:
+    """Nothing is waited for: the cluster is looked for later."""
+    started = time.monotonic()
+    check(delivery=delivery, consumer=consumer, client={"socket.keepalive.enable": True})
+    assert time.monotonic() - started < 5
+
+
+def test_a_worker_finds_out_before_its_model_is_loaded() -> None:
+    """The model takes minutes, and its figures would be thrown away for a typing error."""
+
+    def load(_: Settings) -> OpenedEngine:
+        pytest.fail("the model was loaded first")
+
+    kafka = {"bootstrap_servers": NOWHERE, "producer": {"linger.msx": 1}}
+    settings = Settings.model_validate({"kafka": kafka, "http": {"port": 0}})
+    with pytest.raises(SettingsError, match=r"^kafka\.producer\.linger\.msx: "):
+        run_worker(settings, load)
+
+
+def test_that_nobody_is_there_yet_is_not_told(caplog: pytest.LogCaptureFixture) -> None:
+    """The clients begin to connect behind our back; the cluster is looked for later, and by us."""
+    for _ in range(20):
+        check()
+        time.sleep(0.01)
+    assert caplog.records == []
+
+
+SASL = {
+    "security.protocol": "sasl_ssl",
+    "sasl.mechanism": "PLAIN",
+    "sasl.username": "clerk",
+    "sasl.password": "hush-hush",
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "said", "tells"),
+    [
+        ("_AUTHENTICATION", "SASL authentication error: Authentication failed", "'clerk' (PLAIN)"),
+        ("_AUTHENTICATION", "Broker: Unsupported SASL mechanism: supported: X", "sasl_mechanism"),
+        ("_AUTHENTICATION", "Broker: Request not valid in current SASL state", "takes no SASL"),
+        ("_TRANSPORT", "tlsv13 alert certificate required: SSL alert number 116", "demands"),
+        (
+            "_TRANSPORT",
+            "ssl/tls alert certificate expired: SSL alert number 45",
+            "client certificate has expired",
+        ),
+        ("_SSL", "SSL routines::tlsv1 alert unknown ca", "authority of the client certificate"),
+    ],
+)
+def test_a_refusal_is_told_with_the_setting_that_mends_it(name: str, said: str, tells: str) -> None:
+    """It does not pass by itself, and the password is not repeated."""
+    assert is_refusal(name, said)
+    told = explain(name, said, "127.0.0.1:1", SASL)
+    assert tells in told
+    assert "hush" not in told
+
+
+@pytest.mark.parametrize("name", ["_TRANSPORT", "_ALL_BROKERS_DOWN", "_RESOLVE", "_TIMED_OUT"])
+def test_nobody_there_is_no_refusal(name: str) -> None:
+    """A broker may be starting: it is waited for."""
+    assert not is_refusal(name, "Connect to ipv4#127.0.0.1:1 failed: Connection refused")
+    told = explain(name, "Connection refused", "127.0.0.1:1", SASL)
+    assert told == "check kafka.bootstrap_servers and that the broker is up"
+
+
+def test_a_host_named_for_alerts_is_no_refusal() -> None:
+    """What is looked for are TLS's own words."""
+    assert not is_refusal("_TRANSPORT", "Connect to alert-kafka:9092 failed: Connection refused")
+
+
+def test_a_token_that_nobody_fetches_is_told() -> None:
+    """The client only says that it has no connection."""
+    given = {"security.protocol": "sasl_ssl", "sasl.mechanism": "OAUTHBEARER"}
+    assert "sasl.oauthbearer.*" in explain("_TRANSPORT", "", "127.0.0.1:1", given)
+    given["sasl.oauthbearer.method"] = "oidc"
+    assert "sasl.oauthbearer.*" not in explain("_TRANSPORT", "", "127.0.0.1:1", given)
+
+
+@pytest.mark.parametrize("servers", ["", "nonsense", "127.0.0.1:1", "127.0.0.1:x,127.0.0.1:1"])
+def test_servers_that_are_none_are_looked_at_in_vain(servers: str) -> None:
+    """Looking closer at a failure must not fail."""
+    assert peer_kind(servers) == "unreachable"
+    assert why_not_verified(servers, {}) is None
+    assert why_not_verified(servers, {"ssl.ca.location": "/nowhere"}) is None
+
+
+@pytest.mark.parametrize("protocol", ["ssl", "sasl_ssl"])
+def test_a_server_that_hangs_up_speaks_no_tls(protocol: str) -> None:
+    """As a plain listener does; the client says no more than that, when the other was quick."""
+
+    def hang_up() -> None:
+        for _ in range(2):
+            server.accept()[0].close()
+
+    said = "SSL connection closed by peer (after 1ms in state SSL_HANDSHAKE)"
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(5)
+        threading.Thread(target=hang_up, daemon=True).start()
+        servers = f"127.0.0.1:{server.getsockname()[1]}"
+        assert peer_kind(servers) == "no_tls"
+        told = explain("_TRANSPORT", said, servers, {"security.protocol": protocol})
+    assert "speaks no TLS at this address: set kafka.security_protocol" in told
+
+
+def test_a_server_that_refuses_the_handshake_speaks_tls() -> None:
+    """An alert is TLS too: fatal, handshake_failure (RFC 8446, 6)."""
+
+    def refuse() -> None:
+        with server.accept()[0] as peer:
+            peer.recv(4096)
+            peer.sendall(bytes([21, 3, 3, 0, 2, 2, 40]))
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(5)
+        threading.Thread(target=refuse, daemon=True).start()
+        assert peer_kind(f"127.0.0.1:{server.getsockname()[1]}") == "tls"
+
 
 pytestmark = pytest.mark.slow
 

@@ -19,9 +19,8 @@ from tests.support.tiny_messages import FILLERS, WORDS, write_tiny_taxonomy
 from tests.support.tiny_messages import make_messages as make_messages_of
 from tests.support.trainer_world import World, call
 from trainer.dataset.folder import Dataset, Example, write_dataset
-from trainer.model.chat_template import load_renderer
 from trainer.model.lora_model import CONFIG, WEIGHTS, LoraModel, load_lora_model
-from trainer.model.prompt import load_tokenizer, make_prompt
+from trainer.model.prompt import load_renderer, load_tokenizer, make_prompt
 from worker.contract import (
     Calibration,
     FileDigest,

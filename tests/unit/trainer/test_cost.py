@@ -19,12 +19,12 @@ from trainer.cli.main import app
 from trainer.cost import (
     DAYS_PER_MONTH,
     HOURS_PER_MONTH,
+    UNITS,
     CostInputs,
     at_volume,
     by_volume,
     compute_cost,
 )
-from trainer.cost_inputs import UNITS
 
 TEMPLATE = Path(__file__).parents[3] / "config" / "cost.toml"
 

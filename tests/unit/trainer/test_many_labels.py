@@ -15,7 +15,7 @@ from tests.support.trainer_world import call, run_cli
 from tests.unit.trainer.conftest import make_tiny_base
 from worker.contract import decide_from_codes, load_adapter, verify_adapter
 from worker.contract.store import find_adapter
-from worker.engine.tokenizer import load_encoders
+from worker.engine.model_files import load_encoders
 
 pytestmark = pytest.mark.slow
 

@@ -18,7 +18,7 @@ from trainer.model_card import CARD, Sources, make_card, write_run_card
 from trainer.statistics.calibration import ece_by_chance
 from trainer.statistics.figures import ReliabilityBin
 from worker.contract import Label, Manifest, read_manifest
-from worker.contract.probes import attach_probes
+from worker.contract.verify import attach_probes
 
 ROOT = Path(__file__).parents[3]
 DEMO = ROOT / "worker" / "demo" / "adapter"

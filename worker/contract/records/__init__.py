@@ -10,16 +10,38 @@ How they are written fast, and their JSON Schemas, are ``worker.records``.
 """
 
 from worker.contract.records.correction import Correction, MachineLabel, correct, read_correction
-from worker.contract.records.dead_letter import DeadLetter, Stage, read_dead_letter
-from worker.contract.records.decode import DECODERS, Decoder, decode_value
-from worker.contract.records.identity import Headers, record_id
-from worker.contract.records.message import FormatName, InputFormat, SupportMessage
-from worker.contract.records.output import OutputRecord, read_output
-from worker.contract.records.own_headers import without_worker_headers
-from worker.contract.records.replay import Replay, read_replay, supersedes
-from worker.contract.records.retry import Retry, RetryReason, read_retry
-from worker.contract.records.shadow import ShadowRecord, read_shadow, shadow_headers
-from worker.contract.records.wire import to_json
+from worker.contract.records.decode import (
+    DECODERS,
+    Decoder,
+    FormatName,
+    InputFormat,
+    SupportMessage,
+    decode_value,
+)
+from worker.contract.records.headers import (
+    DeadLetter,
+    Retry,
+    RetryReason,
+    Stage,
+    read_dead_letter,
+    read_retry,
+    without_worker_headers,
+)
+from worker.contract.records.identity import (
+    Headers,
+    Replay,
+    read_replay,
+    record_id,
+    supersedes,
+    to_json,
+)
+from worker.contract.records.output import (
+    OutputRecord,
+    ShadowRecord,
+    read_output,
+    read_shadow,
+    shadow_headers,
+)
 
 __all__ = [
     "DECODERS",

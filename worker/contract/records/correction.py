@@ -12,16 +12,16 @@ import re
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from worker.contract.marks import Doc, Pattern, Probability
+from worker.contract.codec import Doc, Pattern, Probability
 from worker.contract.records.identity import (
     AdapterRef,
     Source,
     TaxonomyRef,
     check_identity,
     check_time,
+    read_json,
 )
 from worker.contract.records.output import OutputRecord
-from worker.contract.records.wire import read_json
 
 _PSEUDONYM = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 

@@ -7,13 +7,138 @@ of every decoder follow from these.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Protocol
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
 
 from worker.contract.errors import MessageRejected
-from worker.contract.records.decode_json import decode_json
-from worker.contract.records.decode_text import decode_text
-from worker.contract.records.message import FormatName, InputFormat, SupportMessage
+
+# --- The message of an input record, and how a deployment says where it stands.
+
+
+FormatName = Literal["json", "text"]
+"""The input formats; ``decode.DECODERS`` has a decoder for each."""
+
+
+@dataclass(frozen=True, slots=True)
+class InputFormat:
+    """How to read a record's value.
+
+    ``text_fields`` and ``id_field`` are dotted paths into a structured value (``ticket.body``,
+    ``parts.0.text``); the texts found are joined by a line end. With ``text`` the whole value is
+    the message and the paths do not matter.
+    """
+
+    format: FormatName = "json"
+    text_fields: tuple[str, ...] = ("message",)
+    id_field: str | None = "id"
+
+
+@dataclass(frozen=True, slots=True)
+class SupportMessage:
+    """What was found in a record: the text to label and the sender's own id for it."""
+
+    text: str
+    message_id: str | None
+
+
+# --- decode_text: Messages that are the whole value, and what every textual format shares.
+
+
+def decode_text(value: bytes, layout: InputFormat) -> SupportMessage:  # noqa: ARG001 - see Decoder
+    """Take the whole value as the message. See ``Decoder``."""
+    return SupportMessage(not_empty(utf8(value)), None)
+
+
+def utf8(value: bytes) -> str:
+    """Return the text of a value, without a byte order mark. Raises MessageRejected."""
+    try:
+        return value.decode().removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        raise MessageRejected(
+            "not_utf8", f"the value is not UTF-8: {error.reason} at byte {error.start}"
+        ) from None
+
+
+def not_empty(text: str) -> str:
+    """Return a message's text. Raises MessageRejected where nothing but blanks is in it."""
+    if not text.strip():
+        raise MessageRejected("empty_message", "the message has no text")
+    return text
+
+
+# --- decode_json: Messages in JSON values: found by dotted paths.
+
+
+_JSON = json.JSONDecoder()
+
+
+def decode_json(value: bytes, layout: InputFormat) -> SupportMessage:
+    """Find the message in JSON. See ``Decoder``."""
+    return extract_message(_parse(utf8(value)), layout)
+
+
+def extract_message(data: Any, layout: InputFormat) -> SupportMessage:
+    """Find the message in parsed JSON. Raises MessageRejected."""
+    texts = [
+        _text_at(path, value)
+        for path in layout.text_fields
+        if (value := look_up(data, path)) is not None
+    ]
+    if not texts:
+        raise MessageRejected("field_missing", f"the value has no {_any_of(layout.text_fields)}")
+    message_id = None
+    if layout.id_field is not None:
+        found = look_up(data, layout.id_field)
+        if isinstance(found, str | int) and not isinstance(found, bool):
+            message_id = _encodable(str(found))
+    return SupportMessage(not_empty("\n".join(texts)), message_id)
+
+
+def look_up(data: Any, path: str) -> Any:
+    """Return what is at a dotted path of parsed JSON; None where nothing is, or null."""
+    value = data
+    for step in path.split("."):
+        if isinstance(value, dict) and step in value:
+            value = value[step]
+        elif isinstance(value, list) and step.isdecimal() and int(step) < len(value):
+            value = value[int(step)]
+        else:
+            return None
+    return value
+
+
+def _parse(text: str) -> Any:
+    try:
+        return _JSON.decode(text)
+    except json.JSONDecodeError as error:
+        raise MessageRejected(
+            "not_json", f"the value is not JSON: {error.msg} at character {error.pos}"
+        ) from None
+    except (RecursionError, ValueError):
+        raise MessageRejected("not_json", "the value is JSON beyond this parser's limits") from None
+
+
+def _text_at(path: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise MessageRejected(
+            "field_not_text", f"the field {path!r} is a {type(value).__name__}, not text"
+        )
+    return value
+
+
+def _encodable(text: str) -> str:
+    """Put U+FFFD for lone surrogates, which JSON can carry and no output can."""
+    if text.isascii():
+        return text
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _any_of(paths: Sequence[str]) -> str:
+    if len(paths) == 1:
+        return f"field {paths[0]!r}"
+    return f"field of {list(paths)}"
 
 
 class Decoder(Protocol):

@@ -328,7 +328,7 @@ sa.Table(
     sa.Column("changed_ms", sa.BigInteger, nullable=False),
 )
 
-# The index of texts (desk.store.search_index looks in it).
+# The index of texts (desk.store.browse looks in it).
 _CREATE_SQLITE = (
     (
         "CREATE VIRTUAL TABLE text_search USING fts5("

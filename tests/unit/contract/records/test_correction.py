@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.fakes import NOW
-from tests.support.records import toy_record
+from tests.support.rig import NOW, toy_record
 from tests.support.toy_adapter import small_manifest
 from worker.contract import Decision
 from worker.contract.errors import RecordRefused
@@ -24,7 +23,7 @@ from worker.contract.records import (
     to_json,
 )
 from worker.contract.records.identity import AdapterRef
-from worker.records.output import OutputEncoder
+from worker.records.encode import OutputEncoder
 from worker.records.schemas import json_schema
 from worker.records.types import Classified, Timing
 

@@ -8,13 +8,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.fakes import NOW
-from tests.support.records import toy_record
+from tests.support.rig import NOW, toy_record
 from tests.support.toy_adapter import one_golden, small_manifest, toy_encoder_manifest, toy_spec
 from worker.contract import Decision
 from worker.contract.errors import RecordRefused
-from worker.contract.records import OutputRecord, read_output, to_json
-from worker.records.output import OutputEncoder
+from worker.contract.records import (
+    OutputRecord,
+    ShadowRecord,
+    read_output,
+    read_shadow,
+    shadow_headers,
+    to_json,
+)
+from worker.records.encode import OutputEncoder
 from worker.records.types import Classified, Timing
 
 ENCODER = OutputEncoder(small_manifest(), "9.9", ("fp32",))
@@ -152,3 +158,33 @@ def test_the_record_cannot_be_changed() -> None:
     with pytest.raises(AttributeError):
         read_output(written()).label = "other"  # type: ignore[misc]
     assert isinstance(replace(read_output(written()), label="other"), OutputRecord)
+
+
+# What a shadow said, beside what the main adapter said.
+
+
+SHADOWED = Classified(Decision("other", 0.9, {"other": 0.9}, None), None, False, (), Timing(0, 0))
+VALUE = (
+    OutputEncoder(small_manifest(), "9.9", ("fp32",))
+    .encode(toy_record(), SHADOWED, "shadow", NOW)
+    .value
+)
+
+
+def test_both_labels_are_read() -> None:
+    """The shadow's in the value, the real one in the headers that the worker added last."""
+    headers = [("clerk.main.label", b"the sender's own"), *shadow_headers("ünï", "abc")]
+    assert read_shadow(VALUE, headers) == ShadowRecord(read_output(VALUE), "ünï", "abc")
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_shadow_record_without_its_headers_is_refused(place: int) -> None:
+    """It cannot be compared with anything."""
+    with pytest.raises(RecordRefused, match=r"lacks the header clerk\.main\.label or"):
+        read_shadow(VALUE, [shadow_headers("billing", "abc")[place]])
+
+
+def test_a_shadow_record_is_an_output_record() -> None:
+    """What is none is refused as that."""
+    with pytest.raises(RecordRefused, match="the output record: there is no value"):
+        read_shadow(None, shadow_headers("billing", "abc"))

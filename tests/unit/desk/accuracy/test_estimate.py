@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
-from desk.accuracy.beta import beta_cdf, beta_quantile, exact_limits
-from desk.accuracy.estimate import accuracy
-from desk.accuracy.falling import has_fallen, wilson_limits
-from desk.accuracy.reviewers import Doubled, mistakes
-from desk.accuracy.weighting import Counts, Share, Stratum, weighted_share
-from tests.bench.desk_accuracy import coverage, years
-from tests.support.audit_weeks import World
+from desk.accuracy.estimate import (
+    Counts,
+    Doubled,
+    Share,
+    Stratum,
+    accuracy,
+    beta_cdf,
+    beta_quantile,
+    exact_limits,
+    has_fallen,
+    krippendorffs_alpha,
+    mistakes,
+    weighted_share,
+    wilson_limits,
+)
+from tests.bench.desk_accuracy import World, coverage, years
 
 pytestmark = pytest.mark.slow
 
@@ -186,3 +197,37 @@ def test_little_says_nothing() -> None:
     assert not has_fallen(Share(1.0, 40), Share(0.5, 100))
     assert not has_fallen(Share(0.95, 1000), Share(0.0, 5))
     assert has_fallen(Share(0.95, 1000), Share(0.7, 100))
+
+
+# K. Krippendorff, Computing Krippendorff's Alpha-Reliability (2011), section C: four observers,
+# twelve units, 0 for a value that is missing; nominal alpha is 0.743.
+_OBSERVERS = (
+    (1, 2, 3, 3, 2, 1, 4, 1, 2, 0, 0, 0),
+    (1, 2, 3, 3, 2, 2, 4, 1, 2, 5, 0, 3),
+    (0, 3, 3, 3, 2, 3, 4, 2, 2, 5, 1, 0),
+    (1, 2, 3, 3, 2, 4, 4, 1, 2, 5, 1, 0),
+)
+# Section B: two observers, ten units, binary; alpha is 0.095.
+_BINARY = ((0, 1, 0, 0, 0, 0, 0, 0, 1, 0), (1, 1, 1, 0, 0, 1, 0, 0, 0, 0))
+
+
+def test_alpha_is_that_of_the_paper() -> None:
+    """With several observers and missing values, and with two."""
+    units = [[value for value in unit if value] for unit in zip(*_OBSERVERS, strict=True)]
+    assert krippendorffs_alpha(units) == pytest.approx(0.743, abs=0.0005)
+    assert krippendorffs_alpha(list(zip(*_BINARY, strict=True))) == pytest.approx(0.095, abs=5e-4)
+
+
+def test_it_is_one_for_agreement_and_zero_by_chance() -> None:
+    """Perfect, and drawn at random."""
+    same = [(label, label) for label in "abcab"]
+    assert krippendorffs_alpha(same) == pytest.approx(1)
+    draw = random.Random(1)
+    chance = [(draw.choice("abc"), draw.choice("abc")) for _ in range(20_000)]
+    assert krippendorffs_alpha(chance) == pytest.approx(0, abs=0.02)
+
+
+def test_what_is_not_defined_is_none() -> None:
+    """Nothing was said twice; one and the same was said always."""
+    assert krippendorffs_alpha([["a"], []]) is None
+    assert krippendorffs_alpha([["a", "a"]]) is None

@@ -7,13 +7,12 @@ import re
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from desk.accuracy.figures import measure
+from desk.accuracy.figures import AccuracyFigures, accuracy_figures, measure
 from desk.accuracy.metrics import NAMES, AccuracyMetrics, families
-from desk.accuracy.service import AccuracyFigures, accuracy_figures
 from desk.errors import DatabaseAway
-from desk.service import adjudicating, reviewing
+from desk.service import reviewing
 from desk.store import items
-from desk.store.audits import Audited, DayTraffic
+from desk.store.counts import Audited, DayTraffic
 from desk.store.types import Person
 from tests.support.desk_world import START_MS, DeskWorld
 
@@ -64,8 +63,8 @@ def figures(world: DeskWorld) -> AccuracyFigures:
     disputed = audit(world, opinions_wanted=2)
     decide(world, ann, disputed, "delivery")
     decide(world, bob, disputed, "refund")
-    assert adjudicating.next_dispute(world.desk, eve) is not None
-    adjudicating.adjudicate(
+    assert reviewing.next_dispute(world.desk, eve) is not None
+    reviewing.adjudicate(
         world.desk, eve, disputed, "refund", request_id=world.request(), seconds=36
     )
     agreed = audit(world, opinions_wanted=2, label="other")

@@ -8,13 +8,12 @@ from typing import Any
 
 import pytest
 
-from desk.service import advising, batches, proposing
-from desk.web import forms
+from desk.service import circle
 from tests.support.desk_browser import Browser, NewBrowser, field
 from tests.support.desk_files import make_advice, make_proposal, make_task, task_file
 from tests.support.desk_world import DeskWorld
-from worker.contract.circle import Neighbour
 from worker.contract.codec import encode
+from worker.contract.exchange import Neighbour
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>\u202e\u200b"
 
@@ -57,14 +56,14 @@ def test_a_file_that_is_wrong_is_refused_in_words(
     sent = send(browser("ada", "owner"), content)
     assert sent.status_code == 409
     assert says in sent.text
-    assert batches.all_progress(world.desk) == []
+    assert circle.all_progress(world.desk) == []
 
 
 def test_only_whom_it_is_for_is_read_at_all(
     browser: NewBrowser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A large form of others is turned away unread; an owner's has its bound and its token."""
-    monkeypatch.setattr(forms, "MAX_UPLOAD_BYTES", 5_000)
+    monkeypatch.setattr("desk.web.visit.MAX_UPLOAD_BYTES", 5_000)
     large = b"x" * 100_000
     assert send(browser("bo", "reviewer"), large).status_code == 403
     visitor = browser()
@@ -83,7 +82,7 @@ def test_a_check_shows_both_labels_and_what_is_like_it(
 ) -> None:
     """By its queue's address, through several decisions."""
     tasks = [make_task(f"Message {n}") for n in range(3)]
-    batch = batches.load(world.desk, task_file(tasks), "t").batches[0]
+    batch = circle.load_task_file(world.desk, task_file(tasks), "t").batches[0]
     ada = browser("ada")
     address = re.search(r'href="(/review\?batch=[^"]+)"', ada.get("/").text)
     assert address is not None
@@ -105,7 +104,7 @@ def test_the_audit_names_no_label(world: DeskWorld, browser: NewBrowser) -> None
     """But those of the taxonomy, which are the same for every message: the pages of two tasks
     differ in nothing that a model or the hold-out could have said."""
     tasks = [make_task(text, "audit") for text in ("Message one", "Message two")]
-    batches.load(world.desk, task_file(tasks), "t")
+    circle.load_task_file(world.desk, task_file(tasks), "t")
     ada = browser("ada")
     page = ada.get("/review?batch=1").text
     beside = page[page.index('<aside class="beside">') : page.index("</aside>")]
@@ -125,17 +124,17 @@ def test_texts_of_files_are_shown_as_text(world: DeskWorld, browser: NewBrowser)
                   reasons=(HOSTILE,), guideline=HOSTILE),
         make_task(long, batch=HOSTILE),
     ]  # fmt: skip
-    batches.load(world.desk, task_file(hostile), "t")
+    circle.load_task_file(world.desk, task_file(hostile), "t")
     advice = make_advice(HOSTILE, long)
     words = {"title": HOSTILE, "evidence": HOSTILE, "advice": HOSTILE, "gain": HOSTILE}
     finding = encode(advice.findings[0]) | words | {"figures": {HOSTILE: 1.0}, "cost": HOSTILE}
-    advising.load(world.desk, json.dumps(encode(advice) | {"findings": [finding]}), "a")
+    circle.load_advice(world.desk, json.dumps(encode(advice) | {"findings": [finding]}), "a")
     proposal = encode(make_proposal()) | {
         "headline": HOSTILE, "reasons_for": [HOSTILE], "reasons_against": [HOSTILE],
         "dataset_name": HOSTILE, "changes": {HOSTILE: 1},
     }  # fmt: skip
     proposal["figures"][0]["name"] = proposal["gate"][0]["name"] = HOSTILE
-    proposing.load(world.desk, json.dumps(proposal), "p")
+    circle.load_proposal(world.desk, json.dumps(proposal), "p")
     ada = browser("ada", "owner")
     for path in (
         "/", "/review?batch=1", "/advice", "/advice/messages?advice=1&finding=1", "/proposals",
@@ -152,7 +151,7 @@ def test_a_finding_leads_to_its_messages_and_to_their_queue(
     world: DeskWorld, browser: NewBrowser
 ) -> None:
     """By one key each."""
-    advising.load(world.desk, json.dumps(encode(make_advice("A teapot", None))), "a")
+    circle.load_advice(world.desk, json.dumps(encode(make_advice("A teapot", None))), "a")
     ada = browser("ada", "owner")
     page = ada.get("/advice").text
     link = re.search(r'href="(/advice/messages[^"]+)" data-key="1"', page)
@@ -172,7 +171,7 @@ def test_a_finding_leads_to_its_messages_and_to_their_queue(
 
 def test_a_proposal_is_answered_by_keys(world: DeskWorld, browser: NewBrowser) -> None:
     """Yes, no and a note; afterwards the page says who decided what, and offers nothing more."""
-    proposing.load(world.desk, json.dumps(encode(make_proposal())), "p")
+    circle.load_proposal(world.desk, json.dumps(encode(make_proposal())), "p")
     ada = browser("ada", "owner")
     page = ada.get("/proposals").text
     for key, value in (("y", "yes"), ("n", "no")):
@@ -192,7 +191,7 @@ def test_a_proposal_is_answered_by_keys(world: DeskWorld, browser: NewBrowser) -
 def test_what_the_gate_refuses_offers_no_yes(world: DeskWorld, browser: NewBrowser) -> None:
     """Nor is one taken that is sent all the same."""
     refused = make_proposal(verdict="refused", current=None, figures=(), changes={})
-    proposing.load(world.desk, json.dumps(encode(refused)), "p")
+    circle.load_proposal(world.desk, json.dumps(encode(refused)), "p")
     ada = browser("ada", "owner")
     page = ada.get("/proposals").text
     assert 'value="yes"' not in page

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from desk.web.queue_choice import keyed_labels
+from desk.web.pages.review import keyed_labels
 from tests.support.desk_browser import Browser, NewBrowser, field
 from tests.support.desk_world import TAXONOMY, DeskWorld
 from worker.contract.taxonomy import Label, Taxonomy

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from desk.service import reviewing
-from desk.web import shown
+from desk.web import templates
 from tests.support.desk_browser import NewBrowser
 from tests.support.desk_world import DeskWorld
 
@@ -89,16 +89,16 @@ def test_directions_do_not_leave_the_message(world: DeskWorld, browser: NewBrows
 )
 def test_what_cannot_be_seen_is_marked(text: str, marks: list[str]) -> None:
     """Joiners that scripts and emoji need are left alone."""
-    assert [each.mark for each in shown.pieces(text) if each.mark] == marks
+    assert [each.mark for each in templates.pieces(text) if each.mark] == marks
 
 
 @given(st.text(max_size=300))
 def test_nothing_is_lost_or_added(text: str) -> None:
     """The pieces, marks turned back, are the message."""
-    found = list(shown.pieces(text))
+    found = list(templates.pieces(text))
     joined = "".join(each.text or chr(int(each.mark.partition("+")[2], 16)) for each in found)
     assert joined == text.replace("\r\n", "\n")
-    assert all(shown.mark_name(each.mark) for each in found if each.mark)
+    assert all(templates.mark_name(each.mark) for each in found if each.mark)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=15)
@@ -125,5 +125,5 @@ def test_a_long_message_is_quick(world: DeskWorld) -> None:
     """100 kB of the worst, a third of a second of CPU at most."""
     for text in HOSTILE.values():
         begun = time.process_time()
-        list(shown.pieces(text))
+        list(templates.pieces(text))
         assert time.process_time() - begun < 0.33

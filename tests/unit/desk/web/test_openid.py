@@ -12,19 +12,19 @@ import pytest
 from joserfc.jwk import KeySet, RSAKey
 from structlog.testing import CapturingLogger
 
+from desk.app import provider_config, sign_in_provider, web_options
 from desk.auth.provider import Provider
-from desk.auth.provider_config import ProviderConfig
+from desk.auth.rules import ProviderConfig
 from desk.errors import SettingsError
 from desk.service import people
-from desk.settings_load import effective, load_settings
-from desk.sign_in import provider_config, sign_in_provider, web_options
+from desk.settings import effective, load_settings
 from desk.store import people as store
-from desk.web import provider_visit
 from desk.web.application import build_application
-from desk.web.options import WebOptions
+from desk.web.pages import signing
+from desk.web.visit import WebOptions
 from tests.support.desk_browser import ADDRESS, Browser, visit
 from tests.support.desk_world import DeskWorld
-from tests.support.openid_provider import CLIENT_ID, SECRET, OpenIdProvider, open_provider
+from tests.support.openid import CLIENT_ID, SECRET, OpenIdProvider, open_provider
 
 pytestmark = pytest.mark.slow
 
@@ -54,7 +54,7 @@ class Desk:
         """Go to the provider; return where it sends the browser back to."""
         return self.provider.consent(visitor.get(path).headers["location"])
 
-    def sign_in(self, visitor: Browser | None = None) -> tuple[Browser, Any]:
+    def enter(self, visitor: Browser | None = None) -> tuple[Browser, Any]:
         visitor = visitor or self.visit()
         return visitor, visitor.get(self.go(visitor))
 
@@ -82,7 +82,7 @@ def test_somebody_signs_in_and_is_where_they_wanted_to_be(desk: Desk) -> None:
     assert person.pseudonym.startswith("annotator-")
     assert desk.log()[0]["action"] == "person.arrived"
     assert visitor.get("/people").status_code == 403
-    desk.sign_in()
+    desk.enter()
     assert len(people_of(desk)) == 1
 
 
@@ -198,7 +198,7 @@ def test_a_token_with_other_claims_is_refused(desk: Desk, changed: dict[str, Any
         return {key: value for key, value in (claims | changed).items() if value is not None}
 
     desk.provider.change = change
-    refused(desk, desk.sign_in()[1], 403, "token")
+    refused(desk, desk.enter()[1], 403, "token")
 
 
 @pytest.mark.parametrize("algorithm", ["none", "HS256"])
@@ -206,29 +206,29 @@ def test_a_token_that_anybody_could_sign_is_refused(desk: Desk, algorithm: str) 
     """Also where the provider says that it signs so: with no key, or with what it publishes."""
     desk.provider.algorithm = algorithm
     desk.provider.metadata = {"id_token_signing_alg_values_supported": [algorithm, "RS256"]}
-    refused(desk, desk.sign_in()[1], 403, "token")
+    refused(desk, desk.enter()[1], 403, "token")
 
 
 def test_a_token_by_another_key_is_refused(desk: Desk) -> None:
     """Whether or not it says that it is by the provider's."""
     desk.provider.published = desk.provider.keys
     desk.provider.keys = KeySet([RSAKey.generate_key(2048)])
-    refused(desk, desk.sign_in()[1], 403, "token")
+    refused(desk, desk.enter()[1], 403, "token")
     desk.provider.published.keys[0].ensure_kid()
     kid = desk.provider.published.keys[0].kid
     assert kid is not None
     forged = RSAKey.generate_key(2048, {"kid": kid})
     desk.provider.keys = KeySet([forged])
-    refused(desk, desk.sign_in()[1], 403, "token")
+    refused(desk, desk.enter()[1], 403, "token")
 
 
 def test_new_keys_of_the_provider_are_fetched(desk: Desk, world: DeskWorld) -> None:
     """Providers change them; but tokens by unknown keys make no flood of requests."""
-    desk.sign_in()
+    desk.enter()
     desk.provider.keys = KeySet([RSAKey.generate_key(2048)])
-    assert desk.sign_in()[1].status_code == 403
+    assert desk.enter()[1].status_code == 403
     world.clock.move(11)
-    assert desk.sign_in()[1].status_code == 303
+    assert desk.enter()[1].status_code == 303
     assert desk.provider.asked.count("/keys") == 2
 
 
@@ -281,16 +281,16 @@ def test_roles_come_from_a_claim_at_each_sign_in(
     """The highest that the claim holds; a change there is a change here, and is in the log."""
     desk = Desk(world, provider, role_claim="realm.groups", roles=ROLES)
     provider.person = {"sub": "u-1", "name": "Ada", "realm": {"groups": ["support", "leads", 7]}}
-    visitor, _ = desk.sign_in()
+    visitor, _ = desk.enter()
     assert visitor.get("/accuracy").status_code == 200
     assert visitor.get("/people").status_code == 403
     provider.person["realm"] = {"groups": "desk-owners"}
-    desk.sign_in()
+    desk.enter()
     assert visitor.get("/people").status_code == 200
     changed = [each["detail"] for each in desk.log() if each["action"] == "person.changed"]
     assert [each["role"] for each in changed] == ["owner"]
     provider.person["realm"] = {"groups": ["support"]}
-    desk.sign_in()
+    desk.enter()
     assert visitor.get("/people").status_code == 403
 
 
@@ -300,9 +300,9 @@ def test_roles_that_come_from_the_provider_are_not_given_here(
     """The next sign-in would take them back; accounts can be closed all the same."""
     desk = Desk(world, provider, role_claim="groups", roles=ROLES)
     provider.person = {"sub": "u-1", "name": "Ada", "groups": ["support"]}
-    visitor, _ = desk.sign_in()
+    visitor, _ = desk.enter()
     provider.person = {"sub": "u-2", "name": "Dora", "groups": ["desk-owners"]}
-    owner, _ = desk.sign_in()
+    owner, _ = desk.enter()
     page = owner.get("/people").text
     assert "Roles are given by the sign-in service" in page
     assert "<select" not in page
@@ -320,7 +320,7 @@ def test_whoever_has_no_role_is_told_so(
     """By the name the provider knows them by."""
     desk = Desk(world, provider, role_claim="groups", roles=ROLES)
     provider.person = {"sub": "u-1", "name": "Ada <b>Byron</b>", "groups": groups}
-    _, answer = desk.sign_in()
+    _, answer = desk.enter()
     assert "knows you as Ada &lt;b&gt;Byron&lt;/b&gt;, with no role at this desk" in answer.text
     refused(desk, answer, 403, "role")
 
@@ -330,7 +330,7 @@ def test_a_claim_by_a_name_with_dots_is_found(world: DeskWorld, provider: OpenId
     name = "https://shop.example/roles"
     desk = Desk(world, provider, role_claim=name, roles=ROLES)
     provider.person = {"sub": "u-1", "name": "Ada", name: ["leads"]}
-    visitor, _ = desk.sign_in()
+    visitor, _ = desk.enter()
     assert visitor.get("/accuracy").status_code == 200
 
 
@@ -341,34 +341,34 @@ def test_what_the_token_does_not_say_is_asked_for(
     desk = Desk(world, provider, role_claim="groups", roles=ROLES)
     provider.person = {"sub": "u-1"}
     provider.userinfo = {"name": "Ada Byron", "groups": ["leads"]}
-    visitor, _ = desk.sign_in()
+    visitor, _ = desk.enter()
     assert "Ada Byron" in visitor.get("/accuracy").text
     provider.userinfo |= {"sub": "u-2", "groups": ["desk-owners"]}
-    assert desk.sign_in()[1].status_code == 403
+    assert desk.enter()[1].status_code == 403
     assert visitor.get("/people").status_code == 403
 
 
 def test_without_a_role_claim_the_desk_gives_roles(desk: Desk) -> None:
     """Owners by their sub; a role that an owner gave is kept at the next sign-in."""
     desk.provider.person = {"sub": "u-owner", "preferred_username": "grace"}
-    owner, _ = desk.sign_in()
+    owner, _ = desk.enter()
     assert "grace" in owner.get("/people").text
     desk.provider.person = {"sub": "u-1", "name": "Ada"}
-    visitor, _ = desk.sign_in()
+    visitor, _ = desk.enter()
     by = next(each for each in people_of(desk) if each.role == "owner")
     ada = next(each for each in people_of(desk) if each.name == "Ada")
     people.change(desk.world.desk, by, ada.id, role="adjudicator")
-    desk.sign_in(visitor)
+    desk.enter(visitor)
     assert visitor.get("/accuracy").status_code == 200
     people.change(desk.world.desk, by, ada.id, active=False)
-    _, answer = desk.sign_in()
+    _, answer = desk.enter()
     assert answer.status_code == 403
     assert "This account has been closed" in answer.text
 
 
 def test_leaving_leaves_the_provider_too(desk: Desk) -> None:
     """By a page of the desk, since no form may end elsewhere; with the token as a hint to who."""
-    visitor, _ = desk.sign_in()
+    visitor, _ = desk.enter()
     token = visitor.client.cookies[OPTIONS.session_cookie]
     page = visitor.post("/sign-out", {})
     assert page.status_code == 200
@@ -395,7 +395,7 @@ def test_leaving_where_there_is_nothing_to_leave(
     if not changes:
         provider.metadata = {"end_session_endpoint": None}
     desk = Desk(world, provider, **changes)
-    visitor, _ = desk.sign_in()
+    visitor, _ = desk.enter()
     page = visitor.post("/sign-out", {}).text
     assert "Come back" in page
     assert "http-equiv" not in page
@@ -403,7 +403,7 @@ def test_leaving_where_there_is_nothing_to_leave(
 
 def test_a_session_ends_as_with_the_other_ways(desk: Desk, world: DeskWorld) -> None:
     """By age and by rest; then the provider is asked again."""
-    visitor, _ = desk.sign_in()
+    visitor, _ = desk.enter()
     world.clock.move(OPTIONS.idle_ms / 1000 - 1)
     assert visitor.get("/my-day").status_code == 200
     world.clock.move(OPTIONS.idle_ms / 1000)
@@ -422,13 +422,13 @@ def test_while_the_provider_is_away_people_are_told(
     assert len(provider.asked) == 1
     provider.broken = {}
     world.clock.move(6)
-    visitor, _ = desk.sign_in()
+    visitor, _ = desk.enter()
     provider.broken = {"/.well-known/openid-configuration": (503, b""), "/token": (502, b"")}
     world.clock.move(3_601)
     assert visitor.get("/my-day").status_code == 200
-    assert desk.sign_in()[1].status_code == 503
+    assert desk.enter()[1].status_code == 503
     provider.broken = {"/.well-known/openid-configuration": (503, b"")}
-    assert desk.sign_in()[1].status_code == 303
+    assert desk.enter()[1].status_code == 303
 
 
 @pytest.mark.parametrize(
@@ -450,7 +450,7 @@ def test_a_provider_that_is_not_set_up_is_the_operators_to_mend(
 ) -> None:
     """People are told whom to ask; the log has the address and what is wrong with it."""
     log = CapturingLogger()
-    monkeypatch.setattr(provider_visit, "_log", log)
+    monkeypatch.setattr(signing, "_log", log)
     desk.provider.broken = {path: (status, body)}
     visitor = desk.visit()
     answer = visitor.get("/sign-in")
@@ -467,7 +467,7 @@ def test_a_wrong_secret_is_the_operators_to_mend(
 ) -> None:
     """It is in no log and on no page."""
     desk = Desk(world, provider, client_secret="another")
-    assert desk.sign_in()[1].status_code == 500
+    assert desk.enter()[1].status_code == 500
     assert "another" not in repr(desk.client.config)
 
 

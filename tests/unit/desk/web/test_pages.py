@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from desk.core.guideline import section_for
 from desk.errors import DatabaseAway, DatabaseRefused
 from desk.service import reviewing
+from desk.service.guidelines import section_for
 from desk.web import strings, templates
-from desk.web.guideline_html import blocks
+from desk.web.templates import blocks
 from tests.support.desk_browser import NewBrowser, field
 from tests.support.desk_world import DeskWorld
 

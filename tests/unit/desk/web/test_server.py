@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from desk.app import web_options
 from desk.cli.main import app
 from desk.errors import Refused, SettingsError
 from desk.settings import Settings, SignInSettings, WebSettings
-from desk.sign_in import web_options
-from desk.web.options import WebOptions
-from desk.web.server import serve
+from desk.web.application import serve
+from desk.web.visit import WebOptions
 from tests.support.desk_databases import NewDatabase
 from tests.support.desk_world import DeskWorld
 from tests.support.processes import free_ports

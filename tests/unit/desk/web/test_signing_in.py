@@ -6,13 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from desk.auth.attempts import Attempts
-from desk.auth.passwords import hash_password, is_password
+from desk.auth.passwords import Attempts, hash_password, is_password
 from desk.auth.rules import check_sign_in, is_trusted
 from desk.errors import Refused, SettingsError
-from desk.service import people, signing_in
+from desk.service import people
 from desk.store import people as store
-from desk.web.options import WebOptions
+from desk.web.visit import WebOptions
 from tests.support.desk_browser import LOCAL, Browser, NewBrowser, field
 from tests.support.desk_world import DeskWorld, FakeClock
 
@@ -38,7 +37,7 @@ def test_a_password_lets_in_and_another_does_not(
     world: DeskWorld, browser: NewBrowser, hashed: str
 ) -> None:
     """What is said does not tell whether there is somebody by that name."""
-    signing_in.add_local(world.desk, "ada", "ada", "owner", hashed)
+    people.add_local(world.desk, "ada", "ada", "owner", hashed)
     visitor = browser()
     assert visitor.get("/").headers["location"] == "/sign-in"
     assert sign_in(visitor, "ada", "not it at all") == 401
@@ -46,12 +45,12 @@ def test_a_password_lets_in_and_another_does_not(
     assert sign_in(visitor, "ada", PASSWORD) == 303
     assert visitor.get("/people").status_code == 200
     with pytest.raises(Refused, match="there already"):
-        signing_in.add_local(world.desk, "ada", "ada", "owner", hashed)
+        people.add_local(world.desk, "ada", "ada", "owner", hashed)
 
 
 def test_the_form_leads_nowhere_else(world: DeskWorld, browser: NewBrowser, hashed: str) -> None:
     """A link that ends at another site after signing in is a trap."""
-    signing_in.add_local(world.desk, "ada", "ada", "owner", hashed)
+    people.add_local(world.desk, "ada", "ada", "owner", hashed)
     for path in ("//elsewhere.example", "https://elsewhere.example", "/\\elsewhere.example", ""):
         visitor = browser()
         page = visitor.get("/sign-in").text
@@ -63,7 +62,7 @@ def test_cookies_are_for_this_host_and_no_script(
     world: DeskWorld, browser: NewBrowser, hashed: str
 ) -> None:
     """HttpOnly and SameSite always; Secure, and the prefix that binds it, beyond this machine."""
-    signing_in.add_local(world.desk, "ada", "ada", "owner", hashed)
+    people.add_local(world.desk, "ada", "ada", "owner", hashed)
     cookie = browser(options=LOCAL).get("/sign-in").headers["set-cookie"].lower()
     assert "httponly" in cookie
     assert "samesite=lax" in cookie
@@ -104,7 +103,7 @@ def test_the_database_holds_no_token_and_no_password(
     world: DeskWorld, browser: NewBrowser, hashed: str
 ) -> None:
     """Whoever reads it cannot sign in with what is there."""
-    signing_in.add_local(world.desk, "bo", "bo", "reviewer", hashed)
+    people.add_local(world.desk, "bo", "bo", "reviewer", hashed)
     token = browser("ada").client.cookies[LOCAL.session_cookie]
     with world.database.read() as tx:
         rows = [*tx.exec_driver_sql("SELECT * FROM sessions")]
@@ -117,7 +116,7 @@ def test_the_database_holds_no_token_and_no_password(
 def test_another_password_signs_out_everywhere(world: DeskWorld, browser: NewBrowser) -> None:
     """That is what it is changed for."""
     ada = browser("ada")
-    signing_in.give_password(world.desk, "ada", "hash")
+    people.give_password(world.desk, "ada", "hash")
     assert ada.get("/").status_code == 303
 
 
@@ -238,7 +237,7 @@ def test_arrivals_and_failures_are_in_the_log(
     world: DeskWorld, browser: NewBrowser, hashed: str
 ) -> None:
     """With no name of whoever failed: people type passwords into that field."""
-    signing_in.add_local(world.desk, "ada", "ada", "owner", hashed)
+    people.add_local(world.desk, "ada", "ada", "owner", hashed)
     visitor = browser()
     sign_in(visitor, "my password by mistake", "x")
     sign_in(visitor, "ada", PASSWORD)

@@ -21,7 +21,7 @@ from trainer.advice.findings import (
     find_split,
     gather,
 )
-from worker.contract.circle import Answer
+from worker.contract.exchange import Answer
 
 pytestmark = pytest.mark.slow
 

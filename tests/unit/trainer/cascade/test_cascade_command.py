@@ -25,9 +25,8 @@ from trainer.evaluation.predictions import outputs_of, predict
 from trainer.evaluation.summary import EngineSpeed, Predictions, Setup, summarize, verify_evaluation
 from worker.contract import Calibration, FileDigest, Manifest, Thresholds, write_manifest
 from worker.contract.digest import sha256_bytes
-from worker.contract.probes import attach_probes
 from worker.contract.store import read_canary, read_pointer
-from worker.contract.verify import verify_files
+from worker.contract.verify import attach_probes, verify_files
 
 pytestmark = pytest.mark.slow
 

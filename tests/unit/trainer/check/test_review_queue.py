@@ -10,8 +10,8 @@ import pytest
 
 from trainer.check.run import COLUMNS, write_queue
 from trainer.check.suspects import Suspect
-from trainer.dataset.decisions import BY_HAND, IDENTITY, guard, read_decisions
 from trainer.dataset.folder import Example
+from trainer.dataset.labels import BY_HAND, IDENTITY, guard, read_decisions
 from trainer.errors import BadInput
 
 ODD = 'Zwei\nZeilen, "Anführung"; ein Komma, 日本語 🙏'

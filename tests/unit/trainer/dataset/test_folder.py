@@ -1,17 +1,22 @@
-"""The dataset folder: immutable, and its hold-out sealed."""
+"""The dataset folder: read as written, sealed, and every opening of the hold-out counted."""
 
 from __future__ import annotations
 
+import csv
 import json
 import multiprocessing
+import os
 from pathlib import Path
 
 import pytest
 
+from tests.unit.trainer.dataset.conftest import Record, Run, WriteCsv
 from trainer.dataset.folder import (
+    LEDGER,
     Dataset,
     Example,
     count_openings,
+    list_openings,
     open_dataset,
     open_holdout,
     write_dataset,
@@ -134,3 +139,160 @@ def test_a_dataset_of_another_version_is_refused(dataset: Dataset) -> None:
     path.write_text(json.dumps(record | {"schema_version": 2}), encoding="utf-8")
     with pytest.raises(BadInput, match="not a dataset of version 1: prepare it again"):
         open_dataset(dataset.directory)
+
+
+def look(directory: Path, subject: str = "an adapter") -> None:
+    open_holdout(open_dataset(directory), purpose="evaluate", subject=subject)
+
+
+def count(directory: Path) -> int:
+    return count_openings(open_dataset(directory))
+
+
+def held_texts(directory: Path) -> set[str]:
+    lines = (directory / "holdout.jsonl").read_text(encoding="utf-8").splitlines()
+    return {json.loads(line)["instruction"] for line in lines}
+
+
+def conflict_rows(directory: Path) -> list[dict[str, str]]:
+    with (directory / "conflicts.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("policy", ["drop", "keep-majority"])
+def test_conflicts_show_no_text_of_the_hold_out(
+    run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path, policy: str
+) -> None:
+    """Every fourth message also under another label: what is kept in the hold-out, and what would
+    be there if a person decided so, is named by its id; the rest is shown."""
+    doubled = [
+        *((f"{id_}-{copy}", message, label) for id_, message, label in records for copy in "ab"),
+        *(
+            (f"{id_}-c", message, "refund" if label != "refund" else "payment")
+            for id_, message, label in records[::4]
+        ),
+    ]
+    result = run(write_csv(doubled), "--conflicts", policy)
+    assert result.exit_code == 0, result.output
+    out = tmp_path / "out"
+    rows = conflict_rows(out)
+    assert not {row["message"] for row in rows} & held_texts(out)
+    hidden = [row for row in rows if "sealed hold-out" in row["message"]]
+    assert 0 < len(hidden) < len(rows) / 2
+    assert all(row["id"] and row["message_sha256"] for row in hidden)
+
+
+def test_conflicts_show_nothing_near_to_a_hold_out_of_ones_own(
+    run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
+) -> None:
+    """A row that is a held-out message with a word more tells what is held out."""
+    held = [(f"h{at}", message, label) for at, (_, message, label) in enumerate(records[:9])]
+    near = [
+        (f"n{at}", f"{message} ok", "refund" if label != "refund" else "payment")
+        for at, (_, message, label) in enumerate(records[:9])
+    ]
+    result = run(write_csv([*near, *records[9:]]), "--holdout", write_csv(held, "held.csv"))
+    assert result.exit_code == 0, result.output
+    rows = conflict_rows(tmp_path / "out")
+    assert {row["id"] for row in rows} == {row[0] for row in (*held, *near)}
+    assert all("sealed hold-out" in row["message"] for row in rows)
+
+
+def test_preparing_again_forgets_no_opening(
+    run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
+) -> None:
+    """Into the same folder, emptied by hand, and into another beside it: the hold-out is the same,
+    and so is the count; each sees later openings of the other too."""
+    export = write_csv(records)
+    first, second = tmp_path / "v1", tmp_path / "v2"
+    run(export, out=first)
+    for subject in ("one", "two"):
+        look(first, subject)
+    told = run(export, "--per-label", 20, out=second)
+    assert "This hold-out has been opened 2 times before" in told.output
+    assert count(second) == 2
+    look(second, "three")
+    assert count(first) == count(second) == 3
+    assert [opening["subject"] for opening in list_openings(open_dataset(first))] == [
+        "one", "two", "three",
+    ]  # fmt: skip
+    for path in sorted(first.iterdir()):
+        path.unlink()
+    run(export, out=first)
+    assert count(first) == 3
+
+
+def test_what_was_opened_elsewhere_is_told_of(
+    run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
+) -> None:
+    """A dataset in another folder cannot be seen: --earlier names it, whether it or only the
+    ledger beside it remembers; one that is none is an error."""
+    export = write_csv(records)
+    old, new = tmp_path / "old" / "v1", tmp_path / "new"
+    run(export, out=old)
+    look(old)
+    run(export, out=new / "unseen")
+    assert count(new / "unseen") == 0
+    run(export, "--earlier", old, out=new / "told")
+    assert count(new / "told") == 1
+    (tmp_path / "old" / LEDGER).unlink()
+    run(export, "--earlier", old, out=new / "again")
+    assert count(new / "again") == 1
+    wrong = run(export, "--earlier", tmp_path / "nowhere", out=new / "none")
+    assert wrong.exit_code == 2
+    assert not (new / "none").exists()
+
+
+def test_another_hold_out_begins_at_nothing(
+    run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
+) -> None:
+    """Another seed draws other messages: nobody has looked at them as a whole."""
+    run(write_csv(records), out=tmp_path / "v1")
+    look(tmp_path / "v1")
+    run(write_csv(records), "--seed", 5, out=tmp_path / "v2")
+    assert count(tmp_path / "v2") == 0
+
+
+def test_the_ledger_is_read_around_a_cut_line_and_a_damaged_neighbour(
+    run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
+) -> None:
+    """A kill in mid-line costs that line alone, and a broken dataset beside stops nobody."""
+    export = write_csv(records)
+    run(export, out=tmp_path / "v1")
+    look(tmp_path / "v1", "one")
+    ledger = tmp_path / LEDGER
+    ledger.write_bytes(ledger.read_bytes() + b'{"holdout_sha256": "ab')
+    look(tmp_path / "v1", "two")
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "dataset.json").write_text("[]", encoding="utf-8")
+    run(export, out=tmp_path / "v2")
+    assert count(tmp_path / "v2") == 2
+
+
+def test_where_the_folder_above_cannot_be_written_the_manifest_alone_knows(
+    run: Run,
+    write_csv: WriteCsv,
+    records: list[Record],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A dataset at the root of its own volume is opened all the same."""
+    out = tmp_path / "volume" / "data"
+    run(write_csv(records), out=out)
+    monkeypatch.setattr(os, "access", lambda path, _mode: Path(path) != out.parent)
+    look(out)
+    assert count(out) == 1
+    assert not (out.parent / LEDGER).exists()
+
+
+def test_texts_are_for_owner_and_group(
+    run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
+) -> None:
+    """Whatever the umask: nobody else may enter the folder or read a split."""
+    doubled = [*records, ("con", records[0][1], "payment")]
+    run(write_csv(doubled), "--per-label", 20)
+    out = tmp_path / "out"
+    assert out.stat().st_mode & 0o777 == 0o750
+    for name in ("train", "validation", "holdout", "surplus"):
+        assert (out / f"{name}.jsonl").stat().st_mode & 0o777 == 0o640
+    assert (out / "conflicts.csv").stat().st_mode & 0o777 == 0o640

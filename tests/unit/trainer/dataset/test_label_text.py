@@ -1,4 +1,4 @@
-"""A label is the same label in whatever Unicode form, file and encoding somebody wrote it."""
+"""A label is the same in both Unicode forms, and a file in the encoding in which it was saved."""
 
 from __future__ import annotations
 
@@ -11,17 +11,16 @@ from pathlib import Path
 import pytest
 
 from tests.unit.trainer.dataset.conftest import Record, Refused, Run, WriteCsv
-from tests.unit.trainer.dataset.test_decisions import HEADER, decide, placed
-from trainer.dataset.decisions import read_decisions
+from tests.unit.trainer.dataset.test_labels import HEADER, decide, placed
 from trainer.dataset.folder import open_dataset
-from trainer.dataset.labels import read_label_map
+from trainer.dataset.labels import read_decisions, read_label_map
 from trainer.dataset.text_files import read_edited
 from trainer.errors import BadInput
 from trainer.evaluation.audit import read_true_label
 from trainer.evaluation.evaluate import read_written
 from trainer.propose.version import read_new_messages
 from worker.contract import Taxonomy
-from worker.contract.circle import parse_answer
+from worker.contract.exchange import parse_answer
 
 COMPOSED = "Réclamation"
 APART = unicodedata.normalize("NFD", COMPOSED)

@@ -17,10 +17,10 @@ from rich.console import Console
 from tests.fuzz.slow import cpu_s
 from tests.support.trainer_world import call
 from tests.unit.trainer.dataset.conftest import Record, WriteCsv
-from trainer.cli.prepare_output import tell_prepared
-from trainer.dataset.disjoint import verify_disjoint
+from trainer.cli.prepare_command import tell_prepared
 from trainer.dataset.folder import Dataset, open_dataset, write_dataset
 from trainer.dataset.names import NAME, load_names, replace_spans
+from trainer.dataset.near_duplicates import verify_disjoint
 from trainer.errors import BadInput
 from worker.contract.redact import PLACEHOLDERS
 
@@ -238,7 +238,7 @@ def test_two_datasets_are_compared_where_both_are_redacted_alike(
 def test_presidio_is_loaded_only_where_it_is_asked_for() -> None:
     """It takes seconds, and most have none."""
     code = (
-        "import sys, trainer.cli.main, trainer.dataset.build; "
+        "import sys, trainer.cli.main, trainer.dataset.prepare; "
         "print(json.dumps([name in sys.modules for name in ('spacy', 'presidio_analyzer')]))"
     )
     done = subprocess.run(

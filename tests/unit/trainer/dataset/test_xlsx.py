@@ -158,7 +158,7 @@ def test_without_openpyxl_one_line_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The package is an extra."""
-    monkeypatch.setattr("trainer.extras.find_spec", lambda name: None)
+    monkeypatch.setattr("trainer.errors.find_spec", lambda name: None)
     path = tmp_path / "x.xlsx"
     path.write_bytes(b"x")
     with pytest.raises(BadInput, match=r"pip install 'filing-clerk\[xlsx\]'"):

@@ -14,7 +14,7 @@ import pytest
 from tests.support.trainer_world import World, call, call_help
 from trainer.dataset.folder import Dataset, count_openings
 from trainer.duel.baselines import BASELINES
-from trainer.training.recipe_kinds import RecipeKind
+from trainer.training.recipe import RecipeKind
 from worker.contract import load_adapter, write_manifest
 from worker.contract.store import find_adapter
 
@@ -99,6 +99,7 @@ def rival_run(world: World, sealed: Dataset, tmp_path_factory: pytest.TempPathFa
         *("--dataset", sealed.directory, "--base", world.base, "--out", run),
         *("--set", "lora_rank=4", "--set", "epochs=2", "--set", "learning_rate=0.01"),
         *("--set", "mixed_precision=no", "--set", "name=tiny-rival", "--set", "threads=1"),
+        *("--set", "prefix_block=16"),
     )
     assert code == 0, error
     return run

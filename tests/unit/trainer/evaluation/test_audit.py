@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from tests.support.trainer_world import call
-from trainer.artifacts.audit import AUDIT
 from trainer.artifacts.evaluation import (
+    AUDIT,
     EVALUATION,
     EVALUATION_FOLDER,
     PREDICTIONS,

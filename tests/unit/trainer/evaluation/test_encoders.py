@@ -16,7 +16,7 @@ from trainer.dataset.folder import Dataset
 from trainer.errors import ProofFailed
 from trainer.evaluation.predictions import Outputs, logprobs_of, outputs_from, outputs_of
 from trainer.evaluation.summary import recompute, verify_evaluation
-from trainer.model.onnx_scoring import open_onnx
+from trainer.model.onnx_files import open_onnx
 from trainer.model.prompt import load_tokenizer
 from trainer.statistics.calibration import energy
 from worker.contract import Manifest, build_prompt, load_adapter

@@ -20,7 +20,7 @@ from trainer.dataset.folder import Example, count_openings, open_dataset, write_
 from trainer.errors import BadInput, ProofFailed
 from trainer.evaluation.summary import recompute, verify_evaluation
 from trainer.terminal import show_evaluation
-from trainer.tracking.port import Tracker
+from trainer.tracking.session import Tracker
 from worker.contract import AdapterRefused, Taxonomy, decide_from_codes
 
 pytestmark = pytest.mark.slow

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.trainer_world import World, call
-from trainer.dataset.disjoint import verify_disjoint
 from trainer.dataset.folder import Dataset, Example, count_openings, write_dataset
+from trainer.dataset.near_duplicates import verify_disjoint
 from trainer.evaluation.summary import verify_evaluation
 from trainer.store.gate import judge_unseen
 

@@ -14,7 +14,7 @@ from trainer.dataset.folder import Example, count_openings
 from trainer.errors import BadInput
 from trainer.evaluation.engines import ScoresByKey
 from trainer.evaluation.evaluate import pick_probes, read_written
-from worker.contract.probes import read_probes
+from worker.contract.verify import read_probes
 
 LABELS = ("order_tracking", "payment", "refund")
 

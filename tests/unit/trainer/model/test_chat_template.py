@@ -11,7 +11,7 @@ from rich.console import Console
 
 from tests.unit.trainer.conftest import CHAT_TEMPLATE
 from trainer.errors import BadInput
-from trainer.model.chat_template import load_renderer
+from trainer.model.prompt import load_renderer
 from trainer.training.recipe import load_recipe
 from trainer.training.train import train
 from worker.contract import read_manifest

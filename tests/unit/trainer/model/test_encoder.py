@@ -20,12 +20,15 @@ from trainer.model.encoder import (
     collate_rows,
     find_pooling,
     load_encoder,
+)
+from trainer.model.onnx_files import FILES, export_onnx, onnx_logits
+from trainer.model.prompt import (
+    load_tokenizer,
+    make_encoder_prompt,
+    most_message_tokens,
     most_tokens,
 )
-from trainer.model.encoder_prompt import make_encoder_prompt, most_message_tokens
-from trainer.model.head_scoring import HeadScorer, find_classes, label_indexes
-from trainer.model.onnx_export import FILES, export_onnx, onnx_logits
-from trainer.model.prompt import load_tokenizer
+from trainer.model.scoring import HeadScorer, find_classes, label_indexes
 from worker.contract import Lora, build_prompt, make_golden
 
 pytestmark = pytest.mark.slow

@@ -1,17 +1,31 @@
-"""The prompt comes from the base's chat template, and a message is only ever text."""
+"""The prompt is the base's chat template around plain text; a row learns its label's code alone."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import random
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from trainer.errors import BadInput
-from trainer.model.chat_template import load_renderer
-from trainer.model.prompt import BaseTokenizer, load_tokenizer, make_prompt
+from trainer.dataset.folder import Example
+from trainer.errors import BadInput, ProofFailed
+from trainer.model.prompt import (
+    IGNORE_INDEX,
+    BaseTokenizer,
+    TrainingRow,
+    length_grouped_batches,
+    load_renderer,
+    load_tokenizer,
+    make_prompt,
+    make_rows,
+    verify_loss_mask,
+)
+from trainer.training.console import choose_rows, draw_row
 from worker.contract import Code, PromptSpec, Taxonomy, build_prompt, make_golden
+from worker.contract.text import NORMALIZATION
 
 INSTRUCTION = "Answer with the code."
 
@@ -96,3 +110,118 @@ def test_a_directory_without_a_tokenizer_is_bad_input(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text("{}", encoding="utf-8")
     with pytest.raises(BadInput, match="not a tokenizer"):
         load_tokenizer(tmp_path)
+
+
+# A row learns exactly its label's code, and the proof notices when one does not.
+
+
+CODES = {"refund": Code("A", 65), "payment": Code("B", 66)}
+
+
+def encode(text: str) -> list[int]:
+    return [ord(character) for character in text]
+
+
+def decode(ids: Iterable[int]) -> str:
+    return "".join(chr(token) for token in ids)
+
+
+SPEC = PromptSpec(
+    prefix="<s>",
+    suffix="</s>",
+    marker="...",
+    prefix_ids=tuple(encode("<s>")),
+    suffix_ids=tuple(encode("</s>")),
+    marker_ids=tuple(encode("...")),
+    max_message_tokens=20,
+    normalization=NORMALIZATION,
+)
+
+
+def rows() -> tuple[TrainingRow, ...]:
+    some = [Example("1", "money back", "refund"), Example("2", "a card, " * 9, "payment", "card")]
+    return make_rows(some, SPEC, CODES, encode)
+
+
+def test_good_rows_are_proven_and_can_be_shown() -> None:
+    """A person sees the prompt as it is sent, and what is learnt apart from it."""
+    verify_loss_mask(rows(), SPEC, CODES, decode)
+    assert draw_row(rows()[0], SPEC, decode, texts=True).plain == "<s>money back</s>⟦A⟧"
+    assert [row.sublabel for row in rows()] == [None, "card"]
+
+
+def test_a_character_of_many_tokens_is_shown_whole() -> None:
+    """Tokens that are parts of a character make no replacement marks on the screen."""
+
+    def decode_bytes(ids: Iterable[int]) -> str:
+        return bytes(ids).decode("utf-8", errors="replace")
+
+    letters = tuple(b"<s>"), tuple("grün 🙏".encode()), tuple(b"</s>")
+    row = TrainingRow(
+        "refund", (*letters[0], *letters[1], *letters[2], 65), (IGNORE_INDEX,) * 17 + (65,)
+    )
+    assert draw_row(row, SPEC, decode_bytes, texts=True).plain == "<s>grün 🙏</s>⟦A⟧"
+
+
+def test_where_what_is_printed_is_kept_a_message_is_counted_and_not_shown() -> None:
+    """The output of a job is a log, and a log holds no message."""
+    shown = draw_row(rows()[0], SPEC, decode, texts=False).plain
+    assert shown == "<s>(a message of 10 tokens)</s>⟦A⟧"
+
+
+def test_rows_of_different_lengths_are_chosen_to_be_shown() -> None:
+    some = [TrainingRow("refund", (0,) * length, (65,) * length) for length in (5, 3, 9, 7, 4)]
+    assert [len(row.ids) for row in choose_rows(some, 3)] == [3, 5, 9]
+    assert choose_rows(some[:1], 3) == some[:1]
+
+
+def test_a_long_row_keeps_prompt_and_answer_and_loses_its_middle() -> None:
+    row = rows()[1]
+    assert len(row.ids) == 3 + 20 + 4 + 1
+    assert decode(row.ids).startswith("<s>a card")
+    assert decode(row.ids).endswith(",</s>B")
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (lambda row: replace(row, label="payment"), "learns 'A' instead of 'B'"),
+        (lambda row: replace(row, targets=(IGNORE_INDEX,) * len(row.ids)), "learns no token"),
+        (lambda row: replace(row, targets=row.ids), "learns 18 tokens"),
+        (
+            lambda row: replace(row, targets=(*row.targets[:-2], 65, IGNORE_INDEX)),
+            "learns 1 token, not its last",
+        ),
+        (lambda row: replace(row, ids=(*row.ids[:-1], 66)), "another answer"),
+        (lambda row: replace(row, ids=row.ids[1:], targets=row.targets[1:]), "prompt's parts"),
+        (
+            lambda row: replace(row, ids=(*row.ids, 2), targets=(*row.targets, IGNORE_INDEX)),
+            "not its last",
+        ),
+    ],
+)
+def test_a_wrong_row_fails_the_proof(
+    change: Callable[[TrainingRow], TrainingRow], problem: str
+) -> None:
+    first, second = rows()
+    with pytest.raises(ProofFailed, match=problem) as caught:
+        verify_loss_mask([second, change(first)], SPEC, CODES, decode)
+    assert "row 1 " in str(caught.value)
+    assert "money" not in str(caught.value), "a message is private"
+
+
+def test_an_empty_message_is_bad_input() -> None:
+    with pytest.raises(BadInput, match="example 9"):
+        make_rows([Example("9", "\u200b", "refund")], SPEC, CODES, encode)
+
+
+def test_batches_hold_every_row_once_and_rows_of_like_length() -> None:
+    some = [
+        TrainingRow("refund", (0,) * (1 + at % 50), (65,) * (1 + at % 50)) for at in range(1000)
+    ]
+    found = list(length_grouped_batches(some, 8, random.Random(1)))
+    assert sorted(id(row) for batch in found for row in batch) == sorted(id(row) for row in some)
+    spread = [max(len(r.ids) for r in batch) - min(len(r.ids) for r in batch) for batch in found]
+    assert sum(spread) / len(spread) < 10
+    again = list(length_grouped_batches(some, 8, random.Random(2)))
+    assert [len(batch[0].ids) for batch in again] != [len(batch[0].ids) for batch in found]

@@ -28,7 +28,7 @@ from trainer.propose.compare import (
 from trainer.statistics.metrics import Discordance
 from trainer.statistics.paired import paired_interval
 from trainer.store.rules import GateVerdict, criterion
-from worker.contract.circle import Figure
+from worker.contract.exchange import Figure
 
 PASSED = GateVerdict((criterion("accuracy", "0.9", "0.95", passed=True),), None, None)
 FAILED = GateVerdict((criterion("accuracy", "0.9", "0.85", passed=False),), None, None)

@@ -12,7 +12,7 @@ from tests.support.propose_world import Place, write
 from tests.support.trainer_world import call
 from trainer.dataset.folder import open_dataset
 from trainer.propose import steps
-from worker.contract.circle import ProposalDecision, read_proposal, write_decision
+from worker.contract.exchange import ProposalDecision, read_proposal, write_decision
 from worker.contract.store import read_canary
 
 pytestmark = pytest.mark.slow

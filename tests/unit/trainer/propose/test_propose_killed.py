@@ -12,7 +12,7 @@ from tests.support.processes import output_of
 from tests.support.propose_world import Make, gates, make_place
 from trainer.dataset.folder import open_dataset
 from trainer.store.moves import read_history
-from worker.contract.circle import ProposalDecision, read_proposal, write_decision
+from worker.contract.exchange import ProposalDecision, read_proposal, write_decision
 from worker.contract.store import read_canary, read_pointer
 
 WRITTEN = (

@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.propose_world import NAME_RULES
 from trainer.check.duplicates import fingerprint, holdout_fingerprints
-from trainer.dataset.disjoint import verify_disjoint
+from trainer.dataset.extra_files import read_label_sources
 from trainer.dataset.folder import (
     Dataset,
     count_openings,
@@ -18,14 +18,13 @@ from trainer.dataset.folder import (
     open_holdout,
     write_dataset,
 )
-from trainer.dataset.label_sources import read_label_sources
 from trainer.dataset.names import load_names
-from trainer.dataset.near_duplicates import near_pairs
-from trainer.dataset.split_record import tell_split
+from trainer.dataset.near_duplicates import near_pairs, verify_disjoint
+from trainer.dataset.report import tell_split
 from trainer.errors import BadInput
 from trainer.propose.version import Message, make_version, read_outcomes
 from trainer.similarity import SIMILARITY
-from worker.contract.circle import Answer, save_answers
+from worker.contract.exchange import Answer, save_answers
 from worker.contract.redact import REDACTION
 from worker.contract.text import message_sha256
 
@@ -78,7 +77,7 @@ def test_decisions_hold_in_training_and_the_holdout_stays(tmp_path: Path, sealed
     before, after = held(sealed), held(new)
     assert before.keys() == after.keys()
     assert after == before | {out[1].id: other}
-    assert read_label_sources(new.directory)[rows[1].id].words == "person, guideline 4"
+    assert read_label_sources(new)[rows[1].id].words == "person, guideline 4"
     changes = new.record["version"]["changes"]
     assert changes["train_dropped"] == changes["holdout_decisions_left"] == 1
     assert new.record["version"]["of"] == sealed.digest

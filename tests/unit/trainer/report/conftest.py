@@ -24,7 +24,7 @@ from trainer.artifacts.evaluation import (
     Prediction,
 )
 from trainer.cost import CostInputs, by_volume, compute_cost
-from trainer.dataset.copies import COPIES, Traffic, copy_lines
+from trainer.dataset.extra_files import COPIES, Traffic, copy_lines
 from trainer.dataset.folder import Dataset, Example, write_dataset
 from trainer.evaluation.predictions import Outputs, predict
 from trainer.evaluation.summary import EngineSpeed, Predictions, Setup, summarize

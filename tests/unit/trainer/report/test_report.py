@@ -15,8 +15,7 @@ import pytest
 from tests.unit.trainer.report.conftest import Made
 from tests.unit.trainer.report.page import Page
 from trainer import numbers
-from trainer.artifacts.audit import AUDIT, AuditRecord
-from trainer.artifacts.evaluation import EvaluatedAdapter, EvaluatedDataset
+from trainer.artifacts.evaluation import AUDIT, AuditRecord, EvaluatedAdapter, EvaluatedDataset
 from trainer.cli import main
 from trainer.dataset.folder import count_openings, open_dataset
 from trainer.errors import BadInput, ProofFailed

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from tests.support.wrong_labels import Desk, draw_answers, judge_answers, judge_desk
+from tests.bench.wrong_share import Desk, draw_answers, judge_answers, judge_desk
 from trainer.statistics.label_errors import (
     corrected_accuracy,
     label_error_rate,

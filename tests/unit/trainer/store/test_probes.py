@@ -15,8 +15,8 @@ from tests.unit.trainer.store.conftest import (
 )
 from trainer.artifacts.evaluation import PROBES_NAME
 from worker.contract import Probe, read_manifest
-from worker.contract.probes import ProbeFile, ProbeSource, attach_probes, probes_path, write_probes
 from worker.contract.store import find_adapter
+from worker.contract.verify import ProbeFile, ProbeSource, attach_probes, probes_path, write_probes
 
 pytestmark = pytest.mark.slow
 

@@ -11,7 +11,7 @@ import pytest
 
 from trainer.errors import BadInput
 from trainer.tasks.foreign import Form, labelling_config, read_foreign, write_foreign
-from worker.contract.circle import Task, task_id
+from worker.contract.exchange import Task, task_id
 from worker.contract.text import message_sha256
 
 LABELS = ("billing", "delivery")

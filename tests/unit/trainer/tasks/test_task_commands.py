@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.trainer_world import World, call
 from trainer.dataset.folder import Dataset, open_holdout
-from worker.contract.circle import Answer, read_answers, read_tasks, save_answers
+from worker.contract.exchange import Answer, read_answers, read_tasks, save_answers
 from worker.contract.text import message_sha256
 
 pytestmark = pytest.mark.slow

@@ -13,8 +13,7 @@ from rich.console import Console
 from tests.support.trainer_world import training_json
 from trainer.artifacts.training import TRAINING, Step, TrainingRecord
 from trainer.errors import BadInput
-from trainer.tracking.port import Figures, Tracker
-from trainer.tracking.session import Tracking, open_tracking
+from trainer.tracking.session import Figures, Tracker, Tracking, open_tracking
 
 
 class Recorder:
@@ -135,7 +134,7 @@ def test_a_tracker_that_is_not_installed_is_refused_before_the_training(
     name: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One line says what to install."""
-    monkeypatch.setattr("trainer.extras.find_spec", lambda _: None)
+    monkeypatch.setattr("trainer.errors.find_spec", lambda _: None)
     with pytest.raises(BadInput, match=rf"pip install 'filing-clerk\[{name}\]'"):
         open_tracking(name, "p", Console())
 

@@ -12,10 +12,9 @@ from tests.support.tiny_encoder import make_tiny_encoder
 from trainer.artifacts.training import Distillation
 from trainer.errors import BadInput
 from trainer.model.encoder import EncoderModel, EncoderShape, collate_rows, load_encoder
-from trainer.model.head_rows import HeadRow
-from trainer.model.head_scoring import Class
-from trainer.training.head_objective import HeadObjective
-from trainer.training.teacher import Teacher
+from trainer.model.prompt import HeadRow
+from trainer.model.scoring import Class
+from trainer.training.objective import HeadObjective, Teacher
 
 pytestmark = pytest.mark.slow
 

@@ -1,22 +1,34 @@
-"""What is minimized: the code's cross-entropy, and beside it the finer label's."""
+"""What is minimized: the code's cross-entropy, the finer label's, and a teacher's share of both."""
 
 from __future__ import annotations
 
+import io
 import random
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from rich.console import Console
 from torch.nn.functional import cross_entropy, log_softmax
 
-from trainer.artifacts.training import Distillation
+from tests.support.trainer_world import call
+from trainer.artifacts.training import TRAINING, Distillation
+from trainer.check import suspects as out_of_fold
+from trainer.dataset.folder import Example, open_dataset, write_dataset
 from trainer.errors import BadInput
+from trainer.model.device import ProcessGroup
 from trainer.model.forward import answer_logits, answer_states
 from trainer.model.lora_model import LoraModel
 from trainer.model.prompt import IGNORE_INDEX, TrainingRow
-from trainer.training.objective import CodeObjective
-from trainer.training.teacher import Teacher
+from trainer.training import objective as module
+from trainer.training.inputs import Inputs, read_code_inputs, read_head_inputs
+from trainer.training.objective import CodeObjective, Teacher, ask_teacher
+from trainer.training.recipe import Recipe, load_recipe
+from worker.contract import read_manifest
 
 PREFIX = torch.arange(5, 25)
 CODES = [40, 41, 42]
@@ -130,3 +142,167 @@ def test_finer_labels_that_are_not_there_are_told() -> None:
             label_smoothing=0.0,
             sublabel_weight=0.5,
         )
+
+
+# Distillation: a teacher that has not learnt what it is asked, and what is written down of it.
+
+
+CONFIG = Path(__file__).parents[4] / "config"
+
+
+@pytest.fixture(autouse=True)
+def without_embeddings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Word counts are teacher enough here, and a hundred times as fast."""
+    monkeypatch.setattr(module, "find_embedding_model", lambda: None)
+
+
+def recipe(kind: str, base: Path, dataset: Path, run: Path, **more: Any) -> Recipe:
+    settings = {"base": base, "dataset": dataset, "run": run, "distillation_weight": 0.5}
+    return load_recipe(CONFIG / f"trainer-{kind}.toml", settings | more)
+
+
+def asked(chosen: Recipe, inputs: Inputs[Any]) -> tuple[Teacher, str]:
+    group = ProcessGroup("cpu", "no")
+    console = Console(file=io.StringIO(), width=200)
+    found = ask_teacher(chosen, inputs, group, console)
+    group.close()
+    assert found is not None
+    assert isinstance(console.file, io.StringIO)
+    return found, console.file.getvalue()
+
+
+def test_it_thinks_of_each_message_as_it_does_of_new_ones(
+    tiny_base: Path, dataset_dir: Path, tmp_path: Path
+) -> None:
+    """Probabilities of labels and of finer labels, in the rows' order, neither of them zero and
+    one; who it is and how often it agrees is told."""
+    chosen = recipe("cpu", tiny_base, dataset_dir, tmp_path / "run", sublabel_weight=0.5)
+    inputs = read_code_inputs(chosen)
+    found, told = asked(chosen, inputs)
+    count = len(inputs.train)
+    assert found.finer is not None
+    assert found.labels.shape == (count, len(inputs.labels))
+    assert found.finer.shape == (count, len(inputs.sublabels))
+    for thought in (found.labels, found.finer):
+        torch.testing.assert_close(thought.sum(dim=1), torch.ones(count))
+        assert 0.0 < float(thought.max()) < 0.9999
+    own = torch.tensor([inputs.labels.index(row.label) for row in inputs.train])
+    agreement = float((found.labels.argmax(dim=1) == own).float().mean())
+    assert found.record.agreement == pytest.approx(agreement)
+    assert agreement > 0.6  # of three labels
+    of_finer = [name.partition(".")[0] for name in inputs.sublabels]
+    summed = torch.stack(
+        [found.finer[:, [of == name for of in of_finer]].sum(dim=1) for name in inputs.labels], 1
+    )
+    torch.testing.assert_close(summed, found.labels, atol=1e-4, rtol=1e-4)
+    assert "TF-IDF, logistic regression over 6 sublabels, 5 folds" in told
+    assert f"{agreement:.1%}" in told
+
+
+def test_a_wrong_label_is_not_what_it_thinks(
+    tiny_base: Path, dataset_dir: Path, tmp_path: Path
+) -> None:
+    """It has not learnt the message: of most messages under a wrong label it says the right one."""
+    dataset = open_dataset(dataset_dir)
+    names = dataset.taxonomy.names
+    wrong = {example.id for example in dataset.train[::7]}
+    planted = [
+        replace(example, label=names[(names.index(example.label) + 1) % 3], sublabel=None)
+        if example.id in wrong
+        else replace(example, sublabel=None)
+        for example in dataset.train
+    ]
+    write_dataset(
+        tmp_path / "data",
+        name="wrong",
+        taxonomy=dataset.taxonomy,
+        splits={
+            "train": planted,
+            "validation": list(dataset.validation),
+            "holdout": [Example("h", "a new message", names[0])],
+        },
+    )
+    chosen = recipe("cpu", tiny_base, tmp_path / "data", tmp_path / "run")
+    inputs = read_code_inputs(chosen)
+    found, _ = asked(chosen, inputs)
+    true = {example.id: example.label for example in dataset.train}
+    seen = [
+        names[int(thought.argmax())] == true[example.id]
+        for example, thought in zip(inputs.dataset.train, found.labels, strict=True)
+        if example.id in wrong
+    ]
+    assert len(seen) == 9
+    assert sum(seen) >= 6
+
+
+def test_what_it_knows_together_has_no_output(
+    tiny_encoder: Path, dataset_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Finer labels with fewer than five messages are one class to it; a head has an output for
+    each, and of these the messages' own labels alone are learnt."""
+    chosen = recipe("encoder", tiny_encoder, dataset_dir, tmp_path / "run", max_message_tokens=100)
+    inputs = read_head_inputs(chosen)
+    names = [each.sublabel for each in inputs.classes]
+    count = len(inputs.train)
+    label = inputs.classes[0].label
+
+    def thinks(*_: Any, **__: Any) -> out_of_fold.OutOfFold:
+        classes = ((label, None), *((each.label, each.sublabel) for each in inputs.classes[1:]))
+        finer = np.tile(np.array([0.25, 0.35, *([0.1] * (len(classes) - 2))]), (count, 1))
+        return out_of_fold.OutOfFold(
+            inputs.labels, np.zeros(count, np.int64), np.full((count, 3), 1 / 3),
+            np.ones((count, 1), np.float32), np.ones(count, bool), "made up",
+            classes=classes, finer=finer,
+        )  # fmt: skip
+
+    monkeypatch.setattr(module, "predict_out_of_fold", thinks)
+    found, _ = asked(chosen, inputs)
+    assert found.finer is not None
+    assert len(names) == 6
+    torch.testing.assert_close(found.finer[0, :3], torch.tensor([0.0, 0.35, 0.1]))
+
+
+def test_too_few_messages_are_told(tiny_base: Path, dataset_dir: Path, tmp_path: Path) -> None:
+    chosen = recipe("cpu", tiny_base, dataset_dir, tmp_path / "run", per_label=10)
+    with pytest.raises(BadInput, match="needs 50 training examples, and there are 30: set dist"):
+        asked(chosen, read_code_inputs(chosen))
+
+
+@pytest.mark.parametrize("kind", ["cpu", "encoder"])
+def test_a_training_writes_down_who_taught(
+    kind: str, tiny_base: Path, tiny_encoder: Path, dataset_dir: Path, tmp_path: Path
+) -> None:
+    """In training.json, in the manifest and on the card; a training by labels alone has no word
+    of it."""
+    base = tiny_base if kind == "cpu" else tiny_encoder
+    for weight in (0.5, 0.0):
+        code, out, error = call(
+            *("train", "--recipe", CONFIG / f"trainer-{kind}.toml", "--dataset", dataset_dir),
+            *("--base", base, "--out", tmp_path / f"{weight}", "--set", "epochs=1"),
+            *("--set", f"distillation_weight={weight}", "--set", "mixed_precision=no", "--json"),
+            *("--set", "max_message_tokens=100"),
+        )
+        assert code == 0, error
+        run = tmp_path / f"{weight}"
+        record = TRAINING.read(run)
+        said = out["distillation"]
+        manifest = read_manifest(run / "adapter")
+        card = (run / "README.md").read_text(encoding="utf-8")
+        if weight:
+            assert record.distillation is not None
+            assert manifest.data["distillation"] == record.distillation.to_json() == said
+            assert "Distilled: 0.5 of the target" in card
+            assert "teacher (TF-IDF" in error
+        else:
+            assert (record.distillation, said) == (None, None)
+            assert "distillation" not in manifest.data
+            assert "Distilled" not in card
+            assert "teacher" not in error
+
+
+def test_frozen_embeddings_have_no_teacher() -> None:
+    """They are fitted by logistic regression, whose labels are labels."""
+    settings = {"base": Path("b"), "dataset": Path("d"), "run": Path("r")}
+    chosen = {"kind": "embedding-linear", "distillation_weight": 0.5}
+    with pytest.raises(BadInput, match=r"distillation_weight.*no setting of kind"):
+        load_recipe(CONFIG / "trainer-encoder.toml", settings | chosen)

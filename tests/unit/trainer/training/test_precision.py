@@ -11,10 +11,10 @@ import torch
 from rich.console import Console
 
 from tests.unit.trainer.training.test_train import recipe
-from trainer.training import memory, precision
-from trainer.training.memory import plan_memory
-from trainer.training.precision import is_bf16_faster
-from trainer.training.shape import read_shape
+from trainer.training import arithmetic as precision
+from trainer.training import memory
+from trainer.training.arithmetic import is_bf16_faster
+from trainer.training.memory import plan_memory, read_shape
 from trainer.training.train import train
 
 pytestmark = pytest.mark.slow

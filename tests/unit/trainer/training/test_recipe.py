@@ -1,13 +1,16 @@
-"""Settings: flags over environment over file, and a wrong one is told in one line."""
+"""Settings: flags over environment over file, wrong ones in one line, and which kinds have them."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, get_args
 
 import pytest
 
 from trainer.errors import BadInput
-from trainer.training.recipe import load_recipe, parse_assignments
+from trainer.training.recipe import Recipe, RecipeKind, concerns, load_recipe, parse_assignments
+from trainer.training.train import KINDS
+from worker.contract import Kind
 
 CONFIG = Path(__file__).parents[4] / "config"
 PLACES = {"base": Path("base"), "dataset": Path("data"), "run": Path("run")}
@@ -44,17 +47,17 @@ def test_a_list_can_be_a_flag_or_a_variable(given: str, monkeypatch: pytest.Monk
 
 
 def test_a_wrong_setting_is_looked_for_where_it_was_given(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(BadInput, match=r"^given as a flag: lora_rank: "):
+    with pytest.raises(BadInput, match=r"^lora_rank: .*\(flag\)$"):
         load_recipe(SHIPPED, {**PLACES, "lora_rank": "0"})
     monkeypatch.setenv("CLERK_TRAINER_LORA_RANK", "0")
-    with pytest.raises(BadInput, match=r"^CLERK_TRAINER_LORA_RANK in the environment: "):
+    with pytest.raises(BadInput, match=r"^lora_rank: .*\(environment\)$"):
         load_recipe(SHIPPED, PLACES)
 
 
 @pytest.mark.parametrize(
     ("flags", "problem"),
     [
-        ({"rnak": "8"}, "rnak: Extra inputs"),
+        ({"rnak": "8"}, "no setting is named 'rnak'"),
         ({"lora_rank": "0"}, "lora_rank: Input should be greater"),
         ({"learning_rate": "fast"}, "learning_rate: Input should be a valid number"),
         ({"adapter_dtype": "int8"}, "adapter_dtype: Input should be"),
@@ -69,10 +72,17 @@ def test_a_wrong_setting_is_named_in_one_line(
     assert "\n" not in str(caught.value)
 
 
+def test_a_variable_that_names_no_setting_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would go unread, and the training would be another one than was meant."""
+    monkeypatch.setenv("CLERK_TRAINER_LORA_RNAK", "8")
+    with pytest.raises(BadInput, match=r"CLERK_TRAINER_LORA_RNAK: .*did you mean 'lora_rank'"):
+        load_recipe(SHIPPED, PLACES)
+
+
 def test_an_unknown_key_in_the_file_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "r.toml"
     path.write_text(SHIPPED.read_text(encoding="utf-8") + "\nepoch = 3\n", encoding="utf-8")
-    with pytest.raises(BadInput, match="epoch: Extra"):
+    with pytest.raises(BadInput, match="no setting is named 'epoch'; did you mean 'epochs'"):
         load_recipe(path, PLACES)
     with pytest.raises(BadInput, match=r"none\.toml: cannot be read"):
         load_recipe(tmp_path / "none.toml", {})
@@ -107,3 +117,68 @@ def test_a_manifest_gets_no_path_of_this_machine(tmp_path: Path) -> None:
 def test_assignments_need_an_equals_sign() -> None:
     with pytest.raises(BadInput, match="key=value"):
         parse_assignments(["lora_rank"])
+
+
+# The kinds of model: each is registered, and a setting that means nothing for one is refused.
+
+
+ROOT = Path(__file__).parents[4]
+ENCODER = ROOT / "config" / "trainer-encoder.toml"
+FOLDERS: dict[str, Any] = {"base": "base", "dataset": "data", "run": "run"}
+
+
+def test_every_kind_that_a_recipe_may_name_is_trained_and_known_to_the_contract() -> None:
+    assert set(KINDS) == set(get_args(RecipeKind)) <= set(get_args(Kind))
+
+
+@pytest.mark.parametrize("kind", get_args(RecipeKind))
+def test_a_kind_is_named_by_the_documentation(kind: str) -> None:
+    assert f"`{kind}`" in (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+
+
+def test_the_shipped_recipe_for_encoders_is_whole() -> None:
+    recipe = load_recipe(ENCODER, FOLDERS)
+    assert (recipe.kind, recipe.onnx, recipe.tuning) == ("encoder", ("fp32", "int8"), "whole")
+    assert load_recipe(ENCODER, FOLDERS | {"onnx": "int8"}).onnx == ("int8",)
+    assert load_recipe(ENCODER, FOLDERS | {"onnx": "[]"}).onnx == ()
+
+
+@pytest.mark.parametrize(
+    ("flags", "problem"),
+    [
+        ({"instruction": "Answer."}, "instruction: no setting of kind 'encoder': leave it out"),
+        ({"load_in_4bit": "true"}, "load_in_4bit: no setting of kind 'encoder'"),
+        ({"kind": "lora-code"}, "no setting of kind 'lora-code'"),
+        ({"kind": "embedding-linear"}, "no setting of kind 'embedding-linear'"),
+        ({"kind": "decoder"}, "kind: Input should be"),
+        ({"sublabel_weight": "1"}, "share of the loss: at least 0 and below 1"),
+        ({"sublabel_weight": "much"}, "sublabel_weight"),
+        ({"onnx": "int4"}, "onnx.0: Input should be 'fp32' or 'int8'"),
+        ({"pooling": "max"}, "pooling: Input should be"),
+    ],
+)
+def test_what_means_nothing_for_a_kind_is_refused(flags: dict[str, str], problem: str) -> None:
+    with pytest.raises(BadInput, match=problem):
+        load_recipe(ENCODER, FOLDERS | flags)
+
+
+def test_a_language_model_needs_an_instruction_and_no_pooling() -> None:
+    cpu = ROOT / "config" / "trainer-cpu.toml"
+    with pytest.raises(BadInput, match="pooling: no setting of kind 'lora-code'"):
+        load_recipe(cpu, FOLDERS | {"pooling": "mean"})
+    with pytest.raises(BadInput, match="sublabel_weight: kind 'lora-code' takes a number"):
+        load_recipe(cpu, FOLDERS | {"sublabel_weight": "auto"})
+    with pytest.raises(BadInput, match="instruction: kind 'lora-code' needs one"):
+        load_recipe(cpu, FOLDERS | {"instruction": ""})
+
+
+def test_a_manifest_tells_the_settings_of_its_kind_alone() -> None:
+    """A setting that means nothing for the kind is left out."""
+    encoder = load_recipe(ENCODER, FOLDERS).to_record()
+    assert encoder["kind"] == "encoder"
+    assert "instruction" not in encoder
+    code = load_recipe(ROOT / "config" / "trainer-cpu.toml", FOLDERS).to_record()
+    assert {"pooling", "onnx", "tuning", "head_learning_rate"}.isdisjoint(code)
+    assert {"instruction", "lora_rank", "prefix_block"} <= set(code)
+    for name in Recipe.model_fields:
+        assert any(concerns(name, kind) for kind in get_args(RecipeKind)), name

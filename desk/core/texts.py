@@ -1,0 +1,81 @@
+"""Texts: what a database can store of them, and how much alike two of them are."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import zlib
+from typing import Any
+
+
+def storable(text: str) -> str:
+    """Return a text without NUL, which PostgreSQL keeps in no text, and with halves of surrogate
+    pairs, which are no characters, replaced."""
+    text = text.replace("\x00", "")
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def storable_json(value: Any) -> Any:
+    """Return a JSON value with all its texts made so."""
+    if isinstance(value, str):
+        return storable(value)
+    if isinstance(value, dict):
+        return {storable(name): storable_json(part) for name, part in value.items()}
+    return [storable_json(part) for part in value] if isinstance(value, list) else value
+
+
+# MinHash with banding (Broder 1997; Leskovec, Rajaraman and Ullman, Mining of Massive Datasets,
+# chapter 3): a text is the set of the four-character shingles of its words, without case, digits
+# and punctuation. ``BANDS`` bands of ``ROWS`` minima each: two texts of Jaccard similarity s share
+# a band with probability 1 - (1 - s^ROWS)^BANDS, which is 0.95 at 0.9, 0.70 at 0.8, 0.06 at 0.5.
+BANDS = 4
+ROWS = 6
+_SHINGLE = 4
+_MAX_CHARS = 4000
+_MAX_CHARS_ALIKE = 1000
+LEAST_ALIKE = 0.12
+"""Below this two messages are as unlike as any two. Of 200,000 pairs of the demo's messages, those
+whose labels differ reach 0.03 in the median, 0.11 in one pair of 1,000, 0.14 in one of 10,000. Of
+what a page would show beside a message, the four of 500 with most words in common, a quarter has
+that message's label; half of those at 0.12 or above; no more than half at 0.14, and of these there
+are a quarter as many."""
+
+_WORD = re.compile(r"[^\W\d_]+")
+_PRIME = (1 << 61) - 1  # of Mersenne: products are reduced fast
+_SEEDS = [
+    tuple(
+        int.from_bytes(hashlib.sha256(f"near {row} {part}".encode()).digest()[:7], "big") + 1
+        for part in "ab"
+    )
+    for row in range(BANDS * ROWS)
+]
+
+
+def band_keys(text: str) -> tuple[str, ...]:
+    """Return the keys of a text, ``BANDS`` of them; equal texts have equal ones.
+
+    Of a long text the first 4,000 characters count: time is bounded whatever the text is.
+    """
+    shingles = {
+        zlib.crc32(each.encode("utf-8", "surrogatepass")) for each in _shingles(text, _MAX_CHARS)
+    }
+    minima = [min((a * shingle + b) % _PRIME for shingle in shingles) for a, b in _SEEDS]
+    keys = []
+    for band in range(BANDS):
+        part = minima[band * ROWS : (band + 1) * ROWS]
+        keys.append(hashlib.sha256(f"{band}:{part}".encode()).hexdigest()[:16])
+    return tuple(keys)
+
+
+def likeness(text: str, other: str) -> float:
+    """Return how much alike two texts are, from 0 to 1: the Jaccard similarity of their shingles.
+
+    Of long texts the first 1,000 characters count. Texts without a letter are like none.
+    """
+    ours, theirs = (_shingles(each, _MAX_CHARS_ALIKE) - {"  "} for each in (text, other))
+    return len(ours & theirs) / max(1, len(ours | theirs))
+
+
+def _shingles(text: str, max_chars: int) -> set[str]:
+    words = f" {' '.join(_WORD.findall(text[:max_chars].casefold()))} "
+    return {words[at : at + _SHINGLE] for at in range(max(1, len(words) - _SHINGLE + 1))}

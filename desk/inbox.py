@@ -1,0 +1,313 @@
+"""The inbox: results become items, exactly one for each id, and their messages are fetched.
+
+Offsets are kept in the database and moved in the transaction that adds the items. A transaction
+that finds them moved by somebody else is given up whole.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+import structlog
+
+from desk.clock import Clock
+from desk.core.items import is_drawn
+from desk.core.texts import band_keys, storable
+from desk.store import items, offsets, projects
+from desk.store.database import Database, Tx
+from desk.store.items import NewItem
+from desk.stream.port import Place, Record, ResultSource, TextSource
+from worker.contract.errors import MessageRejected, RecordRefused
+from worker.contract.records import InputFormat, OutputRecord, decode_value, read_output
+from worker.contract.text import message_sha256
+from worker.contract.timestamps import parse_rfc3339
+
+_log = structlog.get_logger("desk.inbox")
+
+DAY_MS = 86_400_000
+
+_LOOK_AROUND_MS = 15_000
+
+_BATCH = 300
+
+_TIMEOUT_S = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """What is drawn: shares in [0, 1], and the installation's name as the seed."""
+
+    seed: str
+    audit_share: float
+    double_share: float
+    audit_double_share: float
+
+
+class InboxReader:
+    """Reads results into the database; one thread."""
+
+    def __init__(
+        self,
+        database: Database,
+        source: ResultSource,
+        topics: Sequence[str],
+        sampling: Sampling,
+        clock: Clock,
+        *,
+        from_end: bool = False,
+        batch: int = 500,
+    ) -> None:
+        self._database = database
+        self._source = source
+        self._topics = tuple(topics)
+        self._sampling = sampling
+        self._clock = clock
+        self._from_end = from_end
+        self._batch = batch
+        self._next: dict[tuple[str, int], int] = {}
+        self._looked_ms: int | None = None
+
+    def run_once(self, timeout_s: float = 0.5) -> int:
+        """Take what came, one batch at most; return how many records were read.
+
+        Raises TryAgain: the next call begins from what the database knows. Raises DeskStopped.
+        """
+        now_ms = self._clock()
+        if self._looked_ms is None or now_ms - self._looked_ms > _LOOK_AROUND_MS:
+            self._look_around(now_ms)
+        records = [
+            record
+            for record in self._source.poll(self._batch, timeout_s)
+            if record.place.offset >= self._next[record.place.topic, record.place.partition]
+        ]
+        looked, self._looked_ms = self._looked_ms, None  # until this turn has come to its end
+        if records:
+            with self._database.write() as tx:
+                moved = self._take(tx, records)
+        else:
+            moved = self._pass_ends()
+        self._next |= moved
+        self._looked_ms = looked
+        return len(records)
+
+    def stand_back(self) -> None:
+        """Somebody else reads now: begin anew when it is this one's turn again."""
+        self._looked_ms = None
+        self._next = {}
+        self._source.assign({})
+
+    def _look_around(self, now_ms: int) -> None:
+        """Find partitions, note where logs end, and read from where the database says."""
+        logs = {topic: self._source.logs(topic) for topic in self._topics}
+        ends = [
+            (topic, number, log.end)
+            for topic, found in logs.items()
+            for number, log in found.items()
+        ]
+        with self._database.write() as tx:
+            known = {(each.topic, each.partition) for each in offsets.progress(tx)}
+            for topic, found in logs.items():
+                # A partition that is new to a topic that is known is read from its beginning.
+                at_end = self._from_end and not any(name == topic for name, _ in known)
+                starts = {n: log.end if at_end else log.start for n, log in found.items()}
+                offsets.begin(tx, topic, starts, now_ms)
+            offsets.note_ends(tx, ends, now_ms)
+            positions = {
+                (each.topic, each.partition): each.next_offset
+                for each in offsets.progress(tx)
+                if each.topic in logs and each.partition in logs[each.topic]
+            }
+        for (topic, number), position in positions.items():
+            start = logs[topic][number].start
+            if position < start:
+                _log.warning(
+                    "inbox.expired", topic=topic, partition=number, records=start - position
+                )
+        if positions != self._next:
+            self._source.assign(positions)
+            self._next = positions
+        self._looked_ms = now_ms
+
+    def _pass_ends(self) -> dict[tuple[str, int], int]:
+        """Go on behind what is no record, where all records before it were taken."""
+        met = self._source.ends_met()
+        ends = {at: end for at, end in met.items() if end > self._next[at]}
+        if ends:
+            now_ms = self._clock()
+            with self._database.write() as tx:
+                for (topic, number), end in ends.items():
+                    offsets.advance(
+                        tx,
+                        topic,
+                        number,
+                        from_offset=self._next[topic, number],
+                        to_offset=end,
+                        now_ms=now_ms,
+                    )
+        return ends
+
+    def _take(self, tx: Tx, records: Sequence[Record]) -> dict[tuple[str, int], int]:
+        """Keep a batch: items, what the traffic was, how far it goes."""
+        now_ms = self._clock()
+        moved: dict[tuple[str, int], int] = {}
+        seen: list[Seen] = []
+        by_partition = sorted(records, key=lambda record: record.place)
+        for (topic, number), group in groupby(
+            by_partition, key=lambda record: (record.place.topic, record.place.partition)
+        ):
+            some = list(group)
+            refused = 0
+            for record in some:
+                try:
+                    seen.append(see(record, self._sampling))
+                except RecordRefused as error:
+                    refused += 1
+                    _log.warning("inbox.refused", topic=topic, problem=error.problem)
+            moved[topic, number] = some[-1].place.offset + 1
+            offsets.advance(
+                tx,
+                topic,
+                number,
+                from_offset=self._next[topic, number],
+                to_offset=moved[topic, number],
+                now_ms=now_ms,
+                record_ms=some[-1].timestamp_ms,
+                refused=refused,
+            )
+        added = items.add(tx, [each.item for each in seen if each.item is not None], now_ms)
+        first = (each for each in seen if each.first_run)
+        items.count_traffic(
+            tx,
+            Counter((each.day, each.label, each.adapter_digest, each.doubtful) for each in first),
+        )
+        if added.new or added.changed:
+            _log.info("inbox.items", new=added.new, changed=added.changed, known=added.known)
+        return moved
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A result that was read, and the item it becomes; None where nobody looks at it."""
+
+    day: int
+    label: str
+    adapter_digest: str
+    doubtful: bool
+    first_run: bool
+    item: NewItem | None
+
+
+def see(record: Record, sampling: Sampling) -> Seen:
+    """Read a result. Raises RecordRefused for a record that is none.
+
+    Drawn for the audit or not is decided by the id alone, before anything else is looked at.
+    """
+    output = read_output(record.value)
+    labelled_ms = _ms(output.labelled_at)
+    audit = is_drawn("audit", sampling.seed, output.id, sampling.audit_share)
+    item = None
+    if audit or output.review.needed:
+        item = _item(record, output, sampling, audit=audit, labelled_ms=labelled_ms)
+    return Seen(
+        day=labelled_ms // DAY_MS,
+        label=output.label,
+        adapter_digest=output.adapter.digest,
+        doubtful=output.review.needed,
+        first_run=output.replay is None,
+        item=item,
+    )
+
+
+def _item(
+    record: Record, output: OutputRecord, sampling: Sampling, *, audit: bool, labelled_ms: int
+) -> NewItem:
+    share = sampling.audit_double_share if audit else sampling.double_share
+    source, scope = output.source, output.out_of_scope
+    return NewItem(
+        result_id=output.id,
+        source_topic=source.topic,
+        source_partition=source.partition,
+        source_offset=source.offset,
+        source_ms=_ms(source.timestamp) if source.timestamp is not None else None,
+        record_key=record.key,
+        message_id=output.message_id,
+        label=output.label,
+        confidence=output.confidence,
+        scores=output.scores,
+        off_label_mass=output.off_label_mass,
+        reasons=output.review.reasons,
+        truncated=output.truncated,
+        adapter_name=output.adapter.name,
+        adapter_digest=output.adapter.digest,
+        taxonomy_digest=output.taxonomy.digest,
+        labelled_ms=labelled_ms,
+        origin="audit" if audit else "review",
+        sample_share=sampling.audit_share if audit else None,
+        opinions_wanted=2 if is_drawn("double", sampling.seed, output.id, share) else 1,
+        out_of_scope_method=scope.method if scope is not None else None,
+        out_of_scope_score=scope.score if scope is not None else None,
+        replay=output.replay,
+    )
+
+
+def _ms(time: str) -> int:
+    return int(parse_rfc3339(time).timestamp() * 1000)
+
+
+class TextFetcher:
+    """Fetches the texts that are wanted; one thread."""
+
+    def __init__(
+        self, database: Database, source: TextSource, layout: InputFormat, clock: Clock
+    ) -> None:
+        self._database = database
+        self._source = source
+        self._layout = layout
+        self._clock = clock
+
+    def run_once(self) -> int:
+        """Fetch what is wanted, one batch at most; return how many items have their answer.
+
+        Raises TryAgain, DeskStopped.
+        """
+        with self._database.read() as tx:
+            wanted = items.texts_wanted(tx, _BATCH)
+            known = projects.known_digests(tx)
+        if not wanted:
+            return 0
+        places = {Place(each.topic, each.partition, each.offset): each for each in wanted}
+        found = self._source.fetch(list(places), _TIMEOUT_S)
+        counts = {"here": 0, "expired": 0, "unreadable": 0}
+        with self._database.write() as tx:
+            for place, record in found.items():
+                each = places[place]
+                read = self._read(each.item_id, record)
+                if isinstance(read, items.FoundText):
+                    state = "open" if each.taxonomy_digest in known else "held"
+                    items.text_arrived(tx, read, self._clock(), state=state)  # type: ignore[arg-type]
+                    counts["here"] += 1
+                else:
+                    items.text_missing(tx, each.item_id, read)
+                    counts[read] += 1
+        _log.info("inbox.texts", **counts, left=len(wanted) - len(found))
+        return len(found)
+
+    def _read(self, item_id: int, record: Record | None) -> items.FoundText | items.Missing:
+        if record is None:
+            return "expired"
+        try:
+            message = decode_value(record.value, self._layout)
+        except MessageRejected as error:
+            _log.warning("inbox.unreadable", item=item_id, reason=error.reason)
+            return "unreadable"
+        text = storable(message.text)
+        return items.FoundText(
+            item_id=item_id,
+            text=text,
+            message_id=message.message_id,
+            message_sha256=message_sha256(message.text),
+            band_keys=band_keys(text),
+        )

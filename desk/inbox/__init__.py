@@ -1,1 +1,0 @@
-"""From Kafka into the database: labels to look at, and the texts they are about."""

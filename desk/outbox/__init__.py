@@ -1,1 +1,0 @@
-"""From the database to Kafka: each decision becomes one correction."""

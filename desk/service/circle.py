@@ -1,0 +1,418 @@
+"""Files of the trainer: tasks that people decide, advice about the labels, proposals to publish."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, fields, replace
+
+from desk.core.items import Origin, is_drawn
+from desk.core.texts import band_keys, storable, storable_json
+from desk.errors import Refused
+from desk.service.context import Desk, require
+from desk.service.reviewing import MAX_NOTE_CHARS
+from desk.service.viewing import seen_how, text_for
+from desk.store import batches, people, proposals
+from desk.store.batches import Batch, Like, NewTask, Progress
+from desk.store.items import NewItem
+from desk.store.proposals import Shown, StoredAdvice, StoredProposal
+from desk.store.types import Person
+from worker.contract.codec import decode, encode
+from worker.contract.digest import sha256_json
+from worker.contract.errors import RecordRefused
+from worker.contract.exchange import (
+    Advice,
+    Finding,
+    Proposal,
+    ProposalDecision,
+    Purpose,
+    Task,
+    parse_tasks,
+)
+from worker.contract.records.identity import read_json
+from worker.contract.text import message_sha256
+from worker.contract.timestamps import rfc3339_from_ms
+
+MAX_BATCH_NAME = 120
+
+OPERATOR = "operator"
+"""The pseudonym of whoever decides by the command line."""
+
+ORIGINS: Mapping[Purpose, Origin] = {"check": "check", "audit": "holdout", "learn": "learn"}
+"""Why an item is here, by what the task is for."""
+
+NOTHING = Progress(**dict.fromkeys((field.name for field in fields(Progress)), 0))
+
+_AT_ONCE = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What became of a file: tasks that are new here, those that were here, their batches."""
+
+    new: int
+    known: int
+    batches: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BatchProgress:
+    """A batch and how far it is."""
+
+    batch: Batch
+    progress: Progress
+
+
+def load_task_file(desk: Desk, text: str, name: str, person: Person | None = None) -> Loaded:
+    """Bring the tasks of a file here: all of them, or none where a line cannot be taken.
+
+    ``name`` is the file's, for errors. A file that is loaded again, or whose load was cut off,
+    brings what is missing. Raises Refused with the line at fault, NotAllowed.
+    """
+    if person is not None:
+        require(person, "owner")
+    try:
+        tasks = parse_tasks(text, name)
+    except RecordRefused as error:
+        raise Refused(f"{error}: make the file anew, nothing of it was loaded") from None
+    if not tasks:
+        raise Refused(f"{name}: there is no task in it")
+    for line, task in tasks.items():
+        _check_labels(desk, task, f"{name}:{line}")
+    return load_tasks(desk, tuple(tasks.values()), person)
+
+
+def load_tasks(desk: Desk, tasks: Collection[Task], person: Person | None = None) -> Loaded:
+    """Bring tasks here that were checked, each once by its id; see ``load``."""
+    by_batch: dict[tuple[str | None, str, Purpose], list[Task]] = {}
+    for task in tasks:
+        by_batch.setdefault((task.dataset, task.batch, task.purpose), []).append(task)
+    loaded = [_load_batch(desk, some, person) for some in by_batch.values()]
+    new = sum(added for _, added in loaded)
+    return Loaded(new, len(tasks) - new, tuple(batch_id for batch_id, _ in loaded))
+
+
+def all_progress(desk: Desk) -> list[BatchProgress]:
+    """Return all batches with how far each is, newest first."""
+    with desk.database.read() as tx:
+        found = batches.everything(tx)
+        progress = batches.progress(tx)
+    return [BatchProgress(batch, progress.get(batch.id, NOTHING)) for batch in found]
+
+
+def _load_batch(desk: Desk, tasks: Sequence[Task], person: Person | None) -> tuple[int, int]:
+    """Return the batch's id and how many tasks were new; one transaction for each ``_AT_ONCE``."""
+    first = tasks[0]
+    key = sha256_json(["batch", first.dataset, first.batch, first.purpose])
+    by = person.id if person is not None else None
+    added = batch_id = 0
+    for begin in range(0, len(tasks), _AT_ONCE):
+        now_ms = desk.clock()
+        with desk.database.write() as tx:
+            batch_id = batches.begin(
+                tx,
+                key,
+                dataset=first.dataset,
+                name=storable(first.batch),
+                purpose=first.purpose,
+                person_id=by,
+                now_ms=now_ms,
+            )
+            chunk = tasks[begin : begin + _AT_ONCE]
+            made = [_new_task(desk, task, batch_id, key, now_ms) for task in chunk]
+            added += batches.add(tx, batch_id, made, now_ms)
+            if begin + _AT_ONCE >= len(tasks):
+                batches.finish(tx, batch_id, now_ms)
+                detail = {"batch": batch_id, "purpose": first.purpose, "new": added}
+                people.log(tx, now_ms, by, "tasks.loaded", detail=detail)
+    return batch_id, added
+
+
+def _new_task(desk: Desk, task: Task, batch_id: int, key: str, now_ms: int) -> NewTask:
+    text = storable(task.text)
+    label = task.suggested or task.label or ""
+    blind = task.purpose == "audit"
+    share = desk.policy.audit_double_share if blind else desk.policy.double_share
+    item = NewItem(
+        result_id=task.id,
+        source_topic="",
+        source_partition=0,
+        source_offset=0,
+        source_ms=None,
+        record_key=None,
+        message_id=storable(task.message_id),
+        label=label,
+        confidence=_sureness(task),
+        scores=task.scores or {},
+        off_label_mass=None,
+        reasons=(),
+        truncated=False,
+        adapter_name="",
+        adapter_digest=key,  # so that each batch has facets of its own
+        taxonomy_digest=desk.taxonomy.digest,
+        labelled_ms=now_ms,
+        origin=ORIGINS[task.purpose],
+        sample_share=None,
+        opinions_wanted=2 if is_drawn("double", desk.project.installation, task.id, share) else 1,
+        batch_id=batch_id,
+    )
+    return NewTask(
+        item=item,
+        text=text,
+        message_sha256=task.message_sha256,
+        band_keys=band_keys(text),
+        given=task.label,
+        given_source=task.label_source,
+        suggested=task.suggested,
+        confidence=task.confidence,
+        codes=[storable(code) for code in task.reasons],
+        guideline=task.guideline,
+        similar=[
+            Like(like.label, storable(like.text), like.message_id, message_sha256(like.text))
+            for like in task.neighbours
+        ],
+    )
+
+
+def _sureness(task: Task) -> float:
+    """Return what the order by confidence goes by: the lower, the sooner people should look."""
+    if task.confidence is None:
+        return 1.0
+    return 1 - task.confidence if task.purpose == "check" else task.confidence
+
+
+def _check_labels(desk: Desk, task: Task, where: str) -> None:
+    """Raise Refused for a label that could not be decided on here. It is not repeated: it may be
+    anything."""
+    given = (task.label, task.suggested, *(task.scores or ()))
+    if any(label is not None and label not in desk.taxonomy.names for label in given):
+        taxonomy = desk.taxonomy
+        raise Refused(
+            f"{where}: a label is none of {taxonomy.name} {taxonomy.version}, the taxonomy of this "
+            "desk: make the tasks from a dataset of that taxonomy, or go over to the other one "
+            "(clerk-desk taxonomy); nothing of the file was loaded"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """Advice as it was loaded, without its messages; ``counts`` says how many each finding has."""
+
+    id: int
+    advice: Advice
+    counts: Sequence[int]
+    loaded_ms: int
+
+
+def load_advice(desk: Desk, text: str, name: str, person: Person | None = None) -> tuple[int, bool]:
+    """Keep the advice of a file (its text and its name); return its id and whether it is new.
+
+    Its messages are kept apart, so that they go with their texts. Raises Refused, NotAllowed.
+    """
+    if person is not None:
+        require(person, "owner")
+    try:
+        advice = read_json(Advice, text, name)
+    except RecordRefused as error:
+        raise Refused(f"{error}: make it anew, it was not loaded") from None
+    found = [
+        [
+            Shown(
+                storable(each.id),
+                each.message_sha256,
+                each.label,
+                each.part,
+                storable(each.text) if each.text is not None else None,
+            )
+            for each in finding.messages
+        ]
+        for finding in advice.findings
+    ]
+    without_messages = tuple(replace(finding, messages=()) for finding in advice.findings)
+    body = storable_json(encode(replace(advice, findings=without_messages)))
+    body["counts"] = [len(each) for each in found]
+    now_ms = desk.clock()
+    by = person.id if person is not None else None
+    with desk.database.write() as tx:
+        id_, is_new = proposals.add_advice(
+            tx, sha256_json(encode(advice)), body, found, person_id=by, now_ms=now_ms
+        )
+        if is_new:
+            people.log(tx, now_ms, by, "advice.loaded", detail={"advice": id_})
+    return id_, is_new
+
+
+def all_advice(desk: Desk) -> list[Given]:
+    """Return the advice that was loaded last, newest first."""
+    with desk.database.read() as tx:
+        return [_given(kept) for kept in proposals.newest_advice(tx)]
+
+
+def messages(
+    desk: Desk, person: Person, advice_id: int, number: int
+) -> tuple[Given, Finding, Sequence[Shown]]:
+    """Return a finding (counted from 0) with its messages; the log says who saw them. Raises
+    Refused where there is none, NotAllowed."""
+    require(person, "owner")
+    with desk.database.write() as tx:
+        given, finding = _finding(proposals.get_advice(tx, advice_id), number)
+        shown = proposals.messages(tx, advice_id, number)
+        detail = {"advice": advice_id, "finding": number, "messages": len(shown)}
+        how = seen_how(desk, person)
+        people.log(tx, desk.clock(), person.id, "advice.seen", detail={**detail, **how})
+    return given, finding, [_as_seen(desk, person, each) for each in shown]
+
+
+def ask(desk: Desk, person: Person | None, advice_id: int, number: int) -> Loaded:
+    """Ask people about the messages of a finding, as a batch of its own; asked again, the same
+    batch. Messages whose text is not here are left out. Raises Refused where that is all of them,
+    or there is no such finding; NotAllowed."""
+    if person is not None:
+        require(person, "owner")
+    with desk.database.read() as tx:
+        given, _ = _finding(proposals.get_advice(tx, advice_id), number)
+        shown = proposals.messages(tx, advice_id, number)
+    asked: dict[str, Task] = {}
+    for each in shown:
+        with suppress(ValueError):  # a message whose text is empty, or was purged
+            task = _task(desk, given.advice, advice_id, number, each)
+            asked.setdefault(task.id, task)
+    if not asked:
+        raise Refused("none of these messages has its text here: there is nothing to decide on")
+    return load_tasks(desk, tuple(asked.values()), person)
+
+
+def _as_seen(desk: Desk, person: Person, message: Shown) -> Shown:
+    if message.text is None:
+        return message
+    return replace(message, text=text_for(desk, person, message.text))
+
+
+def _task(desk: Desk, advice: Advice, advice_id: int, number: int, message: Shown) -> Task:
+    finding = advice.findings[number]
+    if message.text is None:
+        raise ValueError("its text is not here")
+    sha256 = message_sha256(message.text)
+    return Task(
+        schema="tasks/1",
+        # Another question than whether a label of the dataset is right: it is asked because of
+        # this finding, also where people have decided before.
+        id=sha256_json(["advice", advice_id, number, sha256])[:32],
+        message_id=message.message_id or "",
+        message_sha256=sha256,
+        text=message.text,
+        purpose="check",
+        dataset=advice.dataset,
+        batch=finding.title[:MAX_BATCH_NAME],
+        label=message.label if message.label in desk.taxonomy.names else None,
+        reasons=(finding.kind,),
+        guideline=advice.guideline,
+    )
+
+
+def _finding(kept: StoredAdvice | None, number: int) -> tuple[Given, Finding]:
+    if kept is not None:
+        given = _given(kept)
+        if 0 <= number < len(given.advice.findings):
+            return given, given.advice.findings[number]
+    raise Refused("there is no such finding: it may be of advice that was loaded long ago")
+
+
+def _given(kept: StoredAdvice) -> Given:
+    body: Mapping[str, object] = kept.body
+    advice = decode(Advice, body, "the advice", skip_unknown=True)
+    counts = body["counts"]
+    assert isinstance(counts, list)
+    return Given(kept.id, advice, counts, kept.loaded_ms)
+
+
+@dataclass(frozen=True, slots=True)
+class ProposalStatus:
+    """A proposal and what was decided of it; ``decision`` is None until then."""
+
+    proposal: Proposal
+    loaded_ms: int
+    decision: ProposalDecision | None
+
+
+def load_proposal(
+    desk: Desk, text: str, name: str, person: Person | None = None
+) -> tuple[str, bool]:
+    """Keep the proposal of a file (its text and its name); return its id and whether it is new.
+    Raises Refused, NotAllowed."""
+    if person is not None:
+        require(person, "owner")
+    try:
+        proposal = read_json(Proposal, text, name)
+    except RecordRefused as error:
+        raise Refused(f"{error}: make it anew, it was not loaded") from None
+    now_ms = desk.clock()
+    by = person.id if person is not None else None
+    with desk.database.write() as tx:
+        body = storable_json(encode(proposal))
+        is_new = proposals.add_proposal(tx, proposal.id, body, person_id=by, now_ms=now_ms)
+        if is_new:
+            people.log(tx, now_ms, by, "proposal.loaded", detail={"proposal": proposal.id})
+    return proposal.id, is_new
+
+
+def all_proposals(desk: Desk) -> list[ProposalStatus]:
+    """Return all proposals, newest first."""
+    with desk.database.read() as tx:
+        return [_status(kept) for kept in proposals.all_proposals(tx)]
+
+
+def decide_proposal(
+    desk: Desk, proposal_id: str, *, publish: bool, reason: str = "", person: Person | None = None
+) -> ProposalStatus:
+    """Say whether the proposed adapter becomes a canary. Saying the same again changes nothing.
+
+    ``person`` is None for the command line. Raises Refused where there is no such proposal, where
+    the gate refuses what is to be published, or where it has been decided otherwise; NotAllowed.
+    """
+    if person is not None:
+        require(person, "owner")
+    if len(reason) > MAX_NOTE_CHARS:
+        raise Refused(f"a note has {MAX_NOTE_CHARS} characters at most")
+    now_ms = desk.clock()
+    by = person.id if person is not None else None
+    with desk.database.write() as tx:
+        found = proposals.find_proposal(tx, proposal_id)
+        if found is None:
+            raise Refused("there is no such proposal at this desk: load its file first")
+        if publish and _status(found).proposal.verdict == "refused":
+            raise Refused("the gate refuses this adapter: it cannot be published from here")
+        first = proposals.decide_proposal(
+            tx,
+            proposal_id,
+            publish=publish,
+            reason=storable(reason),
+            person_id=by,
+            now_ms=now_ms,
+        )
+        now = proposals.find_proposal(tx, proposal_id)
+        assert now is not None
+        if not first and now.publish != publish:
+            raise Refused("it has been decided otherwise: one decision counts, and is not changed")
+        if first:
+            detail = {"proposal": proposal_id, "publish": publish}
+            people.log(tx, now_ms, by, "proposal.decided", detail=detail)
+    return _status(now)
+
+
+def _status(kept: StoredProposal) -> ProposalStatus:
+    proposal = decode(Proposal, kept.body, "the proposal", skip_unknown=True)
+    if kept.publish is None or kept.decided_ms is None:
+        return ProposalStatus(proposal, kept.loaded_ms, None)
+    decided_at = rfc3339_from_ms(kept.decided_ms)
+    assert decided_at is not None
+    decision = ProposalDecision(
+        schema="proposal-decision/1",
+        proposal=proposal.id,
+        adapter=proposal.adapter.digest,
+        publish=kept.publish,
+        decided_by=kept.by or OPERATOR,
+        decided_at=decided_at,
+        reason=kept.reason,
+    )
+    return ProposalStatus(proposal, kept.loaded_ms, decision)

@@ -1,0 +1,212 @@
+"""What `helm test` runs in the cluster, run here against real HTTP servers."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import sha256
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.chart.render import CHART
+from tests.support.processes import serving
+
+SCRIPT = (CHART / "files" / "check_workers.py").read_text(encoding="utf-8")
+
+
+@contextmanager
+def worker(pages: dict[str, tuple[int, Any]]) -> Iterator[str]:
+    """A server with these pages, as host:port."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            status, body = pages[self.path]
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(body if isinstance(body, bytes) else json.dumps(body).encode())
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with serving(Handler) as url:
+        yield url.removeprefix("http://")
+
+
+def check(*targets: str) -> tuple[int, str]:
+    """Run the script as the test pod does."""
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, *targets],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stderr == ""
+    return done.returncode, done.stdout
+
+
+INFO = (200, {"adapter": "support"})
+READY = {"/readyz": (200, {"ok": True, "why": []}), "/info": INFO}
+
+
+def test_workers_that_are_ready_pass_and_say_what_they_serve() -> None:
+    """Exit 0, one line a worker and its information."""
+    with worker(READY) as first, worker(READY) as second:
+        code, said = check(first, second)
+    assert code == 0
+    assert '{"adapter": "support"}' in said
+    assert "2 of 2 workers are ready" in said
+
+
+def test_one_that_is_not_ready_fails_and_says_why() -> None:
+    """Exit 1 with the worker's own reason."""
+    warming = {"/readyz": (503, {"ok": False, "why": ["the model is not warm"]}), "/info": INFO}
+    with worker(READY) as first, worker(warming) as second:
+        code, said = check(first, second)
+    assert code == 1
+    assert "the model is not warm" in said
+    assert "1 of 2 workers are ready" in said
+
+
+def test_something_else_on_the_port_is_no_worker() -> None:
+    """An answer that is not JSON, a closed port, an unknown name, no worker at all: each exit 1."""
+    with worker({"/readyz": (200, b"<html>"), "/info": INFO}) as stranger:
+        assert check(stranger)[0] == 1
+    assert "no answer" in check(stranger)[1]  # it is closed now
+    assert check("workers.invalid:8080")[0] == 1
+    assert check()[0] == 1
+
+
+# What fills the volumes: files come whole or not at all, however often it is killed.
+
+
+DOWNLOAD = CHART / "files" / "download.py"
+WAIT = CHART / "files" / "wait_for_adapter.py"
+SHARD = bytes(range(256)) * 4096 * 4  # 4 MiB
+
+
+class Store:
+    """A model store on loopback. ``cut`` requests are broken off in the middle, ``stall`` ones hang
+    there."""
+
+    def __init__(self) -> None:
+        self.cut = 0
+        self.stall = False
+        self.asked: list[tuple[str, str | None]] = []
+        store = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                store.asked.append((self.path, self.headers.get("Authorization")))
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(SHARD)))
+                self.end_headers()
+                if store.stall or store.cut > 0:
+                    store.cut -= 1
+                    self.wfile.write(SHARD[: len(SHARD) // 2])
+                    self.wfile.flush()
+                    while store.stall:
+                        time.sleep(0.05)
+                    return
+                self.wfile.write(SHARD)
+
+            def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+                """Quiet."""
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}/shard"
+
+
+@pytest.fixture
+def store() -> Iterator[Store]:
+    found = Store()
+    thread = threading.Thread(target=found.server.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+    yield found
+    found.stall = False
+    found.server.shutdown()
+    found.server.server_close()
+
+
+def begin(path: Path, url: str, digest: str = sha256(SHARD).hexdigest()) -> subprocess.Popen[str]:
+    """Start it as the init container does: by its text."""
+    text = DOWNLOAD.read_text(encoding="utf-8").replace(
+        "_PAUSE_S, _TIMEOUT_S = 5, 5.0", "_PAUSE_S, _TIMEOUT_S = 5, 0.05"
+    )
+    return subprocess.Popen(
+        [sys.executable, "-c", text, f"{digest} {path} {url}"],
+        env={**os.environ, "DOWNLOAD_AUTHORIZATION": "Bearer of-the-store"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def test_a_download_that_is_killed_leaves_nothing_that_is_taken_for_the_file(
+    store: Store, tmp_path: Path
+) -> None:
+    """The next one fetches it anew, and the one after has nothing to do."""
+    path = tmp_path / "base" / "model.safetensors"
+    store.stall = True
+    killed = begin(path, store.url)
+    until = time.monotonic() + 60
+    while not any(part.stat().st_size for part in tmp_path.glob("base/.*.part")):
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    killed.kill()
+    killed.communicate()
+    assert not path.exists()
+    store.stall = False
+    again = begin(path, store.url)
+    said, _ = again.communicate(timeout=60)
+    assert (again.returncode, path.read_bytes() == SHARD) == (0, True), said
+    asked = len(store.asked)
+    once_more = begin(path, store.url)
+    assert once_more.communicate(timeout=60)[0] == f"{path} is there\n"
+    assert len(store.asked) == asked
+    assert store.asked[0][1] == "Bearer of-the-store"
+
+
+def test_an_answer_that_is_cut_off_is_asked_for_again(store: Store, tmp_path: Path) -> None:
+    """Its half has another digest."""
+    store.cut = 2
+    done = begin(tmp_path / "shard", store.url)
+    said, _ = done.communicate(timeout=60)
+    assert done.returncode == 0, said
+    assert (tmp_path / "shard").read_bytes() == SHARD
+    assert [path.name for path in tmp_path.iterdir()] == ["shard"]
+
+
+def test_other_bytes_than_asked_for_are_refused(store: Store, tmp_path: Path) -> None:
+    """In a line that says both digests, and nothing stays."""
+    done = begin(tmp_path / "shard", store.url, "0" * 64)
+    said, _ = done.communicate(timeout=60)
+    assert done.returncode == 1
+    assert f"the digest {sha256(SHARD).hexdigest()}, not {'0' * 64}" in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_workers_wait_for_the_first_adapter(tmp_path: Path) -> None:
+    """Saying what for; a store and a single adapter both end it."""
+    for name in ("current.json", "manifest.json"):
+        folder = tmp_path / name.partition(".")[0]
+        folder.mkdir()
+        text = WAIT.read_text(encoding="utf-8")
+        waiting = subprocess.Popen(
+            [sys.executable, "-c", text, str(folder)], stdout=subprocess.PIPE, text=True
+        )
+        assert waiting.stdout is not None
+        assert "has no adapter yet" in waiting.stdout.readline()
+        assert waiting.poll() is None
+        (folder / name).write_text("{}")
+        assert waiting.communicate(timeout=60)[0] == f"{folder} has an adapter\n"

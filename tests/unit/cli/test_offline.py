@@ -1,0 +1,267 @@
+"""``clerk-worker replay`` and ``verify``: what cannot be asked is told, before Kafka is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from confluent_kafka import Consumer
+from confluent_kafka import TopicPartition as KafkaPartition
+from typer.testing import CliRunner, Result
+
+from tests.support.kafka_world import KafkaWorld
+from tests.support.mock_kafka import MockKafka
+from worker.cli.main import app
+from worker.contract.store import CURRENT_NAME
+from worker.errors import EXIT_SETTINGS, EXIT_STREAM, EXIT_UNEXPECTED, SettingsError, StreamFailed
+from worker.records.encode import RetryPolicy
+from worker.records.types import Outgoing, Postponed, Record, Rejected
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("replay", "choose what is labelled again"),
+        ("replay --since 2026-03-02", "needs an end"),
+        ("replay --offsets 0:5-", "needs an end"),
+        ("replay --until 2026-03-02 --review", "--until needs --since"),
+        ("replay --since 2026-03-02 --offsets 0:1-2", "choose one"),
+        ("replay --reason bad_luck", "it is one of tombstone"),
+        ("replay --made-by xyz", "hexadecimal"),
+        ("replay --dead-letters --execute", "--id NAME"),
+        ("replay --dead-letters --execute --id x", "--why TEXT"),
+        ("replay --dead-letters --id two/words", "at most 100 letters"),
+        ("replay --dead-letters --label refund", "a dead letter has no label"),
+        ("verify --adapter xyz", "hexadecimal"),
+        ("verify --until 2026-03-02", "--until needs --since"),
+        ("verify --since yesterday", "write it as"),
+    ],
+)
+def test_what_cannot_be_asked_is_told(line: str, said: str) -> None:
+    """In one line, which says how to mend it."""
+    result = CliRunner().invoke(app, line.split())
+    assert isinstance(result.exception, SettingsError)
+    assert said in str(result.exception)
+    assert result.exception.exit_code == EXIT_SETTINGS
+
+
+def test_it_counts_and_says_how_to_go_on(world: KafkaWorld, run: Callable[..., Result]) -> None:
+    """How many, by partition; the command that would do it on standard error, out of a pipe's way.
+    With nothing left to do --execute loads no model."""
+    records = world.publish_inputs([b"planted text"] * 20, batch=20)
+    world.publish([world.result(record) for record in records], batch=20)
+
+    def replay(*options: str) -> tuple[str, str]:
+        done = run("replay", *options)
+        assert done.exit_code == 0, done.exception
+        return done.stdout, done.stderr
+
+    out, err = replay("--dead-letters", "--id", "bug-17")
+    assert out == "2 records to label again (by partition 0: 1, 1: 1)\n"
+    assert err == "nothing was done: add --execute --id bug-17 --why TEXT to do it\n"
+    out, _ = replay("--offsets", "0:2-4")
+    assert out == "at most 3 records to label again (by partition 0: 3)\n"
+    out, err = replay("--label", "weather", "--execute", "--id", "x", "--why", "y")
+    assert out == "0 records to label again\npublished: 0 labels, 0 dead letters\n"
+    assert err == ""
+    found = json.loads(replay("--dead-letters", "--json", "--id", "bug-17")[0])
+    assert (found["schema"], found["id"]) == ("replay/1", "bug-17")
+    assert found["chosen"] == {"0": 1, "1": 1}
+
+
+pytestmark = pytest.mark.slow
+
+COUNT = 20
+
+Verify = Callable[..., Result]
+
+
+def labelled(world: KafkaWorld) -> tuple[list[Record], list[Outgoing]]:
+    """Records that are read and committed, and their results, which are not published yet."""
+    records = world.publish_inputs([b"planted text"] * COUNT)
+    world.commit(world.ends())
+    return records, [world.result(record) for record in records]
+
+
+def test_what_is_right_is_proven_in_a_few_lines(world: KafkaWorld, verify: Verify) -> None:
+    """The topic, its offsets, what is on each topic of results, and the verdict last."""
+    _, outputs = labelled(world)
+    world.publish(outputs)
+    done = verify()
+    assert done.exit_code == 0, done.exception
+    lines = done.stdout.splitlines()
+    assert lines[0] == f"{world.topics['in']} (0:0-13, 1:0-13), group {world.run}"
+    assert f"input records   {COUNT:>12}" in lines[1]
+    dead = sum(outgoing.topic == world.topics["dead"] for outgoing in outputs)
+    assert f"  {world.topics['dead']} {dead:>12} results" in lines
+    digest = world.manifest.digest[:12]
+    served = f"{digest} in fp32 {COUNT - dead}, {digest} (dead letters) {dead}"
+    assert f"  adapters: {served} (any is allowed)" in lines
+    assert lines[-1] == "proven: every input record has exactly one result, in order"
+    assert "planted text" not in done.output
+
+
+def test_each_fault_is_told_with_the_record_and_with_what_it_means(
+    world: KafkaWorld, verify: Verify
+) -> None:
+    """One lost, one twice and one that no worker wrote: three rows, three lines, exit code 1."""
+    records, outputs = labelled(world)
+    lost = records[7].id
+    del outputs[7]
+    world.publish([*outputs, outputs[-1], Outgoing(world.topics["out"], None, b"planted text")])
+    done = verify()
+    assert done.exit_code == EXIT_UNEXPECTED
+    assert "proven" not in done.stdout
+    (row,) = [
+        line.split() for line in done.stdout.splitlines() if line.lstrip().startswith("missing ")
+    ]
+    assert row[1] == lost
+    assert "missing: 1 input records without a result" in done.stdout
+    assert "twice: 1 results beyond the first for one input record, in one run" in done.stdout
+    assert "unreadable: 1 records on a result topic that no worker writes" in done.stdout
+    assert "planted text" not in done.output
+
+
+def test_adapters_that_were_not_in_service_are_a_fault(world: KafkaWorld, verify: Verify) -> None:
+    """Of many of a kind the first are shown, and all are counted."""
+    _, outputs = labelled(world)
+    world.publish(outputs)
+    assert verify("--adapter", world.manifest.digest[:8]).exit_code == 0
+    done = verify("--adapter", "0123456789", "--show", "2")
+    assert done.exit_code == EXIT_UNEXPECTED
+    assert f"unknown_adapter: {COUNT} results by an adapter that was not in" in done.stdout
+    assert (
+        sum(line.lstrip().startswith("unknown_adapter ") for line in done.stdout.splitlines()) == 2
+    )
+    assert "(any is allowed)" not in done.stdout
+
+
+def test_the_store_says_which_adapters_were_in_service(
+    world: KafkaWorld, verify: Verify, tmp_path: Path
+) -> None:
+    """Where the settings name one: no option is needed."""
+    _, outputs = labelled(world)
+    world.publish(outputs)
+    (tmp_path / world.manifest.digest).mkdir()
+    (tmp_path / CURRENT_NAME).touch()
+    done = verify("--json", "-s", f"model.adapter={tmp_path}")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["allowed_adapters"] == [world.manifest.digest]
+
+
+def test_for_machines_and_of_a_range(world: KafkaWorld, verify: Verify) -> None:
+    """What lies outside of the range is counted, not judged; what is not committed is pending."""
+    records = world.publish_inputs([b"planted text"] * COUNT)
+    world.commit({0: 3, 1: 5})
+    world.publish([world.label(r) for r in records if r.offset < (3, 5)[r.source.partition]])
+    done = verify("--json", "--offsets", "0:1-5")
+    found = json.loads(done.stdout)
+    assert (done.exit_code, found["proven"]) == (0, True)
+    assert found["schema"] == "verification/1"
+    assert found["offsets"] == {"0": {"from": 1, "before": 3}}
+    assert found["pending"] == 3
+    assert found["outside"] > 0
+    said = verify().stdout
+    assert "offsets not committed yet (pending): " in said
+    assert verify("--topic", world.topics["in"], "--json").exit_code == 0
+
+
+def test_what_cannot_be_judged_is_told_in_one_line(
+    broker: MockKafka, world: KafkaWorld, verify: Verify
+) -> None:
+    """Nothing committed is most often another group's name; and Kafka has to be there."""
+    world.publish_inputs([b"planted text"])
+    done = verify()
+    assert isinstance(done.exception, SettingsError)
+    assert done.exception.exit_code == EXIT_SETTINGS
+    assert str(done.exception) == (
+        f"the group {world.run} has committed nothing of {world.topics['in']}: is kafka.group_id "
+        "that of the workers?"
+    )
+    world.commit({0: 0})
+    done = verify("--offsets", "5:0-9")
+    assert isinstance(done.exception, SettingsError)
+    assert str(done.exception) == "--offsets: the input has no partition 5: it has 2, from 0"
+    broker.go_away()
+    done = verify("-s", "kafka.start_timeout_s=0.3")
+    assert isinstance(done.exception, StreamFailed)
+    assert done.exception.exit_code == EXIT_STREAM
+    assert str(done.exception).startswith(f"no access to Kafka at {broker.servers} within ")
+
+
+RETRIED = 12
+WAITS = 5
+"""The place of the record that is put on the retry topic."""
+
+
+@pytest.fixture
+def world(broker: MockKafka) -> KafkaWorld:
+    made = KafkaWorld(broker.servers, create_topic=broker.create_topic)
+    made.topics["retry"] = f"{made.run}.retry"
+    broker.create_topic(made.topics["retry"], 1)
+    return made
+
+
+def published(world: KafkaWorld, extra: Sequence[Outgoing] = ()) -> list[Record]:
+    """Records and their results, but for one that was put on the retry topic."""
+    records = world.publish_inputs([b"planted text"] * RETRIED)
+    world.commit(world.ends())
+    policy = RetryPolicy(world.topics["retry"], 60.0, 3)
+    postponed = Postponed(Rejected("engine_rejected", "engine", "why", 2), 1)
+    retry = policy.encode(records[WAITS], postponed, datetime.now(UTC))
+    labels = [world.label(record) for n, record in enumerate(records) if n != WAITS]
+    world.publish([*labels, retry, *extra])
+    return records
+
+
+def pass_it(world: KafkaWorld, offset: int = 1) -> None:
+    """The group commits an offset of the retry topic."""
+    consumer = Consumer({"bootstrap.servers": world.servers, "group.id": world.run, "log_level": 0})
+    done = KafkaPartition(world.topics["retry"], 0, offset)
+    consumer.commit(offsets=[done], asynchronous=False)
+    consumer.close()
+
+
+def test_what_waits_is_pending_and_then_done(world: KafkaWorld, verify: Verify) -> None:
+    """With a count and words of its own; the late result is in nobody's order."""
+    records = published(world)
+    done = verify()
+    assert done.exit_code == 0, done.output
+    assert "input records that wait there for another attempt (pending): 1" in done.stdout
+    assert "one result, or waits for another attempt" in done.stdout
+    pass_it(world)
+    world.publish([world.label(records[WAITS])])
+    found = json.loads(verify("--json").stdout)
+    assert (found["proven"], found["waiting"], found["retries"]) == (True, 0, 1)
+    assert found["results"] == RETRIED
+
+
+def test_what_was_passed_without_a_result_is_missing(world: KafkaWorld, verify: Verify) -> None:
+    """The group has committed it, and nothing came of it."""
+    records = published(world)
+    pass_it(world)
+    done = verify("--json")
+    found = json.loads(done.stdout)
+    assert (done.exit_code, found["faults"]["missing"], found["waiting"]) == (EXIT_UNEXPECTED, 1, 0)
+    assert [offender["id"] for offender in found["offenders"]] == [records[WAITS].id]
+
+
+def test_a_strangers_record_there_is_told_by_its_place(world: KafkaWorld, verify: Verify) -> None:
+    """Never by its text; the dead letter that a worker makes of it is not told once more."""
+    published(world, [Outgoing(world.topics["retry"], None, b"planted text")])
+    found = json.loads(verify("--json").stdout)
+    (offender,) = found["offenders"]
+    assert offender["fault"] == "unreadable"
+    assert offender["place"].startswith(f"{world.topics['retry']}-0-")
+    assert "planted text" not in json.dumps(found)
+
+
+def test_it_is_not_judged_as_an_input(world: KafkaWorld, verify: Verify) -> None:
+    """Its messages have their place elsewhere."""
+    done = verify("--topic", world.topics["retry"])
+    assert isinstance(done.exception, SettingsError)
+    assert done.exception.exit_code == EXIT_SETTINGS
+    assert world.topics["in"] in str(done.exception)

@@ -1,0 +1,62 @@
+"""``key=value`` on a command line, with an error that says how to write it."""
+
+import re
+from typing import Any
+
+import pytest
+
+from worker.common.settings import split_assignment, toml_value
+
+
+@pytest.mark.parametrize(
+    ("text", "pair"),
+    [
+        ("rank=8", ("rank", "8")),
+        (" rank = 8 ", ("rank", " 8 ")),
+        ("sasl.password=a=b c", ("sasl.password", "a=b c")),
+        ("name=", ("name", "")),
+    ],
+)
+def test_the_first_equals_sign_divides(text: str, pair: tuple[str, str]) -> None:
+    """The value stays as it is: a password may hold anything."""
+    assert split_assignment(text, "--set") == pair
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("rank", "rank"),
+        ("", ""),
+        ("=8", "..."),
+        (" =8", "..."),
+        ("kafka.sasl_password:hunter2", "kafka.sasl_password..."),
+    ],
+)
+def test_what_is_no_assignment_is_refused_with_the_form_it_takes(text: str, shown: str) -> None:
+    """By the option, the name that was given, and how to write it; a value may be a password."""
+    with pytest.raises(ValueError, match=f"^--set {re.escape(shown)}: write it as key=value$"):
+        split_assignment(text, "--set")
+
+
+def test_the_caller_chooses_form_and_error() -> None:
+    """Each program has an error of its own for what a user gave."""
+    with pytest.raises(KeyError, match="--candidate a=: write it as NAME=FILE"):
+        split_assignment("a=", "--candidate", form="NAME=FILE", needs_value=True, error=KeyError)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("3", 3),
+        ("0.5", 0.5),
+        ("true", True),
+        ("[1, 2]", [1, 2]),
+        ('"quoted"', "quoted"),
+        ("plain words", "plain words"),
+        ("", ""),
+        ("1e5x", "1e5x"),
+    ],
+)
+def test_a_value_is_toml_or_the_text_it_is(text: str, value: Any) -> None:
+    """Nobody has to quote a word twice for a shell and for TOML."""
+    assert toml_value(text) == value

@@ -1,0 +1,124 @@
+"""What went wrong and where is shown; what was being worked on is not."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+from worker.common.errors import WITHHELD, describe_private, format_private, show_private
+from worker.contract.errors import AdapterRefused
+
+SECRET = "my card is 4111 and my name is Zoë"
+
+
+class _Model(BaseModel):
+    number: int
+
+
+def _chained() -> None:
+    try:
+        dict[str, int]()[SECRET]
+    except KeyError as error:
+        raise RuntimeError("CUDA out of memory") from error
+
+
+def _grouped() -> None:
+    raise ExceptionGroup(SECRET, [ValueError(SECRET), OSError(28, "No space left on device")])
+
+
+def _noted() -> None:
+    error = RuntimeError("CUDA out of memory")
+    error.add_note(SECRET)
+    raise error
+
+
+FAILURES: list[Callable[[], object]] = [
+    lambda: dict[str, int]()[SECRET],
+    lambda: int(SECRET),
+    lambda: _Model.model_validate({"number": SECRET}),
+    lambda: SECRET.encode("ascii"),
+    lambda: json.loads(SECRET),
+    (SECRET + "\ud800").encode,
+    lambda: [].index(SECRET),  # type: ignore[arg-type]
+    lambda: SECRET + 1,  # type: ignore[operator]
+    lambda: sys.exit(SECRET),
+    _chained,
+    _grouped,
+    _noted,
+]
+
+
+@pytest.mark.parametrize("fail", FAILURES)
+def test_no_word_of_a_value_is_shown(fail: Callable[[], object]) -> None:
+    """Whichever library's exception repeats it, wherever in the chain."""
+    text = SECRET
+    try:
+        fail()
+    except BaseException as error:  # noqa: BLE001 - any is to be shown
+        shown = format_private(error)
+    assert "4111" not in shown
+    assert "Zo" not in shown
+    assert text not in shown
+    assert Path(__file__).name in shown
+
+
+def test_where_and_what_is_still_said() -> None:
+    """Enough to mend it: files, lines, functions, kinds, and words that quote nothing."""
+    with pytest.raises(RuntimeError) as caught:
+        _chained()
+    shown = format_private(caught.value)
+    assert "in _chained" in shown
+    assert f"KeyError {WITHHELD}" in shown
+    assert shown.endswith("RuntimeError: CUDA out of memory")
+
+
+def test_errors_of_the_house_speak() -> None:
+    """They are written to hold no message text."""
+    shown = describe_private(AdapterRefused("x/manifest.json", "is altered"))
+    assert shown == "worker.contract.errors.AdapterRefused: x/manifest.json: is altered"
+
+
+def test_an_error_that_led_to_itself_ends() -> None:
+    """A chain may be a circle."""
+    first, second = RuntimeError("first"), RuntimeError("second")
+    first.__cause__, second.__cause__ = second, first
+    assert format_private(first).count("RuntimeError: first") == 1
+
+
+@pytest.fixture
+def hooks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Show as the programs do, and as before afterwards."""
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    monkeypatch.setattr(threading, "excepthook", threading.excepthook)
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
+    show_private()
+
+
+@pytest.mark.usefixtures("hooks")
+def test_a_thread_s_error_is_shown_without_values(capsys: pytest.CaptureFixture[str]) -> None:
+    """Nobody waits for a watcher's or a reader's thread."""
+    thread = threading.Thread(target=lambda: int(SECRET), name="adapters")
+    thread.start()
+    thread.join()
+    _, err = capsys.readouterr()
+    assert err.startswith("thread adapters failed\nTraceback")
+    assert f"ValueError {WITHHELD}" in err
+    assert "4111" not in err
+
+
+def test_a_future_s_callback_is_logged_without_values(caplog: pytest.LogCaptureFixture) -> None:
+    """The library logs what a callback raises; ``worker.common.logs`` says how it is written."""
+    future: Future[int] = Future()
+    future.add_done_callback(lambda _: int(SECRET) and None)
+    future.set_result(1)
+    (record,) = caplog.records
+    assert "4111" not in record.getMessage()
+    assert record.exc_info is not None
+    assert "4111" not in format_private(record.exc_info[1] or Exception())

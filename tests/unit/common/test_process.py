@@ -1,0 +1,41 @@
+"""While a program works, full collections look through what came since its start alone."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+
+from worker.common.process import start_up_frozen
+
+
+class Node:
+    """One that holds itself, so that only the collector can free it."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+
+def is_looked_through(something: object) -> bool:
+    return any(each is something for each in gc.get_objects())
+
+
+def test_what_is_there_is_passed_over_and_what_comes_is_collected() -> None:
+    """A cycle made meanwhile is found; afterwards everything is looked through as before."""
+    old, before = Node(), gc.get_freeze_count()
+    with start_up_frozen():
+        assert not is_looked_through(old)
+        new = Node()
+        assert is_looked_through(new)
+        gone = weakref.ref(new)
+        del new
+        gc.collect()
+        assert gone() is None
+    assert is_looked_through(old)
+    assert gc.get_freeze_count() <= before
+
+
+def test_garbage_of_the_start_is_not_kept() -> None:
+    """It is collected first: frozen it would stay for good."""
+    gone = weakref.ref(Node())
+    with start_up_frozen():
+        assert gone() is None

@@ -1,0 +1,377 @@
+"""From finished records to a batch."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from tests.support.rig import (
+    NOW,
+    Rig,
+    SinkRecord,
+    make_loop_policy,
+    read_output,
+    started,
+    toy_completed,
+    toy_record,
+)
+from worker.core.assignment import PartitionState
+from worker.core.publisher import (
+    MAX_BACKOFF_S,
+    TopicRouter,
+    backoff_s,
+    build_batch,
+    replace_refused,
+    take_ready,
+)
+from worker.errors import (
+    OutcomeUnknown,
+    OutputRefused,
+    PublishAborted,
+    RecordTooLarge,
+    StreamFailed,
+)
+from worker.records.types import Batch, NextOffset, Rejected, TopicPartition
+from worker.stream.fake import FakeStream
+
+TOO_LARGE = Rejected("output_too_large", "encode", "")
+ROUTER = TopicRouter("out", None)
+
+
+def state(partition: int, finished: int, unfinished: int = 0, first: int = 0) -> PartitionState:
+    source = TopicPartition("in", partition)
+    made = PartitionState(source)
+    rejected = Rejected("tombstone", "decode", "")
+    for offset in range(first, first + finished + unfinished):
+        made.watermark.add(offset)
+        if offset < first + finished:
+            record = toy_record(source=source, offset=offset)
+            made.watermark.finish(offset, toy_completed(record, rejected))
+    return made
+
+
+def counts(partitions: list[PartitionState], limit: int) -> dict[int, int]:
+    batches = take_ready(partitions, limit)
+    return {batch.partition.source.partition: len(batch.completed) for batch in batches}
+
+
+def test_each_partition_gets_its_share_of_a_batch() -> None:
+    """A busy partition does not keep a quiet one waiting, and no room is left unused."""
+    assert counts([state(0, 100), state(1, 2), state(2, 100)], 10) == {0: 4, 1: 2, 2: 4}
+    assert counts([state(0, 100), state(1, 100), state(2, 2)], 10) == {0: 4, 1: 4, 2: 2}
+    assert counts([state(0, 100), state(1, 0)], 10) == {0: 10}
+    assert sum(counts([state(n, 5) for n in range(7)], 3).values()) == 3
+
+
+def test_a_batch_carries_the_offset_after_each_partitions_last_record() -> None:
+    """The committed offset accounts for just what the batch holds, gaps and all."""
+    batch = build_batch(take_ready([state(0, 3, 2, first=7), state(1, 1)], 10), ROUTER, NOW)
+    assert len(batch.outputs) == 4
+    assert sorted(batch.next_offsets, key=lambda following: following.source.partition) == [
+        NextOffset(TopicPartition("in", 0), 10),
+        NextOffset(TopicPartition("in", 1), 1),
+    ]
+
+
+def test_indexes_of_records_too_large_find_their_partition() -> None:
+    """The broker's complaint is about a place in the batch; the right record is made smaller."""
+    partitions = [state(0, 2), state(1, 2)]
+    batches = take_ready(partitions, 10)
+    replace_refused(batches, [3], TOO_LARGE)
+    smaller = {
+        (partition.source.partition, offset)
+        for partition in partitions
+        for offset, completed in partition.watermark.peek(9)
+        if completed.without_payload
+    }
+    last = batches[-1].partition.source.partition
+    assert smaller == {(last, 1)}
+
+
+def test_a_dead_letter_too_large_even_without_its_payload_stops_the_worker() -> None:
+    """There is nowhere left to put the record: going on would lose it."""
+    partition = state(0, 1)
+    replace_refused(take_ready([partition], 1), [0], TOO_LARGE)
+    with pytest.raises(StreamFailed, match=r"dead letter of in-0-0 .* dead-letter topic"):
+        replace_refused(take_ready([partition], 1), [0], TOO_LARGE)
+
+
+def test_a_failed_publish_is_tried_again_with_the_same_results() -> None:
+    """The messages are not labelled again: what was found is what is published."""
+    rig = started("m0", "m1")
+    rig.stream.failures.extend([PublishAborted("not now"), PublishAborted("nor now")])
+    rig.answer("m0", "m1")
+    assert rig.ids == []
+    rig.iterate(3)
+    assert rig.ids == ["in-0-0", "in-0-1"]
+    assert len(rig.engine.submitted) == 2
+    assert rig.events.kinds("publish_failed") == [
+        ("publish_failed", 2, 1),
+        ("publish_failed", 2, 2),
+    ]
+
+
+def test_the_waits_between_tries_grow_up_to_a_bound() -> None:
+    """A broker in trouble is not hammered, and a long outage does not make the wait absurd."""
+    policy = make_loop_policy(publish_attempts=1000, publish_backoff_s=0.2)
+    rig = started("m0", policy=policy)
+    rig.stream.failures.extend(PublishAborted("away") for _ in range(8))
+    rig.answer("m0")
+    rig.iterate(8)
+    assert rig.waits[:5] == pytest.approx([0.2, 0.4, 0.8, 1.6, 3.2])
+    assert rig.waits[5:] == [MAX_BACKOFF_S] * 3
+    assert rig.committed() == 1
+    assert backoff_s(policy.publish_backoff_s, 1000) == MAX_BACKOFF_S
+
+
+@pytest.mark.parametrize("error", [PublishAborted, OutcomeUnknown])
+def test_publishing_gives_up_after_a_bound(error: type[PublishAborted]) -> None:
+    """A broker that never takes a batch ends the worker, so that somebody notices."""
+    rig = started("m0", policy=make_loop_policy(publish_attempts=3))
+    rig.stream.failures.extend(error("away") for _ in range(50))
+    rig.engine.answer("m0")
+    with pytest.raises(StreamFailed, match="3 attempts to publish failed in a row: away"):
+        rig.iterate(10)
+    assert (rig.ids, rig.committed()) == ([], 0)
+
+
+def test_a_success_starts_the_count_of_failures_anew() -> None:
+    """Trouble now and then is not trouble in a row."""
+    rig = started(*(f"m{n}" for n in range(6)), policy=make_loop_policy(publish_attempts=2))
+    for number in range(6):
+        rig.stream.failures.append(PublishAborted("now and then"))
+        rig.answer(f"m{number}")
+        rig.iterate()
+    assert rig.committed() == 6
+
+
+@pytest.mark.parametrize("published", [False, True])
+def test_an_unanswered_commit_neither_repeats_nor_loses(published: bool) -> None:
+    """Kafka is asked what was committed before anything is published again."""
+    rig = started("m0", "m1", "m2")
+    rig.stream.failures.append(OutcomeUnknown("no answer"))
+    rig.stream.commits_before_failure = published
+    rig.answer("m0", "m1")
+    assert rig.ids == (["in-0-0", "in-0-1"] if published else [])
+    rig.answer("m2")
+    rig.iterate()
+    assert rig.ids == ["in-0-0", "in-0-1", "in-0-2"]
+    assert rig.stream.calls == ["resolve_unknown_commit"]
+    told = [event[1] for event in rig.events.kinds("published")]
+    assert list(itertools.chain(*told)) == rig.ids
+    assert rig.loop.state.in_flight_records == 0
+    rig.add("m3")
+    rig.iterate()
+    rig.answer("m3")
+    assert rig.stream.calls == ["resolve_unknown_commit"], "asked again though nothing was in doubt"
+
+
+def test_an_unanswered_commit_is_resolved_partition_by_partition() -> None:
+    """Only what lies below the committed offset counts as published."""
+    rig = Rig(partitions=2)
+    rig.add("m0", "m1")
+    rig.add("n0", partition=1)
+    rig.stream.assign(0, 1)
+    rig.iterate()
+    rig.stream.failures.append(OutcomeUnknown("no answer"))
+    rig.stream.commits_before_failure = True
+    rig.answer("m0")
+    rig.engine.answer("m1")
+    rig.engine.answer("n0")
+    rig.iterate(2)
+    assert sorted(rig.ids) == ["in-0-0", "in-0-1", "in-1-0"]
+
+
+def test_while_kafka_cannot_tell_nothing_is_published(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The question stays open until it is answered, and asking is bounded too."""
+    rig = started("m0", policy=make_loop_policy(publish_attempts=4))
+    rig.stream.failures.append(OutcomeUnknown("no answer"))
+    rig.stream.commits_before_failure = True
+    rig.answer("m0")
+
+    def cannot_tell(_: object) -> None:
+        raise PublishAborted("cannot tell yet")
+
+    resolve = rig.stream.resolve_unknown_commit
+    monkeypatch.setattr(rig.stream, "resolve_unknown_commit", cannot_tell)
+    rig.iterate(2)
+    assert rig.ids == ["in-0-0"]
+    monkeypatch.setattr(rig.stream, "resolve_unknown_commit", resolve)
+    rig.iterate(2)
+    assert rig.ids == ["in-0-0"]
+    assert rig.loop.state.in_flight_records == 0
+
+    monkeypatch.setattr(rig.stream, "resolve_unknown_commit", cannot_tell)
+    rig.add("m1")
+    rig.iterate()
+    rig.stream.failures.append(OutcomeUnknown("no answer"))
+    rig.engine.answer("m1")
+    with pytest.raises(StreamFailed, match="cannot tell yet"):
+        rig.iterate(10)
+
+
+def test_a_partition_lost_while_a_commit_is_unanswered_is_left_out() -> None:
+    """Settling looks at what is held now; the rest is its new owner's affair."""
+    rig = Rig(partitions=2)
+    rig.add("m0")
+    rig.add("n0", "n1", partition=1)
+    rig.stream.assign(0, 1)
+    rig.iterate()
+    rig.stream.failures.append(OutcomeUnknown("no answer"))
+    rig.stream.commits_before_failure = True
+    rig.answer("m0", "n0")
+    rig.stream.lose(0)
+    rig.answer("n1")
+    rig.iterate()
+    assert sorted(rig.ids) == ["in-0-0", "in-1-0", "in-1-1"]
+    rig.stream.assign(0)
+    rig.iterate(2)
+    assert len(rig.ids) == 3
+
+
+def test_an_output_too_large_becomes_a_dead_letter_then_a_bare_one() -> None:
+    """A record that fits nowhere is told as far as it can be; the rest of the batch goes on."""
+    rig = started("m0", "large", "m2")
+    rig.stream.failures.extend([RecordTooLarge([1]), RecordTooLarge([1])])
+    rig.answer("m0", "large", "m2")
+    assert rig.outputs == [
+        SinkRecord("out", "in-0-0", label="billing"),
+        SinkRecord("dead", "in-0-1", reason="output_too_large"),
+        SinkRecord("out", "in-0-2", label="billing"),
+    ]
+    letter = rig.stream.outputs[1]
+    assert letter.value is None
+    assert dict(letter.headers)["clerk.payload.omitted.bytes"] == b"5"
+    assert rig.committed() == 3
+
+
+def test_a_dead_letter_keeps_the_payload_where_it_fits() -> None:
+    """The first remedy is the mildest."""
+    rig = started("large")
+    rig.stream.failures.append(RecordTooLarge([0]))
+    rig.answer("large")
+    assert [outgoing.value for outgoing in rig.stream.outputs] == [b"large"]
+
+
+def test_a_dead_letter_that_cannot_be_written_stops_the_worker() -> None:
+    """Nothing is skipped silently: the offset stays where it is."""
+    rig = started("large")
+    rig.stream.failures.extend(RecordTooLarge([0]) for _ in range(3))
+    rig.engine.answer("large")
+    with pytest.raises(StreamFailed, match="even without its payload"):
+        rig.iterate()
+    assert (rig.ids, rig.committed()) == ([], 0)
+
+
+def test_a_fenced_worker_publishes_nothing_more() -> None:
+    """Another worker has taken this one's place: going on would be doing its work twice."""
+    rig = started("m0", "m1")
+    rig.answer("m0")
+    rig.stream.failures.append(StreamFailed("fenced"))
+    rig.engine.answer("m1")
+    with pytest.raises(StreamFailed, match="fenced"):
+        rig.iterate()
+    assert (rig.ids, rig.committed()) == (["in-0-0"], 1)
+
+
+def refusing(rig: Rig, *texts: str, topics: tuple[str, ...] = ("out",)) -> None:
+    """Have the broker refuse every batch with an output of one of these messages to ``topics``."""
+    ids = {f"in-0-{number}" for number, text in enumerate(SENT) if text in texts}
+
+    def publish(batch: Batch) -> None:
+        for outgoing in batch.outputs:
+            if outgoing.topic in topics and read_output(outgoing).id in ids:
+                rig.stream.failures.append(OutputRefused("INVALID_RECORD: no key"))
+                break
+        FakeStream.publish(rig.stream, batch)
+
+    rig.stream.publish = publish  # type: ignore[method-assign]
+
+
+SENT = [f"m{number}" for number in range(100)]
+
+
+@pytest.mark.parametrize("bad", [["m0"], ["m99"], ["m37"], ["m3", "m4", "m90"], SENT])
+def test_a_record_that_the_broker_refuses_becomes_a_dead_letter_and_the_rest_goes_on(
+    bad: list[str],
+) -> None:
+    """The broker refuses the whole batch and does not say for which of its records."""
+    rig = started(*SENT, admission={"max_in_engine": 200})
+    refusing(rig, *bad)
+    for _ in range(3):
+        rig.answer(*rig.engine.pending)
+    rig.iterate(60 + 4 * len(bad))
+    reasons = {published.id: published.reason for published in rig.outputs}
+    assert reasons == {
+        f"in-0-{number}": "output_refused" if text in bad else None
+        for number, text in enumerate(SENT)
+    }
+    assert rig.committed() == 100
+    letter = next(each for each in rig.stream.outputs if each.topic == "dead")
+    assert dict(letter.headers)["clerk.error"] == b"INVALID_RECORD: no key"
+    assert not rig.events.kinds("publish_failed")
+
+
+def test_a_dead_letter_topic_that_refuses_too_stops_the_worker() -> None:
+    """There is nowhere left to put the record."""
+    rig = started("m0", "m1")
+    refusing(rig, "m1", topics=("out", "dead"))
+    rig.engine.answer("m0")
+    rig.engine.answer("m1")
+    with pytest.raises(StreamFailed, match=r"in-0-1 .*no key.* do not compact it"):
+        rig.iterate(12)
+    assert rig.ids == ["in-0-0"]
+
+
+AWAY = PublishAborted("nobody answers", unreachable=True)
+REFUSED = PublishAborted("no")
+
+
+def test_an_unreachable_kafka_is_waited_for_and_told_once() -> None:
+    """However many attempts that takes: a new worker would not reach it either."""
+    rig = started("m0")
+    rig.stream.failures.extend([AWAY] * 100)
+    rig.answer("m0")
+    rig.iterate(100)
+    assert rig.ids == ["in-0-0"]
+    assert [event[:2] for event in rig.events.kinds("outage")] == [
+        ("outage", "began"),
+        ("outage", "ended"),
+    ]
+    assert rig.events.kinds("publish_failed") == []
+    assert max(rig.waits) <= 5.0
+
+
+def test_the_state_says_since_when() -> None:
+    """From the first failure to the first success."""
+    rig = started("m0")
+    rig.stream.failures.extend([AWAY, AWAY])
+    rig.engine.answer("m0")
+    rig.iterate()
+    since = rig.loop.state.outage_since
+    assert since is not None
+    rig.iterate()
+    assert rig.loop.state.outage_since == since
+    rig.iterate()
+    assert rig.loop.state.outage_since is None
+
+
+def test_refusals_are_still_counted() -> None:
+    """A Kafka that answers and refuses will refuse again."""
+    rig = started("m0", policy=make_loop_policy(publish_attempts=3))
+    rig.stream.failures.extend([REFUSED, AWAY, REFUSED, AWAY, REFUSED])
+    rig.engine.answer("m0")
+    with pytest.raises(StreamFailed, match="3 attempts"):
+        rig.iterate(5)
+
+
+def test_an_unanswered_commit_is_waited_for_too() -> None:
+    """What became of it is found out when Kafka is back, and nothing is published twice."""
+    rig = started("m0")
+    rig.stream.commits_before_failure = True
+    rig.stream.failures.append(OutcomeUnknown("no answer", unreachable=True))
+    rig.engine.answer("m0")
+    rig.iterate(3)
+    assert rig.ids == ["in-0-0"]
+    assert rig.loop.state.outage_since is None

@@ -1,0 +1,28 @@
+"""The formatter of a local broker's data folder, made of a shell."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from worker.demo import broker
+from worker.demo.kafka_files import BrokerError
+
+
+@pytest.mark.parametrize(
+    ("does", "told"),
+    [
+        ("sleep 60", "was not formatted within 0.3 s.*less busy"),
+        ("echo no room; exit 3", r"cannot be formatted \(exit code 3\)(.|\n)*no room"),
+    ],
+)
+def test_a_folder_that_is_not_formatted_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, does: str, told: str
+) -> None:
+    """That it took too long is not told as an exit code."""
+    monkeypatch.setattr(broker, "_java", lambda *_: ["/bin/sh", "-c", does])
+    monkeypatch.setattr(broker, "_FORMAT_TIMEOUT_S", 0.3 if "sleep" in does else 20.0)
+    log = tmp_path / "broker.log"
+    with pytest.raises(BrokerError, match=told):
+        broker.ensure_formatted(tmp_path, tmp_path, tmp_path / "settings", log)

@@ -1,0 +1,173 @@
+"""The small parts that decide: samples, opinions, near-duplicates, taxonomies, exports."""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+import json
+from dataclasses import replace
+from typing import get_args
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from desk.core.export import ExportOpinion, ExportRow, answers, messages_jsonl
+from desk.core.items import (
+    REASON_BITS,
+    Opinion,
+    Standing,
+    is_drawn,
+    plan_change,
+    position,
+    standing,
+    values_with,
+)
+from desk.core.texts import LEAST_ALIKE, band_keys, likeness
+from desk.service.guidelines import section_for
+from tests.support.desk_world import START_MS, TAXONOMY
+from worker.contract.exchange import ANSWER_COLUMNS, write_answers
+from worker.contract.scoring import ReviewReason
+from worker.contract.taxonomy import Label
+from worker.demo.models import read_samples
+
+ANN = Opinion(1, "label", "refund")
+BOB = Opinion(2, "label", "refund")
+EVE = Opinion(3, "label", "payment", final=True)
+
+
+@pytest.mark.parametrize("share", [0.01, 0.02, 0.05])
+def test_a_sample_has_its_share(share: float) -> None:
+    """Of 100,000 ids within four standard errors; another purpose draws others."""
+    ids = [f"in-0-{n}" for n in range(100_000)]
+    drawn = {id_ for id_ in ids if is_drawn("audit", "seed", id_, share)}
+    error = (share * (1 - share) / len(ids)) ** 0.5
+    assert abs(len(drawn) / len(ids) - share) < 4 * error
+    twice = [id_ for id_ in drawn if is_drawn("double", "seed", id_, 0.5)]
+    assert 0.4 < len(twice) / len(drawn) < 0.6
+
+
+@given(st.text(), st.text())
+def test_a_position_is_in_the_unit_interval(seed: str, id_: str) -> None:
+    """Whatever the id is; nothing is drawn at 0 and all at 1."""
+    assume_text = f"{seed}{id_}".encode("utf-8", "replace").decode()
+    assert 0 <= position("audit", "seed", assume_text) < 1
+    assert not is_drawn("audit", "seed", assume_text, 0)
+    assert is_drawn("audit", "seed", assume_text, 1)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "said", "flagged", "expected"),
+    [
+        (1, [], False, Standing("open")),
+        (1, [ANN], False, Standing("decided", ANN)),
+        (2, [ANN], False, Standing("second")),
+        (2, [ANN, BOB], False, Standing("decided", BOB)),
+        (2, [ANN, replace(BOB, kind="none", label=None)], False, Standing("dispute")),
+        (1, [], True, Standing("dispute")),
+        (2, [ANN, replace(BOB, label="other"), EVE], False, Standing("decided", EVE)),
+        (1, [EVE], True, Standing("decided", EVE)),
+    ],
+)
+def test_where_an_item_stands(
+    wanted: int, said: list[Opinion], flagged: bool, expected: Standing
+) -> None:
+    """Nobody, one, two who agree or do not, a flag, an adjudicator."""
+    assert standing(wanted, said, flagged=flagged) == expected
+
+
+def test_a_reason_is_found_in_every_combination() -> None:
+    """Reasons are bits of one number, and every reason of the contract has one of its own."""
+    assert values_with("low_confidence") == (1, 3, 5, 7, 9, 11, 13, 15)
+    assert values_with("off_label_mass") == (2, 3, 6, 7, 10, 11, 14, 15)
+    assert set(REASON_BITS) == set(get_args(ReviewReason))
+    assert sorted(REASON_BITS.values()) == [1 << n for n in range(len(REASON_BITS))]
+
+
+def test_near_duplicates_share_a_key_and_others_do_not() -> None:
+    """A template with another name and number; another matter in the same tone."""
+    text = "Hello, I ordered a blue kettle last week and it still has not arrived. Order {}. Thanks"
+    first, second = (set(band_keys(text.format(n))) for n in (48213, 99120))
+    other = set(
+        band_keys("Hello, I was charged twice for one order last week. Please help, thanks")
+    )
+    assert first == second
+    assert not first & other
+    assert band_keys("") == band_keys("1234 !")
+    assert len(band_keys("x" * 5_000_000)) == 4
+
+
+def test_likeness_is_of_letters_alone() -> None:
+    """Of equal words it is 1, of two matters in the same tone it is below what counts as alike."""
+    text = "Hello, I ordered a blue kettle last week and it still has not arrived. Thanks"
+    assert likeness(text, text.upper().replace(".", " 48213!")) == 1
+    assert likeness(text, "the blue kettle that I ordered has not arrived") >= LEAST_ALIKE
+    assert likeness(text, "Hello, my card was charged twice for one order") < LEAST_ALIKE
+    assert likeness(text, "") == likeness("", "") == likeness("12 !", "34 ?") == 0
+    assert likeness(text, "Ich wurde doppelt belastet") == likeness(
+        "Ich wurde doppelt belastet", text
+    )
+
+
+def test_unlike_messages_of_the_shop_are_not_alike() -> None:
+    """Of pairs with other labels, few of 1,000 (``LEAST_ALIKE`` says how few)."""
+    samples = [each for each in read_samples("holdout.jsonl") if each.label is not None][:120]
+    pairs = [(a, b) for a, b in itertools.combinations(samples, 2) if a.label != b.label]
+    alike = sum(likeness(a.message, b.message) >= LEAST_ALIKE for a, b in pairs)
+    assert alike <= 0.002 * len(pairs)
+
+
+def test_labels_that_did_not_change_are_carried_over() -> None:
+    """One that was renamed where the mapping says so; the others are opened again."""
+    labels = (*TAXONOMY.labels[:2], Label("billing", "Paying."), Label("other", "What is left."))
+    new = replace(TAXONOMY, version="2", labels=labels)
+    plan = plan_change(TAXONOMY, new, {"payment": "billing"})
+    assert plan.carried == {"refund": "refund", "delivery": "delivery", "payment": "billing"}
+    assert plan.reopened == ("other",)
+    assert not plan.reopen_none
+    assert plan_change(TAXONOMY, new, {}).reopen_none
+    with pytest.raises(ValueError, match="no label 'bills'"):
+        plan_change(TAXONOMY, new, {"payment": "bills"})
+    with pytest.raises(ValueError, match="no label 'lost'"):
+        plan_change(TAXONOMY, new, {"lost": "other"})
+
+
+def test_an_export_has_a_row_for_each_decision() -> None:
+    """A label, none, a note that a spreadsheet would run, a text that was purged."""
+    said = ExportOpinion("other", "=1+1", "annotator-1", START_MS, 3, holds=True)
+    row = ExportRow(
+        "T-1", "ab" * 32, "refund", None, "hallo\nwelt", None, None, None, (said,), is_last=True
+    )
+    none = replace(said, label=None, note="")
+    rows = [row, replace(row, id="T-2", opinions=(none,)), replace(row, id="T-3", text=None)]
+    read = list(csv.DictReader(io.StringIO(write_answers(answers(rows)))))
+    assert tuple(read[0]) == ANSWER_COLUMNS
+    assert [each["decision"] for each in read] == ["relabel", "drop", "relabel"]
+    assert (read[0]["note"], read[0]["guideline"]) == ("'=1+1", "3")
+    lines = [json.loads(line) for line in messages_jsonl(rows, "other").splitlines()]
+    assert lines[0] == {
+        "id": "T-1", "message": "hallo\nwelt", "label": "refund", "label_source": "teacher",
+    }  # fmt: skip
+    assert [each["id"] for each in lines] == ["T-1", "T-2"]
+
+
+def test_an_export_of_a_message_that_had_no_label_has_one() -> None:
+    """What people gave it; where nothing fits any, which its decision drops."""
+    said = ExportOpinion("other", "", "annotator-1", START_MS, None, holds=True)
+    none = replace(said, label=None)
+    row = ExportRow("T-1", "ab" * 32, "", None, "a", "c" * 32, "learn", "b", (said,), is_last=True)
+    lines = messages_jsonl([row, replace(row, opinions=(none,))], "refund").splitlines()
+    assert [json.loads(line)["label"] for line in lines] == ["other", "refund"]
+    assert [json.loads(line)["label_source"] for line in lines] == ["person", "person"]
+    of_dataset = [replace(row, given="refund", given_source=each) for each in (None, "person")]
+    lines = messages_jsonl(of_dataset, "other").splitlines()
+    assert [json.loads(line)["label_source"] for line in lines] == ["export", "person"]
+
+
+def test_a_guideline_is_shown_by_label() -> None:
+    """What stands under its heading, up to the next one."""
+    body = "# How\nAlways.\n\n## Return Exchange\nGoods back.\n\nOr swapped.\n## Refund ##\nMoney."
+    assert section_for(body, "return_exchange") == "Goods back.\n\nOr swapped."
+    assert section_for(body, "refund") == "Money."
+    assert section_for(body, "payment") == ""

@@ -1,0 +1,248 @@
+"""The database: what a server that resets, refuses or is full looks like; turns; backups."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import struct
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from desk.core.items import Queue
+from desk.errors import DatabaseAway, DatabaseRefused, SettingsError
+from desk.service import reviewing, upkeep
+from desk.store.database import Database, Turns, back_up
+from tests.support.desk_world import DeskWorld
+
+NO_TLS = b"N"
+READY = b"R" + struct.pack("!ii", 8, 0) + b"Z" + struct.pack("!i", 5) + b"I"
+"""AuthenticationOk, ReadyForQuery: "Message Formats" in PostgreSQL's documentation."""
+
+
+PASSWORD_WANTED = b"R" + struct.pack("!ii", 8, 3)
+SCRAM_WANTED = b"R" + struct.pack("!ii", 23, 10) + b"SCRAM-SHA-256\0\0"
+
+
+def refusal(code: str) -> bytes:
+    """ErrorResponse with this SQLSTATE, ReadyForQuery."""
+    fields = b"SERROR\0VERROR\0C" + code.encode() + b"\0Mno\0\0"
+    return b"E" + struct.pack("!i", len(fields) + 4) + fields + b"Z" + struct.pack("!i", 5) + b"I"
+
+
+@contextmanager
+def answering(answers: Sequence[bytes]) -> Iterator[str]:
+    """The URL of a server that gives these answers, takes one message more and resets the
+    connection."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            connection, _ = server.accept()
+            for answer in answers:
+                connection.recv(4096)
+                connection.sendall(answer)
+            connection.recv(4096)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            connection.close()
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield f"postgresql://desk@127.0.0.1:{server.getsockname()[1]}/desk"
+        thread.join(10)
+
+
+def ask(url: str) -> None:
+    """Begin a transaction, and end it."""
+    database = Database(url)
+    try:
+        with database.read():
+            pass
+    finally:
+        database.close()
+
+
+@pytest.mark.parametrize(
+    "answers", [(), (NO_TLS,), (NO_TLS, READY)], ids=["at first", "connecting", "asking"]
+)
+def test_a_server_that_resets_the_connection_is_away(
+    answers: Sequence[bytes], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever asked tries again; an error of the socket's would end a request with 500. Nor is it
+    an error in the log: what follows from it is told there."""
+    with answering(answers) as url, pytest.raises(DatabaseAway):
+        ask(url)
+    assert [each for each in caplog.records if each.levelno >= logging.ERROR] == []
+
+
+@pytest.mark.parametrize("code", ["57014", "25006"])
+def test_a_statement_that_is_ended_or_meets_a_standby_can_be_tried_again(code: str) -> None:
+    """By a limit of the server's (statement_timeout); after a failover, until the address leads to
+    the new primary."""
+    with answering((NO_TLS, READY, refusal(code))) as url, pytest.raises(DatabaseAway, match=code):
+        ask(url)
+
+
+def test_who_may_not_sign_in_is_told() -> None:
+    """No more tries would help: pg_hba.conf lets nobody in by this name."""
+    answers = (NO_TLS, refusal("28000"))
+    with answering(answers) as url, pytest.raises(DatabaseRefused, match="28000"):
+        ask(url)
+
+
+@pytest.mark.parametrize("wanted", [PASSWORD_WANTED, SCRAM_WANTED], ids=["plain", "SCRAM"])
+def test_a_password_that_is_missing_is_told(wanted: bytes) -> None:
+    """The server asks for one, and the URL has none."""
+    with answering((NO_TLS, wanted)) as url, pytest.raises(DatabaseRefused, match="28P01"):
+        ask(url)
+
+
+def test_a_url_without_a_user_is_a_wrong_setting() -> None:
+    """PostgreSQL's own programs would take the name of whoever runs them."""
+    with pytest.raises(SettingsError, match=r"database\.url names no user"):
+        Database("postgresql://127.0.0.1/desk")
+
+
+def test_no_free_connection_is_no_error_of_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a database hangs, all connections wait for it, and who comes then is told so."""
+    monkeypatch.setattr("desk.store.database._POOL_WAIT_S", 0.1)
+    database = Database(f"sqlite:///{tmp_path / 'desk.db'}", pool_size=1)
+    with database.read(), database.read(), pytest.raises(DatabaseAway), database.read():
+        pass
+    database.close()
+
+
+def test_who_waits_to_write_takes_no_connection_from_readers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite lets one write at a time, and pages are read meanwhile."""
+    monkeypatch.setattr("desk.store.database._POOL_WAIT_S", 0.5)
+    database = Database(f"sqlite:///{tmp_path / 'desk.db'}", pool_size=1)
+    with database.write() as tx:
+        tx.exec_driver_sql("CREATE TABLE written (n INTEGER)")
+    begun = threading.Barrier(5)
+
+    def write(n: int) -> None:
+        begun.wait(10)
+        with database.write() as tx:
+            tx.exec_driver_sql("INSERT INTO written VALUES (?)", (n,))
+
+    writers = [threading.Thread(target=write, args=(n,)) for n in range(4)]
+    with database.write():
+        for each in writers:
+            each.start()
+        begun.wait(10)
+        time.sleep(0.2)
+        with database.read() as tx:
+            assert tx.exec_driver_sql("SELECT count(*) FROM written").scalar_one() == 0
+    for each in writers:
+        each.join(30)
+    with database.read() as tx:
+        assert tx.exec_driver_sql("SELECT count(*) FROM written").scalar_one() == 4
+    database.close()
+
+
+def test_a_full_disk_is_no_error_of_ours(tmp_path: Path) -> None:
+    """Nothing is half done, and it goes on where somebody makes room."""
+    database = Database(f"sqlite:///{tmp_path / 'desk.db'}")
+    with database.write() as tx:
+        tx.exec_driver_sql("CREATE TABLE much (text TEXT)")
+        tx.exec_driver_sql("PRAGMA max_page_count = 10")
+    with pytest.raises(DatabaseAway, match="full"), database.write() as tx:
+        tx.exec_driver_sql("INSERT INTO much VALUES (hex(zeroblob(100000)))")
+    with database.read() as tx:
+        assert tx.exec_driver_sql("SELECT count(*) FROM much").scalar_one() == 0
+    database.close()
+
+
+def test_whoever_waited_longest_is_next() -> None:
+    """Also before the one that has just had it, and wants it again."""
+    turns, order = Turns(), list[str]()
+    assert turns.acquire(1)
+
+    def wait(name: str) -> None:
+        assert turns.acquire(30)
+        order.append(name)
+        turns.release()
+
+    threads = []
+    for name in ("first", "second", "third"):
+        threads.append(threading.Thread(target=wait, args=(name,)))
+        threads[-1].start()
+        while len(turns._waiting) < len(threads):
+            time.sleep(0.001)
+    turns.release()
+    wait("again")
+    for thread in threads:
+        thread.join(30)
+    assert order == ["first", "second", "third", "again"]
+
+
+def test_who_gives_up_is_passed_over() -> None:
+    """And the turn is not lost with them."""
+    turns = Turns()
+    assert turns.acquire(1)
+    assert not turns.acquire(0.01)
+    turns.release()
+    assert turns.acquire(1)
+    turns.release()
+
+
+def test_a_copy_is_made_under_a_writer_and_opens_as_a_desk(
+    world: DeskWorld, tmp_path: Path
+) -> None:
+    """What was committed is in it and what was not is not; only its owner can read it."""
+    if not world.database.is_sqlite:
+        with pytest.raises(SettingsError, match="pg_dump"):
+            back_up(world.database, tmp_path / "copy.db")
+        return
+    world.add("give me my money back")
+    ann = world.person("ann")
+    copy = tmp_path / "copy.db"
+    with world.database.write() as tx:  # somebody who writes, and has not finished
+        tx.exec_driver_sql("UPDATE people SET name = 'unfinished'")
+        size = back_up(world.database, copy)
+    assert size == copy.stat().st_size
+    assert copy.stat().st_mode & 0o777 == 0o600
+    assert [file.name for file in tmp_path.iterdir() if file.name.startswith(".")] == []
+    restored = DeskWorld(Database(f"sqlite:///{copy}"))
+    assert restored.person("ann").name == "Ann"
+    task = reviewing.next_item(restored.desk, ann, Queue())
+    assert task is not None
+    assert task.text == "give me my money back"
+    restored.database.close()
+
+
+def test_what_was_purged_is_in_no_later_backup(world: DeskWorld, tmp_path: Path) -> None:
+    """Not among its free pages either."""
+    if not world.database.is_sqlite:
+        pytest.skip("pg_dump writes rows, not pages")
+    world.add("zwetschgenknoedel " * 50, message_id="T-1")
+    before, after = tmp_path / "before.db", tmp_path / "after.db"
+    back_up(world.database, before)
+    assert upkeep.purge_person(world.desk, message_ids=["T-1"]) == 1
+    back_up(world.database, after)
+    assert b"zwetschgenknoedel" in before.read_bytes()
+    assert b"zwetschgenknoedel" not in after.read_bytes()
+
+
+def test_nothing_is_written_over(world: DeskWorld, tmp_path: Path) -> None:
+    """A file that is there, a folder that is not, and a database that is not are told."""
+    if not world.database.is_sqlite:
+        pytest.skip("as PostgreSQL's tools have it")
+    there = tmp_path / "there.db"
+    there.write_text("last night's")
+    with pytest.raises(SettingsError, match="is there already"):
+        back_up(world.database, there)
+    assert there.read_text() == "last night's"
+    with pytest.raises(SettingsError, match="No such file"):
+        back_up(world.database, tmp_path / "nowhere" / "copy.db")
+    missing = Database(f"sqlite:///{tmp_path}/missing.db")
+    with pytest.raises(DatabaseRefused, match="no such database"):
+        back_up(missing, tmp_path / "copy.db")
+    assert not (tmp_path / "missing.db").exists()

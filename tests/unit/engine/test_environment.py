@@ -1,0 +1,365 @@
+"""What vLLM and the libraries below it would be started with. No vLLM is needed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from worker.engine import environment
+from worker.engine.environment import (
+    check_driver,
+    check_tools,
+    computing_cpus,
+    computing_environment,
+    driver_release,
+    engine_environment,
+    gpu_variables,
+)
+from worker.errors import SettingsError
+
+pytestmark = pytest.mark.slow
+
+BIND = "VLLM_CPU_OMP_THREADS_BIND"
+GOMP = {"GOMP_CPU_AFFINITY": "0 1", "GOMP_SPINCOUNT": "20000"}
+
+
+def test_the_users_environment_stands_but_for_the_network() -> None:
+    theirs = {"VLLM_LOGGING_LEVEL": "DEBUG", "HF_HUB_OFFLINE": "0"}
+    ours = engine_environment(cpu=False, ranks=1, environment=theirs)
+    assert "VLLM_LOGGING_LEVEL" not in ours
+    assert ours["HF_HUB_OFFLINE"] == "1"
+    assert ours["VLLM_NO_USAGE_STATS"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("cpus", "quota", "ranks", "expected"),
+    [
+        ({0, 1}, None, 1, {"VLLM_CPU_OMP_THREADS_BIND": "0,1"}),
+        ({4, 5, 6}, 8.0, 1, {"VLLM_CPU_OMP_THREADS_BIND": "4,5,6"}),
+        (set(range(64)), None, 1, {}),
+        (set(range(4)), None, 2, {}),
+    ],
+    ids=["few", "quota-above", "many", "ranks"],
+)
+def test_threads_go_by_the_cpus_a_process_may_use(
+    monkeypatch: pytest.MonkeyPatch,
+    cpus: set[int],
+    quota: float | None,
+    ranks: int,
+    expected: dict[str, str],
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _pid: cpus)
+    monkeypatch.setattr(environment, "_cpu_quota", lambda: quota)
+    found = engine_environment(cpu=True, ranks=ranks, environment={})
+    threads = {key: one for key, one in found.items() if "OMP" in key}
+    assert threads == expected
+
+
+@pytest.mark.parametrize(("quota", "threads"), [(3.5, 3), (0.5, 1)])
+def test_under_a_quota_pods_of_a_node_do_not_pile_up_on_its_first_cpus(
+    monkeypatch: pytest.MonkeyPatch, quota: float, threads: int
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _pid: set(range(64)))
+    monkeypatch.setattr(environment, "_cpu_quota", lambda: quota)
+    seen = set()
+    for _ in range(20):
+        found = engine_environment(cpu=True, ranks=1, environment={})
+        cpus = found["VLLM_CPU_OMP_THREADS_BIND"].split(",")
+        assert len(set(cpus)) == threads
+        seen.add(tuple(cpus))
+    assert len(seen) > 1
+
+
+@pytest.mark.parametrize(
+    ("installed", "preloaded", "expected"),
+    [
+        ("libtcmalloc_minimal.so.4", "", "libtcmalloc_minimal.so.4"),
+        ("libtcmalloc_minimal.so.4", "mine.so", "libtcmalloc_minimal.so.4:mine.so"),
+        ("libtcmalloc_minimal.so.4", "/opt/libtcmalloc.so", None),
+        (None, "mine.so", None),
+    ],
+)
+def test_tcmalloc_is_used_where_it_is_installed(
+    monkeypatch: pytest.MonkeyPatch, installed: str | None, preloaded: str, expected: str | None
+) -> None:
+    monkeypatch.setattr(environment, "find_library", lambda _name: installed)
+    found = engine_environment(cpu=True, ranks=1, environment={"LD_PRELOAD": preloaded})
+    assert found.get("LD_PRELOAD") == expected
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({"cpu.max": "150000 100000\n"}, 1.5),
+        ({"cpu.max": "max 100000\n"}, None),
+        ({"cpu/cpu.cfs_quota_us": "200000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 2.0),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, None),
+        ({}, None),
+    ],
+)
+def test_a_containers_cpu_quota_is_read(
+    tmp_path: Path, files: dict[str, str], expected: float | None
+) -> None:
+    (tmp_path / "cpu").mkdir()
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    assert environment._cpu_quota(tmp_path) == expected
+
+
+def test_running_eagerly_needs_no_compiler() -> None:
+    """On a machine without a C++ compiler nothing is compiled, unless the user wants it."""
+    found = engine_environment(cpu=True, ranks=1, eager=True, environment={})
+    assert found["TORCH_COMPILE_DISABLE"] == "1"
+    assert "TORCH_COMPILE_DISABLE" not in engine_environment(cpu=True, ranks=1, environment={})
+
+
+@pytest.mark.parametrize(
+    ("named", "expected"),
+    [("0,1", [0, 1]), ("5,2-4", [2, 3, 4, 5]), ("auto", None), ("nobind", None), ("0-1|2-3", None)],
+)
+def test_the_cpus_that_compute_are_those_that_are_named(
+    named: str, expected: list[int] | None
+) -> None:
+    assert computing_cpus({BIND: named}) == expected
+
+
+def test_one_that_names_no_cpus_leaves_them_to_vllm() -> None:
+    assert computing_cpus({}) is None
+
+
+@pytest.mark.parametrize(
+    ("preloaded", "expected"),
+    [
+        ("", {"LD_PRELOAD": "/torch/libgomp.so.1", **GOMP}),
+        ("/tc.so", {"LD_PRELOAD": "/tc.so:/torch/libgomp.so.1", **GOMP}),
+        ("/mine/libgomp.so", GOMP),
+        (
+            "/libiomp5.so",
+            {
+                "KMP_AFFINITY": "granularity=fine,explicit,proclist=[0,1]",
+                "KMP_BLOCKTIME": "5",
+                "KMP_TPAUSE": "0",
+            },
+        ),
+    ],
+)
+def test_the_core_starts_with_what_openmp_reads(
+    monkeypatch: pytest.MonkeyPatch, preloaded: str, expected: dict[str, str]
+) -> None:
+    """The same as vLLM gives a process that computes."""
+    monkeypatch.setattr(environment, "_libgomp", lambda: Path("/torch/libgomp.so.1"))
+    found = computing_environment({BIND: "0,1", "LD_PRELOAD": preloaded})
+    assert found == {"OMP_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": "1"} | expected
+
+
+def test_without_a_library_of_pytorchs_openmp_is_bound_by_its_own_variables(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(environment, "_libgomp", lambda: None)
+    found = computing_environment({BIND: "3"})
+    assert found["OMP_PLACES"] == "{3}"
+    assert found["OMP_PROC_BIND"] == "true"
+
+
+def test_a_core_that_does_not_compute_is_bound_to_no_cpu() -> None:
+    assert not {name for name in computing_environment({}) if name.startswith(("OMP", "GOMP"))}
+
+
+@pytest.mark.parametrize(("chars", "base"), [(60, None), (90, "/tmp")])
+def test_sockets_lie_where_their_paths_are_short_enough(
+    chars: int, base: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A long folder for temporary files is no reason not to start."""
+    monkeypatch.setattr(tempfile, "tempdir", "/" + "x" * (chars - 1))
+    found = engine_environment(cpu=False, ranks=1, environment={})
+    assert found.get("VLLM_RPC_BASE_PATH") == base
+
+
+@pytest.mark.parametrize("name", ["GOMP_SPINCOUNT", "OMP_WAIT_POLICY"])
+def test_how_long_threads_spin_is_the_users_to_say(name: str) -> None:
+    found = computing_environment({BIND: "0,1", "LD_PRELOAD": "/libgomp.so", name: "1"})
+    assert "GOMP_SPINCOUNT" not in found
+
+
+WITHOUT_TRITON = """
+import sys
+sys.modules["triton"] = None
+import torch._library.triton as without
+without.get_inner_triton_kernels(print)
+"""
+
+
+@pytest.mark.parametrize(("ours", "lines"), [(True, 0), (False, 1)])
+def test_that_there_is_no_triton_is_not_said(ours: bool, lines: int) -> None:
+    """An image for a CPU leaves it out, and a line of PyTorch's stood among the worker's own."""
+    theirs = {name: value for name, value in os.environ.items() if name != "TORCH_LOGS"}
+    ours_too = engine_environment(cpu=True, ranks=1, environment=theirs) if ours else {}
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", WITHOUT_TRITON],
+        env={**theirs, **ours_too},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    assert done.stderr.count("Triton not available") == lines
+
+
+HEADER = "Python.h"
+
+
+@pytest.fixture(autouse=True)
+def no_toolkit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No CUDA toolkit, whatever this machine has."""
+    monkeypatch.setattr(environment, "_has_nvcc", lambda _environment: False)
+
+
+def test_nothing_is_compiled_by_nvcc_where_there_is_none() -> None:
+    """vLLM's sampler and DeepGEMM would call it when the engine warms up, and end the engine."""
+    found = engine_environment(cpu=False, gpu=True, ranks=1, environment={})
+    assert found["VLLM_USE_FLASHINFER_SAMPLER"] == "0"
+    assert found["VLLM_USE_DEEP_GEMM"] == "0"
+
+
+def test_with_a_toolkit_deep_gemm_is_left_to_vllm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sampler stays off: one token at temperature 0 samples nothing."""
+    monkeypatch.setattr(environment, "_has_nvcc", lambda _environment: True)
+    found = engine_environment(cpu=False, gpu=True, ranks=1, environment={})
+    assert found["VLLM_USE_FLASHINFER_SAMPLER"] == "0"
+    assert "VLLM_USE_DEEP_GEMM" not in found
+
+
+def test_what_the_user_set_stands() -> None:
+    theirs = {"VLLM_USE_FLASHINFER_SAMPLER": "1", "TRITON_CACHE_DIR": "/mine"}
+    found = engine_environment(cpu=False, gpu=True, ranks=1, environment=theirs)
+    assert not found.keys() & theirs.keys()
+
+
+def test_vllms_log_is_heard_on_a_gpu_and_keeps_off_the_results() -> None:
+    """Start-up takes minutes there, and what goes wrong is in it. Results are on stdout."""
+    on_gpu = engine_environment(cpu=False, gpu=True, ranks=1, environment={})
+    assert on_gpu["VLLM_LOGGING_STREAM"] == "ext://sys.stderr"
+    assert not {"VLLM_LOGGING_LEVEL", "TORCH_CPP_LOG_LEVEL"} & on_gpu.keys()
+    on_cpu = engine_environment(cpu=True, ranks=1, environment={})
+    assert on_cpu["VLLM_LOGGING_LEVEL"] == "ERROR"
+    assert not on_cpu.keys() & gpu_variables({}).keys()
+
+
+def test_compiled_kernels_lie_in_the_cache_folder() -> None:
+    """Not in /tmp, which a container often mounts noexec, and which no restart finds again."""
+    found = gpu_variables({"XDG_CACHE_HOME": "/var/cache/clerk"})
+    assert found["TRITON_CACHE_DIR"] == "/var/cache/clerk/triton"
+    assert found["TORCHINDUCTOR_CACHE_DIR"] == "/var/cache/clerk/torchinductor"
+
+
+@pytest.mark.parametrize("version", [13000, 13010])
+def test_a_driver_of_the_same_cuda_will_do(version: int) -> None:
+    check_driver("13.0", version, "580.65.06")
+
+
+def test_an_old_driver_is_told_with_what_to_install() -> None:
+    """PyTorch's own words name a number that nobody knows, minutes later, in another process."""
+    with pytest.raises(SettingsError) as told:
+        check_driver("13.0", 12080, "570.124.06")
+    assert str(told.value) == (
+        "the NVIDIA driver (570.124.06) is for CUDA 12.8 at most, and PyTorch here is built for "
+        "CUDA 13.0: install a driver of branch 580 or newer on the node"
+    )
+
+
+def test_a_driver_that_is_not_there_is_told() -> None:
+    with pytest.raises(SettingsError, match=r"libcuda\.so\.1.*--gpus all.*LD_LIBRARY_PATH"):
+        check_driver("13.0", None, None)
+
+
+def test_a_pytorch_without_cuda_needs_no_driver() -> None:
+    check_driver(None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.15  Tue Mar 5\n", "550.54.15"),
+        (
+            "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.65.06  Release Build\n",
+            "580.65.06",
+        ),
+        ("something else\n", None),
+        (None, None),
+    ],
+)
+def test_the_drivers_release_is_read_from_the_kernel(
+    tmp_path: Path, text: str | None, expected: str | None
+) -> None:
+    file = tmp_path / "version"
+    if text is not None:
+        file.write_text(text)
+    assert driver_release(file) == expected
+
+
+@pytest.fixture
+def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """An environment with a compiler, Python's headers and a cache folder."""
+    (tmp_path / "bin").mkdir()
+    compiler = tmp_path / "bin" / "gcc"
+    compiler.write_text("#!/bin/sh\n")
+    compiler.chmod(0o755)
+    (tmp_path / "include").mkdir()
+    (tmp_path / "include" / HEADER).touch()
+    monkeypatch.setattr(environment, "_python_headers", lambda: tmp_path / "include")
+    cache = tmp_path / "cache"
+    return {
+        "PATH": str(tmp_path / "bin"),
+        "TRITON_CACHE_DIR": str(cache / "triton"),
+        "TORCHINDUCTOR_CACHE_DIR": str(cache / "inductor"),
+        "VLLM_CACHE_ROOT": str(cache / "vllm"),
+    }
+
+
+def test_with_all_that_kernels_need_nothing_is_said(tools: dict[str, str]) -> None:
+    check_tools(tools)
+
+
+def test_without_a_c_compiler_it_is_told(tools: dict[str, str]) -> None:
+    with pytest.raises(
+        SettingsError, match=r"Triton.*no C compiler.*apt-get install gcc libc6-dev"
+    ):
+        check_tools(tools | {"PATH": "/nowhere"})
+
+
+def test_a_compiler_that_is_named_is_looked_for(tools: dict[str, str]) -> None:
+    with pytest.raises(SettingsError, match="CC=/opt/cc"):
+        check_tools(tools | {"CC": "/opt/cc"})
+
+
+def test_without_pythons_headers_it_is_told(tools: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "include" / HEADER).unlink()
+    with pytest.raises(SettingsError, match=r"Python\.h.*python3-dev"):
+        check_tools(tools)
+
+
+def test_a_cache_that_nothing_can_be_loaded_from_is_told(
+    tools: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Docker's --tmpfs is noexec unless one says otherwise."""
+    mounted = SimpleNamespace(f_flag=os.ST_NOEXEC)
+    monkeypatch.setattr("os.statvfs", lambda _path: mounted)
+    with pytest.raises(SettingsError, match=r"triton: mounted noexec.*--tmpfs.*:exec"):
+        check_tools(tools)
+
+
+def test_a_cache_that_cannot_be_written_is_told(tools: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(SettingsError, match=r"VLLM_CACHE_ROOT.*cannot be written"):
+        check_tools(tools | {"VLLM_CACHE_ROOT": str(tmp_path / "file" / "below")})
+
+
+def test_this_machines_own_caches_can_be_loaded_from(tmp_path: Path) -> None:
+    """The real call of the system, on a real folder."""
+    assert not environment._is_noexec(tmp_path)

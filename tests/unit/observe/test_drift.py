@@ -1,0 +1,530 @@
+"""Drift as people see it: log lines, metrics, ``/info``; and nothing of a message in them."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from scipy.stats import beta, binom, chi2, ncx2
+from structlog.testing import capture_logs
+
+from tests.support.toy_adapter import (
+    LABELS,
+    one_golden,
+    small_manifest,
+    toy_encoder_manifest,
+    toy_reference,
+    toy_serving_adapter,
+    toy_spec,
+)
+from tests.unit.observe.conftest import Scrape, finished, label, rejected
+from worker.contract import Calibration, Manifest
+from worker.core.events import Published
+from worker.observe import drift
+from worker.observe.drift import (
+    LEAST_MASS,
+    TOLERATED_PSI,
+    DriftBaseline,
+    DriftDetector,
+    DriftListener,
+    DriftPolicy,
+    WindowReport,
+    count_threshold,
+    expected_errors,
+    make_baseline,
+    psi_by_label,
+    psi_threshold,
+    share_bound,
+)
+from worker.observe.registry import Registry
+from worker.records.types import Classified, Outcome
+
+POLICY = DriftPolicy(window=30, false_alarm_rate=0.01, sample_ids=2)
+EVEN = [*LABELS] * 10
+BILLING = ["billing"] * 30
+
+
+class Watched(DriftListener):
+    """A listener and its worker's main adapter, which a test may exchange."""
+
+    def __init__(self, manifest: Manifest | None = None) -> None:
+        self.main = manifest or small_manifest()
+        super().__init__(lambda: self.main, POLICY, in_background=lambda work: work())
+
+
+@pytest.fixture
+def listener() -> Watched:
+    return Watched()
+
+
+def feed(
+    listener: Watched, labels: Sequence[str], value: bytes = b"", by: Manifest | None = None
+) -> list[Any]:
+    """Publish these labels, of the main adapter or another, in batches of 7, dead letters between
+    them; return the log."""
+    adapter = toy_serving_adapter(manifest=by or listener.main)
+    with capture_logs() as logs:
+        for at in range(0, len(labels), 7):
+            batch = finished(*map(label, labels[at : at + 7]), rejected(), value=value)
+            listener(Published([replace(record, adapter=adapter) for record in batch], 0.1))
+    return list(logs)
+
+
+def page(listener: Watched) -> Scrape:
+    registry = Registry()
+    registry.at_scrape(listener.metric_samples)
+    return Scrape(registry.page())
+
+
+def test_a_quiet_window_shows_and_is_not_told(listener: Watched) -> None:
+    """Figures on the page; not a line in the log."""
+    assert feed(listener, EVEN) == []
+    shown = page(listener)
+    assert shown("clerk_drift_label_psi") == 0
+    assert shown("clerk_drift_off_label_ratio") == 0
+    assert shown("clerk_drift_label_shift", label="billing") == pytest.approx(0)
+    assert shown("clerk_drift_consecutive_windows", signal="labels") == 0
+    assert shown("clerk_drift_windows_total", signal="labels", result="stable") == 1
+    assert shown("clerk_drift_windows_total", signal="labels", result="drifted") == 0
+    assert shown("clerk_drift_windows_total", signal="off_label", result="stable") == 1
+
+
+def test_before_the_first_window_is_full_only_the_thresholds_show(listener: Watched) -> None:
+    """Nothing is known yet, and 0 would be a claim."""
+    feed(listener, EVEN[:29])
+    shown = page(listener)
+    assert shown("clerk_drift_label_psi") is None
+    assert shown("clerk_drift_consecutive_windows", signal="labels") is None
+    assert (shown("clerk_drift_threshold", signal="labels") or 0) > 0.1
+    assert (shown("clerk_drift_threshold", signal="off_label") or 0) > 0.1
+    assert shown("clerk_drift_windows_total", signal="labels", result="stable") == 0
+    found = listener.info()
+    assert found["messages"] == 29
+    assert found["last"] is None
+
+
+def test_a_drifted_window_names_the_labels_that_moved(listener: Watched) -> None:
+    """With shares, threshold and ids to look at; on the page and in /info as well."""
+    [told] = feed(listener, BILLING)
+    assert (told["event"], told["log_level"]) == ("drift.labels", "warning")
+    assert told["moved"]["billing"] == {"share": 1.0, "expected": 0.3333}
+    assert told["psi"] > told["threshold"]
+    assert told["consecutive_windows"] == 1
+    assert len(told["sample"]) == 2
+    assert all(record_id.startswith("in-3-") for record_id in told["sample"])
+    shown = page(listener)
+    assert shown("clerk_drift_label_shift", label="billing") == pytest.approx(2 / 3)
+    assert shown("clerk_drift_label_shift", label="other") == pytest.approx(-1 / 3)
+    assert shown("clerk_drift_consecutive_windows", signal="labels") == 1
+    assert shown("clerk_drift_windows_total", signal="labels", result="drifted") == 1
+    last = json.loads(json.dumps(listener.info()))["last"]
+    assert last["moved"] == told["moved"]
+    assert last["samples"] == {"labels": told["sample"]}
+    assert last["consecutive_drifted_windows"] == {"labels": 1, "off_label": 0}
+
+
+def test_what_lasts_is_told_less_and_less_often_and_its_end_is_told(
+    listener: Watched,
+) -> None:
+    """A week of drift is not a week of log lines."""
+    logs = feed(listener, BILLING * 9 + EVEN * 2)
+    drifted = [line["consecutive_windows"] for line in logs if line["event"] == "drift.labels"]
+    assert drifted == [1, 2, 4, 8]
+    assert [line for line in logs if line["event"] == "drift.ended"] == [
+        {"event": "drift.ended", "log_level": "info", "signal": "labels", "windows": 9}
+    ]
+
+
+def test_off_label_mass_is_told_apart(listener: Watched) -> None:
+    """The labels' mix is as ever, and the model believes in none of them."""
+    sure = replace(
+        small_manifest(),
+        reference=replace(small_manifest().reference, off_label_mass={"0.95": 0.01}),  # type: ignore[type-var]
+    )
+    listener.main = sure
+    [told] = feed(listener, EVEN)
+    assert told["event"] == "drift.off_label"
+    assert told["ratio"] == 1.0
+    assert len(told["sample"]) == 2
+
+
+def test_without_a_reference_it_is_off_and_says_so_once() -> None:
+    """One line, no series, nothing in /info."""
+    with capture_logs() as logs:
+        listener = Watched(replace(small_manifest(), reference=None))
+    [told] = logs
+    assert told["event"] == "drift.off"
+    assert feed(listener, BILLING * 3) == []
+    assert listener.info() is None
+    assert page(listener).series == {}
+
+
+def test_another_adapter_begins_anew_and_the_same_one_does_not(listener: Watched) -> None:
+    """What was counted of one says nothing of another; told again of the same, it goes on."""
+    feed(listener, [*BILLING, *BILLING[:10]])
+    listener.main = small_manifest()
+    feed(listener, BILLING[:1])
+    assert listener.info()["messages"] == 11
+    listener.main = replace(small_manifest(), name="toy-2")
+    feed(listener, BILLING[:1])
+    assert listener.info()["messages"] == 1
+    assert listener.info()["last"] is None
+    assert page(listener)("clerk_drift_label_psi") is None
+    assert page(listener)("clerk_drift_windows_total", signal="labels", result="drifted") == 1
+    [told] = feed(listener, BILLING[1:])
+    assert told["consecutive_windows"] == 1
+    listener.main = replace(small_manifest(), reference=None)
+    feed(listener, BILLING[:1])
+    assert listener.info() is None
+
+
+def test_what_a_canary_answers_is_no_drift_of_the_main_adapter(listener: Watched) -> None:
+    """It is judged as a canary; and records of the old adapter may come after a swap."""
+    assert feed(listener, BILLING * 2, by=replace(small_manifest(), name="toy-2")) == []
+    assert listener.info()["messages"] == 0
+
+
+def test_nothing_of_a_message_is_told(listener: Watched) -> None:
+    """Neither in the log nor on the page nor in /info."""
+    logs = feed(listener, BILLING, value=b"my card is 4111")
+    registry = Registry()
+    registry.at_scrape(listener.metric_samples)
+    said = json.dumps([logs, listener.info(), registry.page().decode()])
+    assert logs
+    for secret in ("4111", "customer-7", "trace"):
+        assert secret not in said
+
+
+def test_the_loop_does_not_wait_for_a_baseline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes the better part of a second; the old window goes on until the new one can begin."""
+    mains = [small_manifest(), replace(small_manifest(), name="next")]
+    main, threads, release = [mains[0]], list[str](), threading.Event()
+
+    def slow(manifest: Manifest, policy: DriftPolicy) -> Any:
+        threads.append(threading.current_thread().name)
+        if len(threads) > 1:
+            assert release.wait(10)
+        return make_baseline(manifest, policy)
+
+    monkeypatch.setattr(drift, "make_baseline", slow)
+    listener = DriftListener(lambda: main[0], POLICY)
+    assert threads == [threading.current_thread().name], "the first before anything is served"
+    main[0] = mains[1]
+    for _ in range(3):
+        listener(Published([], 0.1))
+    assert listener.info()["adapter_digest"] == mains[0].digest
+    assert threads[1:] in ([], ["drift-baseline"])
+    release.set()
+    end = time.monotonic() + 10
+    while listener.info()["adapter_digest"] != mains[1].digest:
+        assert time.monotonic() < end
+        listener(Published([], 0.1))
+    assert threads[1:] == ["drift-baseline"]
+    assert listener.info()["messages"] == 0
+
+
+def test_messages_that_fit_no_output_of_a_head_are_drift() -> None:
+    """By the out-of-scope score, where there is no off-label mass."""
+    reference = replace(toy_reference(), off_label_mass={}, out_of_scope={"0.95": -3.0})
+    manifest = toy_encoder_manifest(golden=one_golden(toy_spec()), reference=reference)
+    listener = Watched(manifest)
+    adapter = toy_serving_adapter(manifest=manifest)
+    for score, result in ((-3.5, "stable"), (-2.5, "drifted")):
+        outcomes = [with_score(label(name), score) for name in EVEN]
+        batch = [replace(record, adapter=adapter) for record in finished(*outcomes)]
+        with capture_logs() as logs:
+            listener(Published(batch, 0.1))
+        told = [line["event"] for line in logs]
+        assert told == (["drift.off_label"] if result == "drifted" else [])
+        counted = page(listener)("clerk_drift_windows_total", signal="off_label", result=result)
+        assert counted == 1
+
+
+def with_score(outcome: Outcome, score: float) -> Classified:
+    assert isinstance(outcome, Classified)
+    decision = replace(outcome.decision, off_label_mass=None, out_of_scope=score)
+    return replace(outcome, decision=decision)
+
+
+BASELINE = DriftBaseline("d" * 64, dict.fromkeys(LABELS, 1 / 3), 0.05, 0.1, 0.2)
+
+
+def make_detector(
+    baseline: DriftBaseline = BASELINE, window: int = 30, sample_ids: int = 3
+) -> DriftDetector:
+    return DriftDetector(baseline, window, sample_ids, random.Random(1))
+
+
+def fill(
+    detector: DriftDetector, labels: Sequence[str], mass: float | None = 0.0
+) -> list[WindowReport]:
+    """Add these answers; return the reports that came of it."""
+    reports = [detector.add(name, mass, f"in-0-{at}") for at, name in enumerate(labels)]
+    return [report for report in reports if report is not None]
+
+
+BILLING_WINDOW = ["billing"] * 20 + ["delivery", "other"] * 5
+
+
+def test_a_window_is_judged_when_it_is_full_and_the_next_begins_empty() -> None:
+    """Two and a half windows make two reports."""
+    detector = make_detector()
+    [first, second] = fill(detector, EVEN * 2 + EVEN[:15])
+    assert detector.messages == 15
+    for report in (first, second):
+        assert report.messages == 30
+        assert report.psi == 0
+        assert report.off_label_ratio == 0
+        assert report.consecutive == {"labels": 0, "off_label": 0}
+        assert report.samples == {"labels": (), "off_label": ()}
+        assert {shift.label: shift.share for shift in report.shifts} == dict.fromkeys(LABELS, 1 / 3)
+
+
+def test_what_moved_is_named_with_its_share_and_its_part() -> None:
+    """The fewest labels that make up most of the shift, the largest first."""
+    [report] = fill(make_detector(), BILLING_WINDOW)
+    assert report.psi > 0.05
+    assert report.consecutive["labels"] == 1
+    assert report.moved[0].label == "billing"
+    assert report.moved[0].share == pytest.approx(2 / 3)
+    assert report.moved[0].expected == pytest.approx(1 / 3)
+    assert report.psi == pytest.approx(sum(shift.psi for shift in report.shifts))
+    parts = [shift.psi for shift in report.moved]
+    assert parts == sorted(parts, reverse=True)
+    assert sum(parts) >= 0.8 * report.psi > sum(parts[:-1])
+
+
+def test_consecutive_drifted_windows_are_counted_and_a_stable_one_ends_them() -> None:
+    """One may be chance; two consecutive ones are not."""
+    reports = fill(make_detector(), BILLING_WINDOW * 3 + EVEN + BILLING_WINDOW)
+    assert [report.consecutive["labels"] for report in reports] == [1, 2, 3, 0, 1]
+
+
+def test_off_label_mass_is_a_signal_of_its_own() -> None:
+    """Labels as ever, and a fifth of the messages far from each of them."""
+    detector = make_detector()
+    for at, name in enumerate(EVEN):
+        report = detector.add(name, 0.5 if at % 5 == 0 else 0.1, f"in-0-{at}")
+    assert report is not None
+    assert report.off_label_ratio == 0.2
+    assert report.consecutive == {"labels": 0, "off_label": 1}
+    assert len(report.samples["off_label"]) == 3
+    assert all(int(name.rpartition("-")[2]) % 5 == 0 for name in report.samples["off_label"])
+
+
+def test_without_a_mass_to_tell_only_the_labels_are_watched() -> None:
+    """Choice decoding knows no mass."""
+    detector = make_detector(DriftBaseline("d" * 64, BASELINE.shares, 0.05, None, 1.0))
+    [report] = fill(detector, EVEN, mass=None)
+    assert report.off_label_ratio is None
+    assert report.consecutive == {"labels": 0}
+
+
+def test_samples_are_of_what_came_too_often_and_no_more_than_asked_for() -> None:
+    """Ids of records with the label that grew, spread over the window."""
+    [report] = fill(make_detector(), BILLING_WINDOW)
+    ids = [int(name.rpartition("-")[2]) for name in report.samples["labels"]]
+    assert len(set(ids)) == 3
+    assert all(BILLING_WINDOW[at] == "billing" for at in ids)
+    [report] = fill(make_detector(sample_ids=0), BILLING_WINDOW)
+    assert report.samples == {"labels": (), "off_label": ()}
+    late = [
+        fill(DriftDetector(BASELINE, 30, 3, random.Random(n)), BILLING_WINDOW)[0] for n in range(20)
+    ]
+    last = {int(name.rpartition("-")[2]) for report in late for name in report.samples["labels"]}
+    assert max(last) > 15, "the first ones are not always taken"
+
+
+def test_two_labels_that_grew_share_the_sample() -> None:
+    """A reviewer sees both."""
+    labels = ["billing"] * 14 + ["delivery"] * 16
+    [report] = fill(make_detector(sample_ids=4), labels)
+    kinds = [labels[int(name.rpartition("-")[2])] for name in report.samples["labels"]]
+    assert sorted(kinds) == ["billing", "billing", "delivery", "delivery"]
+
+
+def test_a_label_that_is_not_this_adapters_is_not_counted() -> None:
+    """Right after a swap a late answer of the one before may come."""
+    detector = make_detector()
+    assert fill(detector, ["elsewhere"] * 100) == []
+    assert detector.messages == 0
+
+
+USUAL_POLICY = DriftPolicy(1000, 0.01)
+
+
+def test_without_a_reference_there_is_nothing_to_compare_with() -> None:
+    """As with an adapter that was trained before manifests had one."""
+    assert make_baseline(replace(small_manifest(), reference=None), USUAL_POLICY) is None
+
+
+def test_the_thresholds_follow_from_the_manifest_and_the_window() -> None:
+    """Labels, validation's size and the window all move them; a larger window finds less."""
+    manifest = small_manifest()
+    found = make_baseline(manifest, USUAL_POLICY)
+    assert found is not None
+    assert found.digest == manifest.digest
+    assert found.shares == {"billing": 1 / 3, "delivery": 1 / 3, "other": 1 / 3}
+    assert 0.01 < found.psi_threshold < 0.1
+    assert 0.05 < found.off_label_threshold < 0.2
+    assert found.mass == 0.9
+    longer = make_baseline(manifest, replace(USUAL_POLICY, window=10_000))
+    assert longer is not None
+    assert longer.psi_threshold < found.psi_threshold
+    assert longer.off_label_threshold < found.off_label_threshold
+    surer = make_baseline(replace(manifest, calibration=Calibration(1.0, 10_000)), USUAL_POLICY)
+    assert surer is not None
+    assert surer.off_label_threshold < found.off_label_threshold
+    rarer = make_baseline(manifest, replace(USUAL_POLICY, false_alarm_rate=0.001))
+    assert rarer is not None
+    assert rarer.psi_threshold > found.psi_threshold
+    assert rarer.off_label_threshold > found.off_label_threshold
+
+
+def test_the_labels_have_all_the_false_alarms_where_no_mass_is_told() -> None:
+    """Choice decoding: one signal, at the threshold for the whole rate."""
+    silent = replace(small_manifest(), reference=replace(toy_reference(), off_label_mass={}))
+    found = make_baseline(silent, USUAL_POLICY)
+    both = make_baseline(small_manifest(), replace(USUAL_POLICY, false_alarm_rate=0.02))
+    assert found is not None
+    assert both is not None
+    assert found.mass is None
+    assert found.psi_threshold == both.psi_threshold
+
+
+def test_a_mass_that_is_rounding_is_no_baseline() -> None:
+    """A sure model leaves a millionth to everything else: more than that is not yet doubt."""
+    sure = replace(small_manifest(), reference=replace(toy_reference(), off_label_mass={"0.95": 0}))
+    found = make_baseline(sure, USUAL_POLICY)
+    assert found is not None
+    assert found.mass == LEAST_MASS
+
+
+def test_a_head_is_compared_by_its_out_of_scope_score() -> None:
+    """Of any sign and size, so no value of it is rounding; the threshold is that of any other."""
+    reference = replace(toy_reference(), off_label_mass={}, out_of_scope={"0.95": -3.5})
+    manifest = toy_encoder_manifest(golden=one_golden(toy_spec()), reference=reference)
+    found = make_baseline(manifest, USUAL_POLICY)
+    other = make_baseline(small_manifest(), USUAL_POLICY)
+    assert found is not None
+    assert other is not None
+    assert found.mass == -3.5
+    assert found.off_label_threshold == other.off_label_threshold
+
+
+def test_an_adapter_that_is_often_wrong_is_allowed_a_larger_shift() -> None:
+    """Its confusions move the shares of labels where nothing has drifted."""
+    quantiles = {"0.05": 0.4, "0.25": 0.7, "0.5": 0.9}
+    weak = replace(small_manifest(), reference=replace(toy_reference(), confidence=quantiles))
+    wrong = expected_errors(quantiles)
+    assert 0.15 < wrong < 0.25
+    found = make_baseline(weak, USUAL_POLICY)
+    assert found is not None
+    assert found.psi_threshold == psi_threshold(1000, 3, TOLERATED_PSI + wrong**2, 0.005)
+
+
+def test_the_errors_expected_are_what_the_confidences_leave() -> None:
+    """From the mean of calibrated confidences; nothing is expected of nothing."""
+    assert expected_errors({}) == 0
+    assert expected_errors({"0.5": 0.5}) == 0.5
+    assert expected_errors({"0.01": 1.0, "0.5": 1.0}) == pytest.approx(0.005)
+    draw = random.Random(1)
+    values = sorted(draw.betavariate(8, 1) for _ in range(10_000))
+    some = {f"{at:g}": values[int(at * len(values))] for at in (0.01, 0.05, 0.1, 0.25, 0.5)}
+    assert expected_errors(some) == pytest.approx(1 - sum(values) / len(values), abs=0.03)
+
+
+@pytest.mark.parametrize("examples", [0, 1, 10])
+def test_little_validation_makes_a_careful_threshold_and_no_error(examples: int) -> None:
+    """Down to none at all, where only a window full of them would be drift."""
+    found = make_baseline(
+        replace(small_manifest(), calibration=Calibration(1.0, examples)), USUAL_POLICY
+    )
+    assert found is not None
+    assert 0.2 < found.off_label_threshold <= 1.001
+    assert math.isfinite(found.psi_threshold)
+
+
+ELEVEN = {f"label-{n}": 1 / 11 for n in range(11)}
+
+
+def test_psi_is_the_sum_of_its_parts_and_zero_without_a_shift() -> None:
+    """As Siddiqi has it, up to the half message in each cell."""
+    shares = {"a": 0.5, "b": 0.3, "c": 0.2}
+    assert sum(psi_by_label({"a": 500, "b": 300, "c": 200}, shares).values()) == 0
+    parts = psi_by_label({"a": 50_000, "b": 20_000, "c": 30_000}, shares)
+    assert parts["a"] == 0
+    assert parts["b"] == pytest.approx((0.2 - 0.3) * math.log(0.2 / 0.3), rel=1e-3)
+    assert parts["c"] == pytest.approx((0.3 - 0.2) * math.log(0.3 / 0.2), rel=1e-3)
+    assert all(part >= 0 for part in parts.values())
+
+
+def test_an_empty_cell_on_either_side_is_finite() -> None:
+    """A label that never came, one that was never expected, and no message at all."""
+    parts = psi_by_label({"a": 90, "new": 10}, {"a": 0.9, "gone": 0.1})
+    assert parts.keys() == {"a", "gone", "new"}
+    assert parts["gone"] == parts["new"] > 0.1
+    assert parts["a"] == 0
+    assert set(psi_by_label({}, {"a": 0.4, "b": 0.6}).values()) == {0}
+
+
+@pytest.mark.parametrize("labels", [2, 3, 5, 11, 30, 77])
+@pytest.mark.parametrize("window", [100, 1000, 10_000])
+@pytest.mark.parametrize("tolerated", [0.0, 0.01])
+def test_the_threshold_is_the_quantile_it_stands_for(
+    labels: int, window: int, tolerated: float
+) -> None:
+    """Within 1 % below and 2.5 % above the exact one: alarms are as rare as said, or rarer."""
+    for share in (0.01, 0.005):
+        exact = (
+            ncx2.ppf(1 - share, labels - 1, window * tolerated)
+            if tolerated
+            else chi2.ppf(1 - share, labels - 1)
+        )
+        found = psi_threshold(window, labels, tolerated, share) * window
+        assert 0.99 * exact < found < 1.025 * exact
+
+
+def test_one_label_cannot_drift() -> None:
+    """Its share is 1 whatever comes."""
+    assert psi_threshold(1000, 1, 0.01, 0.01) == math.inf
+
+
+def test_windows_without_drift_exceed_the_threshold_as_rarely_as_said() -> None:
+    """Two thousand windows of a natural mix, drawn message by message."""
+    draw = random.Random(1)
+    shares = {name: (n + 1) / 66 for n, name in enumerate(ELEVEN)}
+    threshold = psi_threshold(200, 11, 0.0, 0.05)
+    over = 0
+    for _ in range(2000):
+        counts = Counter(draw.choices([*shares], [*shares.values()], k=200))
+        over += sum(psi_by_label(counts, shares).values()) > threshold
+    assert 0.03 < over / 2000 < 0.07
+
+
+@pytest.mark.parametrize(("above", "examples"), [(40, 800), (2, 198), (0, 50), (5, 100)])
+def test_the_bound_of_a_share_is_the_exact_one(above: int, examples: int) -> None:
+    """Clopper and Pearson's, from a beta distribution."""
+    exact = beta.ppf(0.95, above + 1, examples - above)
+    assert share_bound(above / examples, examples, 0.95) == pytest.approx(exact, rel=1e-9)
+    assert share_bound(1.0, examples, 0.95) == 1
+
+
+@pytest.mark.parametrize("window", [50, 1000, 5000])
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.07, 0.5, 1.0])
+def test_the_threshold_of_a_count_is_the_smallest_that_is_rare_enough(
+    window: int, share: float
+) -> None:
+    """One less would be reached too often."""
+    found = count_threshold(window, share, 0.005)
+    assert binom.sf(found - 1, window, share) <= 0.005
+    if share:
+        assert binom.sf(found - 2, window, share) > 0.005

@@ -1,0 +1,102 @@
+"""Which adapter a name stands for, and what is said when it stands for none."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.support.toy_adapter import small_manifest
+from worker.contract import write_manifest
+from worker.contract.store import Pointer, write_pointer
+from worker.errors import SettingsError
+from worker.offline.adapters import resolve_adapter
+
+
+def stored(store: Path, name: str) -> str:
+    """Put an adapter into a store; return its digest."""
+    manifest = replace(small_manifest(), name=name)
+    (store / manifest.digest).mkdir(parents=True)
+    write_manifest(store / manifest.digest, manifest)
+    return manifest.digest
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    """Two adapters, the second of them current."""
+    folder = tmp_path / "store"
+    first, second = stored(folder, "first"), stored(folder, "second")
+    assert first[:4] != second[:4]
+    (folder / "history.jsonl").touch()
+    write_pointer(
+        folder, Pointer(second, "second", "2024-05-06T07:08:09Z", first, "me", None, "publish")
+    )
+    return folder
+
+
+def digest(name: str) -> str:
+    return replace(small_manifest(), name=name).digest
+
+
+def test_current_is_what_the_settings_serve(store: Path) -> None:
+    """A store's pointer, also where the settings name one adapter inside of it."""
+    assert resolve_adapter("current", store) == store / digest("second")
+    assert resolve_adapter("current", store / digest("first")) == store / digest("second")
+
+
+def test_current_of_a_lone_adapter_is_itself(store: Path, tmp_path: Path) -> None:
+    """Outside of any store nothing else can be meant."""
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    write_manifest(alone, small_manifest())
+    assert resolve_adapter("current", alone) == alone
+
+
+def test_a_directory_and_a_store_are_named_by_their_paths(store: Path) -> None:
+    """Whatever the settings say."""
+    inside = store / digest("first")
+    assert resolve_adapter(str(inside), None) == inside
+    assert resolve_adapter(str(store), None) == store / digest("second")
+
+
+def test_a_few_digits_of_a_digest_are_enough(store: Path) -> None:
+    """As people copy them from a log line."""
+    for name in ("first", "second"):
+        for chars in (4, 12, 64):
+            assert resolve_adapter(digest(name)[:chars], store) == store / digest(name)
+    assert resolve_adapter(digest("first")[:12], store / digest("second")) == store / digest(
+        "first"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("0000000", "no adapter with a digest"),
+        ("nowhere/adapter", "is no directory"),
+        ("abc", "is no directory"),
+    ],
+)
+def test_a_name_that_stands_for_nothing_is_told(store: Path, name: str, said: str) -> None:
+    """One line that says what would do."""
+    with pytest.raises(SettingsError, match=said):
+        resolve_adapter(name, store)
+
+
+def test_a_digest_needs_a_store(tmp_path: Path) -> None:
+    """And current needs a setting."""
+    with pytest.raises(SettingsError, match=r"model\.adapter"):
+        resolve_adapter("abcdef", tmp_path)
+    with pytest.raises(SettingsError, match=r"model\.adapter"):
+        resolve_adapter("current", None)
+    with pytest.raises(SettingsError, match="no adapter and no store"):
+        resolve_adapter(str(tmp_path), None)
+
+
+def test_digits_that_fit_two_are_not_guessed_at(store: Path) -> None:
+    """More digits are asked for."""
+    twin = store / (digest("first")[:10] + "0" * 54)
+    twin.mkdir()
+    with pytest.raises(SettingsError, match="2 adapters"):
+        resolve_adapter(digest("first")[:10], store)

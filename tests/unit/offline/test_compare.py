@@ -1,0 +1,284 @@
+"""Two adapters on one file, by an engine that needs no model, to screen, JSON and CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+from scipy.stats import binomtest
+
+from tests.support.toy_adapter import ENCODERS, decode, scores, small_manifest
+from worker.contract import write_manifest
+from worker.engine.fake import FakeEngine
+from worker.engine.open import OpenedEngine
+from worker.engine.port import Answer
+from worker.errors import MessageRejected, SettingsError
+from worker.offline.classify import MessageFile
+from worker.offline.compare import (
+    CompareRequest,
+    CompareResult,
+    Labelled,
+    Pair,
+    compare,
+    kappa,
+    mcnemar,
+    run_compare,
+    show,
+    to_json,
+    write_csv,
+)
+from worker.settings import ModelSettings, RecordSettings, Settings
+
+ROWS = [
+    {"id": "1", "text": "my invoice", "label": "billing"},
+    {"id": "2", "text": "my parcel", "label": "delivery"},
+    {"id": "3", "text": "new parcel", "label": "delivery"},
+    {"id": "4", "text": "new invoice", "label": "billing"},
+    {"id": "5", "text": "hello", "label": "other"},
+    {"id": "6", "text": "too hard", "label": "other"},
+]
+SECRET = "new parcel"
+
+
+def opener(settings: Settings) -> OpenedEngine:
+    """The adapter called new classifies what is new as other; each refuses one message."""
+    assert settings.model.adapter is not None
+    name = settings.model.adapter.name
+    opened.append(name)
+
+    def respond(prompt: Sequence[int]) -> Answer | Exception:
+        text = decode([token for token in prompt if token >= 10])
+        if "hard" in text:
+            return MessageRejected("engine_rejected", "no")
+        if name == "new" and "new" in text:
+            return scores("other", p=0.7)
+        if "invoice" in text:
+            return scores("billing", p=0.95)
+        return scores("delivery" if "parcel" in text else "other", p=0.4)
+
+    manifest = replace(small_manifest(), name=name)
+    engine = FakeEngine(respond, service_s=0.0005, concurrency=2)
+    original = engine.close
+
+    def close() -> None:
+        opened.append(f"{name} closed")
+        original()
+
+    engine.close = close  # type: ignore[method-assign]
+    return OpenedEngine(engine, manifest, ENCODERS, "merged")
+
+
+opened: list[str] = []
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    opened.clear()
+    for name in ("old", "new"):
+        (tmp_path / name).mkdir()
+        write_manifest(tmp_path / name, replace(small_manifest(), name=name))
+    return Settings(
+        model=ModelSettings(adapter=tmp_path / "old"), records=RecordSettings(text_fields=("text",))
+    )
+
+
+def make_request(
+    tmp_path: Path, rows: Sequence[dict[str, Any]] = ROWS, **changes: Any
+) -> CompareRequest:
+    file = tmp_path / "messages.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    source = MessageFile(str(file), label_field="label")
+    return replace(
+        CompareRequest("current", str(tmp_path / "new"), source, None, None, 5000), **changes
+    )
+
+
+def compared(settings: Settings, tmp_path: Path, **changes: Any) -> CompareResult:
+    return run_compare(settings, make_request(tmp_path, **changes), opener)
+
+
+def screen(result: CompareResult) -> str:
+    console = Console(file=io.StringIO(), width=80)
+    show(result, console)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def test_both_label_every_message_one_engine_at_a_time(settings: Settings, tmp_path: Path) -> None:
+    """What one of them refuses is counted apart."""
+    result = compared(settings, tmp_path)
+    assert opened == ["old", "old closed", "new", "new closed"]
+    assert (result.first.name, result.second.name) == ("old", "new")
+    assert result.unlabelled == 1
+    comparison = result.comparison
+    assert (comparison.messages, comparison.agreed) == (5, 3)
+    assert comparison.truth is not None
+    assert (comparison.truth.first_only, comparison.truth.second_only) == (2, 0)
+    assert set(comparison.moves) == {("billing", "other", 1), ("delivery", "other", 1)}
+    # The toy adapter asks for review above an off-label mass of 0.5.
+    assert comparison.first.review == pytest.approx(3 / 5)
+    assert comparison.second.review == pytest.approx(2 / 5)
+
+
+def test_the_screen_fits_and_has_no_texts(settings: Settings, tmp_path: Path) -> None:
+    """80 columns; ids and labels of what differs, the surest first."""
+    told = screen(compared(settings, tmp_path))
+    assert max(map(len, told.splitlines())) <= 80
+    assert "60.0% have the same label from both; 2 do not" in told
+    assert "McNemar's exact p = 0.5" in told
+    assert SECRET not in told
+    lines = told.splitlines()
+    at = next(n for n, line in enumerate(lines) if line.startswith("message"))
+    assert lines[at + 1].split() == ["4", "billing", "98%", "other", "97%"]
+    assert lines[at + 2].split() == ["3", "delivery", "95%", "other", "97%"]
+
+
+def test_texts_are_told_only_when_asked_for(settings: Settings, tmp_path: Path) -> None:
+    """Screen, JSON and CSV alike."""
+    quiet = compared(settings, tmp_path)
+    file = tmp_path / "out.csv"
+    assert write_csv(file, quiet.pairs) == 2
+    assert SECRET not in screen(quiet) + json.dumps(to_json(quiet)) + file.read_text()
+    open_ = compared(settings, tmp_path, texts=True)
+    write_csv(file, open_.pairs)
+    for said in (screen(open_), json.dumps(to_json(open_)), file.read_text()):
+        assert SECRET in said
+
+
+def test_json_and_csv_hold_the_same_disagreements(settings: Settings, tmp_path: Path) -> None:
+    """For machines: everything, with the digests of both adapters."""
+    result = compared(settings, tmp_path)
+    found = json.loads(json.dumps(to_json(result)))
+    assert found["schema"] == "comparison/1"
+    assert found["adapters"]["second"]["digest"] == result.second.digest
+    assert found["agreement"] == 0.6
+    assert found["moves"][0].keys() == {"first", "second", "messages"}
+    assert [row["id"] for row in found["disagreements"]] == ["4", "3"]
+    file = tmp_path / "out.csv"
+    write_csv(file, result.pairs)
+    with file.open(newline="") as lines:
+        rows = list(csv.DictReader(lines))
+    assert [(row["id"], row["first"], row["second"], row["truth"]) for row in rows] == [
+        ("4", "billing", "other", "billing"),
+        ("3", "delivery", "other", "delivery"),
+    ]
+
+
+def test_labels_with_brackets_are_shown_as_they_are(settings: Settings, tmp_path: Path) -> None:
+    """They are the user's words, and no instruction to the terminal."""
+    result = compared(settings, tmp_path)
+    names = {"billing": "billing [urgent]", "delivery": "sent back [/b]", "other": "other"}
+    comparison = replace(
+        result.comparison,
+        labels=tuple(replace(each, label=names[each.label]) for each in result.comparison.labels),
+        moves=tuple((names[a], names[b], count) for a, b, count in result.comparison.moves),
+    )
+    told = screen(replace(result, comparison=comparison))
+    assert told.count("billing [urgent]") == told.count("sent back [/b]") == 2
+
+
+def test_nothing_to_compare_is_an_error_before_or_after(settings: Settings, tmp_path: Path) -> None:
+    """The same adapter twice and an empty file are told before an engine is started."""
+    with pytest.raises(SettingsError, match="the same adapter"):
+        compared(settings, tmp_path, second=str(tmp_path / "old"))
+    with pytest.raises(SettingsError, match="no message"):
+        compared(settings, tmp_path, rows=[])
+    assert opened == []
+    with pytest.raises(SettingsError, match="none of the 1 messages"):
+        compared(settings, tmp_path, rows=[ROWS[5]])
+
+
+def test_no_more_than_the_limit_is_read(settings: Settings, tmp_path: Path) -> None:
+    """The first so many of a file."""
+    result = compared(settings, tmp_path, limit=2)
+    assert [pair.id for pair in result.pairs] == ["1", "2"]
+
+
+def pair(
+    first: str, second: str, truth: str | None = None, sure: float = 0.9, review: bool = False
+) -> Pair:
+    return Pair(
+        "m", Labelled(first, sure, 0.1, review), Labelled(second, sure / 2, None, False), truth
+    )
+
+
+PAIRS = [
+    *[pair("yes", "yes")] * 20,
+    *[pair("yes", "no", sure=0.6)] * 5,
+    *[pair("no", "yes", sure=0.6)] * 10,
+    *[pair("no", "no")] * 15,
+]
+
+
+def test_agreement_and_kappa_are_those_of_the_textbook() -> None:
+    """The example that introductions use: 50 cases, 35 the same, kappa 0.4."""
+    found = compare(PAIRS, ["no", "yes", "never"])
+    assert (found.messages, found.agreed, found.agreement) == (50, 35, 0.7)
+    assert found.kappa == pytest.approx(0.4)
+    [no, yes] = found.labels
+    assert (no.label, no.first, no.second, no.both) == ("no", 25, 20, 15)
+    assert yes.share == pytest.approx(2 * 20 / (25 + 30))
+    assert found.moves == (("no", "yes", 10), ("yes", "no", 5))
+
+
+def test_kappa_knows_perfect_agreement_chance_and_the_case_without_any_spread() -> None:
+    """1, 0, and nothing to say."""
+    assert kappa(Counter(a=5, b=5), Counter(a=5, b=5), 10) == 1
+    assert kappa(Counter(a=5, b=5), Counter(a=5, b=5), 5) == 0
+    assert kappa(Counter(a=10), Counter(a=10), 10) is None
+    assert kappa(Counter(a=10), Counter(b=10), 0) == 0
+
+
+def test_confidence_is_told_apart_where_they_agree_and_where_not() -> None:
+    """A mean over nothing is nothing."""
+    found = compare(PAIRS, [])
+    assert found.first.confidence == pytest.approx((35 * 0.9 + 15 * 0.6) / 50)
+    assert found.first.confidence_agreed == pytest.approx(0.9)
+    assert found.first.confidence_disagreed == pytest.approx(0.6)
+    assert found.second.confidence_agreed == pytest.approx(0.45)
+    assert found.first.off_label_mass == pytest.approx(0.1)
+    assert found.second.off_label_mass is None
+    assert compare([pair("a", "a")], []).first.confidence_disagreed is None
+
+
+def test_review_shares_of_each_and_of_both() -> None:
+    """What people will have to look at."""
+    found = compare([pair("a", "a", review=True), pair("a", "a")], [])
+    assert (found.first.review, found.second.review, found.review_both) == (0.5, 0, 0)
+
+
+def test_true_labels_decide_who_is_right() -> None:
+    """Messages without one are compared and not counted here."""
+    known = [
+        *[pair("a", "a", "a")] * 4,
+        *[pair("a", "b", "a")] * 3,
+        *[pair("a", "b", "b")] * 9,
+        *[pair("a", "b", "c")] * 2,
+        *[pair("a", "b")] * 7,
+    ]
+    found = compare(known, [])
+    assert found.truth is not None
+    assert found.truth.messages == 18
+    right = (found.truth.both, found.truth.first_only, found.truth.second_only)
+    assert (*right, found.truth.neither) == (4, 3, 9, 2)
+    assert found.truth.p_value == pytest.approx(binomtest(3, 12).pvalue)
+    assert found.first.accuracy == pytest.approx(7 / 18)
+    assert found.second.accuracy == pytest.approx(13 / 18)
+    assert compare(PAIRS, []).truth is None
+    assert compare(PAIRS, []).first.accuracy is None
+
+
+@pytest.mark.parametrize(("a", "b"), [(0, 0), (1, 0), (5, 5), (2, 11), (40, 80), (0, 2000)])
+def test_mcnemar_is_the_exact_coin(a: int, b: int) -> None:
+    """However many, and none at all."""
+    exact = binomtest(a, a + b).pvalue if a + b else 1.0
+    assert mcnemar(a, b) == pytest.approx(exact)
+    assert mcnemar(b, a) == mcnemar(a, b)

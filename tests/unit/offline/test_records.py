@@ -1,0 +1,193 @@
+"""From what a person asks for to offsets: times, offsets, and logs that are shorter than both."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import cast
+
+import pytest
+from confluent_kafka import KafkaError, Producer
+
+from tests.support.mock_kafka import MockKafka
+from tests.support.rig import make_kafka_config
+from worker.errors import SettingsError, StreamFailed
+from worker.offline.records import Offsets, ScanProgress, read_range, wanted_offsets
+from worker.records.types import Record, TopicPartition
+from worker.stream.kafka_scan import LogSpan, TopicScanner
+from worker.stream.topics import RecordRange
+
+ONE, TWO = TopicPartition("in", 0), TopicPartition("in", 1)
+LOGS = {ONE: LogSpan(100, 200), TWO: LogSpan(0, 50)}
+
+
+class Scanner:
+    """Stands in for a cluster that knows the times of its records."""
+
+    def __init__(self, at: Mapping[int, Mapping[TopicPartition, int]]) -> None:
+        self.at = at
+
+    def at_time(
+        self, partitions: Sequence[TopicPartition], at_ms: int
+    ) -> Mapping[TopicPartition, int]:
+        assert set(partitions) == set(LOGS)
+        return self.at[at_ms]
+
+
+def wanted(
+    given: RecordRange | None, at: Mapping[int, Mapping[TopicPartition, int]] | None = None
+) -> Offsets:
+    return wanted_offsets(cast("TopicScanner", Scanner(at or {})), given, LOGS)
+
+
+def test_no_range_is_everything_that_there_is() -> None:
+    """By the logs as they are now."""
+    assert wanted(None) == {ONE: (100, 200), TWO: (0, 50)}
+
+
+def test_a_time_begins_at_its_first_record_and_ends_before_that_of_the_other() -> None:
+    """In each partition; one with nothing so new has nothing in the range."""
+    at = {10: {ONE: 150, TWO: 20}, 20: {ONE: 180}, 30: {}}
+    assert wanted(RecordRange(since_ms=10), at) == {ONE: (150, 200), TWO: (20, 50)}
+    assert wanted(RecordRange(since_ms=10, until_ms=20), at) == {ONE: (150, 180), TWO: (20, 50)}
+    assert wanted(RecordRange(since_ms=20), at) == {ONE: (180, 200), TWO: (50, 50)}
+    assert wanted(RecordRange(since_ms=30), at) == {ONE: (200, 200), TWO: (50, 50)}
+
+
+def test_a_time_that_ends_before_it_begins_is_empty() -> None:
+    """And no range that goes backwards."""
+    at = {10: {ONE: 150, TWO: 20}, 20: {ONE: 180, TWO: 30}}
+    assert wanted(RecordRange(since_ms=20, until_ms=10), at) == {ONE: (180, 180), TWO: (30, 30)}
+
+
+def test_offsets_are_cut_to_what_the_log_has() -> None:
+    """What has expired, and what is not written yet, is left out; the last offset is included."""
+    for first, last, found in (
+        (120, 129, (120, 130)),
+        (0, 129, (100, 130)),
+        (120, None, (120, 200)),
+        (120, 900, (120, 200)),
+        (0, 50, (100, 100)),
+        (900, 950, (200, 200)),
+        (130, 120, (130, 130)),
+    ):
+        assert wanted(RecordRange(offsets={0: (first, last)})) == {ONE: found}
+
+
+def test_a_partition_that_does_not_exist_is_told() -> None:
+    """With how many there are."""
+    with pytest.raises(SettingsError) as caught:
+        wanted(RecordRange(offsets={0: (0, 1), 7: (0, 1)}))
+    assert str(caught.value) == "--offsets: the input has no partition 7: it has 2, from 0"
+
+
+@pytest.fixture
+def full(broker: MockKafka) -> MockKafka:
+    """The topic in: three records of partition 0 at 1, 2 and 3 s, two of partition 1 at 1.5 s."""
+    broker.create_topic("in", 2)
+    producer = Producer({"bootstrap.servers": broker.servers, "linger.ms": 0, "log_level": 0})
+    for partition, begin_ms, values in ((0, 1000, b"abc"), (1, 1500, b"xy")):
+        for number, value in enumerate(values):
+            at_ms = begin_ms + 1000 * number
+            producer.produce("in", bytes([value]), partition=partition, timestamp=at_ms)
+    assert producer.flush(10) == 0
+    return broker
+
+
+def read(broker: MockKafka, limit: int = 100, **given: object) -> list[bytes | None]:
+    config = make_kafka_config(bootstrap_servers=broker.servers, start_timeout_s=5.0)
+    found = read_range(config, "in", RecordRange(**given), limit)  # type: ignore[arg-type]
+    return [record.value for record in found]
+
+
+def test_the_newest_of_all_partitions(full: MockKafka) -> None:
+    """In the order of their times, whatever partition they are in; never more than the limit."""
+    assert read(full, last=3) == [b"b", b"y", b"c"]
+    assert read(full, last=100) == [b"a", b"x", b"b", b"y", b"c"]
+    assert read(full, limit=2, last=3) == [b"y", b"c"]
+
+
+def test_markers_of_transactions_are_not_counted(broker: MockKafka) -> None:
+    """The newest two are two records, however many offsets lie between them."""
+    broker.create_topic("in")
+    producer = Producer(
+        {"bootstrap.servers": broker.servers, "transactional.id": "t", "log_level": 0}
+    )
+    producer.init_transactions(5)
+    for value in (b"a", b"b", b"c"):
+        producer.begin_transaction()
+        producer.produce("in", value, partition=0)
+        producer.commit_transaction(5)
+    assert read(broker, last=2) == [b"b", b"c"]
+
+
+def test_the_oldest_of_a_range(full: MockKafka) -> None:
+    """Up to the limit, over all partitions. (The broker here finds no offset by time; a real one
+    does in tests/ports/test_compare.py.)"""
+    assert read(full) == [b"a", b"x", b"b", b"y", b"c"]
+    assert read(full, limit=2) == [b"a", b"x"]
+    assert read(full, limit=3, offsets={0: (1, None), 1: (0, 1)}) == [b"x", b"b", b"y"]
+
+
+def test_by_offsets(full: MockKafka) -> None:
+    """Both ends included; what the log does not have is left out."""
+    assert read(full, offsets={0: (1, 1)}) == [b"b"]
+    assert read(full, offsets={0: (1, None), 1: (0, 99)}) == [b"x", b"b", b"y", b"c"]
+    assert read(full, offsets={0: (50, None)}) == []
+    with pytest.raises(SettingsError, match=r"the input has no partition 7: it has 2, from 0$"):
+        read(full, offsets={7: (0, None)})
+
+
+def test_a_topic_that_may_not_be_read(full: MockKafka) -> None:
+    """Told in one line, with the place, the reason, and what to check."""
+    full.fail_topic("in", KafkaError.TOPIC_AUTHORIZATION_FAILED)
+    with pytest.raises(StreamFailed) as caught:
+        read(full, last=1)
+    said = str(caught.value)
+    assert said.startswith(f"in at {full.servers} cannot be read (no right to use the topic")
+
+
+SOURCE, EMPTY = TopicPartition("support.messages", 0), TopicPartition("support.messages", 1)
+
+
+class LogScanner:
+    """Stands in for a cluster whose topic has a record at every second offset."""
+
+    def records(self, ranges: Mapping[TopicPartition, tuple[int, int]]) -> Iterator[Record]:
+        for source, (start, stop) in ranges.items():
+            for offset in range(start, stop, 2):
+                yield Record(source, offset, None, b"planted text")
+
+
+def read_log(capsys: pytest.CaptureFixture[str]) -> str:
+    """Read 4000 offsets; return what is shown meanwhile, without colours."""
+    ranges = {SOURCE: (1000, 5000), EMPTY: (7, 3)}
+    with ScanProgress() as progress:
+        scanner = cast("TopicScanner", LogScanner())
+        assert sum(1 for _ in progress.read(scanner, "support.messages", ranges)) == 2000
+    shown = capsys.readouterr()
+    assert shown.out == "", "standard output is for the result"
+    return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.err)
+
+
+def test_a_terminal_shows_how_far_it_is(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By topic, in records; where not every offset is a record it ends at 100 % all the same."""
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("TERM", "xterm")
+    last = read_log(capsys).splitlines()[-1]
+    assert last.startswith("support.messages ")
+    assert "100%" in last
+    assert "2,000 records" in last
+
+
+def test_elsewhere_nothing_is_shown(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file of a job's errors is for errors."""
+    for name in ("TTY_COMPATIBLE", "FORCE_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    assert read_log(capsys).strip() == ""

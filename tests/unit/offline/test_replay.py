@@ -1,0 +1,523 @@
+"""A replay from the choice to what it publishes, on a broker in this process and a fake engine.
+
+``tests/ports/test_replay.py`` kills it half-way, on a real broker.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from tests.support.follower import AdapterStore
+from tests.support.kafka_world import KafkaWorld
+from tests.support.mock_kafka import MockKafka
+from tests.support.rig import toy_record
+from tests.support.toy_adapter import (
+    ENCODERS,
+    ONE,
+    decode,
+    scores,
+    small_manifest,
+    toy_serving_adapter,
+)
+from worker.contract.records import Replay, read_dead_letter, read_output, read_replay
+from worker.engine.fake import FakeEngine
+from worker.engine.open import OpenedEngine
+from worker.engine.port import Answer
+from worker.errors import (
+    EngineDied,
+    MessageRejected,
+    OutcomeUnknown,
+    OutputRefused,
+    PublishAborted,
+    RecordTooLarge,
+    SettingsError,
+    StreamFailed,
+)
+from worker.offline.records import ReadResult, ScanProgress, read_result
+from worker.offline.replay import (
+    ReplayPublisher,
+    ReplayRequest,
+    ReplayResult,
+    encode_results,
+    label_records,
+    make_smaller,
+    publish_results,
+    run_replay,
+)
+from worker.offline.replay_plan import Criteria
+from worker.policies import kafka_config
+from worker.records.types import (
+    Batch,
+    Classified,
+    NextOffset,
+    Outgoing,
+    Record,
+    Rejected,
+    TopicPartition,
+)
+from worker.settings import KafkaSettings, LoopSettings, RecordSettings, Settings
+from worker.stream.kafka_scan import TopicScanner
+from worker.stream.topics import RecordRange, Topics
+
+pytestmark = pytest.mark.slow
+
+COUNT = 28
+BUG = Replay("bug-17", "2026-03-02T08:00:00Z", "a bug")
+DEAD = Criteria(dead_letters=True)
+
+
+def opener(settings: Settings) -> OpenedEngine:
+    """An engine that labels all alike, but for what is too hard."""
+    del settings
+
+    def respond(prompt: Sequence[int]) -> Answer | Exception:
+        text = decode([token for token in prompt if token >= 10])
+        if "hard" in text:
+            return MessageRejected("engine_rejected", "no")
+        return scores("delivery", p=0.9)
+
+    return OpenedEngine(FakeEngine(respond, service_s=0.0005), small_manifest(), ENCODERS, "merged")
+
+
+def unopened(settings: Settings) -> OpenedEngine:
+    raise AssertionError(f"a model is loaded for nothing: {settings.model}")
+
+
+@pytest.fixture
+def world(broker: MockKafka) -> tuple[KafkaWorld, list[Record]]:
+    """Everything labelled, but for a seventh that are dead letters, four of them."""
+    made = KafkaWorld(broker.servers, create_topic=broker.create_topic)
+    values = [b"hard" if number == 6 else b"a parcel" for number in range(COUNT)]
+    records = made.publish_inputs(values, batch=COUNT)
+    made.publish([made.result(record) for record in records], batch=COUNT)
+    return made, records
+
+
+@pytest.fixture
+def settings(world: tuple[KafkaWorld, list[Record]]) -> Settings:
+    made, _ = world
+    return Settings(
+        kafka=KafkaSettings(
+            bootstrap_servers=made.servers,
+            group_id=made.run,
+            input_topics=(made.topics["in"],),
+            output_topic=made.topics["out"],
+            review_topic=made.topics["review"],
+            dead_letter_topic=made.topics["dead"],
+            start_timeout_s=5,
+        ),
+        loop=LoopSettings(max_in_flight=3, deadline_s=5),
+        records=RecordSettings(format="text"),
+    )
+
+
+def request(criteria: Criteria = DEAD, **changes: Any) -> ReplayRequest:
+    given = ReplayRequest(BUG, criteria, None, "current", {}, execute=True)
+    return replace(given, **changes)
+
+
+def read(settings: Settings, topic: str) -> list[ReadResult]:
+    """Every result on a topic."""
+    with TopicScanner(kafka_config(settings.kafka)) as scanner, ScanProgress() as progress:
+        ranges = {source: (log.start, log.end) for source, log in scanner.spans(topic).items()}
+        dead = settings.kafka.dead_letter_topic
+        return [read_result(one, dead) for one in progress.read(scanner, topic, ranges)]
+
+
+def replayed(settings: Settings) -> Counter[tuple[str, int, int]]:
+    """By topic, input partition and offset the results of a replay."""
+    kafka = settings.kafka
+    return Counter(
+        (topic, result.source.partition, result.offset)
+        for topic in (kafka.output_topic, str(kafka.review_topic), kafka.dead_letter_topic)
+        for result in read(settings, topic)
+        if result.replay is not None
+    )
+
+
+def reached(settings: Settings, next_offsets: dict[int, int]) -> None:
+    """Commit the progress of the replay's group: a broker does when a transaction is committed."""
+    kafka = settings.kafka
+    group = kafka.model_copy(update={"group_id": f"{kafka.group_id}.replay.{BUG.id}"})
+    (topic,) = kafka.input_topics
+    with TopicScanner(kafka_config(group)) as scanner:
+        scanner.commit(
+            [NextOffset(TopicPartition(topic, at), offset) for at, offset in next_offsets.items()]
+        )
+
+
+def chosen_of(result: ReplayResult) -> int:
+    return sum(result.chosen.values())
+
+
+def test_dead_letters_get_the_result_that_they_should_have_had(
+    world: tuple[KafkaWorld, list[Record]], settings: Settings
+) -> None:
+    """Each one once, and marked; what is refused again is a dead letter again."""
+    made, records = world
+    dead = {(r.source.partition, r.offset): r.value for r in records if r.offset % 7 == 3}
+    first = run_replay(settings, request(), opener)
+    assert (first.labelled, first.dead) == (len(dead) - 1, 1)
+    assert chosen_of(first) == len(dead) == 4
+    assert first.resumed_at == {}
+    assert replayed(settings) == Counter(
+        (made.topics["dead" if value == b"hard" else "out"], *place)
+        for place, value in dead.items()
+    )
+
+
+def test_it_goes_on_where_its_group_stands(settings: Settings) -> None:
+    """What was done is not counted, and not done again; when all is, no model is loaded."""
+    run_replay(settings, request(), opener)
+    reached(settings, {0: 4, 1: 0})
+    rest = run_replay(settings, request(), opener)
+    assert (rest.chosen, rest.resumed_at) == ({0: 1, 1: 2}, {0: 4, 1: 0})
+    assert Counter(place[1:] for place in replayed(settings).elements())[0, 3] == 1
+    reached(settings, {0: 99, 1: 99})
+    assert chosen_of(run_replay(settings, request(), unopened)) == 0
+
+
+def test_counting_opens_no_model_and_writes_nothing(settings: Settings) -> None:
+    """That is what is done without --execute."""
+    counted = run_replay(settings, request(execute=False), unopened)
+    assert (chosen_of(counted), counted.labelled) == (4, 0)
+    assert not counted.at_most
+    assert not replayed(settings)
+
+
+def test_a_range_alone_is_each_record_in_it(
+    world: tuple[KafkaWorld, list[Record]], settings: Settings
+) -> None:
+    """Its offsets are an upper bound of its records: a transaction marker is one too."""
+    _, records = world
+    meant = {(1, r.offset) for r in records if r.source.partition == 1 and r.offset >= 4}
+    within = RecordRange(offsets={1: (4, 200)})
+    done = run_replay(settings, request(Criteria(), records=within), opener)
+    assert done.at_most
+    assert done.chosen == {1: len(meant) + 1}
+    assert done.labelled + done.dead == len(meant)
+    assert {place[1:] for place in replayed(settings)} == meant
+
+
+def test_a_choice_within_a_range(settings: Settings) -> None:
+    """Both narrow it."""
+    within = RecordRange(offsets={0: (0, 5), 1: (4, 99)})
+    counted = run_replay(settings, request(records=within, execute=False), unopened)
+    assert dict(counted.chosen) == {0: 1, 1: 1}
+
+
+def test_one_name_is_one_replay(settings: Settings) -> None:
+    """Its progress means nothing for other choices: they are refused before a model is loaded."""
+    run_replay(settings, request(), opener)
+    with pytest.raises(SettingsError, match=r"^--id bug-17: .* begun with other choices"):
+        run_replay(settings, request(Criteria(review=True)), unopened)
+
+
+def test_one_replay_is_by_one_adapter(settings: Settings, tmp_path: Path) -> None:
+    """What is current may change before it is gone on with: half of the results would be another
+    adapter's. It says which one it was begun with, before a model is loaded."""
+    store = AdapterStore(tmp_path)
+    store.publish(small_manifest())
+    model = settings.model.model_copy(update={"adapter": tmp_path})
+    settings = settings.model_copy(update={"model": model})
+    run_replay(settings, request(), opener)
+    reached(settings, {0: 4, 1: 0})
+    store.publish(ONE)
+    begun_with = small_manifest().digest[:16]
+    with pytest.raises(
+        SettingsError,
+        match=f"^--id bug-17: .* begun with the adapter {begun_with}, and this is {ONE.digest[:16]}"
+        f": --adapter {begun_with}, or another --id",
+    ):
+        run_replay(settings, request(), unopened)
+    rest = run_replay(settings, request(adapter=begun_with), opener)
+    assert rest.resumed_at == {0: 4, 1: 0}
+
+
+def test_a_replay_is_marked_by_when_it_was_begun(settings: Settings) -> None:
+    """Also what is done of it later: the latest replay holds, whole."""
+    run_replay(settings, request(), opener)
+    reached(settings, {0: 4, 1: 0})
+    run_replay(settings, request(replay=replace(BUG, at="2026-03-09T08:00:00Z")), opener)
+    kafka = settings.kafka
+    marks = {
+        result.replay.at
+        for topic in (kafka.output_topic, kafka.dead_letter_topic)
+        for result in read(settings, topic)
+        if result.replay is not None
+    }
+    assert marks == {BUG.at}
+
+
+def test_results_may_go_to_another_topic(
+    broker: MockKafka, world: tuple[KafkaWorld, list[Record]], settings: Settings
+) -> None:
+    """For a look before anybody sees them. One that does not exist is told before the model."""
+    made, _ = world
+    to = {"output_topic": f"{made.run}.aside", "dead_letter_topic": f"{made.run}.aside.dead"}
+    before = len(read(settings, made.topics["out"]))
+    with pytest.raises(StreamFailed, match=f"do not exist at .*: {made.run}.aside, "):
+        run_replay(settings, request(to=to), unopened)
+    for topic in to.values():
+        broker.create_topic(topic)
+    with capture_logs():
+        done = run_replay(settings, request(to=to), opener)
+    assert (done.labelled, done.dead) == (3, 1)
+    assert len(read(settings, to["output_topic"])) == 3
+    assert len(read(settings, made.topics["out"])) == before
+
+
+REPLAY = Replay("bug-17", "2026-03-02T08:00:00Z", "bug 17")
+TOPICS = Topics(("in",), "out", "review", "dead")
+
+
+def respond(prompt: Sequence[int]) -> Answer | Exception:
+    text = decode([token for token in prompt if token >= 10])  # without control tokens
+    if "refuse" in text:
+        return MessageRejected("engine_rejected", "too long")
+    return scores("delivery", 0.3 if "doubt" in text else 0.9)
+
+
+def test_outcomes_are_the_workers_and_carry_the_replay() -> None:
+    """A label, a doubtful one, one that the engine refuses and one that is no message."""
+    adapter = toy_serving_adapter(FakeEngine(respond, service_s=0.0))
+    records = [
+        toy_record(value, offset=offset)
+        for offset, value in enumerate((b"where is it", b"doubt", b"refuse", b"", None))
+    ]
+    outcomes = label_records(adapter, records, max_attempts=2, silence_s=5)
+    results = encode_results(adapter, TOPICS, REPLAY, records, outcomes)
+    assert [result.topic for result in results] == ["out", "review", "dead", "dead", "dead"]
+    for record, result in zip(records, results, strict=True):
+        assert result.key == record.key
+        if result.topic == "dead":
+            assert read_dead_letter(result.headers).id == record.id
+            assert read_replay(result.headers) == REPLAY
+        else:
+            assert read_output(result.value).id == record.id
+            assert json.loads(result.value or b"")["replay"]["id"] == "bug-17"
+    refused = outcomes[2]
+    assert isinstance(refused, Rejected)
+    assert (refused.reason, refused.attempts) == ("engine_rejected", 2)
+    assert isinstance(outcomes[0], Classified)
+
+
+class Silent(FakeEngine):
+    """Answers nothing."""
+
+    def submit(self, prompt_ids: Sequence[int]) -> Future[Answer]:
+        return Future()
+
+
+def test_an_engine_that_says_nothing_ends_the_replay_and_no_message() -> None:
+    """Dead letters would be the engine's fault."""
+    adapter = toy_serving_adapter(Silent(respond))
+    with pytest.raises(EngineDied, match="answered nothing"):
+        label_records(adapter, [toy_record(b"hi")], max_attempts=2, silence_s=0.05)
+
+
+class Forgetful(FakeEngine):
+    """Never answers what says so."""
+
+    def __init__(self) -> None:
+        super().__init__(respond, service_s=0.0)
+        self.kept: list[Future[Answer]] = []
+
+    def submit(self, prompt_ids: Sequence[int]) -> Future[Answer]:
+        if "never" not in decode([token for token in prompt_ids if token >= 10]):
+            return super().submit(prompt_ids)
+        self.kept.append(Future())
+        return self.kept[-1]
+
+
+def test_a_message_that_is_never_answered_is_a_dead_letter_and_the_rest_goes_on() -> None:
+    """Else the same batch would fail each time that the command goes on. It is called off in the
+    engine, which shows by a prompt that it knows that it does answer."""
+    engine = Forgetful()
+    adapter = toy_serving_adapter(engine)
+    values = (b"hi", b"never", b"there", b"never again")
+    records = [toy_record(value, offset=offset) for offset, value in enumerate(values)]
+    outcomes = label_records(adapter, records, max_attempts=2, silence_s=0.05)
+    kinds = [outcome.reason if isinstance(outcome, Rejected) else "label" for outcome in outcomes]
+    assert kinds == ["label", "deadline_exceeded", "label", "deadline_exceeded"]
+    rejected = outcomes[1]
+    assert isinstance(rejected, Rejected)
+    assert (rejected.stage, rejected.attempts) == ("engine", 1)
+    assert [future.cancelled() for future in engine.kept] == [True, True]
+    (_, letter, _, _) = encode_results(adapter, TOPICS, REPLAY, records, outcomes)
+    assert read_dead_letter(letter.headers).reason == "deadline_exceeded"
+
+
+def test_what_is_answered_at_last_keeps_its_label() -> None:
+    """A message that takes longer than the others is no message that is never answered."""
+    engine = Forgetful()
+    timer = threading.Timer(0.15, lambda: engine.kept[0].set_result(scores("billing", 0.9)))
+    timer.start()
+    records = [toy_record(value, offset=offset) for offset, value in enumerate((b"never", b"hi"))]
+    outcomes = label_records(toy_serving_adapter(engine), records, max_attempts=1, silence_s=0.1)
+    timer.join()
+    assert all(isinstance(outcome, Classified) for outcome in outcomes)
+
+
+def test_an_engine_that_dies_meanwhile_rejects_nothing() -> None:
+    """As a cascade whose second stage has fallen silent, which its first one does not show."""
+
+    class Dying(Forgetful):
+        def submit(self, prompt_ids: Sequence[int]) -> Future[Answer]:
+            future = super().submit(prompt_ids)
+            if self.kept and future is not self.kept[-1]:
+                threading.Timer(0.02, self.die).start()
+            return future
+
+    records = [toy_record(b"never")]
+    with pytest.raises(EngineDied, match="the fake engine died"):
+        label_records(toy_serving_adapter(Dying()), records, max_attempts=1, silence_s=0.1)
+
+
+def test_a_slow_engine_is_waited_for() -> None:
+    """Each answer is a sign of life, however long the whole batch takes."""
+    adapter = toy_serving_adapter(FakeEngine(respond, service_s=0.05, concurrency=1))
+    records = [toy_record(b"hi", offset=offset) for offset in range(10)]
+    outcomes = label_records(adapter, records, max_attempts=1, silence_s=0.3)
+    assert all(isinstance(outcome, Classified) for outcome in outcomes)
+
+
+def test_what_is_too_large_becomes_smaller_and_keeps_the_mark() -> None:
+    """A label, its dead letter, that without its payload; then nothing is left to leave out."""
+    adapter = toy_serving_adapter(FakeEngine(respond, service_s=0.0))
+    record = toy_record(b"hi")
+    outcomes = label_records(adapter, [record], max_attempts=1, silence_s=5)
+    (result,) = encode_results(adapter, TOPICS, REPLAY, [record], outcomes)
+    letter = make_smaller(adapter, REPLAY, record, result, "output_too_large", "too large")
+    bare = make_smaller(adapter, REPLAY, record, letter, "output_too_large", "too large")
+    assert (letter.topic, letter.value, bare.value) == ("dead", b"hi", None)
+    for outgoing in (letter, bare):
+        assert read_dead_letter(outgoing.headers).reason == "output_too_large"
+        assert read_replay(outgoing.headers) == REPLAY
+    with pytest.raises(StreamFailed, match="even without its payload"):
+        make_smaller(adapter, REPLAY, record, bare, "output_too_large", "too large")
+
+
+SOURCE = TopicPartition("in", 0)
+NEXT = [NextOffset(SOURCE, 10)]
+OUTPUT = Outgoing("out", None, b"large")
+
+
+class Scripted:
+    """A publisher that fails as told: each failure says whether the batch was published all the
+    same."""
+
+    def __init__(self, *script: tuple[Exception, bool]) -> None:
+        self.script = list(script)
+        self.published: list[Batch] = []
+        self.offsets: dict[TopicPartition, int] = {}
+
+    def ready(self, timeout_s: float) -> None:
+        """Always is."""
+
+    def publish(self, batch: Batch) -> None:
+        """Do as the script says."""
+        error, happened = self.script.pop(0) if self.script else (None, True)
+        if happened:
+            self.published.append(batch)
+            self.offsets |= {following.source: following.offset for following in batch.next_offsets}
+        if error is not None:
+            raise error
+
+    def committed(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
+        """Where the group is."""
+        return {source: self.offsets[source] for source in partitions if source in self.offsets}
+
+
+def replaying(scripted: Scripted) -> ReplayPublisher:
+    return ReplayPublisher(
+        scripted,  # type: ignore[arg-type]
+        scripted.committed,
+        attempts=3,
+        backoff_s=0.0,
+        timeout_s=1.0,
+    )
+
+
+def publish(scripted: Scripted) -> None:
+    publisher = replaying(scripted)
+    publisher.start()
+    publisher.publish([OUTPUT], NEXT, lambda _, outgoing, __: Outgoing("dead", None, b"small"))
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        (),
+        ((PublishAborted("no"), False), (PublishAborted("no"), False)),
+        ((OutcomeUnknown("?"), True),),
+        ((OutcomeUnknown("?"), False),),
+        ((OutcomeUnknown("?"), False), (PublishAborted("no"), False)),
+    ],
+)
+def test_a_batch_is_published_once(script: tuple[tuple[Exception, bool], ...]) -> None:
+    """Also when a commit is not answered, whether it happened or not."""
+    scripted = Scripted(*script)
+    publish(scripted)
+    assert [batch.outputs for batch in scripted.published] == [[OUTPUT]]
+
+
+def test_what_is_too_large_is_replaced() -> None:
+    """And the batch is published with what took its place."""
+    scripted = Scripted((RecordTooLarge([0]), False))
+    publish(scripted)
+    assert [outgoing.value for outgoing in scripted.published[0].outputs] == [b"small"]
+
+
+class Picky(Scripted):
+    """A publisher whose broker refuses each batch with a label among these, whole and without a
+    word on which record it is for."""
+
+    def __init__(self, *refused: int) -> None:
+        super().__init__()
+        self.refused = {str(offset).encode() for offset in refused}
+
+    def publish(self, batch: Batch) -> None:
+        """Refuse it, or take it."""
+        if any(each.topic == "out" and each.value in self.refused for each in batch.outputs):
+            raise OutputRefused("INVALID_RECORD: no key")
+        super().publish(batch)
+
+
+@pytest.mark.parametrize("refused", [(), (0,), (19,), (3, 4, 11), tuple(range(20))])
+def test_a_record_that_the_broker_refuses_is_a_dead_letter_and_the_rest_is_published(
+    refused: tuple[int, ...],
+) -> None:
+    """Else the same batch would fail each time that the command goes on."""
+    picky = Picky(*refused)
+    records = [toy_record(offset=offset) for offset in range(20)]
+    results = {
+        (record.source, record.offset): Outgoing("out", None, str(record.offset).encode())
+        for record in records
+    }
+    replay = Replay("bug-17", "2026-03-02T08:00:00Z", "bug 17")
+    publish_results(replaying(picky), toy_serving_adapter(), replay, records, results)
+    written = [output for batch in picky.published for output in batch.outputs]
+    dead = [read_dead_letter(each.headers) for each in written if each.topic == "dead"]
+    assert len(written) == 20
+    assert [letter.offset for letter in dead] == list(refused)
+    assert {letter.reason for letter in dead} <= {"output_refused"}
+    assert picky.offsets == {records[0].source: 20}
+
+
+def test_it_gives_up_after_so_many_attempts() -> None:
+    """With what to do: the same command goes on."""
+    scripted = Scripted(*[(PublishAborted("no"), False)] * 3)
+    with pytest.raises(StreamFailed, match="the same command goes on"):
+        publish(scripted)
+    assert scripted.published == []

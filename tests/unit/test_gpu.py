@@ -1,0 +1,225 @@
+"""The smoke run on a CPU takes settings that fit, or says that none do."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from packaging.markers import Marker
+
+from tests.gpu import page
+from tests.gpu.fit import TooLittleMemory, fitting_settings
+from tests.gpu.page import (
+    GPUS,
+    HIT,
+    NO_HIT,
+    QWEN2_7B,
+    Gpu,
+    Prompt,
+    Shape,
+    cost_of_a_million,
+    lora_bytes,
+    lora_flops,
+    memory,
+    message_flops,
+    message_seconds,
+    messages_per_s,
+    start_seconds,
+    weight_bytes,
+)
+from trainer.cost import HOURS_PER_MONTH
+
+GB = 10**9
+SEVEN_B = int(15.2 * GB)
+
+
+def test_a_7b_gets_small_settings_where_it_was_killed_with_the_defaults() -> None:
+    """24 GB with other programs beside it, where they served it; 32 GB take the defaults."""
+    (one,) = fitting_settings(SEVEN_B, 22 * GB, [])
+    key, _, value = one.partition("=")
+    assert key == "model.engine_args"
+    assert tomllib.loads(f"it = {value}")["it"] == {
+        "max_num_batched_tokens": 1024,
+        "kv_cache_memory_bytes": 200_000_000,
+        "max_num_seqs": 2,
+    }
+    assert fitting_settings(SEVEN_B, 32 * GB, []) == []
+
+
+def test_a_small_shape_takes_the_defaults() -> None:
+    assert fitting_settings(20_000_000, 8 * GB, []) == []
+
+
+def test_what_is_given_is_taken() -> None:
+    """Whoever names engine arguments knows what they try."""
+    assert fitting_settings(SEVEN_B, GB, ["model.engine_args={max_num_seqs=1}"]) == []
+    assert len(fitting_settings(SEVEN_B, 22 * GB, ["loop.deadline_s=3600"])) == 1
+
+
+def test_what_cannot_fit_is_said_before_minutes_have_passed() -> None:
+    """With both numbers, and the settings to try all the same."""
+    with pytest.raises(TooLittleMemory, match=r"14\.2 GiB takes about .* and 14\.9 GiB are free"):
+        fitting_settings(SEVEN_B, 16 * GB, [])
+
+
+# docs/gpu.md is about certain versions of vLLM and others: a lock that moves is noticed.
+
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "gpu.md").read_text(encoding="utf-8")
+WRITTEN_FOR = dict(re.findall(r"^\| `([\w-]+)` \| ([\w.]+) \|$", PAGE, re.MULTILINE))
+MACHINE = {"sys_platform": "linux", "platform_machine": "x86_64"}
+
+
+def test_the_page_names_what_compiles() -> None:
+    assert {"vllm", "torch", "triton", "flashinfer-python", "nvidia-cuda-nvcc"} <= set(WRITTEN_FOR)
+
+
+@pytest.mark.parametrize("lock", ["gpu.txt", "image-gpu.txt"])
+@pytest.mark.parametrize("package", sorted(WRITTEN_FOR))
+def test_the_page_is_about_the_versions_in_the_lock(lock: str, package: str) -> None:
+    """What each of them compiles at the start was read in that version. Read it again in the new
+    one, mend the table, then the version on the page."""
+    text = (ROOT / "locks" / lock).read_text(encoding="utf-8")
+    lines = re.findall(rf"^{package}==(\S+)(?: ; (.*?))? \\$", text, re.MULTILINE)
+    on_linux = [
+        version for version, marker in lines if not marker or Marker(marker).evaluate(MACHINE)
+    ]
+    assert on_linux == [WRITTEN_FOR[package]]
+
+
+def test_the_worker_and_the_page_start_vllm_with_the_same_variables() -> None:
+    """None is set that the page does not name."""
+    source = (ROOT / "worker" / "engine" / "environment.py").read_text(encoding="utf-8")
+    body = source.partition("def gpu_variables")[2].partition("\ndef ")[0]
+    named = set(re.findall(r'"([A-Z_]{6,})"', body)) - {"XDG_CACHE_HOME"}
+    assert len(named) == 5
+    assert {name for name in named if name not in PAGE} == set()
+
+
+# The arithmetic of docs/sizing.md against figures worked out by hand.
+
+
+TINY = Shape("tiny", 2, 8, 16, 2, 1, 4, 32)
+L4, A10G, A100, H100 = GPUS
+
+
+def test_the_7b_has_as_many_weights_as_its_card_says() -> None:
+    """7.61e9, of which 6.53e9 are not embeddings (the card of Qwen2.5-7B)."""
+    assert QWEN2_7B.parameters == 7_615_616_512
+    assert round(QWEN2_7B.block_weights / 1e9, 2) == 6.53
+
+
+def test_a_tiny_model_is_counted_weight_by_weight() -> None:
+    # q 8x8, k and v 8x4, o 8x8, gate and up 8x16, down 16x8
+    block = 64 + 32 + 32 + 64 + 128 + 128 + 128
+    assert TINY.block_weights == 2 * block == 1152
+    # two tables of 32x8, two norms of 8 a block and a last one
+    assert TINY.parameters == 1152 + 2 * 256 + 2 * 16 + 8
+    assert replace(TINY, tied=True).parameters == TINY.parameters - 256
+    assert replace(TINY, qkv_bias=True).parameters == TINY.parameters + 2 * 16
+    assert TINY.kv_bytes == 2 * 2 * 1 * 4 * 2
+
+
+def test_an_adapter_of_the_7b_is_what_the_recipe_says() -> None:
+    """40.4e6 weights at rank 16 (config/trainer.toml), half a percent of the work."""
+    assert QWEN2_7B.adapter_weights(16) == 40_370_176
+    linear, rest = message_flops(QWEN2_7B, NO_HIT)
+    assert lora_flops(QWEN2_7B, 16, NO_HIT) / (linear + rest) == pytest.approx(0.0061, abs=2e-4)
+
+
+def test_the_work_of_a_message_is_counted_token_by_token() -> None:
+    """Three tokens, the first from the cache: two are computed, and see two and three."""
+    linear, rest = message_flops(TINY, Prompt(3, 1))
+    assert linear == 2 * 1152 * 2
+    assert rest == 4 * 2 * 8 * (2 + 3) + 2 * 256
+
+
+def test_an_adapter_reads_inputs_and_writes_outputs_once_more() -> None:
+    inputs = 8 + 8 + 8 + 8 + 8 + 8 + 16
+    outputs = 8 + 4 + 4 + 8 + 16 + 16 + 8
+    assert lora_bytes(TINY, Prompt(1)) == 2 * (2 * inputs + 4 * outputs)
+
+
+def test_a_message_takes_the_longer_of_computing_and_reading() -> None:
+    slow_memory = Gpu("toy", bf16=1e6, fp8=None, memory=1e9, bandwidth=1.0, hour=1, sequences=4)
+    seconds = message_seconds(TINY, slow_memory, "bf16", Prompt(2), mfu=1.0, rank=None)
+    assert seconds == 2 * TINY.parameters / 4  # four messages a batch read the weights once
+    fast_memory = replace(slow_memory, bandwidth=1e12)
+    seconds = message_seconds(TINY, fast_memory, "bf16", Prompt(2), mfu=0.5, rank=None)
+    assert seconds == (2 * 1152 * 2 + 4 * 2 * 8 * 3 + 512) / 0.5e6
+
+
+def test_the_7b_on_an_l4_by_hand() -> None:
+    """304 tokens x 13.05 GFLOP are 3.97 TFLOP; at 60 % of 121 TFLOP/s 56 ms, and 8 ms for LoRA."""
+    seconds = message_seconds(QWEN2_7B, L4, "bf16", NO_HIT, mfu=0.6)
+    assert seconds == pytest.approx(0.0555 + 0.0083, rel=0.02)
+
+
+def test_prefix_hits_and_fp8_help_as_far_as_they_do() -> None:
+    for gpu in GPUS:
+        missed, hit = (messages_per_s(QWEN2_7B, gpu, "bf16", one)[1] for one in (NO_HIT, HIT))
+        assert 4 < hit / missed < 5  # 304 tokens against 64, which see the others all the same
+        eight = messages_per_s(QWEN2_7B, gpu, "fp8", NO_HIT)[1]
+        assert (eight > missed) == (gpu.fp8 is not None)
+
+
+def test_fp8_halves_the_blocks_alone() -> None:
+    assert weight_bytes(QWEN2_7B, "bf16") == 15_231_233_024
+    assert weight_bytes(QWEN2_7B, "fp8") == 15_231_233_024 - 6_525_288_448
+
+
+def test_a_7b_fits_24_gb_with_room_for_messages() -> None:
+    """Weights 15.2, two adapters 0.16, states and logits 0.54, context 1.5 of 21.6 GB."""
+    found = memory(QWEN2_7B, L4, "bf16")
+    assert found.adapters == pytest.approx(0.1615e9, rel=1e-3)
+    assert found.kv == pytest.approx(4.16e9, rel=0.01)
+    assert found.kv / QWEN2_7B.kv_bytes > L4.sequences * HIT.new
+
+
+def test_a_7b_does_not_fit_16_gb() -> None:
+    assert memory(QWEN2_7B, replace(L4, memory=16e9), "bf16").kv < 0
+
+
+def test_a_start_is_weights_and_the_rest() -> None:
+    assert start_seconds(QWEN2_7B, "bf16") == pytest.approx((75.2, 316.2), abs=0.1)
+
+
+def test_a_million_messages_cost_hours() -> None:
+    """At 10 messages/s of which 3 are planned for: 92.6 hours."""
+    (price,) = cost_of_a_million(replace(L4, hour=2.0), [10.0])
+    assert price == pytest.approx(185.19, abs=0.01)
+
+
+def test_the_page_is_what_the_arithmetic_says() -> None:
+    """``make sizing`` writes it."""
+    assert page.written() == page.PAGE.read_text(encoding="utf-8")
+
+
+def test_every_page_has_the_same_prices() -> None:
+    """Those of ``GPUS``: the README's month of an A100, the volume from which it pays by the hosted
+    prices beside it, and what the page about sizing says of them in words."""
+    root = page.PAGE.parents[1]
+    readme = (root / "README.md").read_text(encoding="utf-8")
+    hour = {gpu.name: gpu.hour for gpu in GPUS}
+    a100 = hour["A100 80GB"]
+    month = a100 * HOURS_PER_MONTH
+    hosted = re.search(
+        r"a million messages of 400 tokens \| (\d+) \(by batch\) to (\d+) dol", readme
+    )
+    assert hosted
+    low, high = (float(price) for price in hosted.groups())
+    for line in (
+        f"| an A100 that is always on, at {a100:g} an hour | {month:,.0f} dollars a month",
+        f"| so a GPU of its own pays from | {month / high:.0f} to {month / low:.0f} million mess",
+        f"divided by the same {low:g} to {high:g} dollars a million |",
+    ):
+        assert line in readme, line
+    words = ", ".join(
+        f"{price:.1f}{' an hour' if at == 0 else ''} for an {name.split()[0]}"
+        for at, (name, price) in enumerate(hour.items())
+    )
+    assert words in page.PAGE.read_text(encoding="utf-8"), words

@@ -1,0 +1,153 @@
+"""An encoder that is kept without what can be made again: whole once more, to the same bytes."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+
+from tests.support.tiny_encoder import make_tiny_encoder
+from tests.support.trainer_world import call
+from trainer.model.encoder import EncoderShape, load_encoder
+from trainer.model.lora_model import fold_lora
+from trainer.training.recipe import load_recipe
+from trainer.training.train import train
+from worker.contract import Lora, load_adapter
+
+pytestmark = pytest.mark.slow
+
+RECIPE = Path(__file__).parents[4] / "config" / "trainer-encoder.toml"
+LEFT_OUT = ("config.json", "tokenizer.json", "model.onnx", "model.int8.onnx")
+# What the libraries choose their arithmetic by: another processor, in this one's words.
+OLD_PROCESSOR = {
+    "ATEN_CPU_CAPABILITY": "default",
+    "MKL_ENABLE_INSTRUCTIONS": "SSE4_2",
+    "ONEDNN_MAX_CPU_ISA": "SSE41",
+    "NPY_DISABLE_CPU_FEATURES": "AVX2 FMA3 AVX512F AVX512_SKX",
+    "OMP_NUM_THREADS": "1",
+}
+
+
+@pytest.fixture(scope="module")
+def small_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny_encoder(tmp_path_factory.mktemp("base"), ["where is my parcel please"] * 9)
+
+
+@pytest.fixture(scope="module")
+def adapter(small_base: Path, dataset_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return an encoder that was trained by LoRA, as the training left it."""
+    run = tmp_path_factory.mktemp("lora") / "run"
+    settings = {"run": run, "base": small_base, "dataset": dataset_dir, "tuning": "lora"}
+    quick = {"epochs": 1, "mixed_precision": "no", "threads": 1, "max_message_tokens": 100}
+    train(load_recipe(RECIPE, settings | quick), Console(quiet=True))
+    return run / "adapter"
+
+
+@pytest.fixture
+def kept(adapter: Path, tmp_path: Path) -> Path:
+    """Return a copy of it without what can be made again."""
+    copy = tmp_path / "kept"
+    shutil.copytree(adapter, copy)
+    for name in LEFT_OUT:
+        (copy / name).unlink()
+    return copy
+
+
+def test_it_is_whole_again_to_the_last_byte(
+    adapter: Path, kept: Path, small_base: Path, tmp_path: Path
+) -> None:
+    whole = tmp_path / "whole"
+    code, told, error = call("complete", kept, "--base", small_base, "--out", whole, "--json")
+    assert code == 0, error
+    assert told["digest"] == load_adapter(adapter).digest
+    assert load_adapter(whole) == load_adapter(adapter)
+
+
+@pytest.mark.long
+def test_another_processor_makes_the_same_bytes(
+    adapter: Path, kept: Path, small_base: Path, tmp_path: Path
+) -> None:
+    """A process that takes itself to be on an old one, where the libraries add up in another
+    order."""
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "trainer", "complete", str(kept), "--json"),
+            *("--base", str(small_base), "--out", str(tmp_path / "whole")),
+        ],
+        env={**os.environ, **OLD_PROCESSOR},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    manifest = load_adapter(adapter)
+    assert json.loads(done.stdout)["digest"] == manifest.digest
+    for path in adapter.iterdir():
+        assert (tmp_path / "whole" / path.name).read_bytes() == path.read_bytes(), path.name
+
+
+def alter(name: str) -> Callable[[Path], None]:
+    def change(kept: Path) -> None:
+        path = kept / name
+        path.write_bytes(path.read_bytes()[:-1] + b"?")
+
+    return change
+
+
+def said_to_be_of_another_version(kept: Path) -> None:
+    path = kept / "manifest.json"
+    manifest = json.loads(path.read_text(encoding="utf-8"))
+    manifest["versions"]["onnx"] = "0.1"
+    manifest["files"]["model.onnx"]["sha256"] = "0" * 64
+    path.write_text(json.dumps(manifest), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "told"),
+    [
+        (alter("head.safetensors"), 2, "head.safetensors"),
+        (said_to_be_of_another_version, 4, r"made with onnx 0\.1 \(here [\d.]+\): install those"),
+        (lambda kept: (kept / "head.safetensors").unlink(), 2, "holds no head.safetensors"),
+    ],
+    ids=["altered", "another version", "weights"],
+)
+def test_what_is_not_the_published_model_is_refused(
+    kept: Path,
+    small_base: Path,
+    tmp_path: Path,
+    change: Callable[[Path], None],
+    code: int,
+    told: str,
+) -> None:
+    """In one line, and nothing is written."""
+    change(kept)
+    found, _, error = call("complete", kept, "--base", small_base, "--out", tmp_path / "whole")
+    assert found == code, error
+    assert len(error.splitlines()) == 1
+    assert re.search(told, error)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["kept"]
+
+
+def test_lora_is_folded_as_its_layers_compute(small_base: Path) -> None:
+    shape = EncoderShape(classes=3, pooling="mean", unit=False, lora=Lora(4, 8.0, ()))
+    model = load_encoder(small_base, shape, device="cpu")
+    torch.manual_seed(1)
+    for name, weights in model.classifier.named_parameters():
+        if "lora_B" in name or name.startswith("head."):
+            torch.nn.init.normal_(weights, std=0.1)
+    rows = [(1, 2, 3, 4), (4, 3, 2, 1)]
+    with torch.inference_mode():
+        before = model.logits(rows)
+    fold_lora(model.classifier.backbone)
+    model.classifier.backbone = model.classifier.backbone.unload()
+    with torch.inference_mode():
+        torch.testing.assert_close(model.logits(rows), before, atol=1e-4, rtol=1e-4)

@@ -1,0 +1,386 @@
+"""A whole tiny training of an encoder: a worker accepts it, and takes the better of its files."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from tests.support.tiny_encoder import make_tiny_encoder
+from trainer.artifacts.training import TRAINING, Step
+from trainer.dataset.folder import open_dataset, write_dataset
+from trainer.errors import BadInput
+from trainer.model.encoder import load_trained_encoder
+from trainer.model.onnx_files import OnnxPrecision, onnx_logits
+from trainer.model.published import read_adapter
+from trainer.model.scoring import HeadScorer
+from trainer.statistics.calibration import Bools, Floats
+from trainer.training import encoder as onnx_files
+from trainer.training.encoder import prefer
+from trainer.training.recipe import Recipe, load_recipe
+from trainer.training.run_folder import StepLog
+from trainer.training.train import train
+from worker.contract import AdapterRefused, Manifest, disagreement, load_adapter, verify_adapter
+from worker.contract.scoring import decide_from_logits
+from worker.contract.verify import attach_probes, probes_path
+
+pytestmark = pytest.mark.slow
+
+SHIPPED = Path(__file__).parents[4] / "config" / "trainer-encoder.toml"
+SETTINGS = {
+    "max_message_tokens": 100,
+    "epochs": 12,
+    "early_stopping_patience": 6,
+    "batch_size": 8,
+    "learning_rate": 3e-3,
+    "head_learning_rate": 3e-2,
+    "mixed_precision": "no",
+    "threads": 1,
+    "review_precision_by": "point",  # twelve messages prove nothing
+}
+
+
+def recipe(run: Path, base: Path, dataset: Path, **more: object) -> Recipe:
+    places = {"run": run, "base": base, "dataset": dataset}
+    return load_recipe(SHIPPED, SETTINGS | places | more)
+
+
+def linear_recipe(run: Path, base: Path, dataset: Path, **more: object) -> Recipe:
+    return Recipe(
+        kind="embedding-linear",
+        name="linear",
+        base=base,
+        base_name="tiny",
+        base_revision="1",
+        dataset=dataset,
+        run=run,
+        max_message_tokens=100,
+        **more,
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(
+    tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Path, dataset_dir: Path
+) -> tuple[Path, Manifest, str]:
+    """Return (run folder, manifest, what was printed) of a training whole, with finer labels."""
+    run = tmp_path_factory.mktemp("trained") / "run"
+    out = io.StringIO()
+    train(recipe(run, tiny_encoder, dataset_dir), Console(file=out, width=120))
+    adapter = run / "adapter"
+    return run, attach_probes(load_adapter(adapter), adapter), out.getvalue()
+
+
+def test_the_directory_holds_its_whole_model_and_a_worker_accepts_it(
+    trained: tuple[Path, Manifest, str], tiny_encoder: Path
+) -> None:
+    run, manifest, printed = trained
+    assert sorted(path.name for path in (run / "adapter").iterdir()) == [
+        *("config.json", "head.safetensors", "manifest.json", "model.int8.onnx", "model.onnx"),
+        *("model.safetensors", "tokenizer.json"),
+    ]
+    assert (manifest.kind, manifest.lora, manifest.decoding) == ("encoder", None, None)
+    _, tokenizer = read_adapter(run / "adapter", None)
+    assert verify_adapter(run / "adapter", None, tokenizer.encoders).digest == manifest.digest
+    assert "3 labels, from 6 finer ones" in printed
+    assert "accuracy" in (run / "README.md").read_text(encoding="utf-8")
+
+
+def test_it_learns_and_is_calibrated_on_validation(trained: tuple[Path, Manifest, str]) -> None:
+    run, manifest, _ = trained
+    record = TRAINING.read(run)
+    assert record.validation.accuracy > 0.8
+    assert record.epochs[-1].train_loss < record.epochs[0].train_loss
+    assert all(epoch.sublabel_loss is not None for epoch in record.epochs)
+    assert manifest.calibration.examples == 12
+    assert manifest.thresholds.review_off_label_mass is None
+    assert manifest.thresholds.review_out_of_scope is not None
+    assert manifest.reference is not None
+    assert manifest.reference.out_of_scope
+    assert not manifest.reference.off_label_mass
+    assert {output.label for output in manifest.head.outputs} == set(  # type: ignore[union-attr]
+        manifest.taxonomy.names
+    )
+
+
+def test_every_file_gives_the_golden_logits_and_the_figures_that_are_told(
+    trained: tuple[Path, Manifest, str],
+) -> None:
+    """Each as close as the manifest says; the 8-bit one too."""
+    run, manifest, _ = trained
+    head = manifest.head
+    assert head is not None
+    prompts = [manifest.golden[golden.prompt].ids for golden in head.golden_logits]
+    assert len(prompts) == len(manifest.golden)
+    for model in head.onnx:
+        found = onnx_logits(
+            run / "adapter" / model.file,
+            prompts,
+            classes=len(head.outputs),
+            pad_id=head.pad_id,
+            batch_size=1,
+        )
+        assert disagreement(head.golden_logits, found.tolist(), model.tolerance) is None
+    assert [model.precision for model in head.onnx] in (["int8", "fp32"], ["fp32", "int8"])
+    told = {figures["precision"]: figures for figures in manifest.metrics["onnx"]}
+    assert told["fp32"]["labels_differ"] == 0
+    served = told[head.onnx[0].precision]  # which is the first depends on the processor
+    assert served["accuracy"] == TRAINING.read(run).validation.accuracy
+    assert told["int8"]["bytes"] < told["fp32"]["bytes"]
+
+
+def test_a_worker_decides_as_the_trainer_calibrated(trained: tuple[Path, Manifest, str]) -> None:
+    """The contract's own rule on the scores in the run folder gives each probe its label."""
+    run, manifest, _ = trained
+    head = manifest.head
+    assert head is not None
+    assert manifest.probes
+    lines = (run / "validation_predictions.jsonl").read_text(encoding="utf-8").splitlines()
+    right = 0
+    for line in lines:
+        scored = json.loads(line)
+        logits = [scored["logprobs"][output.name] for output in head.outputs]
+        decision = decide_from_logits(
+            logits, head, manifest.taxonomy.names, manifest.calibration.temperature
+        )
+        right += decision.label == scored["label"]
+        assert decision.out_of_scope is not None
+    assert right / len(lines) == TRAINING.read(run).validation.accuracy
+
+
+def test_probes_stand_beside_the_adapter(trained: tuple[Path, Manifest, str]) -> None:
+    run, manifest, _ = trained
+    assert probes_path(run / "adapter").exists()
+    written = json.loads((run / "adapter" / "manifest.json").read_text(encoding="utf-8"))
+    assert written["reference"]["probes"] == []
+    assert {probe.label for probe in manifest.probes} <= set(manifest.taxonomy.names)
+
+
+class Killed(Exception):
+    """Stands for a kill at a step."""
+
+
+@pytest.mark.parametrize("step", [3, 8])
+def test_a_training_that_was_killed_goes_on_to_the_same_bits(
+    tmp_path: Path, tiny_encoder: Path, dataset_dir: Path, step: int
+) -> None:
+    """In the middle of an epoch and at its end, with dropout, averages and decay."""
+    more = {"epochs": 2, "checkpoint_every_s": 1e-6, "ema_decay": 0.9, "onnx": ""}
+    whole = recipe(tmp_path / "whole", tiny_encoder, dataset_dir, **more)
+    train(whole, Console(quiet=True))
+    stopped = recipe(tmp_path / "stopped", tiny_encoder, dataset_dir, **more)
+    original = StepLog.write
+
+    def write(self: StepLog, figures: Step) -> None:
+        original(self, figures)
+        if figures.step == step:
+            raise Killed
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(StepLog, "write", write)
+        with pytest.raises(Killed):
+            train(stopped, Console(quiet=True))
+    record = train(stopped, Console(quiet=True), resume=True)
+    assert record.resumed == 1
+    for name in ("model.safetensors", "head.safetensors"):
+        found = (tmp_path / "stopped" / "adapter" / name).read_bytes()
+        assert found == (tmp_path / "whole" / "adapter" / name).read_bytes()
+
+
+def test_lora_leaves_a_small_file_and_needs_its_base(
+    tmp_path: Path, tiny_encoder: Path, dataset_dir: Path
+) -> None:
+    """What is read back with the base is what the ONNX file, with LoRA folded in, computes."""
+    more = {"tuning": "lora", "lora_rank": 4, "lora_alpha": 8, "onnx": "fp32"}
+    train(recipe(tmp_path / "run", tiny_encoder, dataset_dir, **more), Console(quiet=True))
+    adapter = tmp_path / "run" / "adapter"
+    manifest = load_adapter(adapter)
+    assert manifest.lora is not None
+    assert manifest.lora.rank == 4
+    assert not (adapter / "model.safetensors").exists()
+    small = (adapter / "adapter_model.safetensors").stat().st_size
+    assert small < (tiny_encoder / "model.safetensors").stat().st_size
+    with pytest.raises(BadInput, match="name its base, all-MiniLM-L6-v2, with --base"):
+        load_trained_encoder(adapter, None, manifest, device="cpu")
+    other = make_tiny_encoder(tmp_path / "other", ["another text altogether"] * 3)
+    with pytest.raises(AdapterRefused, match="the adapter was trained on all-MiniLM-L6-v2"):
+        load_trained_encoder(adapter, other, manifest, device="cpu")
+    model = load_trained_encoder(adapter, tiny_encoder, manifest, device="cpu")
+    prompts = [golden.ids for golden in manifest.golden]
+    assert manifest.head is not None
+    theirs = onnx_logits(
+        adapter / "model.onnx",
+        prompts,
+        classes=len(manifest.head.outputs),
+        pad_id=model.pad_id,
+        batch_size=1,
+    )
+    np.testing.assert_allclose(HeadScorer(model).logits(prompts), theirs, atol=1e-3)
+
+
+def test_embeddings_with_a_linear_head_are_a_model_of_their_own(
+    tmp_path: Path, tiny_encoder: Path, dataset_dir: Path
+) -> None:
+    """Only the head is in its file; scikit-learn's probabilities are the head's softmax."""
+    record = train(
+        linear_recipe(tmp_path / "run", tiny_encoder, dataset_dir, sublabel_weight=1.0),
+        Console(quiet=True),
+    )
+    adapter = tmp_path / "run" / "adapter"
+    manifest = load_adapter(adapter)
+    assert manifest.kind == "embedding-linear"
+    assert manifest.head is not None
+    assert manifest.head.normalize
+    assert manifest.head.weights == ("head.safetensors",)
+    assert record.kept.startswith("C = ")
+    assert record.parameters.trainable == 6 * 33
+    assert record.validation.accuracy > 0.5
+    assert TRAINING.read(tmp_path / "run") == record
+
+
+@pytest.mark.parametrize("are_there", [True, False])
+def test_labels_alone_are_learnt_where_finer_ones_are_not_wanted_or_not_there(
+    tmp_path: Path, tiny_encoder: Path, dataset_dir: Path, are_there: bool
+) -> None:
+    """The shipped recipe takes the data as it is."""
+    more: dict[str, object] = {"epochs": 1, "onnx": ""}
+    if are_there:
+        more["sublabel_weight"] = 0.0
+    else:
+        dataset = open_dataset(dataset_dir)
+        learnt = [replace(example, sublabel=None) for example in dataset.train]
+        names = ("train", "validation", "holdout")
+        splits = {name: learnt[at::3] for at, name in enumerate(names)}
+        dataset_dir = tmp_path / "dataset"
+        write_dataset(dataset_dir, name="plain", taxonomy=dataset.taxonomy, splits=splits)
+    record = train(recipe(tmp_path / "run", tiny_encoder, dataset_dir, **more), Console(quiet=True))
+    assert record.epochs[0].sublabel_loss is None
+    manifest = load_adapter(tmp_path / "run" / "adapter")
+    assert manifest.head is not None
+    assert tuple(output.name for output in manifest.head.outputs) == manifest.taxonomy.names
+    assert not manifest.head.onnx
+
+
+def test_a_checkpoint_keeps_its_arithmetic_whatever_a_trial_would_say(
+    tmp_path: Path, tiny_encoder: Path, dataset_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A busy machine at the second start is no reason to refuse to go on."""
+    from trainer.training import arithmetic as precision
+
+    more = {"epochs": 1, "checkpoint_every_s": 1e-6, "mixed_precision": "auto", "onnx": ""}
+    chosen = recipe(tmp_path / "run", tiny_encoder, dataset_dir, **more)
+    original = StepLog.write
+
+    def write(self: StepLog, figures: Step) -> None:
+        original(self, figures)
+        if figures.step == 2:
+            raise Killed
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(precision, "is_bf16_faster", lambda step, device: True)
+        patched.setattr(StepLog, "write", write)
+        with pytest.raises(Killed):
+            train(chosen, Console(quiet=True))
+    monkeypatch.setattr(precision, "is_bf16_faster", lambda step, device: False)
+    record = train(chosen, Console(quiet=True), resume=True)
+    assert (record.resumed, record.compute_dtype) == (1, "bfloat16")
+
+
+def test_a_training_that_does_not_fit_is_refused_before_a_weight_is_loaded(
+    tmp_path: Path, tiny_encoder: Path, dataset_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from trainer.training import memory as encoder_memory
+
+    monkeypatch.setattr(encoder_memory, "free_memory", lambda device: 1 << 20)
+    with pytest.raises(BadInput, match=r"does not fit: memory: about .* try a smaller micro_batch"):
+        train(recipe(tmp_path / "run", tiny_encoder, dataset_dir), Console(quiet=True))
+
+
+# In which order workers take an encoder's files, and on which scores it is calibrated.
+
+
+def right(lost: int, won: int, same: int = 700) -> dict[OnnxPrecision, Bools]:
+    """Which messages each file labels rightly: ``lost`` only fp32, ``won`` only int8."""
+    fp32 = [True] * same + [True] * lost + [False] * won
+    int8 = [True] * same + [False] * lost + [True] * won
+    return {"fp32": np.array(fp32), "int8": np.array(int8)}
+
+
+@pytest.mark.parametrize(
+    ("lost", "won", "first"),
+    [
+        (0, 0, "int8"),  # the same answers
+        (1, 0, "int8"),  # one message is no evidence
+        (5, 3, "int8"),  # 2 more of 8 that differ
+        (0, 9, "int8"),
+        (2, 0, "fp32"),
+        (5, 1, "fp32"),  # what half a point of 800 messages was: 4 more of 6
+        (40, 30, "fp32"),
+    ],
+)
+def test_eight_bits_are_taken_where_they_are_as_right_within_noise(
+    lost: int, won: int, first: str
+) -> None:
+    assert prefer(right(lost, won))[0] == first
+
+
+def test_a_single_file_is_the_first() -> None:
+    assert prefer({"fp32": np.ones(3, dtype=np.bool_)}) == ("fp32",)
+
+
+@pytest.mark.parametrize("first", ["int8", "fp32"])
+def test_it_is_calibrated_on_the_scores_of_the_file_that_is_served(
+    tmp_path: Path,
+    tiny_encoder: Path,
+    dataset_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    first: OnnxPrecision,
+) -> None:
+    """The 8-bit file is made to answer twice as surely: its temperature is twice as high. The
+    model has learnt something: at chance no temperature is better than another."""
+    original = onnx_logits
+
+    def logits(path: Path, prompts: object, **more: object) -> Floats:
+        found = original(path, prompts, **more)  # type: ignore[arg-type]
+        return 2 * found if "int8" in path.name else found
+
+    order = (first, "int8" if first == "fp32" else "fp32")
+    monkeypatch.setattr(onnx_files, "onnx_logits", logits)
+    monkeypatch.setattr(onnx_files, "prefer", lambda right: order)
+    run = tmp_path / "run"
+    places = {"run": run, "base": tiny_encoder, "dataset": dataset_dir}
+    quick = {"epochs": 12, "mixed_precision": "no", "threads": 1, "max_message_tokens": 100}
+    train(load_recipe(SHIPPED, places | quick), Console(quiet=True))
+    manifest = load_adapter(run / "adapter")
+    assert manifest.head is not None
+    assert tuple(model.precision for model in manifest.head.onnx) == order
+    told = {figures["precision"]: figures for figures in manifest.metrics["onnx"]}
+    assert manifest.calibration.temperature == told[first]["temperature"]
+    assert manifest.calibration.ece == told[first]["ece"]
+    ratio = told["int8"]["temperature"] / told["fp32"]["temperature"]
+    assert ratio == pytest.approx(2, rel=0.1)
+    record = TRAINING.read(run)
+    assert record.validation.accuracy == told[first]["accuracy"]
+
+
+def test_a_message_is_scored_by_itself_as_a_worker_runs_it(
+    tmp_path: Path, tiny_encoder: Path, dataset_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The scale of 8-bit activations is taken over the whole batch."""
+    sizes: set[object] = set()
+    original = onnx_logits
+
+    def logits(path: Path, prompts: object, **more: object) -> Floats:
+        sizes.add(more["batch_size"])
+        return original(path, prompts, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(onnx_files, "onnx_logits", logits)
+    places = {"run": tmp_path / "run", "base": tiny_encoder, "dataset": dataset_dir}
+    quick = {"epochs": 1, "mixed_precision": "no", "threads": 1, "max_message_tokens": 100}
+    train(load_recipe(SHIPPED, places | quick), Console(quiet=True))
+    assert sizes == {1}

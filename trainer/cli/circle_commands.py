@@ -1,0 +1,525 @@
+"""``clerk-trainer tasks``, ``answers``, ``advise`` and ``propose``: questions for reviewers, their
+answers, and the next adapter that is made of them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+
+import typer
+from rich.console import Console
+
+from trainer.cli.shared import (
+    AsJson,
+    OptionalBase,
+    Store,
+    embedding_model,
+    make_console,
+    outcomes,
+    print_text,
+    show,
+    show_text,
+)
+
+if TYPE_CHECKING:
+    from trainer.dataset.folder import Dataset
+    from trainer.propose.steps import Request
+    from trainer.store.rules import GateRules
+    from trainer.tasks.foreign import Form
+    from trainer.tasks.make import Asking
+    from worker.contract.exchange import Advice, Proposal, Task
+
+
+class PurposeOption(StrEnum):
+    """Why people are asked."""
+
+    CHECK = "check"
+    AUDIT = "audit"
+    LEARN = "learn"
+
+
+class FormOption(StrEnum):
+    """Whose files they are."""
+
+    DESK = "desk"
+    ARGILLA = "argilla"
+    LABEL_STUDIO = "label-studio"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the command line."""
+    app.command("tasks")(tasks)
+    app.command("answers")(answers)
+    app.command("advise")(advise)
+    app.command("propose")(propose)
+
+
+def tasks(
+    dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="A dataset folder.")],
+    *,
+    purpose: Annotated[
+        PurposeOption,
+        typer.Option(
+            "--for",
+            help="check: labels that are probably wrong, the surest first; audit: a random sample "
+            "of the hold-out, blind; learn: messages without a label whose label would teach most.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="File to write; must not exist.")],
+    form: Annotated[
+        FormOption,
+        typer.Option("--form", help="desk (tasks/1, JSON Lines), argilla or label-studio."),
+    ] = FormOption.DESK,
+    size: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Most tasks [default: check all, learn 50, audit what an interval of 3 points "
+            "takes].",
+        ),
+    ] = None,
+    messages: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE",
+            help="With learn: messages without labels, .jsonl or .csv with 'message', 'id'. "
+            "Repeatable.",
+        ),
+    ] = None,
+    asked: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE",
+            help="With learn: earlier tasks (tasks/1) or decisions (.csv): nothing that says the "
+            "same is asked again. Repeatable.",
+        ),
+    ] = None,
+    adapter: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="With learn: the adapter in service, which then says what is uncertain [default: "
+            "a cheap model that learns the dataset].",
+        ),
+    ] = None,
+    base: OptionalBase = None,
+    embeddings: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Embedding model [default: the installed one, if any]."),
+    ] = None,
+    guideline: Annotated[
+        str | None, typer.Option(metavar="VERSION", help="Version of the guideline to decide by.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Choose what people should look at, and write it for the desk or another labelling tool.
+
+    Active learning (--for learn) draws messages that the model is uncertain of and that are unlike
+    each other: of those with the smallest margins a batch by k-means++ on gradient embeddings
+    (BADGE, arXiv 1906.03671). No message is asked about twice, and of near-duplicates one. Messages
+    near to the hold-out are never asked about: their labels could not be learnt.
+
+    The file holds messages (rights 0640). People's answers come back as a file of decisions:
+    prepare --decisions, propose --decisions, advise --decisions.
+
+    Examples:
+
+      clerk-trainer tasks data/1 --for check --out monday.jsonl
+
+      clerk-trainer tasks data/1 --for learn --messages inbox.jsonl --size 100 --out ask.jsonl
+
+      clerk-trainer tasks data/1 --for learn --messages inbox.jsonl --form argilla --out ask.json
+    """
+    with outcomes():
+        from trainer.dataset.folder import open_dataset
+        from trainer.errors import BadInput
+        from trainer.tasks.make import Asking
+
+        if out.exists():
+            raise BadInput(f"{out}: exists, and may hold somebody's work: name another file")
+        if purpose is not PurposeOption.LEARN and (messages or asked or adapter):
+            raise BadInput("--messages, --asked and --adapter belong to --for learn")
+        opened = open_dataset(dataset)
+        asking = Asking(opened, out.stem, guideline)
+        told: dict[str, object] = {}
+        if purpose is PurposeOption.CHECK:
+            made = _check(asking, embeddings)[:size]
+        elif purpose is PurposeOption.AUDIT:
+            made, told["openings"] = _audit(asking, size)
+        else:
+            made, told["left_out"], told["by"] = _learn(
+                asking, messages or [], asked or [], adapter=adapter, base=base,
+                embeddings=embeddings, size=size or 50,
+            )  # fmt: skip
+        _write(out, made, form, opened)
+        result = {"tasks": str(out), "purpose": purpose.value, "count": len(made), **told}
+        text = f"{out}: {len(made):,} tasks ({purpose.value})"
+        text += "".join(f"; {name.replace('_', ' ')}: {value}" for name, value in told.items())
+        show_text(result, text, as_json=as_json)
+
+
+def _check(asking: Asking, embeddings: Path | None) -> list[Task]:
+    from trainer.check.run import CheckSettings, check_dataset
+    from trainer.dataset.extra_files import read_label_sources
+    from trainer.tasks.make import check_tasks
+
+    settings = CheckSettings(embeddings=embedding_model(embeddings))
+    found = read_label_sources(asking.dataset)
+    sources = {id_: origin.source for id_, origin in found.items()}
+    return check_tasks(asking, check_dataset(asking.dataset, settings).suspects, sources)
+
+
+def _audit(asking: Asking, size: int | None) -> tuple[list[Task], int]:
+    from dataclasses import replace
+
+    from trainer.dataset.folder import count_openings
+    from trainer.evaluation.audit import draw_examples
+    from trainer.tasks.make import audit_tasks
+
+    name, sample = draw_examples(asking.dataset, size=size)
+    asking = replace(asking, batch=name)
+    return audit_tasks(asking, sample), count_openings(asking.dataset)
+
+
+def _learn(
+    asking: Asking,
+    messages: list[Path],
+    asked: list[Path],
+    *,
+    adapter: Path | None,
+    base: Path | None,
+    embeddings: Path | None,
+    size: int,
+) -> tuple[list[Task], int, str]:
+    from trainer.check.duplicates import holdout_fingerprints
+    from trainer.errors import BadInput
+    from trainer.evaluation.engines import read_messages
+    from trainer.tasks.make import judge_cheaply, learn_tasks, make_pool, read_earlier
+
+    if not messages:
+        raise BadInput("--for learn needs --messages: a file of messages without labels")
+    found: dict[str, str] = {}
+    for path in messages:
+        found |= read_messages(path)
+    keys, digests = read_earlier(asked)
+    pool = make_pool(
+        asking.dataset,
+        found,
+        told=keys,
+        told_sha256=digests,
+        holdout=holdout_fingerprints(asking.dataset),
+    )
+    model = embedding_model(embeddings)
+    if adapter is None:
+        judged = judge_cheaply(asking.dataset, pool, model)
+    else:
+        from trainer.tasks.make import judge_by_adapter
+
+        judged = judge_by_adapter(asking.dataset, pool, adapter, base, model)
+    return learn_tasks(asking, pool, judged, size, seed=0), pool.left_out, judged.by
+
+
+def _write(out: Path, made: list[Task], form: FormOption, dataset: Dataset) -> None:
+    from trainer.artifacts.files import PRIVATE
+    from trainer.tasks.foreign import labelling_config, write_foreign
+    from worker.contract.digest import write_atomically
+    from worker.contract.exchange import write_tasks
+
+    if form is FormOption.DESK:
+        write_tasks(out, made)
+        return
+    # The tasks themselves stay beside it: by them the answers are understood.
+    write_tasks(out.with_name(f"{out.stem}.tasks.jsonl"), made)
+    data = write_foreign(made, cast("Form", form.value)).encode("utf-8")
+    write_atomically(out, data, mode=PRIVATE)
+    if form is FormOption.LABEL_STUDIO:
+        config = labelling_config(dataset.taxonomy.names)
+        write_atomically(out.with_name(f"{out.stem}.config.xml"), config.encode("utf-8"))
+
+
+def answers(
+    export: Annotated[Path, typer.Argument(help="What the other tool exported, JSON.")],
+    *,
+    form: Annotated[
+        Literal["argilla", "label-studio"], typer.Option("--form", help="Whose export it is.")
+    ],
+    task_files: Annotated[
+        list[Path],
+        typer.Option("--tasks", metavar="FILE", help="The tasks (tasks/1). Repeatable."),
+    ],
+    taxonomy: Annotated[Path, typer.Option(help="The fixed set of labels, a TOML file.")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="File of decisions to write, a CSV.")],
+    as_json: AsJson = False,
+) -> None:
+    """Turn what people answered in Argilla or Label Studio into a file of decisions.
+
+    Where all who answered a task agree, that is its outcome; where they do not, their opinions are
+    kept for advise, and the task stays open. People are named by their user's number.
+
+    Example: clerk-trainer answers export.json --form argilla --tasks ask.tasks.jsonl
+    --taxonomy taxonomy.toml --out decisions.csv
+    """
+    with outcomes():
+        from trainer.errors import BadInput
+        from trainer.tasks.foreign import read_foreign
+        from worker.contract import Taxonomy
+        from worker.contract.exchange import read_tasks, save_answers
+
+        if out.exists():
+            raise BadInput(f"{out}: exists: name another file")
+        known = [task for path in task_files for task in read_tasks(path)]
+        names = Taxonomy.from_toml(taxonomy).names
+        found = read_foreign(export, form, known, names)
+        save_answers(out, found.answers)
+        decided = sum(answer.role == "outcome" for answer in found.answers)
+        result = {
+            "decisions": str(out), "decided": decided, "disputed": found.disputed,
+            "open": found.open,
+        }  # fmt: skip
+        text = (
+            f"{out}: {decided:,} decided, {found.disputed:,} on which people disagree, "
+            f"{found.open:,} not answered"
+        )
+        show_text(result, text, as_json=as_json)
+
+
+def advise(
+    dataset: Annotated[Path, typer.Argument(help="A dataset folder.")],
+    *,
+    decisions: Annotated[
+        list[Path], typer.Option(metavar="FILE", help="Decisions (CSV). Repeatable.")
+    ],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="File to write, JSON (advice/1).")],
+    messages: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE",
+            help="Texts of messages that the dataset does not hold: tasks, or messages.jsonl of "
+            "the desk's export. Repeatable.",
+        ),
+    ] = None,
+    guideline: Annotated[
+        str | None, typer.Option(metavar="VERSION", help="The guideline's present version.")
+    ] = None,
+    embeddings: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Embedding model [default: the installed].")
+    ] = None,
+    texts: Annotated[
+        bool, typer.Option("--texts/--no-texts", help="Put messages' texts into the file.")
+    ] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Say what is wrong with the labels, as far as people's decisions show it.
+
+    Pairs that people confuse, labels that look like one or like two, labels with few or
+    contradictory examples, messages that fit no label and look like a new one, decisions that are
+    older than the guideline. Each with its messages, what to do, what it would bring and cost. What
+    people confuse is told by messages that two of them decided on without each other, or that an
+    audit labelled blind; each such claim is tested, so that a sound taxonomy hears a wrong one of
+    its kind at most once in twenty times.
+
+    The file holds messages (rights 0640) unless --no-texts.
+
+    Example: clerk-trainer advise data/2 --decisions decisions.csv --guideline 4 --out advice.json
+    """
+    console = make_console(as_json=as_json)
+    with outcomes():
+        from trainer.advice.run import advise_dataset
+        from worker.contract.exchange import write_advice
+
+        found = advise_dataset(
+            dataset, decisions, messages or [], guideline=guideline, embeddings=embeddings,
+            with_texts=texts,
+        )  # fmt: skip
+        write_advice(out, found)
+        result = {
+            "advice": str(out),
+            "findings": [
+                {"kind": each.kind, "labels": list(each.labels), "title": each.title}
+                for each in found.findings
+            ],
+        }
+        show(result, console, lambda to: _tell_advice(to, found, out), as_json=as_json)
+
+
+def _tell_advice(console: Console, found: Advice, out: Path) -> None:
+    print_text(
+        console,
+        f"{found.decisions:,} messages decided on, {found.doubly:,} of them by two people",
+    )
+    for each in found.findings:
+        print_text(console, f"- {each.title} {each.evidence} {each.advice} Cost: {each.cost}")
+    print_text(console, f"{out}: the messages of each")
+
+
+def propose(
+    *,
+    store: Store,
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", help="Folder of the proposal, all its steps.")
+    ],
+    decided: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="What a person decided about it (proposal-decision/1), carried out; of a folder "
+            "of such files (proposals of the desk's export) each, for the proposals below --out.",
+        ),
+    ] = None,
+    dataset: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--dataset",
+            metavar="DIR",
+            help="The dataset of the adapter in service, or a folder of earlier proposals, one of "
+            "which made it. Repeatable: the right one is found.",
+        ),
+    ] = None,
+    recipe: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Recipe of the new adapter.")
+    ] = None,
+    base: OptionalBase = None,
+    current_base: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Base of the adapter in service [default: --base]."),
+    ] = None,
+    decisions: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="Decisions since then (clerk-desk export). Repeatable."),
+    ] = None,
+    messages: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE",
+            help="Texts of messages that the dataset does not hold: tasks, or messages.jsonl of "
+            "the desk's export. Repeatable.",
+        ),
+    ] = None,
+    redact_names: Annotated[
+        str | None,
+        typer.Option(
+            "--redact-names",
+            metavar="MODEL",
+            help="Where names in the dataset were redacted: the model that did it (prepare "
+            "--redact-names), for those in new messages.",
+        ),
+    ] = None,
+    sets: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="A setting of the recipe. Repeatable."),
+    ] = None,
+    gate: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="TOML file with the gate's rules.")
+    ] = None,
+    gate_sets: Annotated[
+        list[str] | None,
+        typer.Option("--gate-set", metavar="KEY=VALUE", help="A rule of the gate. Repeatable."),
+    ] = None,
+    canary: Annotated[
+        float, typer.Option(min=0.001, max=1, help="Share of the keys for a canary.")
+    ] = 0.05,
+    least_decisions: Annotated[
+        int, typer.Option(min=1, help="Fewer decisions with something new are not worth it.")
+    ] = 30,
+    as_json: AsJson = False,
+) -> None:
+    """Make the next adapter of what people decided, and ask whether to publish it as a canary.
+
+    Decisions since the dataset of the adapter in service become a new version of it: its hold-out
+    stays and gains only messages that were drawn at random; copies and near-duplicates never cross.
+    New messages are cleaned as the dataset's were. Then:
+    train, evaluate both adapters on the hold-out of the dataset before, on what an audit said of
+    it, and on the grown one, ask the gate, and write proposal.json and proposal.html with the
+    reasons for and against. The answer may be: as good, so not worth it; or: worse, so refused.
+
+    Killed anywhere, the same command goes on where it was. Nothing is published: a person decides,
+    and --decided carries the decision out, with what changed and why in the store's history and on
+    the model card.
+
+    Examples:
+
+      clerk-trainer propose --store /adapters --dataset data/1 --recipe config/trainer-encoder.toml
+      --base models/minilm --decisions decisions.csv --messages messages.jsonl --out proposals/7
+
+      clerk-trainer propose --store /adapters --out proposals/7 --decided decision.json
+
+      clerk-trainer propose --store /adapters --out proposals --decided decided/proposals
+
+    Exit codes: 0 a proposal was made, whatever it says, or there are too few decisions for one, or
+    a decision was carried out; 2 bad input; 3 a decision that the gate does not allow.
+    """
+    console = make_console(as_json=as_json)
+    with outcomes():
+        from trainer.store.rules import load_rules
+
+        rules = load_rules(gate, gate_sets or [])
+        if decided is not None:
+            _carry_out(out, store, decided, rules, as_json=as_json)
+            return
+        from trainer.errors import BadInput
+        from trainer.propose.steps import NEW, RUN, Request
+        from trainer.training.recipe import load_recipe, parse_assignments
+
+        if not dataset or recipe is None or not decisions:
+            raise BadInput("a proposal needs --dataset, --recipe and --decisions")
+        named: dict[str, Any] = {"dataset": out / NEW, "run": out / RUN}
+        named |= {"base": base} if base is not None else {}
+        flags = parse_assignments(sets or []) | named
+        settings = load_recipe(recipe, flags)
+        request = Request(
+            store=store,
+            datasets=tuple(dataset),
+            decisions=tuple(decisions),
+            messages=tuple(messages or ()),
+            out=out,
+            recipe=settings,
+            rules=rules,
+            canary_share=canary,
+            least_decisions=least_decisions,
+            current_base=current_base or settings.base,
+            redact_names=redact_names,
+        )
+        _make(request, console, as_json=as_json)
+
+
+def _make(request: Request, console: Console, *, as_json: bool) -> None:
+    from trainer.propose.steps import TooFewDecisions, propose
+    from worker.contract.codec import encode
+
+    try:
+        proposal = propose(request, console)
+    except TooFewDecisions as error:
+        why = str(error)
+        few = {"outcome": "too_few_decisions", "why": why}
+        show_text(few, f"no proposal: {why}", as_json=as_json)
+        return
+    out = request.out
+    show(encode(proposal), console, lambda to: _tell_proposal(to, proposal, out), as_json=as_json)
+
+
+def _carry_out(out: Path, store: Path, decided: Path, rules: GateRules, *, as_json: bool) -> None:
+    from trainer.propose.steps import carry_out, carry_out_all
+
+    if decided.is_dir():
+        told = carry_out_all(out, store, decided, rules)
+        rows = [asdict(each) for each in told]
+        lines = [f"{each.proposal[:8]}: {each.outcome}. {each.why}".strip() for each in told]
+        text = "\n".join(lines) or f"{decided}: nothing new is decided"
+        show_text({"decided": rows}, text, as_json=as_json)
+        return
+    done = carry_out(out, store, decided, rules)
+    result = {"outcome": done.outcome, "decided_by": done.decision.decided_by}
+    text = f"{out}: {done.outcome}; decided by {done.decision.decided_by}"
+    show_text(result, text, as_json=as_json)
+
+
+def _tell_proposal(console: Console, proposal: Proposal, out: Path) -> None:
+    print_text(console, f"Publish {proposal.adapter.name} as a canary? {proposal.headline}")
+    for title, reasons in (("for", proposal.reasons_for), ("against", proposal.reasons_against)):
+        for reason in reasons:
+            print_text(console, f"  {title}: {reason}")
+    print_text(
+        console, f"Page: {out / 'proposal.html'}; decide at the desk, or with --decided FILE"
+    )

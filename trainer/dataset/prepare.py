@@ -1,0 +1,636 @@
+"""From exports to a dataset folder: ``build`` makes the splits and writes nothing,
+``write_prepared`` writes them so that the folder is never seen half-done."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from heapq import nsmallest
+from pathlib import Path
+from typing import Any
+
+from trainer.artifacts.files import PRIVATE
+from trainer.dataset.clean import Cleaner, describe_cleaning, make_cleaner
+from trainer.dataset.extra_files import (
+    COPIES,
+    EXPORT,
+    GROUPS,
+    LABEL_SOURCES,
+    LabelOrigin,
+    Traffic,
+    copy_lines,
+    count_sources,
+    count_traffic,
+    group_lines,
+    source_lines,
+)
+from trainer.dataset.folder import (
+    HOLDOUT,
+    SPLITS,
+    Dataset,
+    Example,
+    Row,
+    complete_ids,
+    earlier_openings,
+    number_copies,
+    texts_sha256,
+    to_lines,
+    write_dataset,
+)
+from trainer.dataset.labels import (
+    BY_HAND,
+    IDENTITY,
+    Applied,
+    Decision,
+    apply_decisions,
+    guard,
+    map_labels,
+    read_decisions,
+    read_label_map,
+    refuse_absent,
+    refuse_small,
+    refuse_unknown,
+    write_review_csv,
+)
+from trainer.dataset.near_duplicates import NearGroups, group_near
+from trainer.dataset.readers import Source, read_source
+from trainer.dataset.report import describe_split, render_report
+from trainer.dataset.settings import ConflictPolicy, OnBad, PrepareSettings, SplitBy
+from trainer.dataset.split import (
+    NEAR_HOLDOUT,
+    FilledSplits,
+    Split,
+    check_shares,
+    check_split,
+    fill_splits,
+    latest_first,
+    refuse_mixed,
+    split_rows,
+    unite_copies,
+)
+from trainer.errors import BadInput
+from trainer.similarity import SIMILARITY
+from worker.contract import Taxonomy
+from worker.contract.digest import sha256_bytes, sha256_file, sync_directory, write_atomically
+from worker.contract.text import NORMALIZATION, message_sha256, normalize
+
+MAX_MESSAGE_BYTES = 1 << 20
+"""Of UTF-8: more is an attachment or a broken export, not what somebody wrote."""
+
+OnProgress = Callable[[str, int], Callable[[int], None]]
+"""Called with a stage's name and its size; returns what to call with the amount done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What will be written. ``counts`` says what became of every row (JSON); ``near_conflicts``
+    are clusters of near-duplicates that hold several labels, ``examples`` some of all that by id;
+    ``split_of`` tells a key's split, ``split`` (JSON) how a split that is not plainly random was
+    made, ``unit_of`` (by id) what had to stay together because of groups, None without them;
+    ``origins`` says where labels come from, by id, where it is not the export; ``traffic``
+    how often what is held out came."""
+
+    taxonomy: Taxonomy
+    splits: dict[str, tuple[Example, ...]]
+    surplus: tuple[Example, ...]
+    conflicts: tuple[Conflict, ...]
+    near_conflicts: tuple[tuple[Row, ...], ...]
+    split_of: dict[int, str]
+    split: dict[str, Any] | None
+    unit_of: dict[str, int] | None
+    sources: tuple[Source, ...]
+    holdout_source: Source | None
+    applied: Applied
+    origins: dict[str, LabelOrigin]
+    cleaner: Cleaner
+    traffic: Traffic
+    counts: dict[str, Any]
+    examples: dict[str, Any]
+    files: dict[str, Any]
+
+
+def _unreported(_stage: str, _size: int) -> Callable[[int], None]:
+    return lambda _done: None
+
+
+def build(settings: PrepareSettings, on_progress: OnProgress = _unreported) -> Prepared:
+    """Make the splits. Raises BadInput in one line for whatever cannot be used; the quick checks
+    of the whole input come before the slow search."""
+    taxonomy = Taxonomy.from_toml(settings.taxonomy)
+    check_shares(settings.validation_share, settings.holdout_share)
+    check_split(settings)
+    decisions, undecided = _read_decisions(settings, taxonomy)
+    rows, sources = _read(settings, taxonomy, on_progress)
+    cleaner = make_cleaner(settings)
+    rows_read = len(rows)
+    originals = _originals(rows, decisions)
+    cleaning = _clean(rows, settings, cleaner, on_progress)
+    firsts = number_copies(rows)
+    usable, applied = rows, apply_decisions(rows, originals, decisions)
+    refuse_unknown(applied.rows, taxonomy.names)
+
+    given_keys = {row.key for row in usable if row.given}
+    own = [row for row in applied.rows if not row.given]
+    fresh = [row for row in own if row.key not in given_keys]
+    held = dedupe_exact(
+        [row for row in applied.rows if row.given], settings.conflicts, applied.decided
+    )
+    deduped = dedupe_exact(fresh, settings.conflicts, applied.decided)
+    refuse_small(deduped.rows, taxonomy, settings.minimum_per_label)
+
+    near = _group_near(firsts, on_progress)
+    clusters = unite_copies(near.clusters, ((row.key, row.message) for row in usable))
+    split = split_rows(usable, clusters, given_keys, settings)
+    filled = fill_splits(deduped.rows, held.rows, split, settings)
+    refuse_absent(
+        filled.splits,
+        taxonomy,
+        own_holdout=settings.holdout is not None,
+        by_time=split.cuts is not None,
+    )
+    near_conflicts = find_near_conflicts([*deduped.rows, *held.rows], clusters)
+    conflicts = deduped.conflicts + held.conflicts
+    traffic = count_traffic(applied.rows, filled.rows[HOLDOUT], split.of)
+    return Prepared(
+        taxonomy=taxonomy,
+        splits=filled.splits,
+        surplus=filled.surplus,
+        conflicts=conflicts,
+        near_conflicts=near_conflicts,
+        split_of=split.of,
+        split=describe_split(settings, split, usable, filled.rows),
+        unit_of=_unit_of(split, filled) if settings.columns.group else None,
+        sources=tuple(sources[: len(settings.inputs)]),
+        holdout_source=sources[-1] if settings.holdout else None,
+        applied=applied,
+        origins={
+            row.id: LabelOrigin(*row.origin)
+            for rows_ in filled.rows.values()
+            for row in rows_
+            if row.origin and LabelOrigin(*row.origin) != EXPORT
+        },
+        cleaner=cleaner,
+        traffic=traffic,
+        counts={
+            "rows_read": rows_read,
+            **cleaning,
+            "decisions": {
+                **Counter(made.decision for made in applied.made),
+                "undecided": undecided,
+                "rows_dropped": len(usable) - len(applied.rows),
+            },
+            **count_duplicates(deduped, held, near, near_conflicts),
+            "holdout_copies_removed": _count_copies(own, fresh, held, filled.near_holdout),
+            **filled.counts,
+            **traffic.describe(),
+        },
+        examples=name_examples(conflicts, near_conflicts, near, usable),
+        files=_describe_files(settings),
+    )
+
+
+def _read(
+    settings: PrepareSettings, taxonomy: Taxonomy, on_progress: OnProgress
+) -> tuple[list[Row], list[Source]]:
+    """Return all rows, each with an id and a mapped label, and the files they are from, a
+    hold-out of the user's own last. The rows are in the order of their ids, or by time: nothing
+    that follows depends on the order of lines and files."""
+    paths = [*settings.inputs, *([settings.holdout] if settings.holdout else [])]
+    tick = on_progress("read", len(paths))
+    rows: list[Row] = []
+    sources = []
+    for path in paths:
+        some, source = read_source(
+            path, settings.columns, encoding=settings.encoding, sheet=settings.sheet
+        )
+        if path is settings.holdout:
+            some = [replace(row, given=True) for row in some]
+        elif settings.label_source != EXPORT.source:
+            usual = (settings.label_source, None)
+            some = [replace(row, origin=row.origin or usual) for row in some]
+        rows += some
+        sources.append(source)
+        tick(1)
+    rows = sorted(complete_ids(rows), key=lambda row: row.id)
+    if settings.label_map:
+        table = read_label_map(settings.label_map, taxonomy.names, settings.encoding)
+        rows = map_labels(rows, table)
+    if settings.split is SplitBy.TIME:
+        refuse_mixed(rows)
+        rows = latest_first(rows)
+    return rows, sources
+
+
+def _clean(
+    rows: list[Row], settings: PrepareSettings, cleaner: Cleaner, on_progress: OnProgress
+) -> dict[str, Any]:
+    """Clean the rows and drop those that cannot be used. Return the counts.
+
+    In place, row by row: an export and its clean copy are never there at once.
+    """
+    tick = on_progress("clean", len(rows))
+    changed: Counter[str] = Counter(normalized=0)
+    if cleaner.redaction or cleaner.names:
+        changed["redacted"] = 0
+    redacted: Counter[str] = Counter()
+    dropped = Counter(empty_dropped=0, too_long_dropped=0)
+    left_whole = kept = 0
+    for row in rows:
+        done = cleaner.clean(row.message)
+        changed.update(done.changed)
+        redacted.update(done.redacted)
+        left_whole += done.left_whole
+        tick(1)
+        if reason := _unusable(row, done.text, settings.unusable):
+            dropped[reason] += 1
+            continue
+        rows[kept] = row if done.text == row.message else replace(row, message=done.text)
+        kept += 1
+    del rows[kept:]
+    return {
+        **dropped,
+        "cleaned": {"rules": NORMALIZATION, **changed, "left_whole": left_whole},
+        "redacted": dict(redacted),
+    }
+
+
+def _unusable(row: Row, text: str, on_bad: OnBad) -> str | None:
+    """Return what a row is counted as whose message is too long as it came, or whose clean
+    ``text`` is empty; None where it can be used. Raises BadInput where it must not be dropped."""
+    size = len(row.message.encode("utf-8", "surrogatepass"))
+    if text and size <= MAX_MESSAGE_BYTES:
+        return None
+    if on_bad is OnBad.ERROR:
+        wrong, remedy = "is empty", "fill it in"
+        if size > MAX_MESSAGE_BYTES:
+            wrong = f"has {size} bytes, more than {MAX_MESSAGE_BYTES}"
+            remedy = "shorten it"
+        raise BadInput(
+            f"{row.where}: the message of {row.id!r} {wrong}: {remedy} or choose --unusable drop"
+        )
+    return "too_long_dropped" if size > MAX_MESSAGE_BYTES else "empty_dropped"
+
+
+def _read_decisions(settings: PrepareSettings, taxonomy: Taxonomy) -> tuple[list[Decision], int]:
+    """Return the decisions, and how many rows of their files are undecided."""
+    decisions = []
+    undecided = 0
+    for path in settings.decisions:
+        some, still_open = read_decisions(path, taxonomy.names, settings.encoding)
+        decisions += some
+        undecided += still_open
+    return decisions, undecided
+
+
+def _originals(rows: Sequence[Row], decisions: Sequence[Decision]) -> dict[str, str]:
+    """Return id -> text as it came, of the rows that are decided on."""
+    decided = {decision.id for decision in decisions}
+    return {row.id: normalize(row.message) for row in rows if row.id in decided}
+
+
+def _group_near(firsts: Sequence[Row], on_progress: OnProgress) -> NearGroups:
+    """Group keys; ``firsts`` holds a row of each."""
+    tick = on_progress("compare", len(firsts))
+    return group_near(len(firsts), lambda key: firsts[key].folded, similarity=SIMILARITY, tick=tick)
+
+
+def _unit_of(split: Split, filled: FilledSplits) -> dict[str, int]:
+    """Return id -> number of its unit, of the rows that ended in a split."""
+    unit_of = {key: at for at, unit in enumerate(split.units) for key in unit}
+    return {row.id: unit_of[row.key] for rows in filled.rows.values() for row in rows}
+
+
+def _count_copies(
+    own: Sequence[Row], fresh: Sequence[Row], held: Deduped, near: int
+) -> dict[str, int]:
+    """Count the user's rows that are copies, or nearly, of their own hold-out's messages."""
+    held_label = {row.key: row.label for row in held.rows}
+    return {
+        "exact": len(own) - len(fresh),
+        "exact_with_another_label": sum(
+            held_label.get(row.key, row.label) != row.label for row in own
+        ),
+        "near": near,
+    }
+
+
+def _describe_files(settings: PrepareSettings) -> dict[str, Any]:
+    files: dict[str, Any] = {"decisions": [_describe_file(path) for path in settings.decisions]}
+    if settings.label_map:
+        files["label_map"] = _describe_file(settings.label_map)
+    return files
+
+
+def _describe_file(path: Path) -> dict[str, str]:
+    return {"name": path.name, "sha256": sha256_file(path)}
+
+
+_GROUPS, _MEMBERS = 5, 6
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """One message under several labels; ``kept`` is the label it went on with, if any, and
+    ``why`` says how that came about."""
+
+    rows: tuple[Row, ...]
+    kept: str | None
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Deduped:
+    """One row for each message, in the order of the rows given. ``copies`` counts the rows that
+    were exact copies with the same label; ``left_out`` the rows that went with a conflict."""
+
+    rows: tuple[Row, ...]
+    copies: int
+    left_out: int
+    conflicts: tuple[Conflict, ...]
+
+
+def dedupe_exact(
+    rows: Sequence[Row], policy: ConflictPolicy, decided: Collection[str] = ()
+) -> Deduped:
+    """Keep the first of every group of exact copies, and resolve the groups that disagree. Rows in
+    the order of their ids make that the one with the smallest, wherever it stood in the export.
+
+    ``decided`` holds the ids whose label a person confirmed or set: where these agree they win,
+    whatever the policy. Else DROP leaves out all sides; KEEP_MAJORITY keeps the most frequent
+    label and, where there is none, drops.
+    """
+    groups: dict[int, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(row.key, []).append(row)
+    kept: list[Row] = []
+    conflicts: list[Conflict] = []
+    copies = left_out = 0
+    for group in groups.values():
+        label: str | None = group[0].label
+        if any(row.label != label for row in group):
+            label, why = _resolve(group, policy, decided)
+            conflicts.append(Conflict(tuple(group), label, why))
+        chosen = [row for row in group if row.label == label]
+        kept += chosen[:1]
+        copies += len(chosen[1:])
+        left_out += len(group) - len(chosen)
+    return Deduped(tuple(kept), copies, left_out, tuple(conflicts))
+
+
+def find_near_conflicts(
+    rows: Sequence[Row], clusters: Sequence[Sequence[int]]
+) -> tuple[tuple[Row, ...], ...]:
+    """Return the clusters that hold rows of several labels."""
+    cluster_of = _cluster_of([cluster for cluster in clusters if len(cluster) > 1])
+    members: dict[int, list[Row]] = {}
+    for row in rows:
+        if row.key in cluster_of:
+            members.setdefault(cluster_of[row.key], []).append(row)
+    return tuple(tuple(some) for some in members.values() if len({row.label for row in some}) > 1)
+
+
+def count_duplicates(
+    own: Deduped,
+    held: Deduped,
+    near: NearGroups,
+    near_conflicts: Sequence[Sequence[Row]],
+) -> dict[str, Any]:
+    """Count copies, conflicts and clusters for the manifest, of the input and the user's own
+    hold-out together."""
+    conflicts = own.conflicts + held.conflicts
+    sizes = Counter(len(cluster) for cluster in near.clusters if len(cluster) > 1)
+    return {
+        "exact_duplicates_removed": own.copies + held.copies,
+        "conflicts": {
+            "messages": len(conflicts),
+            "rows_left_out": own.left_out + held.left_out,
+            "resolved": dict(Counter(conflict.why for conflict in conflicts)),
+        },
+        "near_clusters": {
+            "clusters": sum(sizes.values()),
+            "messages": sum(size * count for size, count in sizes.items()),
+            "sizes": {str(size): sizes[size] for size in sorted(sizes)},
+            "with_several_labels": len(near_conflicts),
+        },
+        "templates": {
+            "templates": len(near.templates),
+            "messages": sum(map(len, near.templates)),
+            "largest": max(map(len, near.templates), default=0),
+        },
+    }
+
+
+def name_examples(
+    conflicts: Sequence[Conflict],
+    near_conflicts: Sequence[Sequence[Row]],
+    near: NearGroups,
+    rows: Sequence[Row],
+) -> dict[str, list[list[str]]]:
+    """Return the first groups of each kind and the largest clusters and templates, a few rows of
+    each by id and label: the report shows what is meant, and holds no text."""
+    clusters, templates = _largest(near.clusters), _largest(near.templates)
+    wanted = {key for some in (*clusters, *templates) for key in some}
+    by_key = {row.key: row for row in rows if row.key in wanted}
+    return {
+        "conflicts": [_names(conflict.rows) for conflict in conflicts[:_GROUPS]],
+        "near_conflicts": [_names(some) for some in near_conflicts[:_GROUPS]],
+        "largest_clusters": [_names([by_key[key] for key in some]) for some in clusters],
+        "largest_templates": [_names([by_key[key] for key in some]) for some in templates],
+    }
+
+
+def _largest(groups: Sequence[Sequence[int]]) -> list[Sequence[int]]:
+    """Return the largest groups of more than one, the first of equals."""
+    several = (group for group in groups if len(group) > 1)
+    return nsmallest(_GROUPS, several, key=lambda group: -len(group))
+
+
+def _resolve(
+    group: Sequence[Row], policy: ConflictPolicy, decided: Collection[str]
+) -> tuple[str | None, str]:
+    by_person = {row.label for row in group if row.id in decided}
+    if len(by_person) == 1:
+        return by_person.pop(), "decided by a person"
+    if policy is ConflictPolicy.KEEP_MAJORITY:
+        (first, most), (_, second) = Counter(row.label for row in group).most_common(2)
+        if most > second:
+            return first, "the majority"
+    return None, "dropped, all sides"
+
+
+def _names(rows: Sequence[Row]) -> list[str]:
+    named = [f"{row.id} ({row.label})" for row in rows[:_MEMBERS]]
+    return [*named, f"and {len(rows) - _MEMBERS} more"] if len(rows) > _MEMBERS else named
+
+
+def _cluster_of(clusters: Sequence[Sequence[int]]) -> dict[int, int]:
+    return {key: number for number, cluster in enumerate(clusters) for key in cluster}
+
+
+SURPLUS, CONFLICTS, REPORT = "surplus.jsonl", "conflicts.csv", "report.md"
+
+
+def refuse_existing(out: Path) -> None:
+    """Raise BadInput unless ``out`` is a new name or an empty folder."""
+    if out.is_dir() and not out.is_symlink():
+        if any(out.iterdir()):
+            raise BadInput(f"{out}: exists and is not empty: a dataset is never written over")
+    elif out.exists() or out.is_symlink():
+        raise BadInput(f"{out}: exists and is not a folder")
+
+
+def write_prepared(prepared: Prepared, settings: PrepareSettings) -> Dataset:
+    """Write everything into a hidden folder beside ``settings.out``, then rename it. Whatever
+    goes wrong before, the hidden folder is removed and nothing is seen under the name.
+
+    Raises BadInput when the name was taken meanwhile or the disk is full.
+    """
+    refuse_existing(settings.out)
+    holdout_texts = texts_sha256(prepared.splits[HOLDOUT])
+    with building(settings.out) as directory:
+        extra = {}
+        for name, data, rows in _extra_files(prepared):
+            write_atomically(directory / name, data, mode=PRIVATE)
+            extra[name] = {"sha256": sha256_bytes(data), "bytes": len(data), "rows": rows}
+        dataset = write_dataset(
+            directory,
+            name=prepared.taxonomy.name,
+            taxonomy=prepared.taxonomy,
+            splits=prepared.splits,
+            redaction=prepared.cleaner.redaction,
+            openings=earlier_openings(settings.out, holdout_texts, settings.earlier),
+            sources=[_describe(source) for source in prepared.sources],
+            holdout_source=(
+                _describe(prepared.holdout_source) if prepared.holdout_source else None
+            ),
+            settings=settings.describe(),
+            options=settings.options(),
+            **({"split": prepared.split} if prepared.split else {}),
+            **describe_cleaning(
+                prepared.splits, prepared.cleaner.names.facts if prepared.cleaner.names else None
+            ),
+            **_sourced(prepared),
+            label_map=prepared.files.get("label_map"),
+            decisions={
+                "files": prepared.files["decisions"],
+                "made": [decision.describe() for decision in prepared.applied.made],
+            },
+            counts=prepared.counts,
+            examples=prepared.examples,
+            extra_files=extra,
+        )
+        text = render_report(dataset.record, dataset.digest)
+        write_atomically(directory / REPORT, text.encode("utf-8"))
+    return replace(dataset, directory=settings.out)
+
+
+def _sourced(prepared: Prepared) -> dict[str, Any]:
+    """Return the manifest's ``label_sources``, where a label is not the export's."""
+    if not prepared.origins:
+        return {}
+    return {"label_sources": count_sources(prepared.splits, prepared.origins)}
+
+
+@contextmanager
+def building(out: Path) -> Iterator[Path]:
+    """Yield a hidden folder to fill, which becomes ``out``; after an error nothing is there.
+    Raises BadInput."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        directory = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
+    except OSError as error:
+        raise BadInput(f"{out}: cannot be made: {error.strerror}: choose another --out") from error
+    try:
+        yield directory
+        directory.chmod(0o750)  # it holds texts: for the owner and the group
+        directory.rename(out)
+        sync_directory(out.parent)
+    except OSError as error:
+        shutil.rmtree(directory, ignore_errors=True)
+        raise _not_written(out, error) from error
+    except BaseException:
+        shutil.rmtree(directory, ignore_errors=True)
+        raise
+
+
+def _not_written(out: Path, error: OSError) -> BadInput:
+    if error.errno in {errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR}:
+        return BadInput(f"{out}: was made by somebody else meanwhile: choose another --out")
+    return BadInput(
+        f"{out}: {error.strerror}: nothing was written; make room or choose another --out"
+    )
+
+
+def _extra_files(prepared: Prepared) -> Iterator[tuple[str, bytes, int]]:
+    if prepared.surplus:
+        yield SURPLUS, to_lines(prepared.surplus), len(prepared.surplus)
+    if prepared.unit_of is not None:
+        yield GROUPS, *group_lines(prepared.splits, prepared.unit_of)
+    data, count = source_lines(prepared.splits, prepared.origins)
+    if count:
+        yield LABEL_SOURCES, data, count
+    data, count = copy_lines(prepared.traffic)
+    if count:
+        yield COPIES, data, count
+    rows = list(_conflict_rows(prepared))
+    if rows:
+        yield CONFLICTS, write_review_csv(_COLUMNS, rows).encode("utf-8"), len(rows)
+
+
+_COLUMNS = (*IDENTITY, "kind", "group", "label", "other_labels", "outcome", "message", *BY_HAND)
+
+
+def _conflict_rows(prepared: Prepared) -> Iterator[dict[str, str]]:
+    number = 0
+    for conflict in prepared.conflicts:
+        number += 1
+        outcome = f"{conflict.why}: kept {conflict.kept}" if conflict.kept else conflict.why
+        for row in conflict.rows:
+            text = _shown(row, prepared)
+            yield _conflict_row(row, conflict.rows, "exact", number, outcome, text)
+    for rows in prepared.near_conflicts:
+        number += 1
+        for row in rows:
+            split = prepared.split_of[row.key]
+            outcome = f"kept in {split}" if split in SPLITS else split
+            yield _conflict_row(row, rows, "near", number, outcome, _shown(row, prepared))
+
+
+def _shown(row: Row, prepared: Prepared) -> str:
+    """Return a row's text, unless it is the hold-out's or nearly so: a look at that here would be
+    a look nobody counted. One that was left out may have near-copies in the hold-out."""
+    hidden = {
+        HOLDOUT: "(in the sealed hold-out, or bound for it: look it up by its id)",
+        NEAR_HOLDOUT: "(near to the sealed hold-out: look it up by its id)",
+    }
+    return hidden.get(prepared.split_of[row.key], row.message)
+
+
+def _conflict_row(
+    row: Row, rows: tuple[Row, ...], kind: str, number: int, outcome: str, text: str
+) -> dict[str, str]:
+    return {
+        "id": row.id,
+        "message_sha256": message_sha256(row.message),
+        "kind": kind,
+        "group": str(number),
+        "label": row.label,
+        "other_labels": " | ".join(sorted({other.label for other in rows} - {row.label})),
+        "outcome": outcome,
+        "message": guard(text),
+    }
+
+
+def _describe(source: Source) -> dict[str, Any]:
+    return {
+        "name": source.name,
+        "sha256": source.sha256,
+        "rows": source.rows,
+        "columns": source.columns.describe(),
+        "guessed_columns": list(source.columns.guessed),
+    }

@@ -1,0 +1,200 @@
+"""An encoder as ONNX files, whole and with 8-bit weights, and what ONNX Runtime makes of them.
+
+The only file that imports ``onnxruntime``; PyTorch's exporter wants ``onnx`` beside it.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from trainer.errors import ProofFailed, require
+from trainer.model.encoder import Classifier, EncoderModel, collate_rows
+from trainer.model.forward import PromptIds
+from trainer.model.lora_model import fold_lora
+from trainer.model.scoring import BATCH_SIZE, Floats, Scores, token_batches
+from worker.contract import Manifest, disagreement
+
+OnnxPrecision = Literal["fp32", "int8"]
+
+FILES: dict[OnnxPrecision, str] = {"fp32": "model.onnx", "int8": "model.int8.onnx"}
+"""The file of each precision."""
+
+INPUTS = ("input_ids", "attention_mask")
+OUTPUT = "logits"
+
+_OPSET = 17
+_ROWS = ((1, 2, 3), (1, 2, 3, 4, 5))
+"""Any rows of unlike lengths: the graph is traced with them, padding included."""
+
+
+def require_onnx() -> None:
+    """Check that what exports is installed. Raises BadInput."""
+    for package in ("onnx", "onnxruntime"):
+        require(package, "trainer", "the recipe's setting onnx")
+
+
+def onnx_versions() -> dict[str, str]:
+    """Return the versions of the libraries that shape an ONNX file."""
+    names = ("torch", "transformers", "peft", "onnx", "onnxruntime")
+    return {name: version(name) for name in names}
+
+
+def export_onnx(model: EncoderModel, directory: Path, precisions: Sequence[OnnxPrecision]) -> None:
+    """Write an encoder as ONNX into ``directory``: from ``input_ids`` and ``attention_mask``
+    (int64, (messages, tokens)) to ``logits`` (float32, (messages, classes)), LoRA folded in.
+
+    "int8" is dynamic quantization: weights in 7 bits of ``QInt8``, with a scale for each column;
+    activations in 8 as they come. With 8 bits a processor without VNNI instructions (AVX2 alone)
+    adds two products in 16 bits, which saturate, and answers otherwise than the one the file was
+    calibrated on: 255 * 127 * 2 is above 32,767, 255 * 64 * 2 is not (``reduce_range`` of ONNX
+    Runtime's quantizer). The same weights give the same bytes on every processor, with the same
+    versions of the libraries. Raises BadInput where a package is missing.
+    """
+    require_onnx()
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    whole = directory / FILES["fp32"]
+    _export(model, whole)
+    if "int8" in precisions:
+        root = logging.getLogger()
+        level = root.level
+        root.setLevel(logging.ERROR)  # it advises to preprocess, which is for images
+        try:
+            quantize_dynamic(
+                whole,
+                directory / FILES["int8"],
+                weight_type=QuantType.QInt8,
+                per_channel=True,
+                reduce_range=True,
+            )
+        finally:
+            root.setLevel(level)
+    if "fp32" not in precisions:
+        whole.unlink()
+
+
+def onnx_logits(
+    path: Path,
+    prompts: Sequence[PromptIds],
+    *,
+    classes: int,
+    pad_id: int,
+    batch_size: int = BATCH_SIZE,
+    on_batch: Callable[[list[int], float], None] = lambda _prompts, _seconds: None,
+) -> Floats:
+    """Return ONNX Runtime's logits, (prompts, classes), on the CPU; ``on_batch`` is told which
+    prompts are done, and in how many seconds."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    found = np.empty((len(prompts), classes))
+    for chosen in token_batches([len(prompt) for prompt in prompts], rows=batch_size):
+        ids, mask = collate_rows([prompts[at] for at in chosen], pad_id, torch.device("cpu"))
+        given = dict(zip(INPUTS, (ids.numpy(), mask.numpy()), strict=True))
+        began = time.perf_counter()
+        found[chosen] = session.run([OUTPUT], given)[0]
+        on_batch(chosen, time.perf_counter() - began)
+    return found
+
+
+def _export(model: EncoderModel, path: Path) -> None:
+    classifier = _merged(model)
+    example = collate_rows(_ROWS, model.pad_id, torch.device("cpu"))
+    axes = {key: {0: "messages", 1: "tokens"} for key in INPUTS} | {OUTPUT: {0: "messages"}}
+    with warnings.catch_warnings(), torch.inference_mode():
+        # The tracer is the old exporter, which says so at length. The new one takes six times as
+        # long, wants another package, and writes the same products.
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            classifier,
+            example,
+            str(path),
+            input_names=list(INPUTS),
+            output_names=[OUTPUT],
+            dynamic_axes=axes,
+            opset_version=_OPSET,
+            dynamo=False,
+        )
+
+
+def _merged(model: EncoderModel) -> Classifier:
+    """Return a copy on the CPU without LoRA layers: folded into the weights that they change."""
+    classifier: Any = copy.deepcopy(model.classifier).cpu().eval()
+    if model.lora is not None:
+        fold_lora(classifier.backbone)
+        classifier.backbone = classifier.backbone.unload()
+    made: Classifier = classifier
+    return made
+
+
+@dataclass(frozen=True, slots=True)
+class OnnxScorer:
+    """One ONNX file; its raw scores are the head's logits, in float32 or of 8-bit weights."""
+
+    path: Path
+    classes: int
+    pad_id: int
+
+    def score(
+        self,
+        prompts: Sequence[PromptIds],
+        *,
+        batch_size: int = BATCH_SIZE,  # noqa: ARG002 - a worker runs each message alone
+        autocast: bool = False,  # noqa: ARG002 - the file has its arithmetic
+        on_progress: Callable[[int], None] | None = None,
+    ) -> Scores:
+        """Score prompts, each alone: the scale of 8-bit activations is taken over a batch. See
+        ``PromptScorer``."""
+        seconds = np.empty(len(prompts))
+
+        def note(chosen: list[int], took: float) -> None:
+            seconds[chosen] = took
+            if on_progress:
+                on_progress(len(chosen))
+
+        started = time.perf_counter()
+        logits = onnx_logits(
+            self.path,
+            prompts,
+            classes=self.classes,
+            pad_id=self.pad_id,
+            batch_size=1,
+            on_batch=note,
+        )
+        in_set = np.ones(len(prompts), dtype=bool)
+        return Scores(logits, in_set, seconds, time.perf_counter() - started)
+
+
+def open_onnx(directory: Path, manifest: Manifest) -> OnnxScorer | None:
+    """Return what scores as a worker does: by the file that temperature and thresholds were made
+    with (``Head.judged``); None where the encoder has no ONNX file. Raises ProofFailed where its
+    golden logits are not the trainer's on this machine, and BadInput where a package is missing.
+    """
+    head = manifest.head
+    if head is None or head.judged is None:
+        return None
+    require_onnx()
+    model = head.judged
+    scorer = OnnxScorer(directory / model.file, len(head.outputs), head.pad_id)
+    prompts = [manifest.golden[golden.prompt].ids for golden in head.golden_logits]
+    found = scorer.score(prompts).logprobs.tolist()
+    if problem := disagreement(head.golden_logits, found, model.tolerance):
+        raise ProofFailed(
+            f"{directory / model.file}: answers otherwise than the trainer's model on this "
+            f"machine: {problem}. Evaluate on another processor, or train without that file: "
+            'onnx = ["fp32"]'
+        )
+    return scorer

@@ -1,0 +1,182 @@
+"""How a program ends: an expected error is one line and an exit code, any other a traceback.
+
+Tracebacks say where something failed, and nothing of what was being worked on. A message's text is
+in local variables, and in the words of many an exception (a KeyError is its key, a ValueError
+quotes what it could not read). So no values of variables are shown, and the words of an exception
+only where its kind does not quote what it was given.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import NoReturn
+
+EXIT_UNEXPECTED = 1
+EXIT_SETTINGS = 2
+EXIT_INTERRUPTED = 130
+
+Log = Callable[[str, BaseException], bool]
+"""Logs what failed, in words, and the error; returns whether it did."""
+
+WITHHELD = "(its words are withheld: they may quote a message)"
+
+_SPEAKING = (
+    ArithmeticError,
+    AttributeError,
+    ImportError,
+    MemoryError,
+    NameError,
+    OSError,
+    RuntimeError,  # of which are torch's, and CUDA's
+    SystemError,
+)
+"""Kinds that speak of types, files, names and devices, never of a value."""
+
+_SPEAKING_MODULES = ("worker.", "trainer.", "desk.", "cimpl", "confluent_kafka")
+"""Whose own exceptions hold no message text: ours by the house's rule, and the Kafka client's."""
+
+
+def run_program(
+    program: str,
+    app: Callable[[], object],
+    explain: Callable[[Exception], tuple[str, int] | None],
+) -> NoReturn:
+    """Run a command line and exit with its code.
+
+    ``explain`` returns the line and the exit code of an expected error, None for any other. Where
+    logs are JSON, the last line is an event too.
+    """
+    show_private(lambda problem, error: _log_unhandled(program, problem, error))
+    try:
+        app()
+    except KeyboardInterrupt:
+        _fail(program, "interrupted", EXIT_INTERRUPTED)
+    except Exception as error:  # noqa: BLE001 - shown here, for Python would show its words too
+        if (explained := explain(error)) is not None:
+            _fail(program, *explained)
+        if not _log_failure(program, describe_private(error), EXIT_UNEXPECTED, error):
+            print_private(error)
+        sys.exit(EXIT_UNEXPECTED)
+    sys.exit(0)
+
+
+def _fail(program: str, message: str, code: int) -> NoReturn:
+    if _log_failure(program, message, code):
+        pass
+    elif sys.stderr.isatty():
+        from rich.console import Console
+        from rich.markup import escape
+
+        # An error's brackets are options, settings and paths, not markup.
+        Console(stderr=True, soft_wrap=True, highlight=False).print(
+            "[bold red]error[/bold red]", escape(message)
+        )
+    else:
+        print(f"error: {message}", file=sys.stderr)
+    sys.exit(code)
+
+
+def _log_failure(
+    program: str, problem: str, code: int, unexpected: BaseException | None = None
+) -> bool:
+    # Not imported where nothing was logged: a container's health check runs every few seconds.
+    if "worker.common.logs" not in sys.modules:
+        return False
+    from worker.common.logs import log_failure
+
+    return log_failure(program, problem, code, unexpected)
+
+
+def _log_unhandled(program: str, problem: str, error: BaseException) -> bool:
+    if "worker.common.logs" not in sys.modules:
+        return False
+    from worker.common.logs import log_unhandled
+
+    return log_unhandled(program, problem, error)
+
+
+def format_private(error: BaseException) -> str:
+    """Return the traceback of ``error`` and of what led to it, without any value."""
+    return "".join(_parts(error, set())).rstrip("\n")
+
+
+def describe_private(error: BaseException) -> str:
+    """Return the kind of ``error``, and its words where they quote nothing, in one line."""
+    kind = type(error)
+    name = kind.__qualname__ if kind.__module__ == "builtins" else _full_name(kind)
+    if not _speaks(kind):
+        return f"{name} {WITHHELD}"
+    words = " ".join(str(error).split())
+    return f"{name}: {words}" if words else name
+
+
+def show_private(log: Log = lambda _, __: False) -> None:
+    """Show errors that nobody caught like this: of the main thread and of any other.
+
+    ``log`` gets what failed, in words, and the error; where it returns False they are printed.
+    """
+
+    def show(what: str, error: BaseException) -> None:
+        if not log(f"{what}: {describe_private(error)}", error):
+            print(what, file=sys.stderr)
+            print_private(error)
+
+    def show_of_thread(failed: threading.ExceptHookArgs) -> None:
+        if failed.exc_value is None or failed.exc_type is SystemExit:
+            return
+        name = failed.thread.name if failed.thread is not None else "that has ended"
+        show(f"thread {name} failed", failed.exc_value)
+
+    def show_unraisable(failed: sys.UnraisableHookArgs) -> None:
+        if failed.exc_value is not None:
+            show("an error that could not be raised", failed.exc_value)
+
+    sys.excepthook = _show
+    threading.excepthook = show_of_thread
+    sys.unraisablehook = show_unraisable
+
+
+def print_private(error: BaseException) -> None:
+    """Write the traceback of ``error`` to standard error."""
+    print(format_private(error), file=sys.stderr, flush=True)
+
+
+def _speaks(kind: type[BaseException]) -> bool:
+    # Some are of two kinds: an UnsupportedOperation is an OSError and a ValueError.
+    quotes = issubclass(kind, ValueError | LookupError | TypeError)
+    return not quotes and (
+        issubclass(kind, _SPEAKING) or _full_name(kind).startswith(_SPEAKING_MODULES)
+    )
+
+
+def _full_name(kind: type[BaseException]) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _parts(error: BaseException, seen: set[int]) -> Iterator[str]:
+    seen.add(id(error))
+    earlier = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    if earlier is not None and id(earlier) not in seen:
+        yield from _parts(earlier, seen)
+        yield "\nwhich led to:\n\n"
+    if error.__traceback__ is not None:
+        yield "Traceback (most recent call last):\n"
+        yield from traceback.format_tb(error.__traceback__)
+    yield describe_private(error) + "\n"
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            if id(inner) not in seen:
+                yield "\nof which is:\n\n"
+                yield from _parts(inner, seen)
+
+
+def _show(kind: type[BaseException], error: BaseException, tb: TracebackType | None) -> None:
+    del tb
+    if issubclass(kind, KeyboardInterrupt):
+        print("interrupted", file=sys.stderr)
+        return
+    print_private(error)

@@ -1,0 +1,100 @@
+"""Logging: dotted events with fields; a console on a terminal, JSON lines elsewhere.
+
+Message text is never a field, and of an exception no value is shown
+(``worker.common.errors``). Everything goes to standard error, so that standard output is
+free for results.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Literal, TextIO
+
+import structlog
+from structlog.typing import ExcInfo, Processor
+
+from worker.common.errors import format_private
+
+
+def configure_logging(
+    form: Literal["auto", "console", "json"] = "auto",
+    level: Literal["debug", "info", "warning", "error"] = "info",
+    program: str = "worker",
+) -> None:
+    """Set logging up for this process. Call it once.
+
+    ``level`` is that of the program's own loggers; third-party loggers show warnings.
+    """
+    console = form == "console" or (form == "auto" and sys.stderr.isatty())
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.ExceptionRenderer(_format_exception),
+    ]
+    renderer: Processor
+    if console:
+        renderer = structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(),
+            # What is given here prints what is a string already; the default prints locals.
+            exception_formatter=structlog.dev.plain_traceback,
+        )
+    else:
+        renderer = structlog.processors.JSONRenderer()
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr) if console else _JsonHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.WARNING)
+    logging.getLogger(program).setLevel(level.upper())
+
+
+def log_failure(
+    program: str, problem: str, exit_code: int, unexpected: BaseException | None = None
+) -> bool:
+    """Log the error that ends this process; return False, and log nothing, where logs are not JSON.
+
+    ``unexpected``: an error with a traceback, which is shown without any value.
+    """
+    if not _is_json():
+        return False
+    structlog.get_logger(program).error(
+        f"{program}.failed", error=problem, exit_code=exit_code, exc_info=unexpected
+    )
+    return True
+
+
+def log_unhandled(program: str, problem: str, error: BaseException) -> bool:
+    """Log an error that nobody caught and that does not end this process, likewise."""
+    if not _is_json():
+        return False
+    structlog.get_logger(program).error(f"{program}.unhandled", error=problem, exc_info=error)
+    return True
+
+
+def _is_json() -> bool:
+    return any(isinstance(handler, _JsonHandler) for handler in logging.getLogger().handlers)
+
+
+class _JsonHandler(logging.StreamHandler[TextIO]):
+    """Marks a log that programs read."""
+
+
+def _format_exception(exc_info: ExcInfo) -> str:
+    return format_private(exc_info[1])

@@ -1,0 +1,342 @@
+"""Settings of a program: one frozen object from a file, the environment and flags.
+
+Each source is read on its own, so that the origin of each value is known: defaults, then a TOML
+file, then environment variables (``CLERK_KAFKA__GROUP_ID``), then flags (``kafka.group_id=...``).
+Later sources override earlier ones, and an unknown key is an error in each of them.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import re
+import string
+import tomllib
+import types
+import typing
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Generic, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic.fields import FieldInfo
+
+REDACTED = "********"
+
+_NAME_CHARACTERS = string.ascii_letters + string.digits + "._-"
+_TOO_DEEP = "lists and tables are nested too deeply"
+
+# A token by its last word: sasl_token_callback and sasl.oauthbearer.token.endpoint.url only say
+# where one comes from, and whoever looks for a mistake needs to see them.
+_SECRET = re.compile(r"password|passphrase|secret|jaas|key\.pem|(^|[._-])token$")
+
+S = TypeVar("S", bound=BaseModel)
+
+
+class Section(BaseModel):
+    """A frozen section of the settings in which unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def flatten(value: Any, prefix: str = "") -> Any:
+    """Join nested keys with dots: unquoted in TOML, ``fetch.min.bytes = 1`` is nested."""
+    if not isinstance(value, dict):
+        return value
+    flat: dict[str, Any] = {}
+    for key, inner in value.items():
+        if isinstance(inner, dict):
+            flat.update(flatten(inner, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = inner
+    return flat
+
+
+def as_list(value: Any) -> Any:
+    """Take a single name for a list of one; in the environment a list is JSON."""
+    if not isinstance(value, str):
+        return value
+    return json.loads(value) if value.startswith("[") else [value]
+
+
+Seconds = Annotated[float, Field(gt=0)]
+Ratio = Annotated[float, Field(ge=0, le=1)]
+Names = Annotated[tuple[str, ...], BeforeValidator(as_list)]
+TopicList = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(as_list)]
+Property = str | int | float | bool
+Properties = Annotated[dict[str, Property], BeforeValidator(flatten)]
+"""librdkafka's properties, by names with dots."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded(Generic[S]):
+    """The effective settings, and for each key that was set, where."""
+
+    settings: S
+    origins: Mapping[str, str]
+
+
+class SettingsLoader(Generic[S]):
+    """Reads the settings of one program into ``model``.
+
+    ``error`` makes what is raised for a mistake, a line that names the key and its origin. The
+    environment variables begin with ``prefix``; those named in ``elsewhere``, or with a prefix in
+    it, are read in other places.
+    """
+
+    def __init__(
+        self,
+        model: type[S],
+        error: Callable[[str], Exception],
+        *,
+        prefix: str,
+        elsewhere: tuple[str, ...] = (),
+    ) -> None:
+        self._model = model
+        self._error = error
+        self._prefix = prefix
+        self._elsewhere = (f"{prefix}CONFIG", *elsewhere)
+
+    def load(self, config: Path | None = None, flags: Sequence[str] = ()) -> Loaded[S]:
+        """Read all sources. Raises ``error``: which key, from where, what is wrong.
+
+        ``config`` defaults to the file that the variable ``<prefix>CONFIG`` names; ``flags`` are
+        ``path.to.key=value``.
+        """
+        in_environment = os.environ.get(f"{self._prefix}CONFIG")
+        named = config or (Path(in_environment) if in_environment else None)
+        in_file = {} if named is None else read_toml(named, self._error)
+        return self.combine(in_file, named, self._read_flags(flags))
+
+    def combine(
+        self, in_file: Mapping[str, Any], file: Path | None, flags: Mapping[str, Any]
+    ) -> Loaded[S]:
+        """Lay the environment and ``flags`` over what was read from ``file``. Raises ``error``."""
+        merged: dict[str, Any] = {}
+        origins: dict[str, str] = {}
+        try:
+            for origin, values in (
+                (f"file {file}", in_file),
+                ("environment", self._read_environment()),
+                ("flag", flags),
+            ):
+                for path, value in _leaves(values, self._model, ()):
+                    self._put(merged, path, value)
+                    origins[".".join(path)] = origin
+            return Loaded(self._model(**merged), origins)
+        except RecursionError:
+            raise self._error(f"settings: {_TOO_DEEP}") from None
+        except ValidationError as error:
+            problems = error.errors(include_url=False, include_input=False)
+            raise self._error(self._explain(problems, origins)) from None
+
+    def effective(self, loaded: Loaded[S]) -> Iterator[tuple[str, str, str]]:
+        """Yield each setting as (path, value as JSON, origin), with secrets redacted."""
+        values = {
+            name: {key: getattr(value, key) for key in type(value).model_fields}
+            if isinstance(value := getattr(loaded.settings, name), BaseModel)
+            else value
+            for name in type(loaded.settings).model_fields
+        }
+        for path, value in _leaves(values, self._model, ()):
+            name = ".".join(path)
+            safe = redact(name, value)
+            shown = safe if safe == REDACTED else json.dumps(safe, default=str)
+            yield name, shown, loaded.origins.get(name, "default")
+
+    def _read_environment(self) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        for name, text in os.environ.items():
+            if not name.startswith(self._prefix) or name.startswith(self._elsewhere):
+                continue
+            path = name[len(self._prefix) :].lower().split("__")
+            kind, field = self._find(path)
+            if kind is None:
+                raise self._error(f"environment variable {name}: {self._unknown('.'.join(path))}")
+            try:
+                self._put(values, path, json.loads(text) if _is_json(kind, field) else text)
+            except (ValueError, RecursionError):  # whose words may quote a secret
+                raise self._error(
+                    f"environment variable {name}: lists and tables are given as JSON"
+                ) from None
+        return values
+
+    def _read_flags(self, flags: Sequence[str]) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        for flag in flags:
+            name, text = split_assignment(
+                flag, "--set", form="path.to.key=value", error=self._error
+            )
+            path = name.split(".")
+            if len(path) > 3:  # a property's own dots: kafka.consumer.fetch.min.bytes
+                path = [*path[:2], ".".join(path[2:])]
+            self._put(values, path, _parse(text, self._find(path)[0]))
+        return values
+
+    def _put(self, values: dict[str, Any], path: Sequence[str], value: Any) -> None:
+        """Set a value at a path; properties of several sources are merged."""
+        for depth, step in enumerate(path[:-1], start=1):
+            values = values.setdefault(step, {})
+            if not isinstance(values, dict):
+                name = ".".join(path[:depth])
+                raise self._error(f"{name} already has a value: it is no section")
+        last = path[-1]
+        if isinstance(value, dict) and isinstance(values.get(last), dict):
+            values[last] = {**values[last], **value}
+        else:
+            values[last] = value
+
+    def _find(self, path: Sequence[str]) -> tuple[Any, FieldInfo | None]:
+        """Return the annotation at a path, None where there is no such setting, and its field."""
+        kind: Any = self._model
+        field: FieldInfo | None = None
+        for step in path:
+            if typing.get_origin(kind) is dict:
+                return typing.get_args(kind)[1], None
+            field = kind.model_fields.get(step) if _is_section(kind) else None
+            if field is None:
+                return None, None
+            kind = field.annotation
+        return kind, field
+
+    def _unknown(self, name: str) -> str:
+        known = list(self._model.model_fields)
+        known += [
+            f"{section}.{key}"
+            for section, field in self._model.model_fields.items()
+            for key in getattr(field.annotation, "model_fields", ())
+        ]
+        close = difflib.get_close_matches(name, known, 1)
+        return f"no setting is named {name!r}" + (f"; did you mean {close[0]!r}?" if close else "")
+
+    def _explain(self, problems: Iterable[Any], origins: Mapping[str, str]) -> str:
+        """Say what is wrong with which setting from where, by pydantic's errors."""
+        lines = []
+        for problem in problems:
+            name = ".".join(str(step) for step in problem["loc"])
+            origin = next((o for key, o in origins.items() if f"{name}.".startswith(f"{key}.")), "")
+            unknown = problem["type"] == "extra_forbidden"
+            # What is wrong of several settings together has no name of its own.
+            said = ": ".join(filter(None, (name, problem["msg"])))
+            what = self._unknown(name) if unknown else said
+            lines.append(f"{what} ({origin})" if origin else what)
+        return "; ".join(dict.fromkeys(lines))
+
+
+def redact(name: str, value: Any) -> Any:
+    """Return a setting's value as it may be shown: what is typed as a secret, or named like one,
+    also within, is hidden."""
+    if value is not None and (isinstance(value, SecretStr) or _SECRET.search(name.lower())):
+        return REDACTED
+    if isinstance(value, Mapping):
+        return {key: redact(str(key), inner) for key, inner in value.items()}
+    return value
+
+
+def read_toml(path: Path, error: Callable[[str], Exception]) -> dict[str, Any]:
+    """Read a settings file. Raises ``error``: which file, and what is wrong with it."""
+    try:
+        return tomllib.loads(path.read_bytes().decode("utf-8"))  # a carriage return stays one
+    except OSError as problem:
+        raise error(f"{path}: cannot be read: {problem.strerror}") from problem
+    except RecursionError:
+        raise error(f"{path}: {_TOO_DEEP}") from None
+    except ValueError as problem:  # a TOMLDecodeError, no UTF-8, a number of 5,000 digits
+        raise error(f"{path}: is not TOML: {problem}") from problem
+
+
+def read_secret(
+    name: str, given: str | None, file: Path | None, error: Callable[[str], Exception]
+) -> str | None:
+    """Return a secret that is given itself or by the name of a file (``name`` with ``_file``),
+    without the line's end. Raises ``error`` where both are given, or the file holds none."""
+    if file is None:
+        return given
+    if given is not None:
+        raise error(f"{name} and {name}_file are both given")
+    try:
+        secret = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as problem:
+        why = getattr(problem, "strerror", None) or "it is not UTF-8"
+        raise error(f"{name}_file: {file} cannot be read: {why}") from None
+    if not (secret := secret.removesuffix("\n").removesuffix("\r")).strip():
+        raise error(f"{name}_file: {file} is empty")
+    return secret
+
+
+def split_assignment(
+    text: str,
+    option: str,
+    *,
+    form: str = "key=value",
+    needs_value: bool = False,
+    error: Callable[[str], Exception] = ValueError,
+) -> tuple[str, str]:
+    """Split ``text`` at its first equals sign; blanks around the key are dropped.
+
+    The value stays as it is: it may hold equals signs and blanks, and may be empty unless
+    ``needs_value``. Raises ``error``, naming the ``option`` that was given and the ``form`` it
+    takes, where there is no equals sign, no key or no value that is needed.
+    """
+    key, sign, value = text.partition("=")
+    if not sign or not key.strip() or (needs_value and not value.strip()):
+        # What was meant as the value may be a password.
+        name = text[: len(text) - len(text.lstrip(_NAME_CHARACTERS))]
+        shown = text if text in {name, f"{name}="} else f"{name}..."
+        raise error(f"{option} {shown}: write it as {form}")
+    return key.strip(), value
+
+
+def toml_value(text: str) -> Any:
+    """Read a value as TOML (``3``, ``true``, ``[1, 2]``); what is not TOML is the text it is."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except (ValueError, RecursionError):  # also a number of 5,000 digits, 1,000 open brackets
+        return text
+
+
+def _parse(text: str, kind: Any) -> Any:
+    """Parse a flag's value as TOML where it is TOML, else take it as text.
+
+    Where the setting takes text, only a plainly written integer is a number: a password of ``1e5``
+    or ``12#34`` is neither a number nor a number with a comment.
+    """
+    value = toml_value(text)
+    kinds = _kinds(kind)
+    if isinstance(value, str) or not kinds & {str, SecretStr, Path}:
+        return value
+    plain = int in kinds and isinstance(value, int) and json.dumps(value) == text
+    return value if plain else text
+
+
+def _is_json(kind: Any, field: FieldInfo | None) -> bool:
+    """Whether an environment variable of this kind is JSON: a table or section, and a list unless
+    a validator of its own reads it from text."""
+    if any(typing.get_origin(one) is dict or _is_section(one) for one in _kinds(kind)):
+        return True
+    reads_text = field is not None and any(isinstance(m, BeforeValidator) for m in field.metadata)
+    return any(typing.get_origin(one) is tuple for one in _kinds(kind)) and not reads_text
+
+
+def _kinds(kind: Any) -> set[Any]:
+    is_union = isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union
+    return set(typing.get_args(kind)) if is_union else {kind}
+
+
+def _is_section(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
+
+
+def _leaves(
+    values: Mapping[str, Any], model: Any, at: tuple[str, ...]
+) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Yield each setting with its path; properties are one setting."""
+    for key, value in values.items():
+        field = model.model_fields.get(key)
+        inner = field.annotation if field else None
+        if _is_section(inner) and isinstance(value, Mapping):
+            yield from _leaves(value, inner, (*at, key))
+        else:  # written with dots or nested: the same
+            yield (*at, key), flatten(value) if inner == dict[str, Property] else value

@@ -1,0 +1,264 @@
+"""Dead letters: the record as it came, with headers that say why it has no label."""
+
+from __future__ import annotations
+
+import re
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, cast
+
+from worker.contract.errors import RecordRefused, RejectReason
+from worker.contract.records.identity import REPLAY_HEADERS, Headers, record_id
+from worker.contract.records.output import MAIN_ADAPTER_DIGEST, MAIN_LABEL
+
+Stage = Literal["decode", "engine", "encode"]
+"""Where a record's way ended: before the engine, in it, or after it."""
+
+OMITTED_BYTES = "clerk.payload.omitted.bytes"
+"""Header of a dead letter without key, value and headers of the record's own: their size."""
+
+_LETTER_NAMES = {
+    "reason": "clerk.reason",
+    "stage": "clerk.stage",
+    "error": "clerk.error",
+    "topic": "clerk.source.topic",
+    "partition": "clerk.source.partition",
+    "offset": "clerk.source.offset",
+    "timestamp_ms": "clerk.source.timestamp",
+    "attempts": "clerk.attempt",
+    "worker_version": "clerk.worker.version",
+    "adapter_digest": "clerk.adapter.digest",
+}
+
+_LETTER_CLUSTER = "clerk.source.cluster"
+
+DEAD_LETTER_HEADERS = frozenset({*_LETTER_NAMES.values(), OMITTED_BYTES, _LETTER_CLUSTER})
+"""Every header that a dead letter may get."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """Why a record has no label.
+
+    ``error`` is one line for people and holds no message text. ``timestamp_ms`` is the input
+    record's (Unix time), None where it had none. ``attempts`` counts the tries in the engine.
+    ``cluster`` is the input's, where the worker was told its name.
+    """
+
+    reason: RejectReason
+    stage: Stage
+    error: str
+    topic: str
+    partition: int
+    offset: int
+    timestamp_ms: int | None
+    attempts: int
+    worker_version: str
+    adapter_digest: str
+    cluster: str | None = None
+
+    @property
+    def id(self) -> str:
+        """The id that the record's output would have had."""
+        return record_id(self.topic, self.partition, self.offset, self.cluster)
+
+    def headers(self) -> tuple[tuple[str, bytes], ...]:
+        """Return the headers that are added to those of the record."""
+        values = {name: getattr(self, field) for field, name in _LETTER_NAMES.items()}
+        texts = {name: "" if value is None else str(value) for name, value in values.items()}
+        if self.cluster:
+            texts[_LETTER_CLUSTER] = self.cluster
+        return tuple((name, text.encode()) for name, text in texts.items())
+
+
+def read_dead_letter(headers: Sequence[tuple[str, bytes | None]]) -> DeadLetter:
+    """Read a dead letter's headers. Raises RecordRefused."""
+    found = {name: (value or b"").decode("utf-8", "replace") for name, value in headers}
+    if _LETTER_NAMES["reason"] not in found:
+        raise _letter_refused("has none of the headers of one")
+    if missing := sorted(name for name in _LETTER_NAMES.values() if name not in found):
+        raise _letter_refused(f"lacks the header {missing[0]}")
+    texts = {field: found[name] for field, name in _LETTER_NAMES.items()}
+    reason, stage = texts["reason"], texts["stage"]
+    if reason not in typing.get_args(RejectReason) or stage not in typing.get_args(Stage):
+        raise _letter_refused(
+            f"has the reason {reason!r} at the stage {stage!r}, and one is not known"
+        )
+    numbers = {field: _whole_number(_LETTER_NAMES[field], texts[field]) for field in _NUMBERS}
+    return DeadLetter(
+        reason=cast("RejectReason", reason),
+        stage=cast("Stage", stage),
+        error=texts["error"],
+        topic=texts["topic"],
+        partition=numbers["partition"],
+        offset=numbers["offset"],
+        timestamp_ms=(
+            _whole_number(_LETTER_NAMES["timestamp_ms"], texts["timestamp_ms"])
+            if texts["timestamp_ms"]
+            else None
+        ),
+        attempts=numbers["attempts"],
+        worker_version=texts["worker_version"],
+        adapter_digest=texts["adapter_digest"],
+        cluster=found.get(_LETTER_CLUSTER) or None,
+    )
+
+
+_NUMBERS = ("partition", "offset", "attempts")
+
+
+def _whole_number(name: str, text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise _letter_refused(f"the header {name} is no whole number") from None
+
+
+def _letter_refused(problem: str) -> RecordRefused:
+    return RecordRefused("the dead letter", problem)
+
+
+# --- retry: A message that waits on the retry topic: the record as it came, with headers that say
+# the rest.
+#
+# Value, key and headers are the input record's; the headers here are added, and taken away again
+# when it is read. They mean something on the retry topic alone: on an input topic they are a
+# stranger's.
+
+
+RetryReason = Literal["deadline_exceeded", "engine_rejected"]
+"""Why a message may be tried again later: what the engine did, and not what the message is."""
+
+RETRY_REASONS: tuple[RetryReason, ...] = typing.get_args(RetryReason)
+
+LONGEST_DELAY_S = 24 * 60 * 60
+"""A message waits no longer than this for its next attempt."""
+
+MOST_ATTEMPTS = 100
+"""Delayed attempts at one message, at most."""
+
+_RETRY_NAMES = {
+    "topic": "clerk.retry.source.topic",
+    "partition": "clerk.retry.source.partition",
+    "offset": "clerk.retry.source.offset",
+    "timestamp_ms": "clerk.retry.source.timestamp",
+    "attempt": "clerk.retry.attempt",
+    "not_before_ms": "clerk.retry.not.before",
+    "reason": "clerk.retry.reason",
+    "first_failed_ms": "clerk.retry.first.failed",
+    "engine_attempts": "clerk.retry.engine.attempts",
+}
+
+_RETRY_CLUSTER = "clerk.retry.source.cluster"
+
+NEEDED_RETRY_HEADERS = frozenset(_RETRY_NAMES.values())
+"""Every header that a record of the retry topic has beside the input record's own."""
+
+RETRY_HEADERS = NEEDED_RETRY_HEADERS | {_RETRY_CLUSTER}
+"""Those, and one that it has where the worker was told its cluster's name."""
+
+_TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
+_NUMBER = re.compile(r"-?[0-9]{1,19}")
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Where a message was read first, and its next attempt.
+
+    ``timestamp_ms`` is the input record's (Unix time), None where it had none. ``attempt`` counts
+    the delayed attempts, this one included, from 1; it is not made before ``not_before_ms`` (Unix
+    time). ``reason`` is that of the last failure, ``first_failed_ms`` when the first one was
+    written, ``engine_attempts`` how often the engine was asked by now. ``cluster`` is the input's,
+    where the worker was told its name.
+    """
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp_ms: int | None
+    attempt: int
+    not_before_ms: int
+    reason: RetryReason
+    first_failed_ms: int
+    engine_attempts: int
+    cluster: str | None = None
+
+    @property
+    def id(self) -> str:
+        """The id of the message's result: that of the input record."""
+        return record_id(self.topic, self.partition, self.offset, self.cluster)
+
+    def headers(self) -> tuple[tuple[str, bytes], ...]:
+        """Return the headers that are added to those of the input record."""
+        told = tuple((name, self._text(field).encode()) for field, name in _RETRY_NAMES.items())
+        return (*told, (_RETRY_CLUSTER, self.cluster.encode())) if self.cluster else told
+
+    def history(self) -> tuple[tuple[str, bytes], ...]:
+        """Return those of them that a dead letter has too: what was tried before it."""
+        kept = ("attempt", "first_failed_ms")
+        return tuple((_RETRY_NAMES[field], self._text(field).encode()) for field in kept)
+
+    def _text(self, field: str) -> str:
+        value = getattr(self, field)
+        return "" if value is None else str(value)
+
+
+def read_retry(headers: Sequence[tuple[str, bytes | None]]) -> Retry:
+    """Read the headers of a record of the retry topic. Raises RecordRefused, naming the header."""
+    found = dict(headers)  # of two headers of one name the later one is the worker's
+    if missing := sorted(name for name in _RETRY_NAMES.values() if name not in found):
+        raise _retry_refused(f"lacks the header {missing[0]}")
+    texts = {
+        field: (found[name] or b"").decode("utf-8", "replace")
+        for field, name in _RETRY_NAMES.items()
+    }
+    if not _TOPIC.fullmatch(texts["topic"]):
+        raise _retry_refused(f"the header {_RETRY_NAMES['topic']} is no name of a topic")
+    reason = next((known for known in RETRY_REASONS if known == texts["reason"]), None)
+    if reason is None:
+        raise _retry_refused(f"the header {_RETRY_NAMES['reason']} is no reason to try again")
+    timestamp = (
+        _bounded_number(texts, "timestamp_ms", -(1 << 63)) if texts["timestamp_ms"] else None
+    )
+    return Retry(
+        topic=texts["topic"],
+        partition=_bounded_number(texts, "partition", 0, (1 << 31) - 1),
+        offset=_bounded_number(texts, "offset", 0),
+        timestamp_ms=timestamp,
+        attempt=_bounded_number(texts, "attempt", 1, MOST_ATTEMPTS),
+        not_before_ms=_bounded_number(texts, "not_before_ms", 0),
+        reason=reason,
+        first_failed_ms=_bounded_number(texts, "first_failed_ms", 0),
+        engine_attempts=_bounded_number(texts, "engine_attempts", 0),
+        cluster=(found.get(_RETRY_CLUSTER) or b"").decode("utf-8", "replace") or None,
+    )
+
+
+def _bounded_number(
+    texts: Mapping[str, str], field: str, least: int, most: int = (1 << 63) - 1
+) -> int:
+    text = texts[field]
+    if not _NUMBER.fullmatch(text) or not least <= int(text) <= most:
+        raise _retry_refused(
+            f"the header {_RETRY_NAMES[field]} is no whole number within its bounds"
+        )
+    return int(text)
+
+
+def _retry_refused(problem: str) -> RecordRefused:
+    return RecordRefused("the record of the retry topic", problem)
+
+
+# --- own_headers: Headers that a worker has put on a record, which do not belong to it when it is
+# sent again.
+
+
+_OURS = DEAD_LETTER_HEADERS | {MAIN_LABEL, MAIN_ADAPTER_DIGEST} | REPLAY_HEADERS | RETRY_HEADERS
+
+
+def without_worker_headers(headers: Headers) -> Headers:
+    """Return the sender's own headers, of a record that a worker has written somewhere before."""
+    if not any(name in _OURS for name, _ in headers):
+        return headers  # most records: no copy
+    return tuple(header for header in headers if header[0] not in _OURS)

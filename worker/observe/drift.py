@@ -1,0 +1,571 @@
+"""Drift: do messages still resemble those that the adapter was trained on? See docs/drift.md.
+
+Each full window of an adapter's answers is compared with the reference in its manifest. Thresholds
+are derived, not chosen: each is the value that a window of independent messages without drift
+exceeds with at most a given probability (``false_alarm_rate``).
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from statistics import NormalDist
+from typing import Any
+
+import structlog
+
+from worker.contract import Manifest
+from worker.core.events import LoopEvent, Published
+from worker.observe import metrics as named
+from worker.observe.metrics import Signal
+from worker.observe.registry import MetricSample
+from worker.records.types import Classified
+
+_log = structlog.get_logger("worker.drift")
+
+_DIGITS = 4
+
+
+_MOST = 0.8
+"""Labels are named as moved until they account for this part of the PSI."""
+
+TOLERATED_PSI = 0.01
+"""A shift that counts as none: the expected shares are themselves counts over a finite sample."""
+
+QUANTILE = 0.95
+"""Quantile of the off-label mass in validation; 1 in 20 of its messages exceeds it."""
+
+LEAST_MASS = 0.001
+"""Smallest mass that counts as doubt, whatever the quantile is: less is rounding."""
+
+_CONFIDENCE = 0.95
+"""Confidence of the bound on the share above the quantile: validation is a sample too."""
+
+_NORMAL = NormalDist()
+_HALVINGS = 60
+
+
+class DriftListener:
+    """A listener of the loop that watches the answers of the adapter ``main`` returns.
+
+    A canary's answers are left out, and another main adapter begins a new window, as soon as its
+    baseline is worked out: that takes the better part of a second, and the loop does not wait for
+    it. ``in_background`` has it done; the first one is worked out before this returns.
+
+    Counts are those of this worker alone, of the partitions it holds. ``metric_samples`` and
+    ``info`` may be called from any thread.
+    """
+
+    def __init__(
+        self,
+        main: Callable[[], Manifest],
+        policy: DriftPolicy | None = None,
+        in_background: Callable[[Callable[[], None]], None] | None = None,
+    ) -> None:
+        self._policy = policy or DriftPolicy()
+        self._main = main
+        self._in_background = in_background or _on_a_thread
+        self._digest: str | None = None
+        self._wanted: str | None = None
+        # The adapter's digest beside its baseline: seen whole, whichever thread sets it.
+        self._made: tuple[str, DriftBaseline | None] | None = None
+        self._detector: DriftDetector | None = None
+        self._last: WindowReport | None = None
+        self._windows: dict[tuple[Signal, str], int] = {}
+        manifest = main()
+        self._watch(manifest, make_baseline(manifest, self._policy))
+
+    def _follow(self) -> None:
+        """Watch the current main adapter, once there is what to compare it with."""
+        manifest = self._main()
+        if self._digest == manifest.digest:
+            return
+        if self._wanted != manifest.digest:
+            self._wanted = manifest.digest
+            self._in_background(lambda: self._make(manifest))
+        made = self._made
+        if made is not None and made[0] == manifest.digest:
+            self._made = self._wanted = None
+            self._watch(manifest, made[1])
+
+    def _make(self, manifest: Manifest) -> None:
+        self._made = (manifest.digest, make_baseline(manifest, self._policy))
+
+    def _watch(self, manifest: Manifest, baseline: DriftBaseline | None) -> None:
+        """Begin a window of this adapter; nothing is watched where it has no reference."""
+        self._digest = manifest.digest
+        self._last = None
+        if baseline is None:
+            self._detector = None
+            _log.info(
+                "drift.off",
+                adapter=manifest.name,
+                adapter_digest=manifest.digest[:12],
+                why="the adapter's manifest has no reference",
+            )
+            return
+        draw = random.Random(baseline.digest)  # noqa: S311 - a sample, no secret
+        self._detector = DriftDetector(baseline, self._policy.window, self._policy.sample_ids, draw)
+        signals: list[Signal] = ["labels"] if baseline.mass is None else ["labels", "off_label"]
+        for signal in signals:
+            for result in named.WINDOW_RESULTS:
+                self._windows.setdefault((signal, result), 0)
+
+    def __call__(self, event: LoopEvent) -> None:
+        """Count the labels that were published; judge a window when it is full."""
+        if not isinstance(event, Published):
+            return
+        self._follow()
+        detector = self._detector
+        if detector is None:
+            return
+        for completed in event.batch:
+            outcome = completed.outcome
+            if isinstance(outcome, Classified) and completed.adapter.digest == self._digest:
+                decision = outcome.decision
+                report = detector.add(decision.label, decision.misfit, completed.record.id)
+                if report is not None:
+                    self._take(detector, report)
+
+    def metric_samples(self) -> Iterator[MetricSample]:
+        """Yield the figures of the last full window, and the thresholds."""
+        detector, last = self._detector, self._last
+        if detector is None:
+            return
+        baseline = detector.baseline
+        thresholds: list[tuple[tuple[str, ...], float]] = [(("labels",), baseline.psi_threshold)]
+        if baseline.mass is not None:
+            thresholds.append((("off_label",), baseline.off_label_threshold))
+        yield named.DRIFT_THRESHOLD, thresholds
+        yield named.DRIFT_WINDOWS, [(key, count) for key, count in sorted(self._windows.items())]
+        if last is None:
+            return
+        yield named.DRIFT_PSI, [((), last.psi)]
+        yield (
+            named.DRIFT_SHIFT,
+            [((shift.label,), shift.share - shift.expected) for shift in last.shifts],
+        )
+        if last.off_label_ratio is not None:
+            yield named.DRIFT_OFF_LABEL, [((), last.off_label_ratio)]
+        yield (
+            named.DRIFT_CONSECUTIVE,
+            [((signal,), count) for signal, count in last.consecutive.items()],
+        )
+
+    def info(self) -> Any:
+        """Return thresholds and the last full window as plain JSON; None while drift is off."""
+        detector, last = self._detector, self._last
+        if detector is None:
+            return None
+        baseline = detector.baseline
+        return {
+            "adapter_digest": baseline.digest,
+            "window": self._policy.window,
+            "messages": detector.messages,
+            "label_psi_threshold": round(baseline.psi_threshold, _DIGITS),
+            "off_label_ratio_threshold": (
+                None if baseline.mass is None else round(baseline.off_label_threshold, _DIGITS)
+            ),
+            "last": None if last is None else _window_info(last),
+        }
+
+    def _take(self, detector: DriftDetector, report: WindowReport) -> None:
+        before = self._last.consecutive if self._last is not None else {}
+        self._last = report
+        for signal, consecutive in report.consecutive.items():
+            key = (signal, "drifted" if consecutive else "stable")
+            self._windows[key] = self._windows.get(key, 0) + 1
+            if consecutive:
+                # The 1st, 2nd, 4th, 8th... of consecutive windows: what lasts is logged less often.
+                if consecutive & (consecutive - 1) == 0:
+                    _warn(detector, report, signal, consecutive)
+            elif lasted := before.get(signal, 0):
+                _log.info("drift.ended", signal=signal, windows=lasted)
+
+
+def _on_a_thread(work: Callable[[], None]) -> None:
+    threading.Thread(target=work, name="drift-baseline", daemon=True).start()
+
+
+def _warn(detector: DriftDetector, report: WindowReport, signal: Signal, consecutive: int) -> None:
+    fields: dict[str, Any] = {
+        "adapter_digest": detector.baseline.digest[:12],
+        "messages": report.messages,
+        "consecutive_windows": consecutive,
+    }
+    if samples := report.samples[signal]:
+        fields["sample"] = list(samples)
+    if signal == "labels":
+        _log.warning(
+            "drift.labels",
+            psi=round(report.psi, _DIGITS),
+            threshold=round(detector.baseline.psi_threshold, _DIGITS),
+            moved=_shares(report.moved),
+            **fields,
+        )
+    else:
+        _log.warning(
+            "drift.off_label",
+            ratio=round(report.off_label_ratio or 0.0, _DIGITS),
+            threshold=round(detector.baseline.off_label_threshold, _DIGITS),
+            **fields,
+        )
+
+
+def _window_info(report: WindowReport) -> Any:
+    return {
+        "label_psi": round(report.psi, _DIGITS),
+        "off_label_ratio": (
+            None if report.off_label_ratio is None else round(report.off_label_ratio, _DIGITS)
+        ),
+        "consecutive_drifted_windows": dict(report.consecutive),
+        "moved": _shares(report.moved),
+        "samples": {signal: list(ids) for signal, ids in report.samples.items() if ids},
+    }
+
+
+def _shares(shifts: Sequence[LabelShift]) -> dict[str, dict[str, float]]:
+    return {
+        shift.label: {
+            "share": round(shift.share, _DIGITS),
+            "expected": round(shift.expected, _DIGITS),
+        }
+        for shift in shifts
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class LabelShift:
+    """A label's share of a window, its expected share, and its part of the window's PSI."""
+
+    label: str
+    share: float
+    expected: float
+    psi: float
+
+
+@dataclass(frozen=True, slots=True)
+class WindowReport:
+    """One full window. ``consecutive`` counts the drifted windows up to this one, by signal.
+
+    ``moved`` are the labels that account for most of the PSI, largest part first. ``samples`` are
+    ids of records to look at, by signal: of labels that are too frequent, or far from every label.
+    ``off_label_ratio`` is None where there is no off-label mass.
+    """
+
+    messages: int
+    psi: float
+    shifts: Sequence[LabelShift]
+    moved: Sequence[LabelShift]
+    off_label_ratio: float | None
+    consecutive: dict[Signal, int]
+    samples: dict[Signal, tuple[str, ...]]
+
+
+@dataclass(slots=True)
+class _Reservoir:
+    """A uniform sample of ``size`` of the record ids added (reservoir sampling, Vitter 1985)."""
+
+    size: int
+    draw: random.Random
+    seen: int = 0
+    kept: list[str] = field(default_factory=list)
+
+    def add(self, record_id: str) -> None:
+        self.seen += 1
+        if len(self.kept) < self.size:
+            self.kept.append(record_id)
+        elif (place := self.draw.randrange(self.seen)) < self.size:
+            self.kept[place] = record_id
+
+
+class DriftDetector:
+    """Counts an adapter's answers and judges each window of ``window`` of them.
+
+    Windows do not overlap, so they are independent: a second consecutive drifted one is news.
+    """
+
+    def __init__(
+        self, baseline: DriftBaseline, window: int, sample_ids: int, draw: random.Random
+    ) -> None:
+        self.baseline = baseline
+        self._window = window
+        self._sample_ids = sample_ids
+        self._draw = draw
+        self._consecutive: dict[Signal, int] = {"labels": 0}
+        if baseline.mass is not None:
+            self._consecutive["off_label"] = 0
+        self._begin()
+
+    @property
+    def messages(self) -> int:
+        """Number of answers in the current window, which is not full yet."""
+        return self._messages
+
+    def add(self, label: str, off_label_mass: float | None, record_id: str) -> WindowReport | None:
+        """Count an answer; return the report of the window that it completes.
+
+        An answer whose label belongs to another adapter's taxonomy is not counted.
+        """
+        if label not in self._counts:
+            return None
+        self._messages += 1
+        self._counts[label] += 1
+        limit = self.baseline.mass
+        off_label = limit is not None and off_label_mass is not None and off_label_mass > limit
+        self._off_label += off_label
+        if self._sample_ids:
+            self._label_samples[label].add(record_id)
+            if off_label:
+                self._off_label_sample.add(record_id)
+        if self._messages < self._window:
+            return None
+        report = self._judge()
+        self._begin()
+        return report
+
+    def _begin(self) -> None:
+        names = self.baseline.shares
+        self._messages = 0
+        self._off_label = 0
+        self._counts: Counter[str] = Counter(dict.fromkeys(names, 0))
+        self._label_samples = {name: _Reservoir(self._sample_ids, self._draw) for name in names}
+        self._off_label_sample = _Reservoir(self._sample_ids, self._draw)
+
+    def _judge(self) -> WindowReport:
+        baseline = self.baseline
+        parts = psi_by_label(self._counts, baseline.shares)
+        psi = sum(parts.values())
+        shifts = [
+            LabelShift(name, self._counts[name] / self._messages, expected, parts[name])
+            for name, expected in baseline.shares.items()
+        ]
+        drifted: dict[Signal, bool] = {"labels": psi > baseline.psi_threshold}
+        off_label_ratio = None
+        if baseline.mass is not None:
+            off_label_ratio = self._off_label / self._messages
+            drifted["off_label"] = off_label_ratio >= baseline.off_label_threshold
+        self._consecutive = {
+            signal: self._consecutive[signal] + 1 if is_drifted else 0
+            for signal, is_drifted in drifted.items()
+        }
+        return WindowReport(
+            messages=self._messages,
+            psi=psi,
+            shifts=shifts,
+            moved=_largest(shifts),
+            off_label_ratio=off_label_ratio,
+            consecutive=self._consecutive,
+            samples={
+                "labels": self._sample_grown(shifts) if drifted["labels"] else (),
+                "off_label": tuple(self._off_label_sample.kept) if drifted.get("off_label") else (),
+            },
+        )
+
+    def _sample_grown(self, shifts: Sequence[LabelShift]) -> tuple[str, ...]:
+        """Take ids of the labels that are too frequent, from each label in turn."""
+        grown = _largest([shift for shift in shifts if shift.share > shift.expected])
+        kept = [self._label_samples[shift.label].kept for shift in grown]
+        in_turn = [ids[at] for at in range(self._sample_ids) for ids in kept if at < len(ids)]
+        return tuple(in_turn[: self._sample_ids])
+
+
+def _largest(shifts: Sequence[LabelShift]) -> list[LabelShift]:
+    """Return the fewest labels that account for most of the PSI that these labels have."""
+    wanted = _MOST * sum(shift.psi for shift in shifts)
+    found: list[LabelShift] = []
+    so_far = 0.0
+    for shift in sorted(shifts, key=lambda shift: -shift.psi):
+        if so_far >= wanted:
+            break
+        found.append(shift)
+        so_far += shift.psi
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class DriftPolicy:
+    """How a window of ``window`` messages is judged.
+
+    ``false_alarm_rate`` is the share of windows without drift that may exceed one threshold or the
+    other. ``sample_ids`` record ids are reported with a drifted window.
+
+    A window of 1000 finds a tenth of messages out of scope within two windows, and its threshold
+    for labels is half of the usual 0.1; 500 finds less, 5000 finds it later (docs/drift.md has the
+    measurements). The alert waits for two consecutive windows, so a rate of 0.01 fires it by chance
+    in one of ten thousand.
+    """
+
+    window: int = 1000
+    false_alarm_rate: float = 0.01
+    sample_ids: int = 5
+
+
+@dataclass(frozen=True, slots=True)
+class DriftBaseline:
+    """What a window of one adapter's answers is compared with.
+
+    ``shares`` are the expected ones, by label; a PSI above ``psi_threshold`` is drift. A message
+    counts as off-label where its off-label mass, or with a head its out-of-scope score, is above
+    ``mass``; a ratio of such messages at or above ``off_label_threshold`` is drift. ``mass`` is
+    None where the way of decoding yields neither.
+    """
+
+    digest: str
+    shares: Mapping[str, float]
+    psi_threshold: float
+    mass: float | None
+    off_label_threshold: float
+
+
+def make_baseline(manifest: Manifest, policy: DriftPolicy) -> DriftBaseline | None:
+    """Return what to compare an adapter's windows with; None where its manifest has no reference.
+
+    Each signal gets half of ``false_alarm_rate`` (Bonferroni); the labels get all of it where there
+    is no off-label mass.
+    """
+    reference = manifest.reference
+    if reference is None:
+        return None
+    quantile = reference.misfit.get(f"{QUANTILE:g}")
+    signals = 1 if quantile is None else 2
+    alarm_rate = policy.false_alarm_rate / signals
+    shares = {name: reference.label_shares.get(name, 0.0) for name in manifest.taxonomy.names}
+    tolerated = TOLERATED_PSI + expected_errors(reference.confidence) ** 2
+    label_psi = psi_threshold(policy.window, len(shares), tolerated, alarm_rate)
+    above = share_bound(1 - QUANTILE, manifest.calibration.examples, _CONFIDENCE)
+    off_label = count_threshold(policy.window, above, alarm_rate) / policy.window
+    # An out-of-scope score has no least value: it is of any sign and size.
+    mass = (
+        max(quantile, LEAST_MASS) if quantile is not None and reference.off_label_mass else quantile
+    )
+    return DriftBaseline(manifest.digest, shares, label_psi, mass, off_label)
+
+
+def expected_errors(confidence: Mapping[str, float]) -> float:
+    """Return the error rate that calibrated confidences predict: 1 minus their mean.
+
+    ``confidence`` holds quantiles over validation, by probability; between them, and to 0 and 1, it
+    is interpolated linearly. 0 without any.
+
+    An adapter with this error rate gives labels in other shares than the true ones, without any
+    drift. Where each label gains or loses about that part of its own messages, the PSI between the
+    two is about the square of it.
+    """
+    if not confidence:
+        return 0.0
+    points = sorted((float(probability), value) for probability, value in confidence.items())
+    points = [(0.0, 0.0), *points, (1.0, 1.0)]
+    mean = sum((right - left) * (low + high) / 2 for (left, low), (right, high) in pairwise(points))
+    return 1.0 - mean
+
+
+def psi_by_label(counts: Mapping[str, int], shares: Mapping[str, float]) -> dict[str, float]:
+    """Return each label's part of the population stability index of a window; their sum is the PSI.
+
+    PSI is the sum of (a - e) ln(a / e) over the labels, where a is the actual share and e the
+    expected one (Siddiqi 2006, Credit Risk Scorecards, chapter 9): the Kullback-Leibler divergence
+    in both directions (Jeffreys 1946). ``counts`` are those of the window; ``shares`` are the
+    expected ones, by label, and add up to 1. A label that is missing in either counts as 0 there.
+
+    Empty cells: half a message is added to each label's count and to each expected count, so that
+    a label that did not occur, or was never expected, has a finite part.
+    """
+    labels = dict.fromkeys((*shares, *counts))
+    messages = sum(counts.values())
+    total = messages + len(labels) / 2
+    parts = {}
+    for label in labels:
+        found = counts.get(label, 0) + 0.5
+        expected = messages * shares.get(label, 0.0) + 0.5
+        parts[label] = (found - expected) / total * math.log(found / expected)
+    return parts
+
+
+def psi_threshold(window: int, labels: int, tolerated: float, false_alarm_rate: float) -> float:
+    """Return the PSI that a window of messages exceeds with probability ``false_alarm_rate`` when
+    the true shares are off by a PSI of ``tolerated``.
+
+    In a sample of n messages over k labels, n times the PSI approximately follows a chi-square
+    distribution with k - 1 degrees of freedom (Yurdakul 2018, Statistical Properties of Population
+    Stability Index), with a noncentrality of n times the PSI of the true shares when these have
+    moved. So the threshold falls with the window and grows with the number of labels, where a
+    fixed 0.1 or 0.25 would not.
+    """
+    if labels < 2:
+        return math.inf  # one label has one share
+    quantile = _chi_square(1 - false_alarm_rate, labels - 1, window * tolerated)
+    return quantile / window
+
+
+def share_bound(share: float, examples: int, confidence: float) -> float:
+    """Return the upper confidence bound of a true share, of which ``examples`` draws have shown a
+    ``share`` (Clopper & Pearson 1934, one-sided)."""
+    above = round(share * examples)
+    if above >= examples:
+        return 1.0
+    low, high = 0.0, 1.0
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        # Drawing this few becomes less likely as the true share grows.
+        if _binomial_tail(above + 1, examples, middle) < confidence:
+            low = middle
+        else:
+            high = middle
+    return high
+
+
+def count_threshold(window: int, share: float, false_alarm_rate: float) -> int:
+    """Return the smallest count that a window reaches with at most probability ``false_alarm_rate``
+    when each of its messages counts with probability ``share``; window + 1 where there is none."""
+    low, high = 0, window + 1
+    while low < high:
+        middle = (low + high) // 2
+        if _binomial_tail(middle, window, share) <= false_alarm_rate:
+            high = middle
+        else:
+            low = middle + 1
+    return low
+
+
+def _binomial_tail(least: int, trials: int, p: float) -> float:
+    """Return the probability of at least ``least`` successes."""
+    if least <= 0:
+        return 1.0
+    if least > trials or p <= 0:
+        return 0.0
+    if p >= 1:
+        return 1.0
+    log_p, log_q = math.log(p), math.log1p(-p)
+    first = math.lgamma(trials + 1)
+    return min(
+        1.0,
+        math.fsum(
+            math.exp(
+                first
+                - math.lgamma(successes + 1)
+                - math.lgamma(trials - successes + 1)
+                + successes * log_p
+                + (trials - successes) * log_q
+            )
+            for successes in range(least, trials + 1)
+        ),
+    )
+
+
+def _chi_square(probability: float, degrees: int, noncentrality: float) -> float:
+    """Return a quantile of the noncentral chi-square distribution, by Sankaran (1963, Biometrika
+    50:199, the last of his approximations): from 1 % below to 2.5 % above it in these tails."""
+    mean = degrees + noncentrality
+    spread = degrees + 2 * noncentrality
+    power = 1 - 2 * mean * (degrees + 3 * noncentrality) / (3 * spread**2)
+    width = spread / mean**2
+    bend = (power - 1) * (1 - 3 * power)
+    center = 1 + power * width * (power - 1 - 0.5 * (2 - power) * bend * width)
+    scale = power * math.sqrt(2 * width) * (1 + 0.5 * bend * width)
+    return float(mean * (center + _NORMAL.inv_cdf(probability) * scale) ** (1 / power))

@@ -1,0 +1,532 @@
+"""``clerk-worker compare``: two adapters on the same messages, and where they differ."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from worker.contract import Manifest
+from worker.contract.records import SupportMessage, decode_value
+from worker.engine.open import OpenedEngine
+from worker.errors import MessageRejected, SettingsError
+from worker.offline.adapters import resolve_adapter
+from worker.offline.classify import (
+    MessageFile,
+    Result,
+    Row,
+    label_in_order,
+    read_rows,
+    with_progress,
+)
+from worker.offline.records import read_range
+from worker.policies import kafka_config
+from worker.records.types import Record
+from worker.serving import make_labeller, open_model, record_layout
+from worker.settings import Settings
+from worker.stream.kafka_reach import check_clients
+from worker.stream.topics import RecordRange
+
+Opener = Callable[[Settings], OpenedEngine]
+
+
+SHOWN = 15
+"""Most disagreements and moves that are shown on a terminal; the file has all."""
+
+_DIGEST_CHARS = 12
+_COLUMNS = ("id", "first", "first_confidence", "second", "second_confidence", "first_review",
+            "second_review")  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class CompareRequest:
+    """Two adapters by name, and the messages: a file, or a range of a topic's records.
+
+    ``topic`` None is the input topic. At most ``limit`` messages are read; ``texts`` keeps their
+    text in the result.
+    """
+
+    first: str
+    second: str
+    file: MessageFile | None
+    records: RecordRange | None
+    topic: str | None
+    limit: int
+    texts: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CompareResult:
+    """Both manifests, the messages that got a label from both, and how the two agree on them.
+
+    ``source`` says in words where the messages came from; ``unlabelled`` counts those without a
+    label from one or both.
+    """
+
+    first: Manifest
+    second: Manifest
+    source: str
+    pairs: tuple[Pair, ...]
+    unlabelled: int
+    comparison: Comparison
+
+
+def run_compare(
+    settings: Settings, request: CompareRequest, opener: Opener = open_model
+) -> CompareResult:
+    """Read the messages, label them with both adapters and compare. Only one engine runs at a time.
+
+    Raises WorkerStopped or AdapterRefused; SettingsError where there is nothing to compare.
+    """
+    names = (request.first, request.second)
+    adapters = [resolve_adapter(name, settings.model.adapter) for name in names]
+    if adapters[0].resolve() == adapters[1].resolve():
+        raise SettingsError(f"{' and '.join(names)} are the same adapter: {adapters[0]}")
+    source, rows = read_messages(settings, request)
+    if not rows:
+        raise SettingsError(f"{source}: there is no message to compare on")
+    answers = [_label(settings, adapter, rows, opener) for adapter in adapters]
+    (first, first_results), (second, second_results) = answers
+    pairs = tuple(_pairs(rows, first_results, second_results, texts=request.texts))
+    if not pairs:
+        raise SettingsError(f"{source}: none of the {len(rows)} messages got a label from both")
+    labels = (*first.taxonomy.names, *second.taxonomy.names)
+    comparison = compare(pairs, labels)
+    return CompareResult(first, second, source, pairs, len(rows) - len(pairs), comparison)
+
+
+def read_messages(settings: Settings, request: CompareRequest) -> tuple[str, list[Row]]:
+    """Return where the messages are from, in words, and at most ``request.limit`` of them."""
+    layout = record_layout(settings.records)
+    if request.file is not None:
+        rows = read_rows(request.file, layout)
+        return request.file.source, list(islice(rows, request.limit))
+    config = kafka_config(settings.kafka)
+    topic = config.topics.one_input(request.topic)
+    check_clients(config)
+    records = read_range(config, topic, request.records or RecordRange(), request.limit)
+    found: list[Row] = []
+    for record in records:
+        message: SupportMessage | MessageRejected
+        try:
+            message = decode_value(record.value, layout)
+        except MessageRejected as error:
+            message = error
+        found.append(Row({"id": record.id}, message))
+    return f"{topic} ({_offsets_read(records)})" if records else topic, found
+
+
+def _offsets_read(records: Sequence[Record]) -> str:
+    """Say which offsets were read, so that the same records can be read again."""
+    by_partition: dict[int, list[int]] = {}
+    for record in records:
+        by_partition.setdefault(record.source.partition, []).append(record.offset)
+    return ", ".join(
+        f"{partition}:{min(offsets)}-{max(offsets)}"
+        for partition, offsets in sorted(by_partition.items())
+    )
+
+
+def _label(
+    settings: Settings, adapter: Path, rows: Sequence[Row], opener: Opener
+) -> tuple[Manifest, list[Result]]:
+    model = settings.model.model_copy(update={"adapter": adapter})
+    opened = opener(settings.model_copy(update={"model": model}))
+    with closing(opened.engine):
+        labeller = make_labeller(settings, opened)
+        results = label_in_order(labeller, opened.engine, rows, silence_s=settings.loop.deadline_s)
+        shown = with_progress(results, len(rows), opened.manifest.name)
+        return opened.manifest, [result for _, result in shown]
+
+
+def _pairs(
+    rows: Sequence[Row], firsts: Sequence[Result], seconds: Sequence[Result], *, texts: bool
+) -> Iterator[Pair]:
+    for number, (row, first, second) in enumerate(zip(rows, firsts, seconds, strict=True), 1):
+        if first["label"] is None or second["label"] is None:
+            continue
+        text = row.message.text if texts and isinstance(row.message, SupportMessage) else None
+        yield Pair(_id(row, number), _labelled(first), _labelled(second), row.label, text)
+
+
+def _id(row: Row, number: int) -> str:
+    for name in ("id", "message_id", "ticket_id"):
+        if row.fields.get(name):
+            return str(row.fields[name])
+    return f"line {row.fields.get('line', number)}"
+
+
+def _labelled(result: Result) -> Labelled:
+    return Labelled(
+        result["label"],
+        result["confidence"],
+        result["off_label_mass"],
+        bool(result["review"]),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """One adapter's answer; ``review`` tells whether it would go to review."""
+
+    label: str
+    confidence: float
+    off_label_mass: float | None
+    review: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """One message with both answers, and its true label where it is known.
+
+    ``text`` is kept only on request.
+    """
+
+    id: str
+    first: Labelled
+    second: Labelled
+    truth: str | None = None
+    text: str | None = None
+
+    @property
+    def agrees(self) -> bool:
+        """Whether both labels are the same."""
+        return self.first.label == self.second.label
+
+
+@dataclass(frozen=True, slots=True)
+class LabelAgreement:
+    """How many messages each adapter gave a label, and how many got it from both.
+
+    ``share`` is 2 both / (first + second), the specific agreement on one category (Dice 1945).
+    """
+
+    label: str
+    first: int
+    second: int
+    both: int
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterSummary:
+    """Means and shares of one adapter over all messages; None is a mean over nothing."""
+
+    confidence: float
+    confidence_agreed: float | None
+    confidence_disagreed: float | None
+    off_label_mass: float | None
+    review: float
+    accuracy: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Correctness:
+    """Both adapters against true labels.
+
+    ``first_only`` counts the messages that the first adapter alone labelled correctly. ``p_value``
+    is that of McNemar's exact two-sided test (1947) that both are correct equally often.
+    """
+
+    messages: int
+    both: int
+    first_only: int
+    second_only: int
+    neither: int
+    p_value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """All that is reported. ``kappa`` is None where both gave every message the same one label.
+
+    ``moves`` counts messages by their first and second label, where these differ.
+    """
+
+    messages: int
+    agreed: int
+    kappa: float | None
+    labels: tuple[LabelAgreement, ...]
+    moves: tuple[tuple[str, str, int], ...]
+    first: AdapterSummary
+    second: AdapterSummary
+    review_both: float
+    truth: Correctness | None
+
+    @property
+    def agreement(self) -> float:
+        """Share of the messages that got the same label from both."""
+        return self.agreed / self.messages
+
+
+def compare(pairs: Sequence[Pair], labels: Sequence[str]) -> Comparison:
+    """Compare the answers of two adapters; ``pairs`` must not be empty.
+
+    Labels are reported in the order of ``labels``, then of their occurrence; unused ones are not.
+    """
+    firsts = Counter(pair.first.label for pair in pairs)
+    seconds = Counter(pair.second.label for pair in pairs)
+    both = Counter(pair.first.label for pair in pairs if pair.agrees)
+    agreed = both.total()
+    used = [
+        label
+        for label in dict.fromkeys((*labels, *firsts, *seconds))
+        if firsts[label] + seconds[label]
+    ]
+    moves = Counter((pair.first.label, pair.second.label) for pair in pairs if not pair.agrees)
+    return Comparison(
+        messages=len(pairs),
+        agreed=agreed,
+        kappa=kappa(firsts, seconds, agreed),
+        labels=tuple(
+            LabelAgreement(
+                label,
+                firsts[label],
+                seconds[label],
+                both[label],
+                2 * both[label] / (firsts[label] + seconds[label]),
+            )
+            for label in used
+        ),
+        moves=tuple((first, second, count) for (first, second), count in moves.most_common()),
+        first=_summary([pair.first for pair in pairs], pairs),
+        second=_summary([pair.second for pair in pairs], pairs),
+        review_both=_mean([pair.first.review and pair.second.review for pair in pairs]) or 0.0,
+        truth=_correctness([pair for pair in pairs if pair.truth is not None]),
+    )
+
+
+def kappa(firsts: Counter[str], seconds: Counter[str], agreed: int) -> float | None:
+    """Return Cohen's kappa (1960): agreement beyond the one that two labellers with these counts
+    have by chance. 1 at best, 0 for chance, None where chance alone would always agree."""
+    total = firsts.total()
+    chance = sum(count * seconds[label] for label, count in firsts.items()) / total**2
+    if chance == 1:
+        return None
+    return (agreed / total - chance) / (1 - chance)
+
+
+def mcnemar(first_only: int, second_only: int) -> float:
+    """Return the exact two-sided p-value of McNemar's test.
+
+    Under the null hypothesis, the messages that exactly one of the two labels correctly are the
+    tosses of a fair coin. 1 without any such message.
+    """
+    trials = first_only + second_only
+    smaller = min(first_only, second_only)
+    tail = sum(math.comb(trials, successes) for successes in range(smaller + 1))
+    return min(1.0, 2 * tail / (1 << trials))
+
+
+def _summary(answers: Sequence[Labelled], pairs: Sequence[Pair]) -> AdapterSummary:
+    answered = list(zip(answers, pairs, strict=True))
+    masses = [answer.off_label_mass for answer in answers if answer.off_label_mass is not None]
+    correct = [answer.label == pair.truth for answer, pair in answered if pair.truth is not None]
+    return AdapterSummary(
+        confidence=_mean([answer.confidence for answer in answers]) or 0.0,
+        confidence_agreed=_mean([answer.confidence for answer, pair in answered if pair.agrees]),
+        confidence_disagreed=_mean(
+            [answer.confidence for answer, pair in answered if not pair.agrees]
+        ),
+        off_label_mass=_mean(masses),
+        review=_mean([answer.review for answer in answers]) or 0.0,
+        accuracy=_mean(correct),
+    )
+
+
+def _correctness(pairs: Sequence[Pair]) -> Correctness | None:
+    if not pairs:
+        return None
+    correct = Counter(
+        (pair.first.label == pair.truth, pair.second.label == pair.truth) for pair in pairs
+    )
+    first_only, second_only = correct[True, False], correct[False, True]
+    return Correctness(
+        len(pairs),
+        correct[True, True],
+        first_only,
+        second_only,
+        correct[False, False],
+        mcnemar(first_only, second_only),
+    )
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return math.fsum(values) / len(values) if values else None
+
+
+def to_json(result: CompareResult) -> dict[str, Any]:
+    """Return everything as plain JSON. Texts are included where they were kept."""
+    comparison = asdict(result.comparison)
+    comparison["moves"] = [
+        {"first": first, "second": second, "messages": count}
+        for first, second, count in result.comparison.moves
+    ]
+    return {
+        "schema": "comparison/1",
+        "adapters": {"first": _adapter(result.first), "second": _adapter(result.second)},
+        "source": result.source,
+        "without_label": result.unlabelled,
+        "agreement": result.comparison.agreement,
+        **comparison,
+        "disagreements": [_row(pair) for pair in _by_confidence(result.pairs)],
+    }
+
+
+def write_csv(path: Path, pairs: Iterable[Pair]) -> int:
+    """Write the disagreements, most confident first; return how many. Raises SettingsError.
+
+    The columns ``truth`` and ``text`` are present where any message has them.
+    """
+    rows = [_row(pair) for pair in _by_confidence(pairs)]
+    more = [name for name in ("truth", "text") if any(name in row for row in rows)]
+    try:
+        with path.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, [*_COLUMNS, *more], restval="")
+            writer.writeheader()
+            writer.writerows(rows)
+    except OSError as error:
+        raise SettingsError(f"--out {path}: {error.strerror}") from error
+    return len(rows)
+
+
+def show(result: CompareResult, console: Console) -> None:
+    """Print what agrees, what moved, and which messages to look at."""
+    comparison = result.comparison
+    console.print(_head(result))
+    if result.unlabelled:
+        console.print(f"{result.unlabelled} more got no label from one or both", style="dim")
+    console.print()
+    console.print(_overall(comparison))
+    if comparison.truth is not None:
+        console.print(_show_correctness(comparison.truth))
+    console.print()
+    console.print(_summaries(comparison.first, comparison.second))
+    console.print()
+    console.print(_by_label(comparison))
+    if comparison.moves:
+        console.print()
+        console.print(_moves(comparison))
+        console.print()
+        console.print(_disagreements(result.pairs))
+
+
+def _head(result: CompareResult) -> Text:
+    text = Text()
+    for name, manifest in (("first ", result.first), ("second", result.second)):
+        text.append(f"{name}  ", "bold").append(manifest.name)
+        text.append(f"  {manifest.digest[:_DIGEST_CHARS]}  {manifest.created_at}\n", "dim")
+    return text.append(f"{result.comparison.messages} messages from {result.source}")
+
+
+def _overall(comparison: Comparison) -> Text:
+    differ = comparison.messages - comparison.agreed
+    text = Text().append(f"{comparison.agreement:.1%}", "bold")
+    text.append(f" have the same label from both; {differ} do not")
+    if comparison.kappa is not None:
+        text.append(f". Cohen's kappa {comparison.kappa:.3f}")
+    return text
+
+
+def _show_correctness(truth: Correctness) -> Text:
+    return Text(
+        f"Of {truth.messages} with a true label, {truth.both} are correct by both, "
+        f"{truth.first_only} by the first alone, {truth.second_only} by the second alone, "
+        f"{truth.neither} by neither. McNemar's exact p = {truth.p_value:.3g}"
+    )
+
+
+def _summaries(first: AdapterSummary, second: AdapterSummary) -> Table:
+    table = _table(("", "left"), ("first", "right"), ("second", "right"), ("shift", "right"))
+    rows = [
+        ("mean confidence", first.confidence, second.confidence),
+        ("  where both agree", first.confidence_agreed, second.confidence_agreed),
+        ("  where they do not", first.confidence_disagreed, second.confidence_disagreed),
+        ("mean off-label mass", first.off_label_mass, second.off_label_mass),
+        ("for review", first.review, second.review),
+        ("accuracy", first.accuracy, second.accuracy),
+    ]
+    for name, before, after in rows:
+        if before is not None and after is not None:
+            table.add_row(name, f"{before:.1%}", f"{after:.1%}", f"{after - before:+.1%}")
+    return table
+
+
+def _by_label(comparison: Comparison) -> Table:
+    table = _table(
+        ("label", "left"), ("first", "right"), ("second", "right"), ("both", "right"),
+        ("agreement", "right"),
+    )  # fmt: skip
+    for agreement in sorted(comparison.labels, key=lambda agreement: agreement.share):
+        counts = (str(agreement.first), str(agreement.second), str(agreement.both))
+        table.add_row(escape(agreement.label), *counts, f"{agreement.share:.1%}")
+    return table
+
+
+def _moves(comparison: Comparison) -> Table:
+    table = _table(("moved from", "left"), ("to", "left"), ("messages", "right"))
+    for first, second, count in comparison.moves[:SHOWN]:
+        table.add_row(escape(first), escape(second), str(count))
+    if len(comparison.moves) > SHOWN:
+        table.add_row(f"... and {len(comparison.moves) - SHOWN} more", "", "")
+    return table
+
+
+def _disagreements(pairs: Sequence[Pair]) -> Table:
+    differing = _by_confidence(pairs)
+    table = _table(("message", "left"), ("first", "left"), ("second", "left"))
+    for pair in differing[:SHOWN]:
+        message = Text(pair.id)
+        if pair.text is not None:
+            message.append("\n" + pair.text, "dim")
+        table.add_row(message, _answer(pair.first), _answer(pair.second))
+    if len(differing) > SHOWN:
+        table.add_row(f"... and {len(differing) - SHOWN} more (--out FILE)", "", "")
+    return table
+
+
+def _answer(answer: Labelled) -> Text:
+    return Text(answer.label).append(f" {answer.confidence:.0%}", "dim")
+
+
+def _table(*columns: tuple[str, Any]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name, justify in columns:
+        table.add_column(name, justify=justify, overflow="fold")
+    return table
+
+
+def _by_confidence(pairs: Iterable[Pair]) -> list[Pair]:
+    """Return the disagreements, those first in which both adapters are confident: they are about
+    the meaning of a label, not about a tie."""
+    differing = [pair for pair in pairs if not pair.agrees]
+    return sorted(differing, key=lambda pair: -min(pair.first.confidence, pair.second.confidence))
+
+
+def _row(pair: Pair) -> dict[str, Any]:
+    known = {"truth": pair.truth, "text": pair.text}
+    return {
+        "id": pair.id,
+        "first": pair.first.label,
+        "first_confidence": pair.first.confidence,
+        "second": pair.second.label,
+        "second_confidence": pair.second.confidence,
+        "first_review": pair.first.review,
+        "second_review": pair.second.review,
+        **{name: value for name, value in known.items() if value is not None},
+    }
+
+
+def _adapter(manifest: Manifest) -> dict[str, str]:
+    return {"name": manifest.name, "digest": manifest.digest, "created_at": manifest.created_at}

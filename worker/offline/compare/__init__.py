@@ -1,1 +1,0 @@
-"""Two adapters on the same messages: where they agree, and where they do not."""

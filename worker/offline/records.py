@@ -1,0 +1,242 @@
+"""Records read outside of any group: the ones that a range means, and what a result says."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from worker.contract.records import (
+    DeadLetter,
+    OutputRecord,
+    Replay,
+    read_dead_letter,
+    read_output,
+    read_replay,
+)
+from worker.core.labeller import TombstonePolicy
+from worker.errors import SettingsError
+from worker.records.types import Record, TopicPartition
+from worker.stream.kafka_config import KafkaConfig
+from worker.stream.kafka_scan import LogSpan, TopicScanner
+from worker.stream.topics import RecordRange
+
+Offsets = Mapping[TopicPartition, tuple[int, int]]
+"""By partition the first offset, and the one after the last."""
+
+
+_EVERY = 1000
+
+
+def wanted_offsets(
+    scanner: TopicScanner,
+    record_range: RecordRange | None,
+    logs: Mapping[TopicPartition, LogSpan],
+) -> Offsets:
+    """Return what a range (None: everything) means in offsets of these logs.
+
+    A time begins and ends at the first record of that time or later in each partition; what is
+    published with an older time after it belongs to the same side. Raises SettingsError and
+    StreamFailed.
+    """
+    found = {source: (log.start, log.end) for source, log in logs.items()}
+    if record_range is None:
+        return found
+    if record_range.offsets is not None:
+        return _given(record_range.offsets, logs)
+    for place, at_ms in enumerate((record_range.since_ms, record_range.until_ms)):
+        if at_ms is None:
+            continue
+        begins = scanner.at_time(list(logs), at_ms)
+        for source, log in logs.items():
+            at = min(log.end, max(log.start, begins.get(source, log.end)))
+            start, stop = found[source]
+            found[source] = (at, max(at, stop)) if place == 0 else (start, max(start, at))
+    return found
+
+
+def read_range(
+    config: KafkaConfig, topic: str, record_range: RecordRange, limit: int
+) -> list[Record]:
+    """Return the committed records of a range, oldest first, and at most ``limit`` of them: its
+    oldest (with ``last``: its newest).
+
+    What comes in while it is read is left out. Raises SettingsError and StreamFailed.
+    """
+    with TopicScanner(config) as scanner:
+        logs = scanner.spans(topic)
+        if record_range.last is not None:
+            return _newest(scanner, logs, min(record_range.last, limit))
+        return _oldest(scanner, wanted_offsets(scanner, record_range, logs), limit)
+
+
+def _newest(
+    scanner: TopicScanner, logs: Mapping[TopicPartition, LogSpan], wanted: int
+) -> list[Record]:
+    reach = wanted
+    while True:
+        # Transaction markers and aborted records are offsets without a record: reach further back.
+        ranges = {
+            source: (max(log.start, log.end - reach), log.end) for source, log in logs.items()
+        }
+        found = sorted(scanner.records(ranges), key=_age)
+        whole = all(start == logs[source].start for source, (start, _) in ranges.items())
+        if whole or len(found) >= wanted:
+            return found[-wanted:]
+        reach *= 4
+
+
+def _oldest(scanner: TopicScanner, ranges: Offsets, limit: int) -> list[Record]:
+    found: list[Record] = []
+    taken = Counter[TopicPartition]()
+    left = dict(ranges)
+    while left:
+        # No more than ``limit`` of one partition can be among the oldest so many.
+        part = {
+            source: (start, min(stop, start + limit - taken[source]))
+            for source, (start, stop) in left.items()
+        }
+        for record in scanner.records(part):
+            found.append(record)
+            taken[record.source] += 1
+        left = {
+            source: (part[source][1], stop)
+            for source, (_, stop) in left.items()
+            if part[source][1] < stop and taken[source] < limit
+        }
+    return sorted(found, key=_age)[:limit]
+
+
+def _age(record: Record) -> tuple[int, int, int]:
+    return record.timestamp_ms or 0, record.source.partition, record.offset
+
+
+def _given(
+    given: Mapping[int, tuple[int, int | None]], logs: Mapping[TopicPartition, LogSpan]
+) -> Offsets:
+    by_number = {source.partition: (source, log) for source, log in logs.items()}
+    if strange := sorted(set(given) - set(by_number)):
+        raise SettingsError(
+            f"--offsets: the input has no partition {strange[0]}: it has {len(by_number)}, from 0"
+        )
+    found = {}
+    for number, (first, last) in given.items():
+        source, log = by_number[number]
+        start = min(log.end, max(log.start, first))
+        stop = log.end if last is None else min(log.end, last + 1)
+        found[source] = (start, max(start, stop))
+    return found
+
+
+class ScanProgress:
+    """Shows how far each topic has been read; a context manager."""
+
+    def __init__(self) -> None:
+        console = Console(stderr=True)
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[records]:,} records"),
+            TimeRemainingColumn(),
+        )
+        self._progress = Progress(*columns, console=console, disable=not console.is_terminal)
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def read(self, scanner: TopicScanner, topic: str, ranges: Offsets) -> Iterator[Record]:
+        """Yield the records of these ranges of ``topic``."""
+        total = sum(max(0, stop - start) for start, stop in ranges.values())
+        task = self._progress.add_task(topic, total=total, records=0)
+        reached: dict[TopicPartition, int] = {}
+        count = 0
+        for count, record in enumerate(scanner.records(ranges), 1):
+            reached[record.source] = record.offset + 1 - ranges[record.source][0]
+            if count % _EVERY == 0:
+                self._progress.update(task, completed=sum(reached.values()), records=count)
+            yield record
+        self._progress.update(task, completed=total, records=count)
+
+
+@dataclass(frozen=True, slots=True)
+class ReadResult:
+    """One result: its input record's place, its adapter's digest, its replay (None: first run), the
+    label and whether it is for review, or the reason that it has instead; the input's cluster, and
+    the precision of what answered (None: a dead letter)."""
+
+    source: TopicPartition
+    offset: int
+    adapter_digest: str
+    replay: Replay | None
+    label: str | None
+    in_review: bool
+    reason: str | None
+    cluster: str | None = None
+    precision: str | None = None
+
+
+def whole_logs(scanner: TopicScanner, topics: Iterable[str]) -> dict[str, Offsets]:
+    """Return by topic what its partitions hold now."""
+    return {
+        topic: {source: (log.start, log.end) for source, log in scanner.spans(topic).items()}
+        for topic in topics
+    }
+
+
+def is_of_another_cluster(result: ReadResult, cluster: str | None) -> bool:
+    """Tell whether a result is of a message in a cluster of another name than ours.
+
+    One without a name is taken for ours: its worker had no kafka.source_cluster.
+    """
+    return result.cluster is not None and result.cluster != cluster
+
+
+def read_result(record: Record, dead_letter_topic: str) -> ReadResult:
+    """Read a record of any result topic. Raises RecordRefused."""
+    if record.source.topic == dead_letter_topic:
+        return _of_dead_letter(read_dead_letter(record.headers), read_replay(record.headers))
+    return _of_output(read_output(record.value))
+
+
+def has_no_result(record: Record, tombstones: TombstonePolicy) -> bool:
+    """Tell whether a record is a tombstone that the settings skip or forward."""
+    if record.value is not None:
+        return False
+    return tombstones == "skip" or (tombstones == "forward" and record.key is not None)
+
+
+def _of_output(output: OutputRecord) -> ReadResult:
+    source = output.source
+    return ReadResult(
+        TopicPartition(source.topic, source.partition),
+        source.offset,
+        output.adapter.digest,
+        output.replay,
+        output.label,
+        output.review.needed,
+        None,
+        source.cluster,
+        output.adapter.precision,
+    )
+
+
+def _of_dead_letter(letter: DeadLetter, replay: Replay | None) -> ReadResult:
+    return ReadResult(
+        TopicPartition(letter.topic, letter.partition),
+        letter.offset,
+        letter.adapter_digest,
+        replay,
+        None,
+        False,
+        letter.reason,
+        letter.cluster,
+    )

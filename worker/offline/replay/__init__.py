@@ -1,1 +1,0 @@
-"""Labelling records again, on purpose: chosen, counted, published once each, marked."""

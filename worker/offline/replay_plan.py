@@ -1,0 +1,211 @@
+"""Which records a replay labels again: chosen by their results, within a range of the input."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from worker.contract.errors import RecordRefused
+from worker.contract.records import Replay, supersedes
+from worker.errors import SettingsError
+from worker.offline.offset_set import OffsetSet
+from worker.offline.records import (
+    Offsets,
+    ReadResult,
+    ScanProgress,
+    is_of_another_cluster,
+    read_result,
+    wanted_offsets,
+    whole_logs,
+)
+from worker.records.types import Record, TopicPartition
+from worker.stream.kafka_scan import LogSpan, TopicScanner
+from worker.stream.topics import RecordRange, Topics
+
+
+@dataclass(frozen=True, slots=True)
+class Criteria:
+    """What the result in force must be; each narrows the choice.
+
+    ``dead_letters``: it is one. ``review``: its label is for review. ``reasons``: a dead letter
+    for one of these. ``labels``: one of these. ``made_by``: first digits of its adapter's digest.
+    """
+
+    dead_letters: bool = False
+    review: bool = False
+    reasons: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+    made_by: str | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether any record fits, also one without a result."""
+        return self == Criteria()
+
+    def fit(self, result: ReadResult) -> bool:
+        """Tell whether a result is one of these."""
+        if (self.dead_letters or self.reasons) and result.reason is None:
+            return False
+        if self.reasons and result.reason not in self.reasons:
+            return False
+        if self.review and not result.in_review:
+            return False
+        if self.labels and result.label not in self.labels:
+            return False
+        return self.made_by is None or result.adapter_digest.startswith(self.made_by)
+
+
+class Selector:
+    """Takes all results in, and gives the records whose result in force fits.
+
+    The result in force is that of the replay that began last. ``replay_id`` is the replay that is
+    being chosen for: its own results, from before it was broken off, do not count.
+    """
+
+    def __init__(self, criteria: Criteria, replay_id: str) -> None:
+        self._criteria = criteria
+        self._own = replay_id
+        self._runs: dict[str | None, Replay | None] = {None: None}
+        self._all: defaultdict[tuple[str | None, TopicPartition], OffsetSet] = defaultdict(
+            OffsetSet
+        )
+        self._fitting: defaultdict[tuple[str | None, TopicPartition], OffsetSet] = defaultdict(
+            OffsetSet
+        )
+
+    def add(self, result: ReadResult) -> None:
+        """Take a result in, in any order."""
+        run = None if result.replay is None else result.replay.id
+        if run == self._own or result.offset < 0:
+            return
+        known = self._runs.setdefault(run, result.replay)
+        if supersedes(result.replay, known):
+            self._runs[run] = result.replay
+        self._all[run, result.source].add(result.offset)
+        if self._criteria.fit(result):
+            self._fitting[run, result.source].add(result.offset)
+
+    def selected(self, source: TopicPartition) -> OffsetSet:
+        """Return the offsets of an input partition that are labelled again."""
+        found = OffsetSet()
+        for run, replay in self._runs.items():
+            fitting = self._fitting[run, source]
+            for other, later in self._runs.items():
+                if supersedes(later, replay):
+                    fitting = fitting.without(self._all[other, source])
+            found.update(fitting)
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is labelled again.
+
+    ``ranges`` has by input partition the first offset to read, and the one to stop before;
+    ``selected`` the offsets, None for each record in the ranges. ``expired`` counts records that
+    were chosen by their results and that the input topic no longer has.
+    """
+
+    ranges: Offsets
+    selected: Mapping[TopicPartition, OffsetSet] | None
+    expired: int = 0
+
+    def count(self, done: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
+        """Return by partition how many records are left at ``done`` or later; where every record
+        of a range is meant, offsets, which may be more."""
+        left = {}
+        for source, (start, stop) in self.ranges.items():
+            begin = max(start, done.get(source, 0))
+            if self.selected is None:
+                left[source] = max(0, stop - begin)
+            else:
+                left[source] = sum(offset >= begin for offset in self.selected[source])
+        return left
+
+    def records(
+        self, scanner: TopicScanner, progress: ScanProgress, done: Mapping[TopicPartition, int]
+    ) -> Iterator[Record]:
+        """Yield the records at ``done`` or later, those of one partition in order."""
+        ranges = {
+            source: (begin, stop)
+            for source, (start, stop) in self.ranges.items()
+            if (begin := max(start, done.get(source, 0))) < stop
+        }
+        if not ranges:
+            return
+        topic = next(iter(ranges)).topic
+        for record in progress.read(scanner, topic, ranges):
+            if self.selected is None or record.offset in self.selected[record.source]:
+                yield record
+
+
+def make_plan(
+    scanner: TopicScanner,
+    progress: ScanProgress,
+    topics: Topics,
+    input_topic: str,
+    record_range: RecordRange | None,
+    selector: Selector | None,
+) -> Plan:
+    """Choose; without a ``selector`` each record of the range. Raises WorkerStopped."""
+    logs = scanner.spans(input_topic)
+    ranges = wanted_offsets(scanner, record_range, logs)
+    if selector is None:
+        return Plan({source: span for source, span in ranges.items() if span[0] < span[1]}, None)
+    _read_results(scanner, progress, topics, selector)
+    selected, within, expired = {}, {}, 0
+    for source, (start, stop) in ranges.items():
+        chosen = selector.selected(source)
+        if record_range is None:
+            expired += _count_before(chosen, logs[source])
+        chosen.discard_before(start)
+        bounds = chosen.bounds
+        if bounds is not None and bounds[0] < stop:
+            selected[source] = chosen
+            within[source] = (bounds[0], min(stop, bounds[1] + 1))
+            for offset in [offset for offset in chosen if offset >= stop]:
+                chosen.discard(offset)
+    return Plan(within, selected, expired)
+
+
+def make_selector(
+    criteria: Criteria, record_range: RecordRange | None, replay_id: str
+) -> Selector | None:
+    """Return what chooses by results; None where a range alone does.
+
+    Raises SettingsError where the range has no end: what is published meanwhile would belong to it.
+    """
+    if not criteria.is_empty:
+        return Selector(criteria, replay_id)
+    if record_range is None:
+        raise SettingsError(
+            "choose what is labelled again: --dead-letters, --reason, --review, --label or "
+            "--made-by, or a range (--since with --until, --offsets)"
+        )
+    offsets = record_range.offsets or {}
+    if (record_range.since_ms is not None and record_range.until_ms is None) or any(
+        last is None for _, last in offsets.values()
+    ):
+        raise SettingsError(
+            "a range alone needs an end (--until, or --offsets P:FIRST-LAST): what is published "
+            "meanwhile would belong to it"
+        )
+    return None
+
+
+def _read_results(
+    scanner: TopicScanner, progress: ScanProgress, topics: Topics, selector: Selector
+) -> None:
+    for topic, offsets in whole_logs(scanner, topics.results).items():
+        for record in progress.read(scanner, topic, offsets):
+            try:
+                result = read_result(record, topics.dead_letter)
+            except RecordRefused:
+                continue  # none of the worker's: verify tells it
+            if not is_of_another_cluster(result, scanner.cluster):
+                selector.add(result)
+
+
+def _count_before(chosen: OffsetSet, log: LogSpan) -> int:
+    return sum(offset < log.start for offset in chosen)

@@ -1,0 +1,285 @@
+"""``clerk-worker verify``: read a range of the input and all results, and show the verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from worker.contract.errors import RecordRefused
+from worker.contract.records import read_retry
+from worker.contract.store import is_digest
+from worker.errors import SettingsError
+from worker.offline.adapters import store_of
+from worker.offline.records import (
+    Offsets,
+    ScanProgress,
+    has_no_result,
+    is_of_another_cluster,
+    read_result,
+    wanted_offsets,
+    whole_logs,
+)
+from worker.offline.verify_check import (
+    FAULTS,
+    Checker,
+    Fault,
+    Place,
+    Result,
+    RetryRecord,
+    Span,
+    Verdict,
+)
+from worker.policies import kafka_config
+from worker.records.types import Record, TopicPartition
+from worker.settings import Settings
+from worker.stream.kafka_scan import LogSpan, TopicScanner
+from worker.stream.kafka_topics import is_compacted
+from worker.stream.topics import RecordRange, Topics
+
+_DIGEST_CHARS = 12
+MEANING: dict[Fault, str] = {
+    "missing": "input records without a result",
+    "twice": "results beyond the first for one input record, in one run",
+    "out_of_order": "results after that of a later record of the same input partition",
+    "foreign": "results for input records that do not exist",
+    "unreadable": "records on a result topic that no worker writes",
+    "unknown_adapter": "results by an adapter that was not in service",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyRequest:
+    """Which input records are judged, and how.
+
+    ``records`` None is all that the group has committed. ``adapters`` are first digits of the
+    digests that may have made a result; empty: those of the store that ``model.adapter`` names,
+    and any where it names none. At most ``max_offenders`` of each fault are told. ``topic`` is the
+    input topic, where there are several: each is judged on its own.
+    """
+
+    records: RecordRange | None = None
+    adapters: tuple[str, ...] = ()
+    max_offenders: int = 10
+    topic: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """The verdict, and what it is about.
+
+    ``offsets`` has by input partition the first offset that was judged and the one after the last.
+    ``pending`` counts offsets of the range that the group has not committed yet, transaction
+    markers among them. ``adapters`` are the digests that may have made a result, None for any.
+    """
+
+    topic: str
+    group: str
+    offsets: Mapping[int, tuple[int, int]]
+    pending: int
+    adapters: tuple[str, ...] | None
+    verdict: Verdict
+
+
+def run_verify(settings: Settings, request: VerifyRequest) -> Verification:
+    """Compare the input with its results. Works while workers run. Raises WorkerStopped.
+
+    The end is consistent: the offsets that were committed before anything else was asked for. All
+    their results are written by then; of a transaction that was committed a moment ago they may
+    not be visible yet, and the scanner waits for that.
+    """
+    config = kafka_config(settings.kafka)
+    topics = config.topics
+    adapters = _allowed_adapters(settings, request.adapters)
+    topic = topics.one_input(request.topic)
+    compacted = is_compacted(config, topic)
+    with TopicScanner(config) as scanner, ScanProgress() as progress:
+        committed = scanner.committed(list(scanner.spans(topic)))
+        retried = scanner.committed(list(scanner.spans(topics.retry))) if topics.retry else {}
+        written = whole_logs(scanner, topics.results)
+        # After those of results: of each that was tried again later it is known that it was.
+        retries = whole_logs(scanner, (topics.retry,) if topics.retry else ())
+        # Asked for after the results, so that no record of theirs is beyond it.
+        logs = scanner.spans(topic)
+        _expect_a_commit(settings.kafka.group_id, topic, committed, logs)
+        wanted = wanted_offsets(scanner, request.records, logs)
+        ranges = {
+            source: (start, max(start, min(stop, committed.get(source, start))))
+            for source, (start, stop) in wanted.items()
+        }
+        checker = Checker(
+            _spans(ranges, logs),
+            adapters=adapters,
+            compacted=compacted,
+            repeats_allowed=config.delivery == "at_least_once",
+            max_offenders=request.max_offenders,
+        )
+        for record in progress.read(scanner, topic, ranges):
+            if not has_no_result(record, settings.records.tombstones):
+                checker.add_input(record.source, record.offset)
+        # What expired meanwhile was read in part, so it is not judged.
+        for source, log in scanner.spans(topic).items():
+            checker.forget_before(source, log.start)
+        for retry_topic, offsets in retries.items():
+            for record in progress.read(scanner, retry_topic, offsets):
+                _take_retry(checker, record, topics, topic, retried)
+        for result_topic, offsets in written.items():
+            for record in progress.read(scanner, result_topic, offsets):
+                _take_result(checker, record, topics, topic, config.cluster)
+    return Verification(
+        topic,
+        settings.kafka.group_id,
+        {
+            source.partition: (span.start, span.stop)
+            for source, span in checker.spans.items()
+            if source in ranges
+        },
+        sum(stop - ranges[source][1] for source, (_, stop) in wanted.items()),
+        adapters,
+        checker.verdict(),
+    )
+
+
+def _spans(ranges: Offsets, logs: Mapping[TopicPartition, LogSpan]) -> dict[TopicPartition, Span]:
+    """Partitions outside of the range have an empty span, so that their results are none of its."""
+    return {
+        source: Span(*ranges.get(source, (log.end, log.end)), log.end)
+        for source, log in logs.items()
+    }
+
+
+def _take_retry(
+    checker: Checker,
+    record: Record,
+    topics: Topics,
+    input_topic: str,
+    committed: Mapping[TopicPartition, int],
+) -> None:
+    place = Place(record.source, record.offset)
+    try:
+        retry = read_retry(record.headers)
+    except RecordRefused as error:
+        checker.add_unreadable(place, str(error))
+        return
+    if retry.topic != input_topic and topics.is_input(retry.topic):
+        return  # of another input topic, which is judged on its own
+    source = TopicPartition(retry.topic, retry.partition)
+    waits = record.offset >= committed.get(record.source, 0)
+    checker.add_retry(RetryRecord(source, retry.offset, retry.attempt, waits, place))
+
+
+def _take_result(
+    checker: Checker, record: Record, topics: Topics, input_topic: str, cluster: str | None
+) -> None:
+    place = Place(record.source, record.offset)
+    if record.value is None and record.source.topic != topics.dead_letter:
+        return  # a tombstone that was forwarded: it does not say which
+    try:
+        read = read_result(record, topics.dead_letter)
+    except RecordRefused as error:
+        checker.add_unreadable(place, str(error))
+        return
+    if read.source.topic == topics.retry:
+        return  # of a record there that could not be read, which is told by itself
+    if read.source.topic != input_topic and topics.is_input(read.source.topic):
+        return  # of another input topic, which is judged on its own
+    if is_of_another_cluster(read, cluster):
+        return  # of a message that has the same place elsewhere
+    replay = read.replay.id if read.replay is not None else None
+    checker.add_result(
+        Result(read.source, read.offset, read.adapter_digest, replay, place, read.precision)
+    )
+
+
+def _allowed_adapters(settings: Settings, given: tuple[str, ...]) -> tuple[str, ...] | None:
+    if given:
+        return given
+    store = store_of(settings.model.adapter) if settings.model.adapter is not None else None
+    if store is None:
+        return None
+    return tuple(sorted(inner.name for inner in store.iterdir() if is_digest(inner.name)))
+
+
+def _expect_a_commit(
+    group: str,
+    topic: str,
+    committed: Mapping[TopicPartition, int],
+    logs: Mapping[TopicPartition, LogSpan],
+) -> None:
+    if not committed and any(log.start < log.end for log in logs.values()):
+        raise SettingsError(
+            f"the group {group} has committed nothing of {topic}: is kafka.group_id that of the "
+            "workers?"
+        )
+
+
+def to_json(verification: Verification) -> dict[str, Any]:
+    """Return everything as plain JSON."""
+    verdict = asdict(verification.verdict)
+    return {
+        "schema": "verification/1",
+        "proven": verification.verdict.is_proven,
+        "topic": verification.topic,
+        "group": verification.group,
+        "offsets": {
+            str(number): {"from": start, "before": stop}
+            for number, (start, stop) in verification.offsets.items()
+        },
+        "pending": verification.pending,
+        "allowed_adapters": verification.adapters,
+        **verdict,
+        "offenders": [asdict(offender) for offender in verification.verdict.offenders],
+    }
+
+
+def show(verification: Verification, console: Console) -> None:
+    """Print the counts, the first offenders, and the verdict last."""
+    verdict = verification.verdict
+    ranges = ", ".join(
+        f"{number}:{start}-{stop - 1}"
+        for number, (start, stop) in verification.offsets.items()
+        if start < stop
+    )
+    console.print(f"{verification.topic} ({ranges or 'empty'}), group {verification.group}")
+    console.print(f"  input records   {verdict.inputs:>12,}")
+    for topic, count in verdict.by_topic.items():
+        console.print(f"  {topic:<15} {count:>12,} results")
+    for what, count in (
+        ("of replays", verdict.replayed),
+        ("records of the retry topic", verdict.retries),
+        ("input records that wait there for another attempt (pending)", verdict.waiting),
+        ("repeated, which at_least_once allows", verdict.repeated),
+        ("not judged: outside of the range", verdict.outside),
+        ("not judged: the input is compacted", verdict.compacted),
+        ("offsets not committed yet (pending)", verification.pending),
+    ):
+        if count:
+            console.print(f"  {what}: {count:,}")
+    if verdict.adapters:
+        by = (
+            f"{each.digest[:_DIGEST_CHARS]} in {each.precision} {each.results:,}"
+            if each.precision
+            else f"{each.digest[:_DIGEST_CHARS]} (dead letters) {each.results:,}"
+            for each in verdict.adapters
+        )
+        allowed = "" if verification.adapters is not None else " (any is allowed)"
+        console.print(f"  adapters: {', '.join(by)}{allowed}")
+    if verdict.is_proven:
+        waits = ", or waits for another attempt" if verdict.waiting else ""
+        order = "in order" if not verdict.retries else "in order but for those tried again later"
+        console.print(
+            f"[green]proven[/green]: every input record has exactly one result{waits}, {order}"
+        )
+        return
+    table = Table("fault", "id", "result at", "problem", box=None)
+    for offender in verdict.offenders:
+        known = (offender.id, offender.place, offender.problem)
+        table.add_row(offender.fault, *(text and escape(text) for text in known))
+    console.print(table)
+    for fault in FAULTS:
+        if count := verdict.faults[fault]:
+            console.print(f"[red]{fault}[/red]: {count:,} {MEANING[fault]}")

@@ -1,1 +1,0 @@
-"""Proving that each input record has exactly one result."""
