@@ -147,7 +147,7 @@ def prose(text: str) -> Markup:
     """Return a paragraph as markup, words between backticks as code."""
     if isinstance(text, Markup):
         return text
-    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text)))  # noqa: S704 - escaped
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704 - escaped
 
 
 def small(text: str) -> Markup:
