@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from markupsafe import Markup
-from worker.contract.exchange import CHANGES, Figure, Proposal
 
 from trainer import numbers
 from trainer.facts import Table
@@ -14,6 +13,7 @@ from trainer.report.charts import span
 from trainer.report.page import Block, Drawn, Head, Point, Section, Titled, small, write_page
 from trainer.report.verdict import GateRow, gate_rows
 from trainer.statistics.metrics import share_interval
+from worker.contract.exchange import CHANGES, Figure, Proposal
 
 PAGE = "proposal.html"
 _TONES = {"publish": "good", "not_worth_it": "warn", "refused": "bad"}

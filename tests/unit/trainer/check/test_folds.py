@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from trainer.dataset.extra_files import GROUPS, read_groups
 
 from tests.support.trainer_world import call
 from tests.unit.trainer.check.shop import THINGS, make_examples
@@ -20,6 +19,7 @@ from trainer.check.duplicates import number_clusters, number_groups
 from trainer.check.findings import SUSPECTS
 from trainer.check.run import CheckSettings, check_dataset
 from trainer.check.suspects import assign_folds, find_suspects, predict_out_of_fold
+from trainer.dataset.extra_files import GROUPS, read_groups
 from trainer.dataset.folder import Dataset, Example, open_dataset, open_holdout
 from trainer.errors import BadInput
 from trainer.similarity import SIMILARITY
