@@ -210,7 +210,7 @@ def lengths_section(facts: DatasetFacts) -> Section:
     if tokens:
         charts.insert(0, _tokens_chart(tokens, figures["budget"]))
     told = (
-        "How many tokens they have is not known: clerk-trainer check --base counts them as "
+        "How many tokens they have is not known: `clerk-trainer check --base` counts them as "
         "training will."
     )
     if "p50" in figures:

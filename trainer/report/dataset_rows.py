@@ -302,7 +302,7 @@ def _leaks(leaks: Mapping[str, Any]) -> Iterator[Block]:
     ]
     if not rows:
         yield (
-            "Whether something is in two parts was not checked; clerk-trainer prepare keeps "
+            "Whether something is in two parts was not checked; `clerk-trainer prepare` keeps "
             "near-copies together."
         )
         return

@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import math
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from trainer import numbers
 from trainer.artifacts.files import PRIVATE
@@ -122,7 +123,7 @@ class Drawn:
 
 
 Block = str | Table | Chart | Sequence[Chart] | Sequence[tuple[str, str]] | Titled | Drawn
-"""A part of a section: a paragraph (text, or markup), a table, charts side by side, (name, text)
+"""A part of a section: a paragraph (``prose``), a table, charts side by side, (name, text)
 rows, or what has a template of its own."""
 
 
@@ -142,9 +143,16 @@ class Section:
         return not self.missing
 
 
+def prose(text: str) -> Markup:
+    """Return a paragraph as markup, words between backticks as code."""
+    if isinstance(text, Markup):
+        return text
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704 - escaped
+
+
 def small(text: str) -> Markup:
     """Return a paragraph for those who want to know it exactly."""
-    return Markup('<span class="small">{}</span>').format(text)
+    return Markup('<span class="small">{}</span>').format(prose(text))
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +207,7 @@ def render_page(head: Head, sections: Sequence[Section]) -> str:
 
 @cache
 def _templates() -> Environment:
-    return Environment(
+    environment = Environment(
         loader=PackageLoader("trainer.report", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
@@ -207,6 +215,8 @@ def _templates() -> Environment:
         lstrip_blocks=True,
         auto_reload=False,
     )
+    environment.filters["prose"] = prose
+    return environment
 
 
 # What to do next.

@@ -70,7 +70,7 @@ def verdict_section(run: Run) -> Section:
         f"{numbers.percent(LARGEST_ECE)}, a label with an F1 below {WEAK_F1}, a hold-out opened "
         f"more than {MANY_OPENINGS} times, engines that disagree, a check of the data that is not "
         "all right, an accuracy that an audit of the labels contradicts. Whether it may be "
-        "deployed is decided by the gate of clerk-trainer publish, not here."
+        "deployed is decided by the gate of `clerk-trainer publish`, not here."
     )
     return Section(
         "verdict", title, [Drawn("card", card), small(tell_what_counts(run)), small(rules)]
@@ -323,12 +323,12 @@ def gate_section(run: Run) -> Section:
     if failed:
         told = (
             f"{failed} of {len(rows)} criteria {'is' if failed == 1 else 'are'} not met: "
-            "clerk-trainer publish would refuse it."
+            "`clerk-trainer publish` would refuse it."
         )
     compared = (
         f"Compared with the adapter that is current in {judged.store}."
         if judged.store
-        else "Whether it is as good as the adapter that is current was not asked: --store names "
+        else "Whether it is as good as the adapter that is current was not asked: `--store` names "
         "the store to ask."
     )
     blocks: list[Block] = [f"{told} {compared}", _listed(row for row in rows if row not in folded)]
