@@ -1,4 +1,4 @@
-"""A label is the same in both Unicode forms, and a file in the encoding in which it was saved."""
+"""A label is the same label in whatever Unicode form, file and encoding somebody wrote it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.trainer.dataset.conftest import Record, Refused, Run, WriteCsv
-from tests.unit.trainer.dataset.test_labels import HEADER, decide, placed
+from tests.unit.trainer.dataset.test_decisions import HEADER, decide, placed
 from trainer.dataset.folder import open_dataset
 from trainer.dataset.labels import read_decisions, read_label_map
 from trainer.dataset.text_files import read_edited

@@ -1,4 +1,4 @@
-"""Reviewers' decisions: applied, recorded, or refused."""
+"""Decisions of people: applied, recorded, refused, and no disturbance to the split."""
 
 from __future__ import annotations
 
