@@ -10,7 +10,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from worker.contract.exchange import Neighbour, read_answers
 
 from desk.core.items import Queue
 from desk.errors import NotAllowed, Refused
@@ -20,6 +19,7 @@ from desk.store import outbox
 from desk.store.types import Person
 from tests.support.desk_files import DATASET, make_task, task_file
 from tests.support.desk_world import DeskWorld
+from worker.contract.exchange import Neighbour, read_answers
 
 TEXTS = ("Where is it?", "Give it back", "I paid twice")
 
