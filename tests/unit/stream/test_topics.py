@@ -196,7 +196,7 @@ class Admin:
 )
 def test_both_rights_on_it_are_asked_for(missing: AclOperation, verb: str) -> None:
     """Before the model is loaded, with the setting that names it."""
-    config = make_kafka_config(with_retry=with_retry(), consumer={"group.protocol": "classic"})
+    config = make_kafka_config(topics=with_retry(), consumer={"group.protocol": "classic"})
     admin: Any = Admin(missing)
     with pytest.raises(StreamFailed, match=rf"may not {verb} the topic 'retry' \(kafka\.retry_t"):
         check_rights(admin, config)
