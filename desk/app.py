@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import structlog
-from pydantic import SecretStr
 
 from desk import __version__
 from desk.auth.rules import ProviderConfig, check_provider, check_sign_in, is_loopback
@@ -24,7 +23,7 @@ from desk.store.database import Database
 from desk.stream.config import KafkaConfig, Properties, build_config
 from desk.stream.port import CorrectionSink, ResultSource, TextSource
 from desk.work import BackgroundWork, Shift
-from worker.common.kafka import find_token_callback
+from worker.common.kafka import login_properties
 from worker.common.process import start_up_frozen
 from worker.common.settings import read_secret
 from worker.contract.errors import TaxonomyError
@@ -302,32 +301,7 @@ def retention_work(settings: Settings, desk: Desk) -> BackgroundWork:
 
 def kafka_security(kafka: KafkaSettings) -> Properties:
     """Return librdkafka's properties for logging in. Raises SettingsError."""
-    names = (
-        "security_protocol",
-        "ssl_ca_location",
-        "ssl_certificate_location",
-        "ssl_key_location",
-        "ssl_key_password",
-        "sasl_mechanism",
-        "sasl_username",
-        "sasl_password",
-    )
-    given = {name: getattr(kafka, name) for name in names}
-    password = kafka.sasl_password.get_secret_value() if kafka.sasl_password else None
-    given["sasl_password"] = read_secret(
-        "kafka.sasl_password", password, kafka.sasl_password_file, SettingsError
-    )
-    found = {
-        name.replace("_", "."): value.get_secret_value() if isinstance(value, SecretStr) else value
-        for name, value in given.items()
-        if value is not None
-    }
-    if kafka.sasl_token_callback is not None:
-        # The one property that is no plain value: the client takes a function under this name.
-        found["oauth_cb"] = find_token_callback(
-            kafka.sasl_token_callback, kafka.sasl_mechanism, _report_no_token, SettingsError
-        )
-    return found
+    return login_properties(kafka, _report_no_token, SettingsError)
 
 
 def _report_no_token(why: str) -> None:

@@ -20,11 +20,10 @@ DeskError
 
 from __future__ import annotations
 
-EXIT_UNEXPECTED = 1
-EXIT_SETTINGS = 2
+from worker.common.errors import EXIT_SETTINGS, EXIT_UNEXPECTED
+
 EXIT_DATABASE = 3
 EXIT_STREAM = 4
-EXIT_INTERRUPTED = 130
 
 
 class DeskError(Exception):

@@ -224,20 +224,19 @@ class CollectedInputs:
 
 
 def collect_inputs(
-    run: Path | None, file: Path | None, flags: Mapping[str, Any], sets: Sequence[str] = ()
+    run: Path | None, file: Path | None, engine: str | None = None, sets: Sequence[str] = ()
 ) -> CollectedInputs:
     """Collect every input: flags win over the file, and that over what the run measured.
 
-    ``flags`` holds those that have an option of their own (None: not given), ``sets`` are
+    ``engine`` is the one that serves, where the evaluation measured several; ``sets`` are
     ``key=value``. Raises BadInput naming an input that is missing, unknown or malformed.
     """
     given: dict[str, tuple[Any, str]] = {}
     if file is not None:
         given |= {key: (value, f"file {file}") for key, value in _from_file(file).items()}
     given |= {key: (value, "flag --set") for key, value in _from_sets(sets)}
-    for key, value in flags.items():
-        if value is not None:
-            given[key] = (value, f"flag --{key.replace('_', '-')}")
+    if engine is not None:
+        given["engine"] = (engine, "flag --engine")
     for key, (_, source) in given.items():
         if key not in UNITS and key not in _OTHERS:
             known = ", ".join((*UNITS, *_OTHERS))

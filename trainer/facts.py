@@ -249,12 +249,12 @@ def candidates(duel: DuelRecord) -> Table:
 
 
 def pairs(duel: DuelRecord) -> Table:
-    """Return the paired differences of a duel, in percentage points."""
+    """Return the differences of a duel, the adapter less each other, in percentage points."""
     return Table(
-        ("pair", "points", "95 %", "right alone", "p (Holm)", "at worst", "p (margin)"),
+        ("adapter less", "points", "95 %", "right alone", "p (Holm)", "at worst", "p (margin)"),
         [
             (
-                f"{each.a} less {each.b}",
+                each.b,
                 points(each.difference).removesuffix(" points"),
                 numbers.points_interval(each.interval_95),
                 f"{numbers.count(each.a_only)} : {numbers.count(each.b_only)}",

@@ -45,7 +45,8 @@ def show_evaluation(console: Console, record: EvaluationRecord) -> None:
     console.print(
         f"\n[bold]{escape(record.adapter.name)}[/bold] {record.adapter.digest[:12]} on the "
         f"hold-out of {escape(record.dataset.name)} (opening number {record.dataset.openings}), "
-        f"95 % intervals in brackets{tried}"
+        f"95 % intervals in brackets{tried}",
+        soft_wrap=True,
     )
     _print_facts(console, facts.overall(record))
     _print_table(console, "by label", facts.labels(record))

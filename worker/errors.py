@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from worker.common.errors import EXIT_INTERRUPTED, EXIT_SETTINGS, EXIT_UNEXPECTED
 from worker.contract.errors import MessageRejected, RejectReason
 
 __all__ = [
@@ -46,14 +47,11 @@ __all__ = [
     "WorkerStopped",
 ]
 
-EXIT_UNEXPECTED = 1
-EXIT_SETTINGS = 2
 EXIT_ADAPTER = 3
 EXIT_STREAM = 4
 EXIT_ENGINE = 5
 EXIT_FEED = 6
 EXIT_RESTART = 7
-EXIT_INTERRUPTED = 130
 
 
 class WorkerError(Exception):

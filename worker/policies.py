@@ -5,13 +5,11 @@ from __future__ import annotations
 import os
 import socket
 import uuid
-from typing import cast
 
 import structlog
 
 from worker.cache import cache_folder
-from worker.common.kafka import find_token_callback
-from worker.common.settings import read_secret
+from worker.common.kafka import login_properties
 from worker.core.assignment import Bounds
 from worker.core.crash_isolation import IsolationPolicy
 from worker.core.dead_letter_limit import DeadLetterLimit, LimitPolicy
@@ -133,32 +131,9 @@ def transactional_id(kafka: KafkaSettings) -> str:
 
 
 def kafka_security(kafka: KafkaSettings) -> dict[str, Property]:
-    """Return librdkafka's properties for encryption and logging in. Raises SettingsError."""
-    given = {
-        "security.protocol": kafka.security_protocol,
-        "ssl.ca.location": kafka.ssl_ca_location,
-        "ssl.certificate.location": kafka.ssl_certificate_location,
-        "ssl.key.location": kafka.ssl_key_location,
-        "ssl.key.password": kafka.ssl_key_password and kafka.ssl_key_password.get_secret_value(),
-        "sasl.mechanism": kafka.sasl_mechanism,
-        "sasl.username": kafka.sasl_username,
-        "sasl.password": _password(kafka),
-    }
-    found: dict[str, Property] = {name: value for name, value in given.items() if value}
-    if kafka.sasl_token_callback is not None:
-        # The one property that is not a plain value: the client takes a function under this name.
-        callback = find_token_callback(
-            kafka.sasl_token_callback, kafka.sasl_mechanism, _report_no_token, SettingsError
-        )
-        found["oauth_cb"] = cast("Property", callback)
-    return found
+    """Return librdkafka's properties for logging in. Raises SettingsError."""
+    return login_properties(kafka, _report_no_token, SettingsError)
 
 
 def _report_no_token(why: str) -> None:
     structlog.get_logger("worker.stream").error("stream.no_token", error=why)
-
-
-def _password(kafka: KafkaSettings) -> str | None:
-    """Return the SASL password, which is given itself or by the name of a file."""
-    given = None if kafka.sasl_password is None else kafka.sasl_password.get_secret_value()
-    return read_secret("kafka.sasl_password", given, kafka.sasl_password_file, SettingsError)

@@ -12,16 +12,12 @@ from desk import __version__
 from desk.cli.circle import advice_app, proposal_app, tasks_app
 from desk.cli.options import Config, Sets, command_group, load, opened, opened_database
 from desk.errors import (
-    EXIT_INTERRUPTED,
-    EXIT_SETTINGS,
-    EXIT_UNEXPECTED,
     DeskStopped,
     Refused,
     SettingsError,
     TryAgain,
 )
-from desk.logs import log_failure, log_unhandled
-from worker.common.errors import describe_private, print_private, show_private
+from worker.common.errors import EXIT_SETTINGS, EXIT_UNEXPECTED, run_program
 
 if TYPE_CHECKING:
     from desk.store.types import Role
@@ -54,30 +50,18 @@ app.add_typer(proposal_app, name="proposal")
 
 
 def main() -> NoReturn:
-    """Run the command line and exit with its code; expected errors are one line, no traceback.
-    Where logs are JSON, the last line is an event too."""
-    show_private(log_unhandled)
-    try:
-        app(standalone_mode=True)
-    except DeskStopped as error:
-        _fail(str(error), error.exit_code)
-    except Refused as error:
-        _fail(str(error), EXIT_SETTINGS)
-    except TryAgain as error:
-        _fail(f"{error}: try again", EXIT_UNEXPECTED)
-    except KeyboardInterrupt:
-        _fail("interrupted", EXIT_INTERRUPTED)
-    except Exception as error:  # noqa: BLE001 - shown here, for Python would show its words too
-        if not log_failure(describe_private(error), EXIT_UNEXPECTED, error):
-            print_private(error)
-        sys.exit(EXIT_UNEXPECTED)
-    sys.exit(0)
+    """Run the command line and exit with its code; expected errors are one line, no traceback."""
+    run_program("desk", app, _explain)
 
 
-def _fail(message: str, code: int) -> NoReturn:
-    if not log_failure(message, code):
-        print(f"error: {message}", file=sys.stderr)
-    sys.exit(code)
+def _explain(error: Exception) -> tuple[str, int] | None:
+    if isinstance(error, DeskStopped):
+        return str(error), error.exit_code
+    if isinstance(error, Refused):
+        return str(error), EXIT_SETTINGS
+    if isinstance(error, TryAgain):
+        return f"{error}: try again", EXIT_UNEXPECTED
+    return None
 
 
 def _show_version(wanted: bool) -> None:

@@ -50,12 +50,12 @@ def command_group(words: str) -> typer.Typer:
 
 def load(config: Path | None, sets: Sequence[str] | None) -> Settings:
     """Load the settings and configure logging. Raises SettingsError."""
-    from desk.logs import configure_logging
     from desk.settings import load_settings
+    from worker.common.logs import configure_logging
 
-    configure_logging()  # for settings that cannot be read
+    configure_logging(program="desk")  # for settings that cannot be read
     settings = load_settings(config, sets or ()).settings
-    configure_logging(settings.log.format, settings.log.level)
+    configure_logging(settings.log.format, settings.log.level, "desk")
     return settings
 
 
@@ -77,10 +77,10 @@ def opened(config: Path | None, sets: Sequence[str] | None) -> Iterator[Desk]:
     """The desk that the settings describe, for a command that a user types: errors are lines of
     text even if standard error is not a terminal. Raises DeskStopped, DatabaseAway."""
     from desk.app import open_settings_desk
-    from desk.logs import configure_logging
     from desk.settings import load_settings
+    from worker.common.logs import configure_logging
 
     settings = load_settings(config, sets or ()).settings
-    configure_logging("console", settings.log.level)
+    configure_logging("console", settings.log.level, "desk")
     with opened_database(settings) as database:
         yield open_settings_desk(settings, database)

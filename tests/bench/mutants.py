@@ -257,14 +257,14 @@ class _Chosen:
         )
 
 
-def _pytest(paths: Sequence[str], plugin: object) -> int:
+def _pytest(paths: Sequence[str], plugin: object, marked: str) -> int:
     """Run tests and return pytest's exit code; Hypothesis neither reads nor keeps examples."""
     import pytest
     from hypothesis.configuration import set_hypothesis_home_dir
 
     with tempfile.TemporaryDirectory() as home:
         set_hypothesis_home_dir(home)
-        options = ["-x", "-q", "-m", "not long", "-p", "no:cacheprovider", "--hypothesis-seed=1"]
+        options = ["-x", "-q", "-m", marked, "-p", "no:cacheprovider", "--hypothesis-seed=1"]
         # Hypothesis and others are loaded before pytest could rewrite their assertions.
         options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
         return int(pytest.main([*options, *paths], plugins=[plugin]))
@@ -289,12 +289,12 @@ def _fork(call: Callable[[], int], output: int) -> int:
         os._exit(code)
 
 
-def _trace(package: str, tests: str) -> Reached:
+def _trace(package: str, tests: str, marked: str) -> Reached:
     with tempfile.NamedTemporaryFile() as file:
 
         def call() -> int:
             tracer = _Tracer(package)
-            code = _pytest([tests], tracer)
+            code = _pytest([tests], tracer, marked)
             Path(file.name).write_text(
                 json.dumps([tracer.reached.seconds, tracer.reached.called]), encoding="utf-8"
             )
@@ -321,7 +321,7 @@ class _Running:
 
 
 def _judge(
-    chosen: Sequence[Mutant], reached: Reached, budget_s: float, jobs: int
+    chosen: Sequence[Mutant], reached: Reached, budget_s: float, jobs: int, marked: str
 ) -> dict[Mutant, Fate]:
     fates: dict[Mutant, Fate] = {}
     running: dict[int, _Running] = {}
@@ -339,7 +339,7 @@ def _judge(
             def call(mutant: Mutant = mutant, tests: list[str] = tests) -> int:
                 sys.meta_path.insert(0, _Finder(mutant))
                 files = dict.fromkeys(test.partition("::")[0] for test in tests)
-                return _pytest(list(files), _Chosen(tests))
+                return _pytest(list(files), _Chosen(tests), marked)
 
             until = time.monotonic() + SPARE_S + 3 * usual_s
             running[_fork(call, nowhere)] = _Running(mutant, until)
@@ -372,7 +372,9 @@ def _inside(given: argparse.Namespace) -> None:
             sys.exit(f"{package}: no module there that can be changed")
         draw = random.Random(given.seed)
         chosen = draw.sample(possible, min(given.count, len(possible)))
-        fates = _judge(chosen, _trace(package, tests), given.seconds, given.jobs)
+        marked = "not long" if given.slow else "not long and not slow"
+        reached = _trace(package, tests, marked)
+        fates = _judge(chosen, reached, given.seconds, given.jobs, marked)
         _print(package, len(possible), fates, survivors=given.survivors)
 
 
@@ -406,6 +408,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=1, help="mutants at a time")
     parser.add_argument("--seconds", type=float, default=10.0, help="of tests for one mutant")
+    parser.add_argument("--slow", action="store_true", help="with the tests marked slow")
     parser.add_argument("--survivors", action="store_true", help="name those that were not killed")
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()

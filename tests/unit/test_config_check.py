@@ -102,7 +102,7 @@ def test_every_problem_is_told_at_once(tmp_path: Path) -> None:
         ({"dead_letter_topic": "support.messages"}, "feed itself"),
         ({"input_topics": ["^support.*"]}, "'support.labels' is read.*feed itself"),
         ({"input_topics": ["support.*"]}, r"input_topics: 'support\.\*'.*a pattern begins with \^"),
-        ({"input_topics": ["^("]}, "no regular expression"),
+        ({"input_topics": ["^("]}, "is not a regular expression"),
         ({"dead_letter_topic": "support.labels"}, "dead letters need their own"),
         ({"output_topic": ""}, "kafka.output_topic: '' is not the name of a topic"),
         ({"output_topic": ".."}, "kafka.output_topic: '..' is not the name of a topic"),

@@ -93,7 +93,7 @@ def test_the_page_is_about_the_versions_in_the_lock(lock: str, package: str) -> 
 
 def test_the_worker_and_the_page_start_vllm_with_the_same_variables() -> None:
     """None is set that the page does not name."""
-    source = (ROOT / "worker" / "engine" / "gpu_environment.py").read_text(encoding="utf-8")
+    source = (ROOT / "worker" / "engine" / "environment.py").read_text(encoding="utf-8")
     body = source.partition("def gpu_variables")[2].partition("\ndef ")[0]
     named = set(re.findall(r'"([A-Z_]{6,})"', body)) - {"XDG_CACHE_HOME"}
     assert len(named) == 5

@@ -294,22 +294,33 @@ def test_the_trainer_never_imports_vllm_or_kafka(client: str) -> None:
     assert importers("trainer", client) == set()
 
 
+SHARED = ("worker.contract", "worker.common")
+
+
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_programs_share_the_contract_and_nothing_else(program: str) -> None:
-    """What they must agree on is in one place; anything else they exchange as files or topics."""
+def test_programs_import_contract_and_common_of_each_other_and_nothing_else(program: str) -> None:
+    """What they agree on, and what they would otherwise copy; all else is in files or topics."""
     others = [other for other in PROGRAMS if other != program]
     for path in sorted((ROOT / program).rglob("*.py")):
         for name in all_imports(path):
             if any(is_within(name, other) for other in others):
-                assert is_within(name, "worker.contract"), f"{path} imports {name}"
+                assert any(is_within(name, shared) for shared in SHARED), f"{path} imports {name}"
 
 
-def test_the_contract_imports_nothing_else_of_ours() -> None:
+def test_the_contract_imports_the_standard_library_alone() -> None:
     """It stands on nothing, so that everything can stand on it."""
     for path in sorted((ROOT / "worker" / "contract").rglob("*.py")):
         for name in all_imports(path):
+            known = is_within(name, "worker.contract") or name.partition(".")[0] in STANDARD
+            assert known, f"{path} imports {name}"
+
+
+def test_what_is_common_imports_no_program() -> None:
+    """The contract and third-party packages, as every program may."""
+    for path in sorted((ROOT / "worker" / "common").rglob("*.py")):
+        for name in all_imports(path):
             if any(is_within(name, program) for program in PROGRAMS):
-                assert is_within(name, "worker.contract"), f"{path} imports {name}"
+                assert any(is_within(name, shared) for shared in SHARED), f"{path} imports {name}"
 
 
 @pytest.mark.parametrize("fake", ["worker/stream/fake.py", "worker/engine/fake.py"])

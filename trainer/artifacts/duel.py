@@ -118,9 +118,9 @@ class DuelRecord(Record):
     rules: str
     learning_curve: tuple[LearningCurvePoint, ...]
     margin: float
-    conclusion: Conclusion | None = None
-    tested_baseline: str | None = None
-    required_messages: int | None = None
+    conclusion: Conclusion
+    tested_baseline: str
+    required_messages: int
     servable: str | None = None
     servable_verdict: str | None = None
     disjoint: DisjointProof | None = None

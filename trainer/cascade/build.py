@@ -26,6 +26,7 @@ from trainer.artifacts.evaluation import (
 from trainer.artifacts.files import check_target, fresh_folder
 from trainer.artifacts.training import AdapterName, DatasetName
 from trainer.cascade.table import (
+    ADAPTER,
     CASCADE,
     Answers,
     CascadeRecord,
@@ -63,6 +64,8 @@ from worker.contract.verify import ProbeFile, probes_path, write_probes
 
 _MARGINS = (0.0025, 0.005, 0.01, 0.02, 0.03)
 _CONFIDENCE = (0.01, 0.05, 0.1, 0.25, 0.5)
+_LEAST = 1e-12
+_PROBES_PER_LABEL = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,16 +234,6 @@ def _describe(
         holdout_accuracy_interval_95=interval_of(right, held.together) if made else None,
         holdout_last_alone=float(held.correct.mean()) if made else None,
     )
-
-
-# --- write: A cascade's run folder: the stages, the manifest that binds them, the evaluation of
-# the whole.
-
-
-ADAPTER = "adapter"
-
-_LEAST = 1e-12
-_PROBES_PER_LABEL = 5
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,8 @@
-"""The table of a cascade: what each margin would give on validation, by arithmetic alone."""
+"""The table of a cascade: what each margin would give on validation, by arithmetic alone.
+
+The records that ``cascade.json`` holds, the two stages as their runs were evaluated, and the rule
+by which they answer together.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +41,10 @@ from worker.contract import (
     review_reasons,
 )
 
-# --- What a cascade's run folder says of how it was put together.
+ADAPTER = "adapter"
+_SERVED_BY = ("worker", "vllm")
+_PARTS = ("train", "validation", "holdout")
+_TRIES = 10
 
 
 class CascadeRow(Record):
@@ -96,15 +103,6 @@ class CascadeRecord(Record):
 CASCADE = RecordFile("cascade.json", CascadeRecord, "clerk-trainer cascade")
 
 
-# --- stages: A run as a stage: its adapter, and what it answered on the messages that all stages
-# answered.
-
-
-_ADAPTER = "adapter"
-_SERVED_BY = ("worker", "vllm")
-_PARTS = ("train", "validation", "holdout")
-
-
 @dataclass(frozen=True, slots=True)
 class Answers:
     """What a stage thought of a set of messages, in their order; ``truth`` None: out of scope.
@@ -153,7 +151,7 @@ class StageRun:
 
 def read_stage(run: Path) -> StageRun:
     """Read and verify a run. Raises BadInput where it was not evaluated, AdapterRefused."""
-    adapter, folder = run / _ADAPTER, run / EVALUATION_FOLDER
+    adapter, folder = run / ADAPTER, run / EVALUATION_FOLDER
     manifest = load_adapter(adapter)
     if manifest.stages:
         raise BadInput(f"{run}: is a cascade itself: name the runs of its stages")
@@ -208,9 +206,6 @@ def _answers(manifest: Manifest, predictions: Sequence[Prediction]) -> Answers:
         tuple(outputs.decide(scores, manifest.calibration.temperature)),
         tuple(prediction.group for prediction in predictions),
     )
-
-
-_TRIES = 10
 
 
 @dataclass(frozen=True, slots=True)

@@ -140,19 +140,20 @@ _WEIGHTS = {"near-duplicates": 10, "tokens": 5, "TF-IDF": 15, "embeddings": 35, 
 
 OnProgress = Callable[[str, int], None]
 
+_MOST_SUSPECTS = 0.2
+"""Share of doubted labels above which the check fails."""
+
+_SEED = 1
+
 
 @dataclass(frozen=True, slots=True)
 class CheckSettings:
-    """``base`` and ``embeddings`` are directories; without them what needs them is left out.
-    ``most_suspects`` is the share of doubted labels above which the check fails."""
+    """``base`` and ``embeddings`` are directories; without them what needs them is left out."""
 
     base: Path | None = None
     embeddings: Path | None = None
     floor: int = FLOOR
     max_message_tokens: int = 512
-    similarity: float = SIMILARITY
-    most_suspects: float = 0.2
-    seed: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,9 +179,8 @@ class Checked:
                 "embeddings": settings.embeddings is not None,
                 "floor": settings.floor,
                 "max_message_tokens": settings.max_message_tokens,
-                "similarity": settings.similarity,
-                "most_suspects": settings.most_suspects,
-                "seed": settings.seed,
+                "similarity": SIMILARITY,
+                "seed": _SEED,
             },
             queue=queue,
             decisions_kept=decisions_kept,
@@ -209,12 +209,12 @@ def check_dataset(
     )
     done("tokens", 1)
     prints = [fingerprint(example.key) for example in examples]
-    conflicts = find_conflicts(examples, prints, settings.similarity)
+    conflicts = find_conflicts(examples, prints, SIMILARITY)
     cut = len(dataset.train)
     leakage = check_leakage(
         (("train", dataset.train, prints[:cut]), ("validation", dataset.validation, prints[cut:])),
         holdout_fingerprints(dataset),
-        settings.similarity,
+        SIMILARITY,
     )
     done("near-duplicates", 1)
     suspects, labels = _judge_labels(dataset, settings, done)
@@ -242,9 +242,9 @@ def _judge_labels(
     out_of_fold = predict_out_of_fold(
         examples,
         dataset.taxonomy.names,
-        clusters=number_clusters(examples, settings.similarity, groups),
+        clusters=number_clusters(examples, SIMILARITY, groups),
         embeddings=settings.embeddings,
-        seed=settings.seed,
+        seed=_SEED,
         tick=done,
     )
     vouched = vouched_ids(dataset.record)
@@ -253,7 +253,7 @@ def _judge_labels(
         suspects,
         out_of_fold,
         vouched=sum(example.id in vouched for example in examples),
-        most=settings.most_suspects,
+        most=_MOST_SUSPECTS,
         groups=sum(example.id in (groups or {}) for example in examples),
         expected=expected_wrong(examples, out_of_fold, vouched),
     )

@@ -4,9 +4,8 @@ answers, and the next adapter that is made of them."""
 from __future__ import annotations
 
 from dataclasses import asdict
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -32,22 +31,6 @@ if TYPE_CHECKING:
     from worker.contract.exchange import Advice, Proposal, Task
 
 
-class PurposeOption(StrEnum):
-    """Why people are asked."""
-
-    CHECK = "check"
-    AUDIT = "audit"
-    LEARN = "learn"
-
-
-class FormOption(StrEnum):
-    """Whose files they are."""
-
-    DESK = "desk"
-    ARGILLA = "argilla"
-    LABEL_STUDIO = "label-studio"
-
-
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
     app.command("tasks")(tasks)
@@ -60,7 +43,7 @@ def tasks(
     dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="A dataset folder.")],
     *,
     purpose: Annotated[
-        PurposeOption,
+        Literal["check", "audit", "learn"],
         typer.Option(
             "--for",
             help="check: labels that are probably wrong, the surest first; audit: a random sample "
@@ -69,9 +52,9 @@ def tasks(
     ],
     out: Annotated[Path, typer.Option(metavar="FILE", help="File to write; must not exist.")],
     form: Annotated[
-        FormOption,
+        Literal["desk", "argilla", "label-studio"],
         typer.Option("--form", help="desk (tasks/1, JSON Lines), argilla or label-studio."),
-    ] = FormOption.DESK,
+    ] = "desk",
     size: Annotated[
         int | None,
         typer.Option(
@@ -139,14 +122,14 @@ def tasks(
 
         if out.exists():
             raise BadInput(f"{out}: exists, and may hold somebody's work: name another file")
-        if purpose is not PurposeOption.LEARN and (messages or asked or adapter):
+        if purpose != "learn" and (messages or asked or adapter):
             raise BadInput("--messages, --asked and --adapter belong to --for learn")
         opened = open_dataset(dataset)
         asking = Asking(opened, out.stem, guideline)
         told: dict[str, object] = {}
-        if purpose is PurposeOption.CHECK:
+        if purpose == "check":
             made = _check(asking, embeddings)[:size]
-        elif purpose is PurposeOption.AUDIT:
+        elif purpose == "audit":
             made, told["openings"] = _audit(asking, size)
         else:
             made, told["left_out"], told["by"] = _learn(
@@ -154,8 +137,8 @@ def tasks(
                 embeddings=embeddings, size=size or 50,
             )  # fmt: skip
         _write(out, made, form, opened)
-        result = {"tasks": str(out), "purpose": purpose.value, "count": len(made), **told}
-        text = f"{out}: {len(made):,} tasks ({purpose.value})"
+        result = {"tasks": str(out), "purpose": purpose, "count": len(made), **told}
+        text = f"{out}: {len(made):,} tasks ({purpose})"
         text += "".join(f"; {name.replace('_', ' ')}: {value}" for name, value in told.items())
         show_text(result, text, as_json=as_json)
 
@@ -221,20 +204,20 @@ def _learn(
     return learn_tasks(asking, pool, judged, size, seed=0), pool.left_out, judged.by
 
 
-def _write(out: Path, made: list[Task], form: FormOption, dataset: Dataset) -> None:
+def _write(out: Path, made: list[Task], form: Form | Literal["desk"], dataset: Dataset) -> None:
     from trainer.artifacts.files import PRIVATE
     from trainer.tasks.foreign import labelling_config, write_foreign
     from worker.contract.digest import write_atomically
     from worker.contract.exchange import write_tasks
 
-    if form is FormOption.DESK:
+    if form == "desk":
         write_tasks(out, made)
         return
     # The tasks themselves stay beside it: by them the answers are understood.
     write_tasks(out.with_name(f"{out.stem}.tasks.jsonl"), made)
-    data = write_foreign(made, cast("Form", form.value)).encode("utf-8")
+    data = write_foreign(made, form).encode("utf-8")
     write_atomically(out, data, mode=PRIVATE)
-    if form is FormOption.LABEL_STUDIO:
+    if form == "label-studio":
         config = labelling_config(dataset.taxonomy.names)
         write_atomically(out.with_name(f"{out.stem}.config.xml"), config.encode("utf-8"))
 

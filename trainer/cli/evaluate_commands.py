@@ -3,9 +3,8 @@ adapter is, alone, against others, by audited labels, and in front of a larger o
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -27,14 +26,6 @@ from trainer.errors import BadInput, NotGoodEnough
 if TYPE_CHECKING:
     from trainer.artifacts.evaluation import AuditRecord
     from trainer.cascade.table import CascadeRecord, CascadeRow
-
-
-class EngineChoice(StrEnum):
-    """What answers: the trainer's own forward pass, the worker's engine, or both compared."""
-
-    TRANSFORMERS = "transformers"
-    VLLM = "vllm"
-    BOTH = "both"
 
 
 Adapter = Annotated[Path, typer.Argument(metavar="ADAPTER", help="An adapter's directory.")]
@@ -70,9 +61,9 @@ def evaluate(  # noqa: PLR0917 - the arguments of a command are its flags
         ),
     ] = None,
     engine: Annotated[
-        EngineChoice,
+        Literal["transformers", "vllm", "both"],
         typer.Option(help="Which engine answers; 'both' also proves that the two agree."),
-    ] = EngineChoice.TRANSFORMERS,
+    ] = "transformers",
     trained_on: TrainedOn = None,
     out_of_scope: Annotated[
         Path | None,
@@ -154,7 +145,7 @@ def evaluate(  # noqa: PLR0917 - the arguments of a command are its flags
             dataset=dataset,
             base=base,
             out=out or default,
-            engine=engine.value,
+            engine=engine,
             out_of_scope=out_of_scope,
             wanted_precision=wanted_precision,
             tolerance=tolerance,

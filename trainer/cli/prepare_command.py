@@ -116,7 +116,7 @@ def _progress(console: Console) -> Iterator[Callable[[str, int], Callable[[int],
 
 def tell_prepared(result: Mapping[str, Any], console: Console) -> None:
     """Print the result of ``prepare`` for people."""
-    from trainer.dataset.report import tell_names, tell_split
+    from trainer.dataset.report import count_fates, tell_names, tell_split
 
     counts = result["counts"]
     for source in result["sources"]:
@@ -136,9 +136,17 @@ def tell_prepared(result: Mapping[str, Any], console: Console) -> None:
     console.print()
     console.print(table)
     console.print()
+    fates = [
+        f"{fate}: {count:,}"
+        for fate, count in count_fates(counts)
+        if count and fate not in result["splits"]
+    ]
+    console.print(f"Rows {'; '.join(fates)}.", markup=False)
+    if counts["conflicts"]["messages"] or counts["near_clusters"]["with_several_labels"]:
+        console.print("Messages with several labels are in conflicts.csv; decide them there.")
     names = result["names_redaction"]
     told = [tell_names(names).replace("*", "").replace("`", "")] if names else []
-    for sentence in (*tell_split(result), *_sentences(counts), *told):
+    for sentence in (*tell_split(result), *told):
         console.print(sentence, markup=False)
     if opened := result["holdout_openings"]:
         console.print(
@@ -152,38 +160,3 @@ def tell_prepared(result: Mapping[str, Any], console: Console) -> None:
         markup=False,
         soft_wrap=True,
     )
-
-
-def _sentences(counts: Mapping[str, Any]) -> Iterator[str]:
-    """Say what became of the rows, and nothing about what did not happen."""
-    near, conflicts = counts["near_clusters"], counts["conflicts"]
-    held, decisions = counts["holdout_copies_removed"], counts["decisions"]
-    made = {word: decisions[word] for word in ("accept", "relabel", "drop") if word in decisions}
-    if made or decisions["undecided"]:
-        listed = ", ".join(f"{count:,} {word}" for word, count in made.items())
-        yield f"Decisions: {listed or 'none'}; {decisions['undecided']:,} undecided."
-    if dropped := counts["empty_dropped"] + counts["too_long_dropped"]:
-        yield f"Dropped {dropped:,} rows whose message is empty or too long."
-    if redacted := counts["redacted"]:
-        yield f"Redacted {', '.join(f'{count:,} {kind}' for kind, count in redacted.items())}."
-    yield (
-        f"Removed {counts['exact_duplicates_removed']:,} exact duplicates, and "
-        f"{conflicts['rows_left_out']:,} rows because their message has several labels."
-    )
-    if held["exact"] or held["near"]:
-        yield (
-            f"Removed {held['exact']:,} copies and {held['near']:,} near-copies of hold-out "
-            f"messages; {held['exact_with_another_label']:,} copies had another label there."
-        )
-    yield (
-        f"{near['messages']:,} messages are near-duplicates, in {near['clusters']:,} clusters, "
-        f"each in one split alone; {near['with_several_labels']:,} clusters hold several labels."
-    )
-    if (templates := counts["templates"])["templates"]:
-        yield (
-            f"{templates['messages']:,} messages follow {templates['templates']:,} templates "
-            "(equal but for numbers and redacted data), the largest "
-            f"{templates['largest']:,} messages; each template is in one split alone."
-        )
-    if conflicts["messages"] or near["with_several_labels"]:
-        yield "What has several labels is in conflicts.csv, for a person to decide."

@@ -194,7 +194,7 @@ def cost(
         from trainer.artifacts.duel import COST
         from trainer.cost import by_volume, collect_inputs, compute_cost
 
-        gathered = collect_inputs(run, inputs, {"engine": engine}, sets or [])
+        gathered = collect_inputs(run, inputs, engine, sets or [])
         try:
             found = compute_cost(gathered.numbers)
         except ValueError as error:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -33,14 +32,6 @@ if TYPE_CHECKING:
     from trainer.store.publish import Plan
     from trainer.store.record import Stored
     from worker.contract.store import CanaryPointer, Pointer
-
-
-class ProbeOption(StrEnum):
-    """Whose messages workers try an adapter on."""
-
-    WRITTEN = "written"
-    VALIDATION = "validation"
-    OFF = "off"
 
 
 def register(app: typer.Typer) -> None:
@@ -116,7 +107,7 @@ def publish(
         ),
     ] = None,
     probes: Annotated[
-        ProbeOption | None,
+        Literal["written", "validation", "off"] | None,
         typer.Option(
             help="Whose messages go into the store, as text, for workers to try the adapter on: "
             "'written', by somebody who knew (evaluate --probes); 'validation', of customers; or "
@@ -207,7 +198,7 @@ def publish(
             rules=load_rules(gate, sets or []),
             allow_unpaired=allow_unpaired,
             allow_unjudged=force,
-            probes=probes.value if probes else None,
+            probes=probes,
         )
         _carry_out(
             plan, force=force, reason=reason, canary=canary, dry_run=dry_run, as_json=as_json

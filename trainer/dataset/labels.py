@@ -230,8 +230,9 @@ def read_decisions(
 ) -> tuple[list[Decision], int]:
     """Read a queue: a CSV file with the columns ``id, message_sha256, decision`` and, where
     somebody filled them, ``new_label, note, decided_by``, and those of
-    ``worker.contract.exchange``. Other columns are passed over, and so are lines that are one
-    person's opinion and not the outcome. ``encoding`` is the export's, for a file that is not UTF-8.
+    ``worker.contract.exchange``. Other columns are skipped, and so are lines that are one
+    reviewer's opinion and not the outcome. ``encoding`` is the export's, for a file that is not
+    UTF-8.
 
     Return the decisions and how many rows are undecided. Raises BadInput with the line of an
     unknown word or label.

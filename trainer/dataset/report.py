@@ -60,7 +60,10 @@ def _lines(record: Mapping[str, Any], digest: str) -> Iterator[str]:
     yield ""
     yield "## What became of them"
     yield ""
-    yield from table(("", "rows"), list(_fates(counts)))
+    yield from table(
+        ("", "rows"),
+        [(f"**{name}**" if name in SPLITS else name, count) for name, count in count_fates(counts)],
+    )
     yield ""
     yield from _cleaning(record)
     yield from _duplicates(record)
@@ -116,7 +119,8 @@ def _what_is_in_it(record: Mapping[str, Any]) -> Iterator[str]:
         )
 
 
-def _fates(counts: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
+def count_fates(counts: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
+    """Yield what became of the rows that were read, and of how many; the splits last."""
     yield "read", counts["rows_read"]
     yield "empty, dropped", counts["empty_dropped"]
     yield "too long, dropped", counts["too_long_dropped"]
@@ -129,8 +133,7 @@ def _fates(counts: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
         yield "near-copies of validation messages, removed", counts["near_validation_removed"]
         yield "labelled in an earlier part, left out", counts["out_of_time_removed"]
     yield "over the cap, surplus", sum(counts["surplus"].values())
-    for split, size in counts["splits"].items():
-        yield f"**{split}**", size
+    yield from counts["splits"].items()
 
 
 def _cleaning(record: Mapping[str, Any]) -> Iterator[str]:

@@ -1,8 +1,8 @@
-"""The registry of baselines, and how the duel trains them.
+"""The cheap baselines: linear models on word counts, on sentence embeddings, and on both.
 
-To add one, write a function like ``TrainBaseline`` and add an entry here: the duel trains it, on
-the labels and on the finer ones, tests it and draws its learning curve. The entry says as which
-kind of model a worker serves it, or why none does. A test says where
+To add one, add its features to ``Features`` and ``_Extractor``, and an entry to ``BASELINES``: the
+duel trains it, on the labels and on the finer ones, tests it and draws its learning curve. The
+entry says as which kind of model a worker serves it, or why none does. A test says where
 ``clerk-trainer duel --help`` and the documentation do not name it yet.
 """
 
@@ -13,9 +13,8 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 import scipy  # loads its parts at their first use
@@ -25,7 +24,7 @@ from trainer.artifacts.duel import LearningCurvePoint
 from trainer.dataset.folder import Example
 from trainer.dataset.split import first_of_each
 from trainer.duel.candidates import Candidate
-from trainer.model.embeddings import C_GRID, EMBEDDING_LENGTH, embed, fit_grid
+from trainer.model.embeddings import C_GRID, EMBEDDING_LENGTH, Fit, embed, fit_grid
 from trainer.statistics.calibration import Floats
 from worker.contract.manifest import Kind
 from worker.contract.text import normalize
@@ -67,36 +66,14 @@ class TrainedBaseline:
     judge_seconds: float
 
 
-class TrainBaseline(Protocol):
-    """Trains a baseline and judges a split with it."""
-
-    def __call__(
-        self,
-        train: EmbeddedSplit,
-        validation: EmbeddedSplit,
-        judged: EmbeddedSplit | None,
-        labels: Sequence[str],
-        *,
-        sublabels: bool,
-        hyperparameters: Mapping[str, float] | None,
-    ) -> TrainedBaseline:
-        """Train on ``train``; choose hyperparameters on ``validation`` unless they are given.
-
-        With ``sublabels`` the classes are the finer labels, and a label's probability is the sum
-        of theirs.
-        """
-
-
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """An entry of the registry: ``title`` says what it is, for people. ``served_as`` is the kind of
-    model as which a worker can serve it; where there is none, ``not_served`` says why."""
+    """A baseline by its features: ``title`` says what it is, for people. ``served_as`` is the kind
+    of model as which a worker can serve it; where there is none, ``not_served`` says why."""
 
-    name: str
+    name: Features
     title: str
-    needs_embeddings: bool
-    train: TrainBaseline
-    served_as: Kind | None
+    served_as: Kind | None = None
     not_served: str | None = None
 
 
@@ -113,7 +90,9 @@ def train_linear(
 ) -> TrainedBaseline:
     """Train on ``train`` with each C of ``grid`` in rising order, keep the one that is right most
     often on ``validation`` (the strongest penalty among equals; two in a row that are no better
-    end the search), and judge the third split. See ``TrainBaseline``.
+    end the search), and judge the third split. ``hyperparameters`` are given where they were
+    chosen before. With ``sublabels`` the classes are the finer labels, and a label's probability is
+    the sum of theirs.
     """
     started = time.perf_counter()
     weights: Sequence[float] = WEIGHTS if features == "combined" else (EMBEDDING_LENGTH,)
@@ -123,11 +102,11 @@ def train_linear(
     classes = [_class_of(example, sublabels=sublabels) for example in train.examples]
     extractor = _Extractor(features, train)
     fits = (
-        fit
+        (fit, weight)
         for weight in weights
         for fit in _search(extractor, train, validation, classes, labels, weight=weight, grid=grid)
     )
-    best = max(fits, key=lambda fit: fit.accuracy)  # of equals the first
+    best, weight = max(fits, key=lambda found: found[0].accuracy)  # of equals the first
     embedded = features != "tfidf"
     train_seconds = time.perf_counter() - started + embedded * train.embed_seconds
     began = time.perf_counter()
@@ -135,21 +114,13 @@ def train_linear(
     judge_seconds = 0.0
     if judged is not None:
         probabilities = _label_probabilities(
-            best.model, extractor.transform(judged, best.weight), labels
+            best.model, extractor.transform(judged, weight), labels
         )
         judge_seconds = time.perf_counter() - began + embedded * judged.embed_seconds
     chosen = {_C: best.c}
     if features == "combined":
-        chosen[_EMBEDDING_WEIGHT] = best.weight
+        chosen[_EMBEDDING_WEIGHT] = weight
     return TrainedBaseline(chosen, best.accuracy, probabilities, train_seconds, judge_seconds)
-
-
-@dataclass(frozen=True, slots=True)
-class _Fit:
-    accuracy: float
-    c: float
-    weight: float
-    model: Any
 
 
 def _search(
@@ -161,8 +132,8 @@ def _search(
     *,
     weight: float,
     grid: Sequence[float],
-) -> Iterator[_Fit]:
-    """Yield a fit for each C, until two in a row are no better."""
+) -> Iterator[Fit]:
+    """Return a fit for each C, until two in a row are no better."""
     truth = np.array([labels.index(example.label) for example in validation.examples])
     x_train = extractor.transform(train, weight)
     x_validation = extractor.transform(validation, weight)
@@ -171,8 +142,7 @@ def _search(
         right = _label_probabilities(model, x_validation, labels).argmax(axis=1) == truth
         return float(right.mean())
 
-    for fit in fit_grid(x_train, classes, measure, grid=grid):
-        yield _Fit(fit.accuracy, fit.c, weight, fit.model)
+    return fit_grid(x_train, classes, measure, grid=grid)
 
 
 class _Extractor:
@@ -232,24 +202,16 @@ BASELINES = (
     Baseline(
         name="tfidf",
         title="TF-IDF",
-        needs_embeddings=False,
-        train=partial(train_linear, features="tfidf"),
-        served_as=None,
         not_served=_NO_COUNTS,
     ),
     Baseline(
         name="embeddings",
         title="sentence embeddings",
-        needs_embeddings=True,
-        train=partial(train_linear, features="embeddings"),
         served_as="embedding-linear",
     ),
     Baseline(
         name="combined",
         title="both together",
-        needs_embeddings=True,
-        train=partial(train_linear, features="combined"),
-        served_as=None,
         not_served=_NO_COUNTS,
     ),
 )
@@ -297,8 +259,10 @@ def train_baselines(
     candidates: list[Candidate] = []
     curve: list[LearningCurvePoint] = []
     for variant in _variants(train.examples, embeddings=train.embeddings is not None):
-        trained = variant.baseline.train(
-            train, validation, holdout, labels, sublabels=variant.sublabels, hyperparameters=None
+        trained = train_linear(
+            *(train, validation, holdout, labels),
+            features=variant.baseline.name,
+            sublabels=variant.sublabels,
         )
         best = trained.probabilities.argmax(axis=1)
         candidates.append(
@@ -347,7 +311,7 @@ def take_part(split: EmbeddedSplit, per_label: int, *, seed: int) -> EmbeddedSpl
 
 def _variants(train: Sequence[Example], *, embeddings: bool) -> Iterator[_Variant]:
     """Yield every baseline that can be trained; on the finer labels too where there are any."""
-    usable = [baseline for baseline in BASELINES if embeddings or not baseline.needs_embeddings]
+    usable = [each for each in BASELINES if embeddings or each.name == "tfidf"]
     yield from (_Variant(baseline, sublabels=False) for baseline in usable)
     finer = {(example.label, example.sublabel) for example in train}
     if len(finer) > len({label for label, _ in finer}):
@@ -370,11 +334,9 @@ def _learning_curve(
         part = take_part(train, size, seed=seed)
         accuracy = trained.validation_accuracy
         if size < largest:
-            accuracy = variant.baseline.train(
-                part,
-                validation,
-                None,
-                labels,
+            accuracy = train_linear(
+                *(part, validation, None, labels),
+                features=variant.baseline.name,
                 sublabels=variant.sublabels,
                 hyperparameters=trained.hyperparameters,
             ).validation_accuracy

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 from collections.abc import Iterable, Sequence
@@ -17,6 +18,14 @@ from torch import Tensor
 from trainer.artifacts.training import Machine
 
 _CPU_INFO = Path("/proc/cpuinfo")
+
+
+def quiet_transformers() -> None:
+    """Keep transformers from printing progress bars, and advice about weights not used here."""
+    from transformers.utils import logging as transformers_logging  # takes seconds
+
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+    transformers_logging.disable_progress_bar()
 
 
 def resolve_device(name: str) -> torch.device:

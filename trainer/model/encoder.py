@@ -8,7 +8,6 @@ embeddings with logistic regression.
 from __future__ import annotations
 
 import json
-import logging
 import shutil
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,13 +21,31 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from trainer.errors import BadInput
-from trainer.model.device import resolve_device
-from trainer.model.lora_model import CONFIG, WEIGHTS, add_by_addmm, choose_layers, linear_layers
-from worker.contract import FileDigest, Lora, Manifest, Pooling, verify_base
-from worker.contract.digest import sha256_file, write_atomically
+from trainer.model.device import quiet_transformers, resolve_device
+from trainer.model.lora_model import (
+    CONFIG,
+    WEIGHTS,
+    adapter_config,
+    add_by_addmm,
+    choose_layers,
+    linear_layers,
+)
+from worker.contract import Lora, Manifest, Pooling, verify_base
+from worker.contract.digest import write_atomically
 
 POOLING_FILE = Path("1_Pooling/config.json")
 """Where a sentence-transformers model says how its tokens become one vector."""
+
+
+BACKBONE = "model.safetensors"
+"""The whole encoder, under the names that ``AutoModel`` reads."""
+HEAD = "head.safetensors"
+BASE_CONFIG = "config.json"
+TOKENIZER = "tokenizer.json"
+
+_BODY, _HEAD = "backbone.", "head."
+_LORA = ".default.weight"
+"""PEFT's name of an adapter within a model, which its files leave out."""
 
 
 class Classifier(torch.nn.Module):
@@ -52,11 +69,7 @@ class Classifier(torch.nn.Module):
         states = self.backbone(
             input_ids=input_ids, attention_mask=attention_mask
         ).last_hidden_state.float()
-        if self.pooling == "cls":
-            pooled = states[:, 0]
-        else:
-            weights = attention_mask[:, :, None].to(states.dtype)
-            pooled = (states * weights).sum(dim=1) / weights.sum(dim=1)
+        pooled = states[:, 0] if self.pooling == "cls" else pool_mean(states, attention_mask)
         return torch.nn.functional.normalize(pooled, dim=1) if self.unit else pooled
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
@@ -207,14 +220,18 @@ def collate_rows(
     return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
 
 
+def pool_mean(states: Tensor, mask: Tensor) -> Tensor:
+    """Return the mean of a row's states, (rows, tokens, width), over its mask, (rows, tokens)
+    (Reimers & Gurevych 2019, arXiv 1908.10084)."""
+    weights = mask[:, :, None].to(states.dtype)
+    return (states * weights).sum(dim=1) / weights.sum(dim=1)
+
+
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep transformers from talking about weights that are not used here, and its modules about
     what PyTorch will drop one day (DeBERTa's is the one that does)."""
-    from transformers.utils import logging as transformers_logging
-
-    logging.getLogger("transformers").setLevel(logging.ERROR)
-    transformers_logging.disable_progress_bar()
+    quiet_transformers()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         yield
@@ -260,21 +277,6 @@ def _make(
     return EncoderModel(classifier.to(chosen).eval(), lora, chosen, int(pad_id or 0))
 
 
-# --- encoder_files: An encoder's files: what is learnt as safetensors, beside the config and the
-# tokenizer.
-
-
-BACKBONE = "model.safetensors"
-"""The whole encoder, under the names that ``AutoModel`` reads."""
-HEAD = "head.safetensors"
-BASE_CONFIG = "config.json"
-TOKENIZER = "tokenizer.json"
-
-_BODY, _HEAD = "backbone.", "head."
-_LORA = ".default.weight"
-"""PEFT's name of an adapter within a model, which its files leave out."""
-
-
 def write_encoder_files(
     directory: Path,
     base: Path,
@@ -299,7 +301,8 @@ def write_encoder_files(
     for name in (BASE_CONFIG, TOKENIZER):
         write_atomically(directory / name, (base / name).read_bytes())
     if model.lora is not None:
-        text = json.dumps(_lora_config(model, base_name), indent=2, sort_keys=True) + "\n"
+        config = adapter_config(model.classifier.backbone, base_name)
+        text = json.dumps(config, indent=2, sort_keys=True) + "\n"
         write_atomically(directory / CONFIG, text.encode("utf-8"))
     return tuple(sorted(parts))
 
@@ -321,14 +324,6 @@ def read_encoder_state(directory: Path) -> dict[str, Tensor]:
 def holds_whole_encoder(directory: Path) -> bool:
     """Whether an adapter's directory holds its whole model, so that it needs no base."""
     return (directory / BACKBONE).is_file()
-
-
-def digests(directory: Path) -> dict[str, FileDigest]:
-    """Return the digest of every file in a directory."""
-    return {
-        path.name: FileDigest(sha256_file(path), path.stat().st_size)
-        for path in sorted(directory.iterdir())
-    }
 
 
 def load_trained_encoder(
@@ -363,12 +358,3 @@ def _place(name: str, *, lora: bool) -> tuple[str, str]:
     if lora:
         return WEIGHTS, f"{key.removesuffix(_LORA)}.weight"
     return BACKBONE, key
-
-
-def _lora_config(model: EncoderModel, base_name: str) -> dict[str, Any]:
-    """Return ``adapter_config.json`` as PEFT reads it, naming the base and no local path."""
-    config: dict[str, Any] = model.classifier.backbone.peft_config["default"].to_dict()
-    config |= {"base_model_name_or_path": base_name, "inference_mode": True}
-    plain: dict[str, Any] = json.loads(json.dumps(config, default=sorted, sort_keys=True))
-    plain["target_modules"] = sorted(plain["target_modules"])
-    return plain

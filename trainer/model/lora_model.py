@@ -1,9 +1,8 @@
-"""The base with a LoRA adapter: to train, or with a published adapter's weights."""
+"""LoRA: a base with an adapter, to train or as it was published, and how its layers compute."""
 
 from __future__ import annotations
 
 import json
-import logging
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,10 +17,16 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from trainer.errors import BadInput
-from trainer.model.device import resolve_device
+from trainer.model.device import quiet_transformers, resolve_device
 from trainer.model.prompt import BaseTokenizer
 from worker.contract import Code, FileDigest, Lora, Manifest, PromptSpec, build_prompt
 from worker.contract.digest import sha256_file, write_atomically
+
+WEIGHTS = "adapter_model.safetensors"
+CONFIG = "adapter_config.json"
+
+_ADAPTER = "default"
+"""PEFT's name of the only adapter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +80,8 @@ class LoraModel:
         set_peft_model_state_dict(self.peft_model, dict(state))
 
     def adapter_config(self, base_name: str) -> dict[str, Any]:
-        """Return ``adapter_config.json`` as PEFT reads it, naming the base and no local path."""
-        config: dict[str, Any] = self.peft_model.peft_config["default"].to_dict()
-        config |= {"base_model_name_or_path": base_name, "inference_mode": True}
-        plain: dict[str, Any] = json.loads(json.dumps(config, default=sorted, sort_keys=True))
-        plain["target_modules"] = sorted(plain["target_modules"])
-        return plain
+        """See the function of this name."""
+        return adapter_config(self.peft_model, base_name)
 
     def release(self) -> None:
         """Give the memory of all weights back. Nothing can be computed any more."""
@@ -118,10 +119,8 @@ def load_lora_model(
     BadInput.
     """
     from transformers import AutoModelForCausalLM  # takes seconds
-    from transformers.utils import logging as transformers_logging
 
-    logging.getLogger("transformers").setLevel(logging.ERROR)
-    transformers_logging.disable_progress_bar()
+    quiet_transformers()
     chosen = resolve_device(device)
     dtype = getattr(torch, base_dtype)
     quantized: dict[str, Any] = {}
@@ -180,6 +179,15 @@ def add_lora(
     return LoraModel(peft_model.get_base_model(), peft_model, Lora(rank, alpha, targets), device)
 
 
+def adapter_config(peft_model: Any, base_name: str) -> dict[str, Any]:
+    """Return ``adapter_config.json`` as PEFT reads it, naming the base and no local path."""
+    config: dict[str, Any] = peft_model.peft_config[_ADAPTER].to_dict()
+    config |= {"base_model_name_or_path": base_name, "inference_mode": True}
+    plain: dict[str, Any] = json.loads(json.dumps(config, default=sorted, sort_keys=True))
+    plain["target_modules"] = sorted(plain["target_modules"])
+    return plain
+
+
 def linear_layers(model: Any) -> tuple[str, ...]:
     """Return the last name parts of all linear layers but the head (``q_proj``, ``up_proj``...),
     sorted: the form every LoRA loader reads, where PEFT's "all-linear" may write whole paths."""
@@ -212,10 +220,6 @@ def _four_bits(compute: torch.dtype) -> Any:
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=compute,
     )
-
-
-WEIGHTS = "adapter_model.safetensors"
-CONFIG = "adapter_config.json"
 
 
 def load_adapter_model(
@@ -296,22 +300,22 @@ def write_weights(
     stored = getattr(torch, dtype)
     tensors = {name: state[name].cpu().to(stored).contiguous() for name in sorted(state)}
     text = json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
-    paths = [directory / CONFIG, directory / WEIGHTS]
-    write_atomically(paths[0], text.encode("utf-8"))
-    write_atomically(paths[1], save(tensors, metadata={"format": "pt"}))
-    return {path.name: FileDigest(sha256_file(path), path.stat().st_size) for path in paths}
+    write_atomically(directory / CONFIG, text.encode("utf-8"))
+    write_atomically(directory / WEIGHTS, save(tensors, metadata={"format": "pt"}))
+    return digests(directory)
+
+
+def digests(directory: Path) -> dict[str, FileDigest]:
+    """Return the digest of every file in a directory."""
+    return {
+        path.name: FileDigest(sha256_file(path), path.stat().st_size)
+        for path in sorted(directory.iterdir())
+    }
 
 
 def read_weights(directory: Path) -> dict[str, Tensor]:
     """Read an adapter's weights as float32."""
     return {name: weights.float() for name, weights in load_file(directory / WEIGHTS).items()}
-
-
-# --- lora_addmm: LoRA layers as two matrix products: the second adds onto the base layer's
-# output.
-
-
-_ADAPTER = "default"  # PEFT's name of the only adapter
 
 
 def add_by_addmm(peft_model: Any) -> int:
@@ -353,10 +357,6 @@ def _is_of_one_type(layer: Any, x: Tensor) -> bool:
     if torch.is_autocast_enabled(x.device.type):
         return True
     return bool(x.dtype == layer.lora_A[_ADAPTER].weight.dtype == layer.base_layer.weight.dtype)
-
-
-# --- lora_fold: LoRA layers folded into the weights that they change, to the same bits on every
-# processor.
 
 
 def fold_lora(peft_model: Any) -> None:

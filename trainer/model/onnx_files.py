@@ -140,10 +140,6 @@ def _merged(model: EncoderModel) -> Classifier:
     return made
 
 
-# --- onnx_scoring: A published encoder scored as a worker serves it: by the ONNX file that it was
-# judged with.
-
-
 @dataclass(frozen=True, slots=True)
 class OnnxScorer:
     """One ONNX file; its raw scores are the head's logits, in float32 or of 8-bit weights."""

@@ -1,4 +1,8 @@
-"""Prompts as token ids, and rows of them with their answers, padded to batches."""
+"""Prompts as token ids: of a language model and of an encoder, and the rows that are trained on.
+
+First the tokenizer; then what stands around a message, as the base's chat template or an encoder's
+special tokens have it; then rows of such prompts with what they are to learn.
+"""
 
 from __future__ import annotations
 
@@ -38,6 +42,17 @@ _FILLER = " ."
 _FILLER_TRIES = 512
 _GAPS = ("\n", "\n\n")
 """Two widths of the gap above the dots, for tokenizers in which a dot with its blank is two."""
+
+
+PROMPT_DATE = date(2026, 1, 1)
+"""The day that a chat template prints which prints today's date: any will do, as long as it
+stays."""
+
+_LETTER = "a"
+IGNORE_INDEX = -100
+"""The target of a position that is not learnt (the ignore index of cross-entropy)."""
+
+_POOL_BATCHES = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +112,53 @@ def _single_tokens(tokenizer: Tokenizer, added: frozenset[int]) -> list[tuple[st
         return not (text.isascii() and text.isalnum()), len(text), token_id
 
     return sorted(texts, key=key)
+
+
+class Renderer:
+    """A chat template as a function of a chat (role, content), ready for an answer.
+
+    Some templates print today's date (those of Llama 3.2 and SmolLM3). An adapter is trained over
+    days, resumed, and served for months, on one text: the template takes every day for
+    ``PROMPT_DATE``.
+    """
+
+    def __init__(self, apply: Callable[..., Any]) -> None:
+        self._apply = apply
+        self._asked = False
+
+    @property
+    def printed_date(self) -> str | None:
+        """The day that stands in what was rendered, as ``2026-01-01``; None where the template
+        prints none."""
+        return PROMPT_DATE.isoformat() if self._asked else None
+
+    def __call__(self, chat: list[dict[str, str]]) -> str:
+        """Return the text. Raises ValueError where the template refuses the chat."""
+        try:
+            text = self._apply(
+                chat, tokenize=False, add_generation_prompt=True, strftime_now=self._strftime
+            )
+        except TemplateError as error:
+            raise ValueError(f"the chat template refuses this chat: {error}") from error
+        return str(text)
+
+    def _strftime(self, form: str) -> str:
+        """Stands for transformers' function of that name, which reads the clock."""
+        self._asked = True
+        return datetime.combine(PROMPT_DATE, time()).strftime(form)
+
+
+def load_renderer(base: Path) -> Renderer:
+    """Return a base's chat template. Raises BadInput when it has none."""
+    from transformers import AutoTokenizer  # takes seconds
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(base, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{base}: cannot load the base's tokenizer: {error}") from error
+    if not tokenizer.chat_template:
+        raise BadInput(f"{base}: the base has no chat template; use an instruct model")
+    return Renderer(tokenizer.apply_chat_template)
 
 
 def make_prompt(
@@ -179,167 +241,6 @@ def _bare(tokenizer: Tokenizer) -> Tokenizer:
     return tokenizer
 
 
-class _HasIds(Protocol):
-    @property
-    def ids(self) -> tuple[int, ...]: ...
-
-
-RowT = TypeVar("RowT", bound=_HasIds)
-
-IGNORE_INDEX = -100
-"""The target of a position that is not learnt (the ignore index of cross-entropy)."""
-
-_POOL_BATCHES = 16
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingRow:
-    """Token ids of prompt and answer, and for each position its target id or ``IGNORE_INDEX``.
-
-    ``sublabel`` is the message's finer label where the data has one: an extra target of training
-    that no file of the adapter knows.
-    """
-
-    label: str
-    ids: tuple[int, ...]
-    targets: tuple[int, ...]
-    sublabel: str | None = None
-
-    @property
-    def prompt(self) -> tuple[int, ...]:
-        """The token ids before the answer. ``verify_loss_mask`` makes sure of it."""
-        return self.ids[:-1]
-
-    @property
-    def answer(self) -> int:
-        """The token id that is learnt after the prompt."""
-        return self.targets[-1]
-
-
-def make_rows(
-    examples: Sequence[Example],
-    spec: PromptSpec,
-    codes: Mapping[str, Code],
-    encode_plain: Encode,
-) -> tuple[TrainingRow, ...]:
-    """Build a row for each example, through the contract's own ``build_prompt``."""
-    rows = []
-    for example in examples:
-        prompt = build_prompt(spec, example.message, encode_plain)
-        if prompt is None:
-            raise BadInput(f"example {example.id}: the message is empty")
-        code = codes[example.label]
-        targets = (IGNORE_INDEX,) * len(prompt.ids) + (code.token_id,)
-        rows.append(
-            TrainingRow(example.label, (*prompt.ids, code.token_id), targets, example.sublabel)
-        )
-    return tuple(rows)
-
-
-def verify_loss_mask(
-    rows: Sequence[TrainingRow],
-    spec: PromptSpec,
-    codes: Mapping[str, Code],
-    decode: Callable[[Sequence[int]], str],
-) -> None:
-    """Check every row: the learnt span is the last token, right after the prompt's suffix, and
-    decodes to exactly the label's code. Raises ProofFailed, naming the first wrong row and nothing
-    of its message.
-    """
-    for number, row in enumerate(rows):
-        learnt = [at for at, target in enumerate(row.targets) if target != IGNORE_INDEX]
-        if len(row.ids) != len(row.targets) or learnt != [len(row.ids) - 1]:
-            tokens = {0: "no token", 1: "1 token"}.get(len(learnt), f"{len(learnt)} tokens")
-            raise ProofFailed(f"row {number} ({row.label}) learns {tokens}, not its last alone")
-        if row.ids[-1] != row.targets[-1]:
-            raise ProofFailed(f"row {number} ({row.label}) holds another answer than it learns")
-        if (
-            row.prompt[: len(spec.prefix_ids)] != spec.prefix_ids
-            or row.prompt[len(row.prompt) - len(spec.suffix_ids) :] != spec.suffix_ids
-        ):
-            raise ProofFailed(f"row {number} ({row.label}) is not built from the prompt's parts")
-        answer, code = decode([row.answer]), codes[row.label].text
-        if answer != code:
-            raise ProofFailed(f"row {number} ({row.label}) learns {answer!r} instead of {code!r}")
-
-
-def length_grouped_batches(
-    rows: Sequence[RowT], size: int, rng: random.Random
-) -> Iterator[Sequence[RowT]]:
-    """Yield every row once, in shuffled batches of rows of like length (little padding)."""
-    order = list(rows)
-    rng.shuffle(order)
-    pool = size * _POOL_BATCHES
-    grouped: list[Sequence[RowT]] = []
-    for start in range(0, len(order), pool):
-        chunk = sorted(order[start : start + pool], key=lambda row: len(row.ids))
-        grouped.extend(chunk[at : at + size] for at in range(0, len(chunk), size))
-    rng.shuffle(grouped)
-    yield from grouped
-
-
-# --- chat_template: The base's chat template, rendered on a day that never changes.
-
-
-PROMPT_DATE = date(2026, 1, 1)
-"""The day that a chat template prints which prints today's date: any will do, as long as it
-stays."""
-
-
-class Renderer:
-    """A chat template as a function of a chat (role, content), ready for an answer.
-
-    Some templates print today's date (those of Llama 3.2 and SmolLM3). An adapter is trained over
-    days, resumed, and served for months, on one text: the template takes every day for
-    ``PROMPT_DATE``.
-    """
-
-    def __init__(self, apply: Callable[..., Any]) -> None:
-        self._apply = apply
-        self._asked = False
-
-    @property
-    def printed_date(self) -> str | None:
-        """The day that stands in what was rendered, as ``2026-01-01``; None where the template
-        prints none."""
-        return PROMPT_DATE.isoformat() if self._asked else None
-
-    def __call__(self, chat: list[dict[str, str]]) -> str:
-        """Return the text. Raises ValueError where the template refuses the chat."""
-        try:
-            text = self._apply(
-                chat, tokenize=False, add_generation_prompt=True, strftime_now=self._strftime
-            )
-        except TemplateError as error:
-            raise ValueError(f"the chat template refuses this chat: {error}") from error
-        return str(text)
-
-    def _strftime(self, form: str) -> str:
-        """Stands for transformers' function of that name, which reads the clock."""
-        self._asked = True
-        return datetime.combine(PROMPT_DATE, time()).strftime(form)
-
-
-def load_renderer(base: Path) -> Renderer:
-    """Return a base's chat template. Raises BadInput when it has none."""
-    from transformers import AutoTokenizer  # takes seconds
-
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(base, local_files_only=True)
-    except (OSError, ValueError) as error:
-        raise BadInput(f"{base}: cannot load the base's tokenizer: {error}") from error
-    if not tokenizer.chat_template:
-        raise BadInput(f"{base}: the base has no chat template; use an instruct model")
-    return Renderer(tokenizer.apply_chat_template)
-
-
-# --- encoder_prompt: What an encoder reads: its special tokens around the message, as the
-# contract's prompt.
-
-
-_LETTER = "a"
-
-
 def make_encoder_prompt(
     base: Path, encoders: Encoders, *, max_message_tokens: int, redaction: str | None
 ) -> PromptSpec:
@@ -415,7 +316,83 @@ def _special_tokens(path: Path) -> tuple[str, str]:
     return "".join(found.tokens[:first]), "".join(found.tokens[last:])
 
 
-# --- head_rows: Rows to train a classification head on: prompts, and the class of each.
+class _HasIds(Protocol):
+    @property
+    def ids(self) -> tuple[int, ...]: ...
+
+
+RowT = TypeVar("RowT", bound=_HasIds)
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingRow:
+    """Token ids of prompt and answer, and for each position its target id or ``IGNORE_INDEX``.
+
+    ``sublabel`` is the message's finer label where the data has one: an extra target of training
+    that no file of the adapter knows.
+    """
+
+    label: str
+    ids: tuple[int, ...]
+    targets: tuple[int, ...]
+    sublabel: str | None = None
+
+    @property
+    def prompt(self) -> tuple[int, ...]:
+        """The token ids before the answer. ``verify_loss_mask`` makes sure of it."""
+        return self.ids[:-1]
+
+    @property
+    def answer(self) -> int:
+        """The token id that is learnt after the prompt."""
+        return self.targets[-1]
+
+
+def make_rows(
+    examples: Sequence[Example],
+    spec: PromptSpec,
+    codes: Mapping[str, Code],
+    encode_plain: Encode,
+) -> tuple[TrainingRow, ...]:
+    """Build a row for each example, through the contract's own ``build_prompt``."""
+    rows = []
+    for example in examples:
+        prompt = build_prompt(spec, example.message, encode_plain)
+        if prompt is None:
+            raise BadInput(f"example {example.id}: the message is empty")
+        code = codes[example.label]
+        targets = (IGNORE_INDEX,) * len(prompt.ids) + (code.token_id,)
+        rows.append(
+            TrainingRow(example.label, (*prompt.ids, code.token_id), targets, example.sublabel)
+        )
+    return tuple(rows)
+
+
+def verify_loss_mask(
+    rows: Sequence[TrainingRow],
+    spec: PromptSpec,
+    codes: Mapping[str, Code],
+    decode: Callable[[Sequence[int]], str],
+) -> None:
+    """Check every row: the learnt span is the last token, right after the prompt's suffix, and
+    decodes to exactly the label's code. Raises ProofFailed, naming the first wrong row and nothing
+    of its message.
+    """
+    for number, row in enumerate(rows):
+        learnt = [at for at, target in enumerate(row.targets) if target != IGNORE_INDEX]
+        if len(row.ids) != len(row.targets) or learnt != [len(row.ids) - 1]:
+            tokens = {0: "no token", 1: "1 token"}.get(len(learnt), f"{len(learnt)} tokens")
+            raise ProofFailed(f"row {number} ({row.label}) learns {tokens}, not its last alone")
+        if row.ids[-1] != row.targets[-1]:
+            raise ProofFailed(f"row {number} ({row.label}) holds another answer than it learns")
+        if (
+            row.prompt[: len(spec.prefix_ids)] != spec.prefix_ids
+            or row.prompt[len(row.prompt) - len(spec.suffix_ids) :] != spec.suffix_ids
+        ):
+            raise ProofFailed(f"row {number} ({row.label}) is not built from the prompt's parts")
+        answer, code = decode([row.answer]), codes[row.label].text
+        if answer != code:
+            raise ProofFailed(f"row {number} ({row.label}) learns {answer!r} instead of {code!r}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -445,3 +422,18 @@ def make_head_rows(
             raise BadInput(f"example {example.id}: the message is empty")
         rows.append(HeadRow(example.label, prompt.ids, example.sublabel))
     return tuple(rows)
+
+
+def length_grouped_batches(
+    rows: Sequence[RowT], size: int, rng: random.Random
+) -> Iterator[Sequence[RowT]]:
+    """Yield every row once, in shuffled batches of rows of like length (little padding)."""
+    order = list(rows)
+    rng.shuffle(order)
+    pool = size * _POOL_BATCHES
+    grouped: list[Sequence[RowT]] = []
+    for start in range(0, len(order), pool):
+        chunk = sorted(order[start : start + pool], key=lambda row: len(row.ids))
+        grouped.extend(chunk[at : at + size] for at in range(0, len(chunk), size))
+    rng.shuffle(grouped)
+    yield from grouped

@@ -1,4 +1,5 @@
-"""A published adapter of any kind: verified as a worker verifies it, and opened to be scored."""
+"""A published adapter of any kind: verified as a worker verifies it, opened to be scored; and an
+encoder's files that can be made again, completed."""
 
 from __future__ import annotations
 
@@ -25,6 +26,8 @@ from worker.contract import (
 from worker.contract.digest import sha256_file
 from worker.contract.manifest import MANIFEST_NAME
 from worker.contract.verify import verify_file
+
+_OF_THE_BASE = (BASE_CONFIG, TOKENIZER)
 
 
 def read_adapter(directory: Path, base: Path | None) -> tuple[Manifest, BaseTokenizer]:
@@ -72,13 +75,6 @@ def require_base(base: Path | None, manifest: Manifest) -> Path:
             "directory with --base"
         )
     return base
-
-
-# --- completion: An encoder that is kept without what can be made again, completed: its base's
-# tokenizer and config, and its ONNX files.
-
-
-_OF_THE_BASE = (BASE_CONFIG, TOKENIZER)
 
 
 def complete_encoder(source: Path, out: Path, base: Path | None) -> Manifest:

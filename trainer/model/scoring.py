@@ -1,4 +1,5 @@
-"""Scores of prompts: the loop that scores many, and the proof of its forward pass."""
+"""Raw scores of prompts: by a language model's codes, with the proof of its forward pass, or by an
+encoder's head."""
 
 from __future__ import annotations
 
@@ -18,6 +19,9 @@ from trainer.errors import ProofFailed
 from trainer.model.encoder import EncoderModel
 from trainer.model.forward import Layout, PromptIds, answer_logits, verify_forward
 from trainer.model.lora_model import LoraModel
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 
 BATCH_SIZE = 64
 """Rows of a scoring batch at most."""
@@ -107,27 +111,24 @@ class Scorer:
 
         ``autocast`` computes in bfloat16; ``on_progress`` is told how many more are done.
         """
-        device = self.model.device
+        device, causal_lm = self.model.device, self.model.causal_lm
         prefix = torch.tensor(self.prefix_ids, device=device)
         codes = torch.tensor(self.label_ids, device=device)
-        logprobs = np.empty((len(prompts), len(self.label_ids)))
-        in_set = np.empty(len(prompts), dtype=bool)
-        batch_seconds = np.empty(len(prompts))
-        precision = torch.autocast(device.type, dtype=torch.bfloat16, enabled=autocast)
-        started = time.perf_counter()
-        with torch.inference_mode(), precision, self.model.without_dropout():
-            for chosen in token_batches([len(prompt) for prompt in prompts], rows=batch_size):
-                began = time.perf_counter()
-                batch = [prompts[at] for at in chosen]
-                of_codes, inside = score_batch(
-                    self.model.causal_lm, prefix, codes, batch, layout=self.layout
-                )
-                logprobs[chosen] = np.maximum(of_codes.double().cpu().numpy(), _LOWEST)
-                in_set[chosen] = inside.cpu().numpy()
-                batch_seconds[chosen] = time.perf_counter() - began
-                if on_progress:
-                    on_progress(len(chosen))
-        return Scores(logprobs, in_set, batch_seconds, time.perf_counter() - started)
+
+        def ask(batch: Sequence[PromptIds]) -> tuple[Tensor, Tensor]:
+            of_codes, inside = score_batch(causal_lm, prefix, codes, batch, layout=self.layout)
+            return of_codes.clamp(min=_LOWEST), inside
+
+        with self.model.without_dropout():
+            return _score_all(
+                prompts,
+                ask,
+                len(self.label_ids),
+                device,
+                batch_size=batch_size,
+                autocast=autocast,
+                on_progress=on_progress,
+            )
 
     def verify(self, prompts: Sequence[PromptIds]) -> None:
         """Compare the forward pass on a few prompts with the model's own. Raises ProofFailed."""
@@ -155,14 +156,6 @@ def make_verified_scorer(
             return cached
     whole.verify(prompts)
     return whole
-
-
-# --- head_scoring: A model with a classification head: what its outputs stand for, and the loop
-# that scores many messages.
-
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,39 +214,52 @@ class HeadScorer:
         """Score prompts without gradients and without dropout, in ``token_batches`` of at most
         ``batch_size`` rows; ``autocast`` computes in bfloat16, ``on_progress`` is told how many
         more are done. No answer can be outside the label set."""
-        batch_seconds = np.empty(len(prompts))
-        logits = self._empty(len(prompts))
-        started = time.perf_counter()
-        for chosen, found, seconds in self._batches(prompts, batch_size, autocast=autocast):
-            logits[chosen], batch_seconds[chosen] = found, seconds
-            if on_progress:
-                on_progress(len(chosen))
-        return Scores(
-            logprobs=logits,
-            in_set=np.ones(len(prompts), dtype=bool),
-            batch_seconds=batch_seconds,
-            seconds=time.perf_counter() - started,
-        )
+        model = self.model
+
+        def ask(batch: Sequence[PromptIds]) -> tuple[Tensor, Tensor]:
+            return model.logits(batch), torch.ones(len(batch), dtype=torch.bool)
+
+        with model.without_dropout():
+            return _score_all(
+                prompts,
+                ask,
+                model.classes,
+                model.device,
+                batch_size=batch_size,
+                autocast=autocast,
+                on_progress=on_progress,
+            )
 
     def logits(self, prompts: Sequence[PromptIds]) -> Floats:
         """Return the logits, (prompts, classes), each prompt scored alone: without padding, so that
         no other arithmetic is in them."""
-        found = self._empty(len(prompts))
-        for chosen, rows, _ in self._batches(prompts, 1, autocast=False):
-            found[chosen] = rows
-        return found
+        return self.score(prompts, batch_size=1).logprobs
 
-    def _empty(self, rows: int) -> Floats:
-        return np.empty((rows, self.model.classes))
 
-    def _batches(
-        self, prompts: Sequence[PromptIds], batch_size: int, *, autocast: bool
-    ) -> Iterator[tuple[list[int], Floats, float]]:
-        model = self.model
-        precision = torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=autocast)
-        lengths = [len(prompt) for prompt in prompts]
-        with torch.inference_mode(), precision, model.without_dropout():
-            for chosen in token_batches(lengths, rows=batch_size, tokens=BATCH_TOKENS):
-                began = time.perf_counter()
-                found = model.logits([prompts[at] for at in chosen])
-                yield chosen, found.double().cpu().numpy(), time.perf_counter() - began
+def _score_all(
+    prompts: Sequence[PromptIds],
+    ask: Callable[[Sequence[PromptIds]], tuple[Tensor, Tensor]],
+    outputs: int,
+    device: torch.device,
+    *,
+    batch_size: int,
+    autocast: bool,
+    on_progress: Callable[[int], None] | None,
+) -> Scores:
+    """Score prompts in ``token_batches``; ``ask`` gives a batch's raw scores, (prompts, outputs),
+    and whether the likeliest answer of all is a label, (prompts)."""
+    scores = np.empty((len(prompts), outputs))
+    in_set = np.empty(len(prompts), dtype=bool)
+    batch_seconds = np.empty(len(prompts))
+    precision = torch.autocast(device.type, dtype=torch.bfloat16, enabled=autocast)
+    started = time.perf_counter()
+    with torch.inference_mode(), precision:
+        for chosen in token_batches([len(prompt) for prompt in prompts], rows=batch_size):
+            began = time.perf_counter()
+            found, inside = ask([prompts[at] for at in chosen])
+            scores[chosen] = found.double().cpu().numpy()
+            in_set[chosen] = inside.cpu().numpy()
+            batch_seconds[chosen] = time.perf_counter() - began
+            if on_progress:
+                on_progress(len(chosen))
+    return Scores(scores, in_set, batch_seconds, time.perf_counter() - started)

@@ -174,7 +174,9 @@ def judge(
     worse = [each for each in compared if each.worse]
     pro = [_tell(each) for each in better]
     contra = [_tell(each) for each in worse]
-    contra += [f"The gate refuses it: {row.name}, {row.found}." for row in _failed(gate)]
+    contra += [
+        f"The gate refuses it: {row.name}, {row.found}." for row in gate.criteria if not row.passed
+    ]
     if gate.passed:
         pro.append("The gate lets it pass.")
     pro += [_tell(each) for each in compared if _asks_less(each)]
@@ -196,16 +198,6 @@ def judge(
 
 def _asks_less(each: Compared) -> bool:
     return each.figure.name == REVIEW and each.is_better(ALPHA)
-
-
-def _failed(gate: GateVerdict) -> list[_Row]:
-    return [_Row(row.name, row.found) for row in gate.criteria if not row.passed]
-
-
-@dataclass(frozen=True, slots=True)
-class _Row:
-    name: str
-    found: str
 
 
 def _tell(each: Compared) -> str:

@@ -36,15 +36,15 @@ def _verdict(proposal: Proposal) -> Section:
     headline = Point(_TONES[proposal.verdict], proposal.headline, "")
     if proposal.verdict == "refused":
         how = (
-            "It cannot be published from here. Whoever wants it all the same has clerk-trainer "
-            "publish RUN --store STORE --force --reason TEXT, and the reason is recorded."
+            "It cannot be published from here. Whoever wants it all the same has `clerk-trainer "
+            "publish RUN --store STORE --force --reason TEXT`, and the reason is recorded."
         )
     else:
         how = (
-            "A person decides, at the desk or with clerk-trainer propose --store STORE --out DIR "
-            f"--decided FILE. As a canary it gets {numbers.percent(proposal.canary_share)} of the "
-            "keys; workers stop it by themselves where it sends more to people, and clerk-trainer "
-            "rollback --store STORE --reason TEXT ends it at once."
+            "A person decides, at the desk or with `clerk-trainer propose --store STORE --out DIR "
+            f"--decided FILE`. As a canary it gets {numbers.percent(proposal.canary_share)} of the "
+            "keys; workers stop it by themselves where it sends more to people, and `clerk-trainer "
+            "rollback --store STORE --reason TEXT` ends it at once."
         )
     return Section(
         "proposal",

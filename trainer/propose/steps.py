@@ -298,7 +298,6 @@ def _describe(
 
 # What a person decided about a proposal, carried out once.
 
-
 DECISION = "decision.json"
 
 

@@ -108,7 +108,7 @@ def rect(style: str, x: float, y: float, width: float, height: float, **more: ob
     return element("rect", class_=style, x=x, y=y, width=width, height=height, **more)
 
 
-def line(style: str, start: tuple[float, float], end: tuple[float, float]) -> Markup:
+def stroke(style: str, start: tuple[float, float], end: tuple[float, float]) -> Markup:
     """Return a straight line."""
     (x1, y1), (x2, y2) = start, end
     return element("line", class_=style, x1=x1, x2=x2, y1=y1, y2=y2)
@@ -133,12 +133,12 @@ def axes(frame: Frame, x: Axis, y: Axis) -> Markup:
     floor = frame.floor
     for tick in y.ticks:
         at = y(tick)
-        parts.append(line("grid", (frame.left, at), (frame.end, at)))
+        parts.append(stroke("grid", (frame.left, at), (frame.end, at)))
         parts.append(label(frame.left - 8, at + 4, y.write(tick), class_="tick", text_anchor="end"))
-    parts.append(line("axis", (frame.left, floor), (frame.end, floor)))
+    parts.append(stroke("axis", (frame.left, floor), (frame.end, floor)))
     for tick in x.ticks:
         at = x(tick)
-        parts.append(line("axis", (at, floor), (at, floor + 4)))
+        parts.append(stroke("axis", (at, floor), (at, floor + 4)))
         parts.append(label(at, floor + 18, x.write(tick), class_="tick", text_anchor="middle"))
     middle = (frame.left + frame.end) / 2
     parts.append(label(middle, frame.height - 8, x.title, class_="title", text_anchor="middle"))
@@ -313,7 +313,7 @@ def _draw(line: Line, x: Axis, y: Axis, write_y: Callable[[float], str]) -> Mark
     if len(at) > 1:
         parts.append(path(at, f"line {line.style}{' faint' * line.faint}"))
     for (px, _), (low, high) in zip(at, line.spans, strict=False):
-        parts.append(line(f"whisker {line.style}", (px, y(low)), (px, y(high))))
+        parts.append(stroke(f"whisker {line.style}", (px, y(low)), (px, y(high))))
     for (px, py), (vx, vy) in zip(at, line.points, strict=True):
         if not line.marked:
             break
@@ -335,7 +335,7 @@ def _mark(frame: Frame, at: float, text: str) -> Markup:
     place = at + (-5 if late else 5)
     return element(
         "g",
-        line("mark", (at, frame.top), (at, frame.floor)),
+        stroke("mark", (at, frame.top), (at, frame.floor)),
         label(place, frame.top + 11, text, class_="note", text_anchor=anchor),
     )
 

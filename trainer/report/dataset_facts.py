@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from trainer import numbers
-from trainer.check import findings as finding
 from trainer.check.duplicates import fingerprint, holdout_fingerprints
-from trainer.check.findings import CheckRecord, Finding
+from trainer.check.findings import CHECK, CONFLICTS, SUSPECTS, CheckRecord, Finding
 from trainer.dataset.folder import Dataset, Opening, list_openings, open_dataset
 from trainer.dataset.near_duplicates import near_pairs
 from trainer.errors import BadInput
@@ -88,24 +87,24 @@ def read_facts(directory: Path, *, texts: bool) -> DatasetFacts:
 def read_check_of(dataset: Dataset) -> CheckRecord | None:
     """Read what the check of a dataset found, None where it was not checked. Raises BadInput where
     the file is of another dataset."""
-    found = finding.CHECK.read_if_present(dataset.directory)
+    found = CHECK.read_if_present(dataset.directory)
     if found is not None and found.dataset.digest != dataset.digest:
         raise BadInput(
-            f"{dataset.directory / finding.CHECK.name}: of another dataset "
+            f"{dataset.directory / CHECK.name}: of another dataset "
             f"({numbers.short(found.dataset.digest)}, this one is "
-            f"{numbers.short(dataset.digest)}): run {finding.CHECK.command} on this one"
+            f"{numbers.short(dataset.digest)}): run {CHECK.command} on this one"
         )
     return found
 
 
 def suspects(facts: DatasetFacts) -> list[Mapping[str, Any]]:
     """Return the doubted labels that the page names, the surest first."""
-    return list(facts.figures(finding.SUSPECTS).get("surest", ()))[:MOST_SUSPECTS]
+    return list(facts.figures(SUSPECTS).get("surest", ()))[:MOST_SUSPECTS]
 
 
 def conflicts(facts: DatasetFacts) -> list[Mapping[str, Any]]:
     """Return the pairs of copies and near-copies with different labels that the page names."""
-    return list(facts.figures(finding.CONFLICTS).get("pairs", ()))[:MOST_CONFLICTS]
+    return list(facts.figures(CONFLICTS).get("pairs", ()))[:MOST_CONFLICTS]
 
 
 def _texts(facts: DatasetFacts) -> dict[str, str]:

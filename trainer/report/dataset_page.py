@@ -210,7 +210,7 @@ def lengths_section(facts: DatasetFacts) -> Section:
     if tokens:
         charts.insert(0, _tokens_chart(tokens, figures["budget"]))
     told = (
-        "How many tokens they have is not known: clerk-trainer check --base counts them as "
+        "How many tokens they have is not known: `clerk-trainer check --base` counts them as "
         "training will."
     )
     if "p50" in figures:
@@ -288,7 +288,6 @@ def _per_label(facts: DatasetFacts) -> list[tuple[str, str]]:
 
 
 # What the hold-out can tell: how exact an accuracy, how small a difference.
-
 
 DUEL_MARGIN = 0.01
 """The duel's margin unless the user says otherwise (``trainer.duel.verdict.MARGIN``, which loads

@@ -242,7 +242,6 @@ def _sentences(facts: DatasetFacts, learnt: dict[str, int]) -> Iterator[str]:
 
 # How the dataset was split, and whether anything is in two parts.
 
-
 _SIDES = (
     ("train_holdout", "training and hold-out"),
     ("validation_holdout", "validation and hold-out"),
@@ -303,7 +302,7 @@ def _leaks(leaks: Mapping[str, Any]) -> Iterator[Block]:
     ]
     if not rows:
         yield (
-            "Whether something is in two parts was not checked; clerk-trainer prepare keeps "
+            "Whether something is in two parts was not checked; `clerk-trainer prepare` keeps "
             "near-copies together."
         )
         return
@@ -335,7 +334,6 @@ def _with_counts(record: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 # Labels that are probably wrong: how many, of which labels, taken for what.
-
 
 MOST_MOVES = 12
 AT_ONCE = 12

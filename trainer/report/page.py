@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import math
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from trainer import numbers
 from trainer.artifacts.files import PRIVATE
@@ -50,7 +51,6 @@ TONES = {"ok": GOOD, "warn": WARN, "fail": BAD, "skipped": UNKNOWN}
 
 
 # A message on a page: every character is shown and none obeyed; long ones are cut and folded.
-
 
 MOST_CHARACTERS = 2_000
 _EXCERPT = 220
@@ -123,7 +123,7 @@ class Drawn:
 
 
 Block = str | Table | Chart | Sequence[Chart] | Sequence[tuple[str, str]] | Titled | Drawn
-"""A part of a section: a paragraph (text, or markup), a table, charts side by side, (name, text)
+"""A part of a section: a paragraph (``prose``), a table, charts side by side, (name, text)
 rows, or what has a template of its own."""
 
 
@@ -143,9 +143,16 @@ class Section:
         return not self.missing
 
 
+def prose(text: str) -> Markup:
+    """Return a paragraph as markup, words between backticks as code."""
+    if isinstance(text, Markup):
+        return text
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704 - escaped
+
+
 def small(text: str) -> Markup:
     """Return a paragraph for those who want to know it exactly."""
-    return Markup('<span class="small">{}</span>').format(text)
+    return Markup('<span class="small">{}</span>').format(prose(text))
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,9 +187,9 @@ def write_page(out: Path, head: Head, sections: Sequence[Section]) -> Report:
 def render_page(head: Head, sections: Sequence[Section]) -> str:
     """Return the HTML page.
 
-    Every value is escaped; the charts alone are inserted as they are, and those escape their own
-    text. Should either fail, the page's content security policy still lets no script run but the
-    one that is named by its digest, and nothing at all be fetched.
+    Every value is escaped but ``Markup``, which is made in this package alone and escapes what it
+    is made of. Should either fail, the page's content security policy still lets no script run but
+    the one that is named by its digest, and nothing at all be fetched.
     """
     environment = _templates()
     loader = environment.loader
@@ -200,7 +207,7 @@ def render_page(head: Head, sections: Sequence[Section]) -> str:
 
 @cache
 def _templates() -> Environment:
-    return Environment(
+    environment = Environment(
         loader=PackageLoader("trainer.report", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
@@ -208,10 +215,11 @@ def _templates() -> Environment:
         lstrip_blocks=True,
         auto_reload=False,
     )
+    environment.filters["prose"] = prose
+    return environment
 
 
 # What to do next.
-
 
 _PLACEHOLDERS = frozenset({"BASE", "FILE", "NEW", "STORE", "RECIPE"})
 

@@ -19,8 +19,7 @@ from trainer.artifacts.evaluation import (
     Prediction,
 )
 from trainer.artifacts.training import Step, SweepRecord, TrainingRecord
-from trainer.check import findings as finding
-from trainer.check.findings import CheckRecord
+from trainer.check.findings import CHECK, CheckRecord
 from trainer.errors import BadInput
 from trainer.report.page import Section
 from trainer.store.gate import judge
@@ -104,7 +103,7 @@ class Input(Enum):
     DUEL = (f"{duel.DUEL_FOLDER}/{duel.DUEL.name}", duel.DUEL.command)
     COST = (duel.COST.name, duel.COST.command)
     DATASET = ("dataset.json", "clerk-trainer prepare")
-    CHECK = (finding.CHECK.name, finding.CHECK.command)
+    CHECK = (CHECK.name, CHECK.command)
 
     def __init__(self, path: str, command: str) -> None:
         self.path = path

@@ -51,7 +51,7 @@ def data_section(run: Run) -> Section:
     return Section(
         "data",
         title,
-        [Table(("part", "messages"), sizes), told, f"Its own page says the rest: {page}"],
+        [Table(("part", "messages"), sizes), told, f"Its own page says the rest: `{page}`"],
     )
 
 

@@ -279,7 +279,6 @@ def _check(run: Run) -> str:
 
 # What to do about each criterion of the gate that is not met.
 
-
 _MOST_MESSAGES = 100_000
 _MOST_HELD_OUT = 0.4
 

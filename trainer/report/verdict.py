@@ -32,7 +32,7 @@ from trainer.report.page import (
     tell_openings,
 )
 from trainer.report.run import ADAPTER_FOLDER, Input, Judged, Run, lacking
-from trainer.statistics.metrics import ALPHA, weighted_accuracy, wilson
+from trainer.statistics.metrics import weighted_accuracy, wilson
 from trainer.store.rules import Criterion
 
 LARGEST_ECE = 0.03
@@ -70,7 +70,7 @@ def verdict_section(run: Run) -> Section:
         f"{numbers.percent(LARGEST_ECE)}, a label with an F1 below {WEAK_F1}, a hold-out opened "
         f"more than {MANY_OPENINGS} times, engines that disagree, a check of the data that is not "
         "all right, an accuracy that an audit of the labels contradicts. Whether it may be "
-        "deployed is decided by the gate of clerk-trainer publish, not here."
+        "deployed is decided by the gate of `clerk-trainer publish`, not here."
     )
     return Section(
         "verdict", title, [Drawn("card", card), small(tell_what_counts(run)), small(rules)]
@@ -137,56 +137,36 @@ def _audited(run: Run, evaluation: EvaluationRecord) -> Iterator[Point]:
 
 
 def _against_rivals(run: Run) -> Point:
-    duel = run.duel
-    found = compare_with_rival(duel, _judged_rival(duel)) if duel else None
-    if duel is None or found is None:
+    """Return the duel's own conclusion, with the figures of the candidate that it is about."""
+    if (duel := run.duel) is None:
         return Point(
             UNKNOWN,
             "Not compared with simpler methods yet",
             "clerk-trainer duel trains and measures them on the same hold-out.",
         )
-    size = numbers.points(abs(found.difference)).removeprefix("+")
+    shipped = duel.conclusion in {"better", "not_worse"}
+    rival = duel.recommendation if shipped else duel.tested_baseline
+    pair = next(pair for pair in duel.pairs if pair.b == rival)
+    reached = next(each.accuracy for each in duel.candidates if each.name == rival)
+    p = numbers.probability(pair.p_holm)
     detail = (
-        f"Difference {numbers.points(found.difference)} (95% interval "
-        f"{numbers.points_interval(found.interval)}; p {_p(found.p)}); "
-        f"{found.rival} reaches {numbers.percent(found.rival_accuracy)}."
+        f"Difference {numbers.points(pair.difference)} (95% interval "
+        f"{numbers.points_interval(pair.interval_95)}; p {p if p.startswith('<') else f'= {p}'}); "
+        f"{rival} reaches {numbers.percent(reached)}."
     )
-    if duel.conclusion is not None:
-        return _concluded(duel, found, detail)
-    if not found.is_clear:
-        return Point(WARN, f"No clear difference from {found.rival}", detail)
-    if found.difference > 0:
-        return Point(GOOD, f"Better than {found.rival} by {size}", detail)
-    return Point(BAD, f"Worse than {found.rival} by {size}", detail)
-
-
-def _judged_rival(duel: DuelRecord) -> str | None:
-    """Return the candidate that the duel's conclusion is about; None: the most accurate one."""
-    named = {
-        "better": duel.recommendation,
-        "not_worse": duel.recommendation,
-        "undecided": duel.tested_baseline,
-        "adapter": duel.tested_baseline,
-    }
-    return named.get(duel.conclusion or "")
-
-
-def _concluded(duel: DuelRecord, found: RivalComparison, detail: str) -> Point:
-    """Return the duel's own conclusion; ``found`` and ``detail`` are of the candidate that it is
-    about."""
-    margin = numbers.points(duel.margin).removeprefix("+")
-    if duel.conclusion == "better":
-        return Point(BAD, f"Worse than {found.rival}", detail)
-    if duel.conclusion == "not_worse":
-        claim = f"{found.rival} does the job within {margin}, without a GPU"
-        return Point(WARN, claim, detail)
-    if duel.conclusion == "undecided":
-        claim = f"Too few messages to tell it from {found.rival} within {margin}"
-        needed = f" {numbers.counted(duel.required_messages or 0, 'message')} would."
-        return Point(WARN, claim, detail + needed)
-    size = numbers.points(abs(found.difference)).removeprefix("+")
-    claim = f"Better than {found.rival}, the best baseline on validation, by {size}"
-    return Point(GOOD, claim, detail)
+    margin, size = _unsigned(duel.margin), _unsigned(abs(pair.difference))
+    match duel.conclusion:
+        case "better":
+            return Point(BAD, f"Worse than {rival}", detail)
+        case "not_worse":
+            return Point(WARN, f"{rival} does the job within {margin}, without a GPU", detail)
+        case "undecided":
+            claim = f"Too few messages to tell it from {rival} within {margin}"
+            needed = numbers.counted(duel.required_messages, "message")
+            return Point(WARN, claim, f"{detail} {needed} would.")
+        case "adapter":
+            claim = f"Better than {rival}, the best baseline on validation, by {size}"
+            return Point(GOOD, claim, detail)
 
 
 def _outside(evaluation: EvaluationRecord) -> Point:
@@ -302,13 +282,7 @@ def _openings(run: Run, evaluation: EvaluationRecord) -> Point:
     return Point(WARN if openings > MANY_OPENINGS else GOOD, tell_openings(openings), detail)
 
 
-def _p(p: float) -> str:
-    written = numbers.probability(p)
-    return written if written.startswith("<") else f"= {written}"
-
-
 # The gate's rows: what an adapter must show before it is published, and what this one shows.
-
 
 _AT_ONCE = 4
 """Rows of labels that pass which are shown unfolded: of eleven that do there is little to read."""
@@ -349,12 +323,12 @@ def gate_section(run: Run) -> Section:
     if failed:
         told = (
             f"{failed} of {len(rows)} criteria {'is' if failed == 1 else 'are'} not met: "
-            "clerk-trainer publish would refuse it."
+            "`clerk-trainer publish` would refuse it."
         )
     compared = (
         f"Compared with the adapter that is current in {judged.store}."
         if judged.store
-        else "Whether it is as good as the adapter that is current was not asked: --store names "
+        else "Whether it is as good as the adapter that is current was not asked: `--store` names "
         "the store to ask."
     )
     blocks: list[Block] = [f"{told} {compared}", _listed(row for row in rows if row not in folded)]
@@ -406,31 +380,11 @@ def _rules(judged: Judged) -> list[tuple[str, str]]:
 # What else could do the job, and what each way costs.
 
 
-@dataclass(frozen=True, slots=True)
-class RivalComparison:
-    """The adapter against its most accurate rival, on the same messages.
-
-    ``difference`` is the adapter's accuracy less the rival's, with its 95 % interval; ``p`` is
-    adjusted for all pairs of the duel (Holm 1979).
-    """
-
-    rival: str
-    rival_accuracy: float
-    difference: float
-    interval: tuple[float, float]
-    p: float
-
-    @property
-    def is_clear(self) -> bool:
-        """Whether the difference is more than chance would explain."""
-        return self.p < ALPHA
-
-
 def duel_section(run: Run) -> Section:
     """Return the candidates, their paired differences, and the duel's verdict."""
     title = "Against simpler methods"
     duel = run.duel
-    if duel is None or not duel.candidates:
+    if duel is None:
         return lacking("duel", title, Input.DUEL)
     verdict = duel.verdict
     if duel.recommendation:
@@ -493,26 +447,6 @@ def ladder(duel: DuelRecord) -> list[dict[str, Any]]:
         }
         for candidate in facts.ranked(duel)
     ]
-
-
-def compare_with_rival(duel: DuelRecord, name: str | None = None) -> RivalComparison | None:
-    """Return the comparison with the candidate of that name, by default with the most accurate one;
-    None where the duel lacks it."""
-    ours = next(filter(facts.is_adapter, duel.candidates), None)
-    rivals = [each for each in duel.candidates if not facts.is_adapter(each)]
-    if name is not None:
-        rivals = [each for each in rivals if each.name == name]
-    if ours is None or not rivals:
-        return None
-    best = max(rivals, key=lambda candidate: (candidate.accuracy, candidate.name))
-    for pair in duel.pairs:
-        if {pair.a, pair.b} == {ours.name, best.name}:
-            sign = 1 if pair.a == ours.name else -1
-            low, high = sorted(sign * bound for bound in pair.interval_95)
-            return RivalComparison(
-                best.name, best.accuracy, sign * pair.difference, (low, high), pair.p_holm
-            )
-    return None
 
 
 def money_of_margin(run: Run) -> str | None:

@@ -107,7 +107,6 @@ def _profile(labels: Ints, probabilities: Floats) -> Callable[[float], float]:
 
 # What a hold-out's own labels are worth, from a random sample that a person labelled blind.
 
-
 _Z = NormalDist().inv_cdf(0.975)
 
 

@@ -201,7 +201,6 @@ def _dead_owner(name: str) -> bool:
 
 # The history: one line for every move of the pointers, and the way back in it.
 
-
 Event = Literal[Move, "canary", "end_canary"]
 """How an adapter became current, or became the canary for a ``share`` of the keys, or ceased to
 be it."""

@@ -17,6 +17,12 @@ from trainer.training.learner import Learner, LearnerRow, Objective
 from trainer.training.recipe import Recipe
 from trainer.training.run_folder import checkpoint_identity
 
+_ROUNDS = 3
+_BUDGET_S = 1.0
+_MOST_S = 30.0
+_WORTH = 1.1
+"""What rounds must also be faster, and by more than a trial's noise."""
+
 
 def layout_of(recipe: Recipe, *, on_gpu: bool) -> Layout:
     """Return the layout of a training. With ``packing = "auto"`` prompts are packed on a GPU, and
@@ -52,12 +58,6 @@ def served_layout(recipe: Recipe) -> Layout:
 
 
 RowT = TypeVar("RowT", bound=LearnerRow)
-
-_ROUNDS = 3
-_BUDGET_S = 1.0
-_MOST_S = 30.0
-_WORTH = 1.1
-"""What rounds must also be faster, and by more than a trial's noise."""
 
 
 def planned_bf16(recipe: Recipe, group: ProcessGroup) -> bool | None:

@@ -22,12 +22,12 @@ from trainer.model.encoder import (
     EncoderModel,
     EncoderShape,
     collate_rows,
-    digests,
     find_pooling,
     load_encoder,
     read_encoder_state,
     write_encoder_files,
 )
+from trainer.model.lora_model import digests
 from trainer.model.onnx_files import FILES, OnnxPrecision, export_onnx, onnx_logits, onnx_versions
 from trainer.model.prompt import HeadRow
 from trainer.model.scoring import Class, HeadScorer, label_indexes, token_batches
@@ -54,6 +54,14 @@ from worker.contract import (
     describe_base,
     make_golden,
 )
+
+_TOLERANCES: dict[OnnxPrecision, float] = {"fp32": 0.01, "int8": 0.5}
+"""How far a logit may be off at least: another processor adds up in another order, and multiplies
+8-bit integers by other instructions. What was found here counts three times."""
+
+_ROOM = 3.0
+_MOST_OFF = 0.01
+"""What float32 arithmetic may be off by: more is another model."""
 
 
 class Encoder:
@@ -308,14 +316,6 @@ def _class_indexes(rows: Sequence[HeadRow], classes: Sequence[Class]) -> list[in
     index = {(each.label, each.sublabel): at for at, each in enumerate(classes)}
     first = {each.label: at for at, each in reversed(list(enumerate(classes)))}
     return [index.get((row.label, row.sublabel), first[row.label]) for row in rows]
-
-
-_TOLERANCES: dict[OnnxPrecision, float] = {"fp32": 0.01, "int8": 0.5}
-"""How far a logit may be off at least: another processor adds up in another order, and multiplies
-8-bit integers by other instructions. What was found here counts three times."""
-_ROOM = 3.0
-_MOST_OFF = 0.01
-"""What float32 arithmetic may be off by: more is another model."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -183,30 +183,6 @@ def verify_rows(inputs: Inputs[TrainingRow], console: Console) -> None:
     )
 
 
-def take_per_label(examples: Sequence[Example], per_label: int, seed: int) -> tuple[Example, ...]:
-    """Return at most so many examples a label (0: all), in their order. A smaller number takes
-    a part of what a larger one takes, so that a learning curve adds and never exchanges."""
-    if not per_label:
-        return tuple(examples)
-    places = [sha256_json([seed, example.id]) for example in examples]
-    chosen = first_of_each([example.label for example in examples], places, per_label)
-    return tuple(examples[at] for at in chosen)
-
-
-def weights_identity(recipe: Recipe, dataset: Dataset, base: BaseModel) -> dict[str, Any]:
-    """Return what decides about the weights that a training makes: the recipe's settings, the
-    dataset and the base. Plain JSON."""
-    settings = {
-        key: value for key, value in recipe.to_record().items() if key not in _NO_EFFECT_ON_WEIGHTS
-    }
-    return settings | {"dataset": dataset.digest, "base": sha256_json(asdict(base))}
-
-
-def _counts(dataset: Dataset, part: str) -> Mapping[str, int]:
-    counts: Mapping[str, int] = dataset.record["files"][f"{part}.jsonl"]["per_label"]
-    return counts
-
-
 def read_head_inputs(recipe: Recipe) -> Inputs[HeadRow]:
     """Read dataset and tokenizer, and build every row. The head has a class for each finer label
     that is learnt, else one for each label. Raises BadInput."""
@@ -244,3 +220,27 @@ def verify_head_rows(inputs: Inputs[HeadRow], console: Console) -> None:
         f"{len(inputs.labels)} labels{of_which}",
         soft_wrap=True,
     )
+
+
+def take_per_label(examples: Sequence[Example], per_label: int, seed: int) -> tuple[Example, ...]:
+    """Return at most so many examples a label (0: all), in their order. A smaller number takes
+    a part of what a larger one takes, so that a learning curve adds and never exchanges."""
+    if not per_label:
+        return tuple(examples)
+    places = [sha256_json([seed, example.id]) for example in examples]
+    chosen = first_of_each([example.label for example in examples], places, per_label)
+    return tuple(examples[at] for at in chosen)
+
+
+def weights_identity(recipe: Recipe, dataset: Dataset, base: BaseModel) -> dict[str, Any]:
+    """Return what decides about the weights that a training makes: the recipe's settings, the
+    dataset and the base. Plain JSON."""
+    settings = {
+        key: value for key, value in recipe.to_record().items() if key not in _NO_EFFECT_ON_WEIGHTS
+    }
+    return settings | {"dataset": dataset.digest, "base": sha256_json(asdict(base))}
+
+
+def _counts(dataset: Dataset, part: str) -> Mapping[str, int]:
+    counts: Mapping[str, int] = dataset.record["files"][f"{part}.jsonl"]["per_label"]
+    return counts

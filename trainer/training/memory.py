@@ -1,4 +1,5 @@
-"""Will it fit? An estimate of a training's memory before anything is loaded."""
+"""Will it fit? An estimate of a training's memory before anything is loaded: of a language model's
+by LoRA, and of an encoder's."""
 
 from __future__ import annotations
 
@@ -18,6 +19,18 @@ from trainer.model.forward import Layout
 from trainer.model.scoring import BATCH_SIZE, BATCH_TOKENS
 from trainer.training.arithmetic import attention_of, layout_of
 from trainer.training.recipe import Recipe
+
+OVERHEAD = 820 << 20
+"""The interpreter with its libraries, or a CUDA context with its workspaces (bytes). Measured: 0.85
+GB of a process that trains next to nothing."""
+
+SAFETY = 1.1
+CPU_HEAP = 1.6
+"""A CPU's heap at its peak over the bytes in use: batches of many lengths leave holes in it. Peaks
+of 1.35 to 1.6 times were measured with a 135M base, and with glibc's allocator."""
+
+_FOUR_BIT = 0.53
+"""Bytes a weight in NF4 with double quantization: 4.127 bits (arXiv 2305.14314, section 3)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,17 +99,6 @@ def _shapes(path: Path) -> list[tuple[str, list[int]]]:
     with path.open("rb") as file:
         header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
     return [(name, entry["shape"]) for name, entry in header.items() if name != "__metadata__"]
-
-
-OVERHEAD = 820 << 20
-"""The interpreter with its libraries, or a CUDA context with its workspaces (bytes). Measured: 0.85
-GB of a process that trains next to nothing."""
-SAFETY = 1.1
-CPU_HEAP = 1.6
-"""A CPU's heap at its peak over the bytes in use: batches of many lengths leave holes in it. Peaks
-of 1.35 to 1.6 times were measured with a 135M base, and with glibc's allocator."""
-_FOUR_BIT = 0.53
-"""Bytes a weight in NF4 with double quantization: 4.127 bits (arXiv 2305.14314, section 3)."""
 
 
 @dataclass(frozen=True, slots=True)

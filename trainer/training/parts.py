@@ -26,6 +26,11 @@ from trainer.training.recipe import Recipe
 from trainer.training.run_folder import Save, TrainState, has_checkpoint, load_checkpoint
 from worker.contract import BaseModel, Manifest
 
+_OFF_LABEL_QUANTILE = 0.995
+_OUT_OF_SCOPE_QUANTILE = 0.99
+"""Messages go to review that fit less than these shares of validation, by their off-label mass, or
+with a head by its energy."""
+
 
 class Loop(Protocol):
     """What learns, epoch by epoch, and can go on from a checkpoint."""
@@ -115,12 +120,6 @@ class Kind(Protocol):
         scores validation as it was measured. Return the manifest, and the result as it is served:
         calibrated on the scores of the file that workers take first. Raises ProofFailed,
         AdapterRefused."""
-
-
-_OFF_LABEL_QUANTILE = 0.995
-_OUT_OF_SCOPE_QUANTILE = 0.99
-"""Messages go to review that fit less than these shares of validation, by their off-label mass, or
-with a head by its energy."""
 
 
 @dataclass(frozen=True, slots=True)

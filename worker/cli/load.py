@@ -1,4 +1,4 @@
-"""Loading the settings for a command, and setting up logging with them."""
+"""A command's settings: loaded, used to set up logging, and shown by ``check-config``."""
 
 from __future__ import annotations
 
@@ -39,10 +39,6 @@ def load_offline(
     loaded = load_settings(config, ["log.level=warning", "log.format=console", *given])
     configure_logging(loaded.settings.log.format, loaded.settings.log.level)
     return loaded
-
-
-# --- check_config: The effective settings: a table on a terminal, lines elsewhere; then what is
-# wrong with them.
 
 
 def check(loaded: LoadedSettings) -> int:

@@ -10,22 +10,17 @@ from typing import Annotated, Literal, NoReturn
 from urllib.parse import urlsplit
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 
 from worker import __version__
 from worker.cli.offline import classify, compare, replay, verify
 from worker.cli.options import AsJson, Config, Sets
-from worker.common.errors import describe_private, print_private, show_private
+from worker.common.errors import run_program
 from worker.contract.errors import AdapterRefused
 from worker.errors import (
     EXIT_ADAPTER,
-    EXIT_INTERRUPTED,
     EXIT_SETTINGS,
-    EXIT_UNEXPECTED,
     WorkerStopped,
 )
-from worker.settings import Settings
 
 _EPILOG = """
 Settings come from defaults, a TOML file, CLERK_* environment variables and flags; later ones
@@ -52,58 +47,16 @@ app = typer.Typer(
 
 
 def main() -> NoReturn:
-    """Run the command line and exit with its code; expected errors are one line, no traceback.
-    Where logs are JSON, the last line is an event too.
-
-    The traceback of any other shows no values: they may be a message's text.
-    """
-    show_private(_log_unhandled)
-    try:
-        app(standalone_mode=True)
-    except WorkerStopped as error:
-        _fail(str(error), error.exit_code)
-    except AdapterRefused as error:
-        _fail(f"adapter refused: {error}", EXIT_ADAPTER)
-    except KeyboardInterrupt:
-        _fail("interrupted", EXIT_INTERRUPTED)
-    except Exception as error:  # noqa: BLE001 - shown here, for Python would show its words too
-        if not _log_failure(describe_private(error), EXIT_UNEXPECTED, error):
-            print_private(error)
-        sys.exit(EXIT_UNEXPECTED)
-    sys.exit(0)
+    """Run the command line and exit with its code; expected errors are one line, no traceback."""
+    run_program("worker", app, _explain)
 
 
-def _fail(message: str, code: int) -> NoReturn:
-    if _log_failure(message, code):
-        pass
-    elif sys.stderr.isatty():
-        Console(stderr=True, soft_wrap=True, highlight=False).print(
-            # What an error says is not ours to read: in brackets are options, settings, paths.
-            "[bold red]error[/bold red]",
-            escape(message),
-        )
-    else:
-        print(f"error: {message}", file=sys.stderr)
-    sys.exit(code)
-
-
-def _log_failure(problem: str, code: int, unexpected: BaseException | None = None) -> bool:
-    """See ``worker.common.logs.log_failure``, which is not imported where nothing was logged:
-    `health` runs every few seconds."""
-    if "worker.common.logs" not in sys.modules:
-        return False
-    from worker.common.logs import log_failure
-
-    return log_failure(problem, code, unexpected)
-
-
-def _log_unhandled(problem: str, error: BaseException) -> bool:
-    """See ``worker.common.logs.log_unhandled``; likewise."""
-    if "worker.common.logs" not in sys.modules:
-        return False
-    from worker.common.logs import log_unhandled
-
-    return log_unhandled(problem, error)
+def _explain(error: Exception) -> tuple[str, int] | None:
+    if isinstance(error, WorkerStopped):
+        return str(error), error.exit_code
+    if isinstance(error, AdapterRefused):
+        return f"adapter refused: {error}", EXIT_ADAPTER
+    return None
 
 
 def _show_version(wanted: bool) -> None:
@@ -217,7 +170,6 @@ def health(
 
     For a container's health check. /livez and /startupz can be asked as well.
     """
-
     sys.exit(ask(url, timeout_s))
 
 
@@ -231,8 +183,17 @@ def topics(config: Config = None, sets: Sets = None) -> None:
     Example: clerk-worker topics -c config/worker.toml -s kafka.topic_partitions=12
     """
     from worker.cli.load import load
+    from worker.policies import kafka_config, shadow_topic
+    from worker.stream.kafka_reach import check_clients
+    from worker.stream.kafka_topics import prepare_topics
 
-    create_topics(load(config, sets).settings)
+    settings = load(config, sets).settings
+    kafka = settings.kafka.model_copy(update={"create_topics": True})
+    wanted = kafka_config(kafka, shadow_topic(settings))
+    check_clients(wanted)
+    found = prepare_topics(wanted)
+    names = dict.fromkeys((*found.topics.named_inputs, *found.topics.sinks))
+    print(f"{found.bootstrap_servers} has {', '.join(names)}")
 
 
 @app.command()
@@ -259,10 +220,6 @@ def adapters(
         print("error: give --store DIR, or --worker URL, or both", file=sys.stderr)
         sys.exit(EXIT_SETTINGS)
     sys.exit(show_adapters(store, worker or [], as_json=as_json))
-
-
-# --- health: Asking a worker for its health, for a container's health check: standard library
-# only.
 
 
 def ask(url: str, timeout_s: float) -> int:
@@ -293,24 +250,3 @@ def _describe(url: str, body: str) -> str:
         return f"{url}: {'ok' if verdict['ok'] else '; '.join(verdict['why'])}"
     except (ValueError, TypeError, KeyError):
         return f"{url}: {body.strip()[:200]}"
-
-
-# --- topics: Creating the worker's topics before there is a worker, for a deployment's first
-# step.
-
-
-def create_topics(settings: Settings) -> None:
-    """Create every topic that is missing, and print all names; existing topics are left unchanged.
-
-    Raises SettingsError or StreamFailed, which say what to do.
-    """
-    from worker.policies import kafka_config, shadow_topic
-    from worker.stream.kafka_reach import check_clients
-    from worker.stream.kafka_topics import prepare_topics
-
-    kafka = settings.kafka.model_copy(update={"create_topics": True})
-    config = kafka_config(kafka, shadow_topic(settings))
-    check_clients(config)
-    config = prepare_topics(config)
-    names = dict.fromkeys((*config.topics.named_inputs, *config.topics.sinks))
-    print(f"{config.bootstrap_servers} has {', '.join(names)}")

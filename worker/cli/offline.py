@@ -1,4 +1,4 @@
-"""The commands that work without Kafka's consumer group: classify and compare."""
+"""Commands that run next to the workers, outside of their group."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
-from rich.console import Console
 
 from worker.cli.options import (
     AsJson,
@@ -32,9 +31,6 @@ from worker.contract.records import Replay
 from worker.contract.records.identity import REPLAY_ID
 from worker.contract.timestamps import rfc3339
 from worker.errors import EXIT_SETTINGS, EXIT_UNEXPECTED, SettingsError
-from worker.offline import compare as show
-from worker.offline.compare import CompareRequest, run_compare, to_json, write_csv
-from worker.settings import Settings
 
 if TYPE_CHECKING:
     from worker.offline.replay import ReplayResult
@@ -71,6 +67,58 @@ Texts = Annotated[
 ]
 Out = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Write the disagreements to a CSV file.")
+]
+
+
+Id = Annotated[
+    str | None,
+    typer.Option(
+        "--id",
+        help="Name of the replay: the same name goes on where a run was broken off. "
+        "Letters, digits, '.', '_' and '-'.",
+    ),
+]
+Why = Annotated[
+    str | None, typer.Option(help="Why, for whoever reads the results: 'bug 17'. No private data.")
+]
+DeadLetters = Annotated[
+    bool, typer.Option("--dead-letters", help="Records that are dead letters now.")
+]
+Reasons = Annotated[
+    list[str] | None,
+    typer.Option("--reason", help="Dead letters for this reason. Repeatable."),
+]
+Review = Annotated[bool, typer.Option("--review", help="Records whose label is for review.")]
+Labels = Annotated[
+    list[str] | None, typer.Option("--label", help="Records that have this label. Repeatable.")
+]
+MadeBy = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DIGEST", help="Results by this adapter, by the first digits of its digest."
+    ),
+]
+Adapter = Annotated[
+    str,
+    typer.Option(
+        help="Adapter to label with: a directory, a store, 'current' (that of model.adapter), or "
+        "the first digits of a digest in the store that model.adapter names."
+    ),
+]
+ToOutput = Annotated[
+    str | None, typer.Option(help="Topic for labels; default: kafka.output_topic.")
+]
+ToReview = Annotated[
+    str | None, typer.Option(help="Topic for labels to review; default: kafka.review_topic.")
+]
+ToDead = Annotated[
+    str | None, typer.Option(help="Topic for dead letters; default: kafka.dead_letter_topic.")
+]
+Execute = Annotated[
+    bool,
+    typer.Option(
+        "--execute/--dry-run", help="Label and publish; without it records are only counted."
+    ),
 ]
 
 
@@ -131,9 +179,11 @@ def compare(
     Examples: clerk-worker compare current 3f2a9c -s model.adapter=/adapters --last 2000
     · clerk-worker compare --demo current runs/new/adapter -i labelled.csv --label-field category
     """
+    from rich.console import Console
+
     from worker.cli.load import load_offline
     from worker.offline.classify import MessageFile
-    from worker.offline.compare import CompareRequest
+    from worker.offline.compare import CompareRequest, run_compare, show, to_json, write_csv
 
     file = MessageFile(source, input_format, field, label_field) if source is not None else None
     records = input_range(since, until, offsets, last)
@@ -142,21 +192,11 @@ def compare(
             "choose messages with one of --input, --last, --since and --offsets: "
             + ("none is given" if file is None else "--input and another are given")
         )
-    loaded = load_offline(config, sets, use_demo=use_demo)
-    request = CompareRequest(first, second, file, records, topic, limit, texts)
-    compare_adapters(loaded.settings, request, as_json=as_json, out=out)
-
-
-# --- compare: ``clerk-worker compare``: its options parsed, its result printed.
-
-
-def compare_adapters(
-    settings: Settings, request: CompareRequest, *, as_json: bool, out: Path | None
-) -> None:
-    """Compare and print; write the disagreements to ``out``. Raises WorkerStopped."""
     if out is not None and not out.parent.is_dir():
         # Checked first: the engines take minutes.
         raise SettingsError(f"--out {out}: {out.parent} is not a directory")
+    settings = load_offline(config, sets, use_demo=use_demo).settings
+    request = CompareRequest(first, second, file, records, topic, limit, texts)
     result = run_compare(settings, request)
     if as_json:
         print(json.dumps(to_json(result), ensure_ascii=False, indent=1))
@@ -166,9 +206,6 @@ def compare_adapters(
         count = write_csv(out, result.pairs)
         console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
         console.print(f"{count} disagreements: {out}")
-
-
-# --- verify: ``clerk-worker verify``: its options parsed, its verdict printed.
 
 
 def verify(
@@ -206,8 +243,7 @@ def verify(
     from rich.console import Console
 
     from worker.cli.load import load_offline
-    from worker.offline import verify as show
-    from worker.offline.verify import VerifyRequest, run_verify, to_json
+    from worker.offline.verify import VerifyRequest, run_verify, show, to_json
 
     for digits in adapter or ():
         check_digest("--adapter", digits)
@@ -220,61 +256,6 @@ def verify(
         show(found, Console(highlight=False, soft_wrap=True))
     if not found.verdict.is_proven:
         sys.exit(EXIT_UNEXPECTED)
-
-
-# --- replay: ``clerk-worker replay``: its options parsed, its counts printed.
-
-
-Id = Annotated[
-    str | None,
-    typer.Option(
-        "--id",
-        help="Name of the replay: the same name goes on where a run was broken off. "
-        "Letters, digits, '.', '_' and '-'.",
-    ),
-]
-Why = Annotated[
-    str | None, typer.Option(help="Why, for whoever reads the results: 'bug 17'. No private data.")
-]
-DeadLetters = Annotated[
-    bool, typer.Option("--dead-letters", help="Records that are dead letters now.")
-]
-Reasons = Annotated[
-    list[str] | None,
-    typer.Option("--reason", help="Dead letters for this reason. Repeatable."),
-]
-Review = Annotated[bool, typer.Option("--review", help="Records whose label is for review.")]
-Labels = Annotated[
-    list[str] | None, typer.Option("--label", help="Records that have this label. Repeatable.")
-]
-MadeBy = Annotated[
-    str | None,
-    typer.Option(
-        metavar="DIGEST", help="Results by this adapter, by the first digits of its digest."
-    ),
-]
-Adapter = Annotated[
-    str,
-    typer.Option(
-        help="Adapter to label with: a directory, a store, 'current' (that of model.adapter), or "
-        "the first digits of a digest in the store that model.adapter names."
-    ),
-]
-ToOutput = Annotated[
-    str | None, typer.Option(help="Topic for labels; default: kafka.output_topic.")
-]
-ToReview = Annotated[
-    str | None, typer.Option(help="Topic for labels to review; default: kafka.review_topic.")
-]
-ToDead = Annotated[
-    str | None, typer.Option(help="Topic for dead letters; default: kafka.dead_letter_topic.")
-]
-Execute = Annotated[
-    bool,
-    typer.Option(
-        "--execute/--dry-run", help="Label and publish; without it records are only counted."
-    ),
-]
 
 
 def replay(

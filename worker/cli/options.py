@@ -1,4 +1,4 @@
-"""Options that several commands have, with their help."""
+"""Options that several commands share, and ranges of records as a user types them."""
 
 from __future__ import annotations
 
@@ -50,15 +50,6 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 _DIGITS = re.compile(r"[0-9a-f]{4,64}")
 
 
-def check_digest(option: str, digits: str) -> None:
-    """Raise SettingsError unless these can be the first digits of an adapter's digest."""
-    if not _DIGITS.fullmatch(digits):
-        raise SettingsError(f"{option} {digits}: give at least 4 hexadecimal digits")
-
-
-# --- ranges: Ranges of a topic as people type them: times and offsets.
-
-
 InputTopic = Annotated[
     str | None, typer.Option("--topic", help="Topic to read; default: the input topic.")
 ]
@@ -73,8 +64,13 @@ Offsets = Annotated[
     list[str] | None,
     typer.Option(metavar="P:FIRST-LAST", help="Records of a partition by offset. Repeatable."),
 ]
-
 _OFFSETS = re.compile(r"(\d+):(\d+)-(\d*)")
+
+
+def check_digest(option: str, digits: str) -> None:
+    """Raise SettingsError unless these can be the first digits of an adapter's digest."""
+    if not _DIGITS.fullmatch(digits):
+        raise SettingsError(f"{option} {digits}: give at least 4 hexadecimal digits")
 
 
 def input_range(

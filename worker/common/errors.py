@@ -1,8 +1,9 @@
-"""Tracebacks that say where something failed, and nothing of what was being worked on.
+"""How a program ends: an expected error is one line and an exit code, any other a traceback.
 
-A message's text is in local variables, and in the words of many an exception (a KeyError is its
-key, a ValueError quotes what it could not read). So no values of variables are shown, and the words
-of an exception only where its kind does not quote what it was given.
+Tracebacks say where something failed, and nothing of what was being worked on. A message's text is
+in local variables, and in the words of many an exception (a KeyError is its key, a ValueError
+quotes what it could not read). So no values of variables are shown, and the words of an exception
+only where its kind does not quote what it was given.
 """
 
 from __future__ import annotations
@@ -12,6 +13,11 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator
 from types import TracebackType
+from typing import NoReturn
+
+EXIT_UNEXPECTED = 1
+EXIT_SETTINGS = 2
+EXIT_INTERRUPTED = 130
 
 Log = Callable[[str, BaseException], bool]
 """Logs what failed, in words, and the error; returns whether it did."""
@@ -32,6 +38,65 @@ _SPEAKING = (
 
 _SPEAKING_MODULES = ("worker.", "trainer.", "desk.", "cimpl", "confluent_kafka")
 """Whose own exceptions hold no message text: ours by the house's rule, and the Kafka client's."""
+
+
+def run_program(
+    program: str,
+    app: Callable[[], object],
+    explain: Callable[[Exception], tuple[str, int] | None],
+) -> NoReturn:
+    """Run a command line and exit with its code.
+
+    ``explain`` returns the line and the exit code of an expected error, None for any other. Where
+    logs are JSON, the last line is an event too.
+    """
+    show_private(lambda problem, error: _log_unhandled(program, problem, error))
+    try:
+        app()
+    except KeyboardInterrupt:
+        _fail(program, "interrupted", EXIT_INTERRUPTED)
+    except Exception as error:  # noqa: BLE001 - shown here, for Python would show its words too
+        if (explained := explain(error)) is not None:
+            _fail(program, *explained)
+        if not _log_failure(program, describe_private(error), EXIT_UNEXPECTED, error):
+            print_private(error)
+        sys.exit(EXIT_UNEXPECTED)
+    sys.exit(0)
+
+
+def _fail(program: str, message: str, code: int) -> NoReturn:
+    if _log_failure(program, message, code):
+        pass
+    elif sys.stderr.isatty():
+        from rich.console import Console
+        from rich.markup import escape
+
+        # An error's brackets are options, settings and paths, not markup.
+        Console(stderr=True, soft_wrap=True, highlight=False).print(
+            "[bold red]error[/bold red]", escape(message)
+        )
+    else:
+        print(f"error: {message}", file=sys.stderr)
+    sys.exit(code)
+
+
+def _log_failure(
+    program: str, problem: str, code: int, unexpected: BaseException | None = None
+) -> bool:
+    # Not imported where nothing was logged: a container's health check runs every few seconds.
+    if "worker.common.logs" not in sys.modules:
+        return False
+    from worker.common.logs import log_failure
+
+    return log_failure(program, problem, code, unexpected)
+
+
+def _log_unhandled(program: str, problem: str, error: BaseException) -> bool:
+    if "worker.common.logs" not in sys.modules:
+        return False
+    from worker.common.logs import log_unhandled
+
+    return log_unhandled(program, problem, error)
 
 
 def format_private(error: BaseException) -> str:

@@ -1,4 +1,6 @@
-"""Tokens for OAUTHBEARER from a function of the user's own, named in the settings.
+"""Logging in to Kafka: librdkafka's properties from the settings, and tokens for OAUTHBEARER.
+
+A token comes from a function of the user's own, named in the settings:
 
     def token(config: str) -> tuple[str, float]: ...
 
@@ -11,8 +13,48 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping
+from typing import Any
+
+from pydantic import BaseModel, SecretStr
+
+from worker.common.settings import read_secret
+
+_LOGIN = (
+    "security_protocol",
+    "ssl_ca_location",
+    "ssl_certificate_location",
+    "ssl_key_location",
+    "ssl_key_password",
+    "sasl_mechanism",
+    "sasl_username",
+    "sasl_password",
+)
+"""Settings of a section ``kafka`` whose names, with dots, are librdkafka's properties."""
+
+_NOT_PLAIN = ("sasl_password_file", "sasl_token_callback")
 
 SETTING = "kafka.sasl_token_callback"
+
+
+def login_properties(
+    kafka: BaseModel, report: Callable[[str], None], error: Callable[[str], Exception]
+) -> dict[str, Any]:
+    """Return librdkafka's properties for logging in, from a program's section ``kafka``.
+
+    ``report`` is told why a token callback gives no token. Raises ``error``.
+    """
+    given: dict[str, Any] = {name: getattr(kafka, name) for name in (*_LOGIN, *_NOT_PLAIN)}
+    file, callback = (given.pop(name) for name in _NOT_PLAIN)
+    plain = {
+        name: value.get_secret_value() if isinstance(value, SecretStr) else value
+        for name, value in given.items()
+    }
+    plain["sasl_password"] = read_secret("kafka.sasl_password", plain["sasl_password"], file, error)
+    found = {name.replace("_", "."): value for name, value in plain.items() if value}
+    if callback is not None:
+        # The one property that is no plain value: the client takes a function under this name.
+        found["oauth_cb"] = find_token_callback(callback, given["sasl_mechanism"], report, error)
+    return found
 
 
 class TokenCallback:

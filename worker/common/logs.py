@@ -20,8 +20,12 @@ from worker.common.errors import format_private
 def configure_logging(
     form: Literal["auto", "console", "json"] = "auto",
     level: Literal["debug", "info", "warning", "error"] = "info",
+    program: str = "worker",
 ) -> None:
-    """Set logging up for this process, third-party loggers included. Call it once."""
+    """Set logging up for this process. Call it once.
+
+    ``level`` is that of the program's own loggers; third-party loggers show warnings.
+    """
     console = form == "console" or (form == "auto" and sys.stderr.isatty())
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -58,27 +62,29 @@ def configure_logging(
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
-    logging.getLogger("worker").setLevel(level.upper())
+    logging.getLogger(program).setLevel(level.upper())
 
 
-def log_failure(problem: str, exit_code: int, unexpected: BaseException | None = None) -> bool:
+def log_failure(
+    program: str, problem: str, exit_code: int, unexpected: BaseException | None = None
+) -> bool:
     """Log the error that ends this process; return False, and log nothing, where logs are not JSON.
 
     ``unexpected``: an error with a traceback, which is shown without any value.
     """
     if not _is_json():
         return False
-    structlog.get_logger("worker").error(
-        "worker.failed", error=problem, exit_code=exit_code, exc_info=unexpected
+    structlog.get_logger(program).error(
+        f"{program}.failed", error=problem, exit_code=exit_code, exc_info=unexpected
     )
     return True
 
 
-def log_unhandled(problem: str, error: BaseException) -> bool:
+def log_unhandled(program: str, problem: str, error: BaseException) -> bool:
     """Log an error that nobody caught and that does not end this process, likewise."""
     if not _is_json():
         return False
-    structlog.get_logger("worker").error("worker.unhandled", error=problem, exc_info=error)
+    structlog.get_logger(program).error(f"{program}.unhandled", error=problem, exc_info=error)
     return True
 
 

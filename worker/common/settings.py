@@ -218,7 +218,9 @@ class SettingsLoader(Generic[S]):
             name = ".".join(str(step) for step in problem["loc"])
             origin = next((o for key, o in origins.items() if f"{name}.".startswith(f"{key}.")), "")
             unknown = problem["type"] == "extra_forbidden"
-            what = self._unknown(name) if unknown else f"{name}: {problem['msg']}".lstrip(": ")
+            # What is wrong of several settings together has no name of its own.
+            said = ": ".join(filter(None, (name, problem["msg"])))
+            what = self._unknown(name) if unknown else said
             lines.append(f"{what} ({origin})" if origin else what)
         return "; ".join(dict.fromkeys(lines))
 

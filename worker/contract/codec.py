@@ -18,7 +18,7 @@ from typing import Annotated, Any
 
 from worker.contract.taxonomy import Taxonomy
 
-# --- What is said of a field beside its type: ``Annotated[float, Range(0, 1), Doc("...")]``.
+# What is said of a field beside its type: ``Annotated[float, Range(0, 1), Doc("...")]``.
 #
 # ``codec`` checks ranges when a record is read; the JSON Schemas show both.
 

@@ -63,10 +63,6 @@ __all__ = [
 ]
 
 
-# --- files: What the files of the circle share: their rights, and how one that cannot be read is
-# refused.
-
-
 PRIVATE = 0o640
 """Rights of a file that may hold messages: its owner and its group, nobody else."""
 
@@ -90,7 +86,7 @@ def write_json(path: Path, record: Any) -> None:
     write_atomically(path, f"{text}\n".encode(), mode=PRIVATE)
 
 
-# --- task: A task: one message that a person is asked about, with why and with what helps to
+# A task: one message that a person is asked about, with why and with what helps to
 # decide.
 #
 # A file of tasks is JSON Lines, and holds messages: it is for its owner and group (0640). A task
@@ -195,7 +191,7 @@ def parse_tasks(text: str, name: str) -> Mapping[int, Task]:
     return tasks
 
 
-# --- answer: An answer: what a person decided about a message, a line of the file of decisions
+# An answer: what a person decided about a message, a line of the file of decisions
 # (CSV).
 #
 # It is the file that ``clerk-trainer check`` writes for people to fill in, and the desk exports.
@@ -329,7 +325,7 @@ def _guard(text: str) -> str:
     return f"'{text}" if text.startswith(_FORMULA) else text
 
 
-# --- advice: Advice: what the decisions say about the labels themselves, in figures and in plain
+# Advice: what the decisions say about the labels themselves, in figures and in plain
 # words.
 #
 # With ``texts`` the file holds messages; it is for its owner and group (0640) in any case.
@@ -400,7 +396,7 @@ def read_advice(path: Path) -> Advice:
     return read_json(Advice, read_text(path), path.name)
 
 
-# --- proposal: A proposal: the next adapter beside the one in service, and whether it is worth a
+# A proposal: the next adapter beside the one in service, and whether it is worth a
 # trial.
 #
 # The trainer writes it, the desk shows it, and a person answers it with a ``ProposalDecision``.

@@ -30,9 +30,6 @@ __all__ = [
 ]
 
 
-# --- The kinds of model that an adapter may be.
-
-
 Kind = Literal["lora-code", "encoder", "embedding-linear", "cascade"]
 """What answers: a LoRA adapter of an instruct base by one token of code (or by a label's words),
 an encoder trained with its head, a linear head on the sentence embeddings of an encoder that was
@@ -42,9 +39,6 @@ ENCODER_KINDS: tuple[Kind, ...] = ("encoder", "embedding-linear")
 """Kinds that an encoder answers: an adapter of them carries the encoder's ``tokenizer.json``."""
 
 TOKENIZER_NAME = "tokenizer.json"
-
-
-# --- manifest_parts: What a manifest is made of, beside the parts that have modules of their own.
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +134,7 @@ class Reference:
         return self.out_of_scope or self.off_label_mass
 
 
-# --- cascade: A cascade: stages, each a published adapter, of which a small one answers what it
+# A cascade: stages, each a published adapter, of which a small one answers what it
 # is sure of.
 #
 # Its manifest holds no weights: it names its stages by their digests, and they stand beside it.
@@ -206,7 +200,7 @@ def check_stages(stages: Sequence[CascadeStage]) -> None:
             raise ValueError(f"stages[{at}].sure_from is {stage.sure_from}; above 0, at most 1")
 
 
-# --- manifest_digest: The digest of an adapter: the one place where it is computed, from the
+# The digest of an adapter: the one place where it is computed, from the
 # manifest's JSON.
 #
 # It is taken over the JSON value that stands in ``manifest.json``, not over the fields of the
@@ -384,9 +378,6 @@ def _require(kind: Kind, **parts: bool) -> None:
 def _refuse(kind: Kind, **parts: bool) -> None:
     if extra := [name for name, there in parts.items() if there]:
         raise ValueError(f"kind {kind!r} has no {' and no '.join(extra)}")
-
-
-# --- manifest_json: The manifest as JSON: written whole, read strictly.
 
 
 def write_manifest(directory: Path, manifest: Manifest) -> Path:

@@ -16,7 +16,7 @@ from worker.contract.codec import LEAVE_OUT_EMPTY
 from worker.contract.redact import REDACTION, redact_head, redact_personal_data, redact_tail
 from worker.contract.text import NORMALIZATION, is_too_long, normalize
 
-# --- How text becomes token ids, for training and serving alike.
+# How text becomes token ids, for training and serving alike.
 #
 # The contract never imports a tokenizer library. Its callers pass in two functions:
 #

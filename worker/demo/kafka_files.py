@@ -1,9 +1,10 @@
-"""Apache Kafka's jars: fetched once, checked against pinned digests, kept in a cache folder.
+"""Files of the local broker: Apache Kafka's jars, and its properties.
 
     <cache>/kafka-4.2.1/libs/*.jar
 
-To move to another version: change the coordinates below, empty `kafka_jars.json` to `{}`, call
-`fetch_jars` on a scratch folder and pin the digests of what it returns, after reading the list.
+The jars are fetched once and checked against pinned digests. To move to another version: change the
+coordinates below, empty `kafka_jars.json` to `{}`, call `fetch_jars` on a scratch folder and pin
+the digests of what it returns, after reading the list.
 """
 
 import base64
@@ -35,6 +36,47 @@ _HTTP_TIMEOUT_S = 60
 
 Fetch = Callable[[Path], Sequence[Path]]
 OnEvent = Callable[[str], None]
+
+
+NODE_ID = 1
+HOST = "127.0.0.1"
+DATA_FOLDER = "kafka-logs"
+PropertyValue = str | int | bool
+# A client that reconnects to a dead port of the ephemeral range can be given that same port as its
+# own, connect to itself and keep a restarting broker from binding: so ports come from below it.
+_LOWEST_PORT = 10_000
+_USUAL_EPHEMERAL_START = 32_768
+_EPHEMERAL_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
+# What one node on its own needs, and the short waits that make tests and demonstrations quick.
+_DEFAULTS: dict[str, PropertyValue] = {
+    "auto.create.topics.enable": False,
+    "default.replication.factor": 1,
+    "min.insync.replicas": 1,
+    "offsets.topic.num.partitions": 1,
+    "offsets.topic.replication.factor": 1,
+    "transaction.state.log.num.partitions": 1,
+    "transaction.state.log.replication.factor": 1,
+    "transaction.state.log.min.isr": 1,
+    "share.coordinator.state.topic.num.partitions": 1,
+    "share.coordinator.state.topic.replication.factor": 1,
+    "share.coordinator.state.topic.min.isr": 1,
+    "group.initial.rebalance.delay.ms": 0,
+    "group.min.session.timeout.ms": 1000,
+    "group.consumer.min.session.timeout.ms": 3000,
+    # A rebalance by the newer protocol takes several heartbeats: of 5 s by default.
+    "group.consumer.min.heartbeat.interval.ms": 500,
+    "group.consumer.heartbeat.interval.ms": 1000,
+    "transaction.abort.timed.out.transaction.cleanup.interval.ms": 1000,
+    # After a kill -9 the node begins as the leader that it was, and loads the group's offsets; when
+    # its old session runs out it loses the lead, gets it again and loads them once more. Kafka 4.4
+    # takes the end of the first load for that of the second, if it comes after the second began:
+    # the group then has the offsets of a part of the log, for good. So the session lasts as long as
+    # Kafka has it by default, which a restart waits for (11 s), and the first load is over by then;
+    # and it reads in small pieces, after each of which it ends if the lead is lost.
+    "broker.session.timeout.ms": 9000,
+    "broker.heartbeat.interval.ms": 300,
+    "offsets.load.buffer.size": 65_536,
+}
 
 
 class BrokerError(RuntimeError):
@@ -129,61 +171,12 @@ def check_jars(libs: Path, pins: Mapping[str, str]) -> None:
             )
 
 
-# --- broker_config: What the local broker is told: its properties file, its cluster id and its
-# ports. No process.
-
-
-NODE_ID = 1
-HOST = "127.0.0.1"
-DATA_FOLDER = "kafka-logs"
-
-PropertyValue = str | int | bool
-
-# A client that reconnects to a dead port of the ephemeral range can be given that same port as its
-# own, connect to itself and keep a restarting broker from binding: so ports come from below it.
-_LOWEST_PORT = 10_000
-_USUAL_EPHEMERAL_START = 32_768
-_EPHEMERAL_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
-
-
 @dataclass(frozen=True, slots=True)
 class BrokerListener:
     """A further address for clients: its port, and its security protocol in Kafka's words."""
 
     port: int
     protocol: str
-
-
-# What one node on its own needs, and the short waits that make tests and demonstrations quick.
-_DEFAULTS: dict[str, PropertyValue] = {
-    "auto.create.topics.enable": False,
-    "default.replication.factor": 1,
-    "min.insync.replicas": 1,
-    "offsets.topic.num.partitions": 1,
-    "offsets.topic.replication.factor": 1,
-    "transaction.state.log.num.partitions": 1,
-    "transaction.state.log.replication.factor": 1,
-    "transaction.state.log.min.isr": 1,
-    "share.coordinator.state.topic.num.partitions": 1,
-    "share.coordinator.state.topic.replication.factor": 1,
-    "share.coordinator.state.topic.min.isr": 1,
-    "group.initial.rebalance.delay.ms": 0,
-    "group.min.session.timeout.ms": 1000,
-    "group.consumer.min.session.timeout.ms": 3000,
-    # A rebalance by the newer protocol takes several heartbeats: of 5 s by default.
-    "group.consumer.min.heartbeat.interval.ms": 500,
-    "group.consumer.heartbeat.interval.ms": 1000,
-    "transaction.abort.timed.out.transaction.cleanup.interval.ms": 1000,
-    # After a kill -9 the node begins as the leader that it was, and loads the group's offsets; when
-    # its old session runs out it loses the lead, gets it again and loads them once more. Kafka 4.4
-    # takes the end of the first load for that of the second, if it comes after the second began:
-    # the group then has the offsets of a part of the log, for good. So the session lasts as long as
-    # Kafka has it by default, which a restart waits for (11 s), and the first load is over by then;
-    # and it reads in small pieces, after each of which it ends if the lead is lost.
-    "broker.session.timeout.ms": 9000,
-    "broker.heartbeat.interval.ms": 300,
-    "offsets.load.buffer.size": 65_536,
-}
 
 
 def server_properties(

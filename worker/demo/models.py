@@ -1,4 +1,4 @@
-"""What the demo can show: the adapter that ships, the encoder beside it, and both as a cascade."""
+"""The demo's models and sample messages. They were written for it: no customer's words."""
 
 from __future__ import annotations
 
@@ -29,6 +29,9 @@ _INSTALL = (
 
 ModelName = Literal["adapter", "encoder", "cascade"]
 """Which model the demo's worker serves; a directory of each ships."""
+
+
+_DATA = "data"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,13 +102,6 @@ def _run_trainer(*arguments: str) -> None:
         why = done.stderr.strip()[-2000:]
         hint = f"\n{_INSTALL}" if "ModuleNotFoundError" in why or "--base" in why else ""
         raise ProgramFailed(f"clerk-trainer {arguments[0]} failed: {why}{hint}")
-
-
-# --- samples: The sample messages that ship with the project: written for it, no customer's
-# words.
-
-
-_DATA = "data"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,7 @@
-"""A program of ours as a process of its own, started and ended by the demo, watched by its log."""
+"""A worker or a desk as a process of its own, started and ended here, watched by its log.
+
+It does not outlive this process, even when this one is killed with -9.
+"""
 
 from __future__ import annotations
 
@@ -127,9 +130,6 @@ def start_worker(
     """Start the worker with settings as flags (values as TOML has them); stop it at the end."""
     with start_program("the worker", command, settings, log_path, grace_s=_STOP_S) as program:
         yield program
-
-
-# --- child: A child process that does not outlive this one, even when this one is killed with -9.
 
 
 _LAUNCHER = Path(__file__).with_name("die_with_parent.py")

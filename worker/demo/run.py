@@ -1,6 +1,6 @@
-"""``clerk-worker demo``: the whole thing on one machine, as a stranger would first see it.
+"""``clerk-worker demo``: the whole system on one machine, as a newcomer first sees it.
 
-The worker it starts is the production worker, in a process of its own, with other settings.
+The worker and the desk are the production programs, in processes of their own.
 """
 
 from __future__ import annotations
@@ -41,6 +41,16 @@ KINDS = {OUTPUT: "output", REVIEW: "review", DEAD: "dead letter", CORRECTIONS: "
 WORKER_LOG = "worker.log"
 _PARTITIONS = 4
 _LIVE_MESSAGES = 60
+
+
+_OPEN_DESK = "desk"
+"""What is typed to open the desk: no message that somebody would publish."""
+
+_USUAL_PORT = 8090
+_START_S = 120.0
+_STOP_S = 30.0
+_OPEN = re.compile(r'^clerk_desk_items\{state="open"\} (\S+)$', re.MULTILINE)
+_INSTALL = "\nThe desk's packages are missing: pip install 'filing-clerk[desk]'"
 
 
 def demo_model_settings() -> list[str]:
@@ -205,14 +215,6 @@ def _stopped_by_signals() -> Iterator[None]:
             signal.signal(one, handler)
 
 
-# --- keep: ``clerk-worker demo --keep``: everything stays up, and a person publishes their own
-# messages.
-
-
-_OPEN_DESK = "desk"
-"""What is typed to open the desk: no message that somebody would publish."""
-
-
 class KeptOpen:
     """What stays up until Ctrl-C: what arrives is shown, and what is typed is published.
 
@@ -296,16 +298,6 @@ def _read_lines(typed: queue.SimpleQueue[str]) -> None:
             typed.put(line.strip())
 
 
-# --- desk_process: The desk as a process of its own: where a person decides what the demo's
-# worker was unsure of.
-
-
-_USUAL_PORT = 8090
-_START_S = 120.0
-_STOP_S = 30.0
-_OPEN = re.compile(r'^clerk_desk_items\{state="open"\} (\S+)$', re.MULTILINE)
-
-
 class DeskProcess:
     """A running ``clerk-desk run`` on loopback, without sign-in."""
 
@@ -356,9 +348,6 @@ def start_desk(
     ) as program:
         program.wait_for("desk.started", _START_S)
         yield DeskProcess(program)
-
-
-_INSTALL = "\nThe desk's packages are missing: pip install 'filing-clerk[desk]'"
 
 
 def desk_settings(

@@ -1,4 +1,4 @@
-"""What the demo shows: a line a label as it lands, a running rate, and a summary."""
+"""What the demo shows: a line for each label, a rate, and a summary."""
 
 from __future__ import annotations
 
@@ -21,6 +21,10 @@ from worker.demo.program import ProgramFailed
 _TEXT_CHARS = 80
 _PLAIN_WIDTH = 120
 _RATE_OVER = 50
+
+
+_LIVE_WINDOW = 4
+_STALL_S = 120.0
 
 
 @dataclass(slots=True)
@@ -216,13 +220,6 @@ def _label_table(labels: Sequence[str], tally: Tally) -> Table:
         right = f"{tally.right_by_label[label]} of {known}" if known else ""
         table.add_row(escape(label), str(tally.labels[label]), right)
     return table
-
-
-# --- streaming: Publishing samples and showing what comes back.
-
-
-_LIVE_WINDOW = 4
-_STALL_S = 120.0
 
 
 class Streaming:

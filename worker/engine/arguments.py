@@ -33,14 +33,6 @@ _LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 _RANKS = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
 """The arguments whose product is the number of processes that the model is spread over."""
 
-_IN_ITS_CORE = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
-"""vLLM's executor that computes in the process of the engine's core.
-
-On a CPU vLLM turns the short name ``uni`` into a process of its own, because OpenMP has to find
-its variables when a process starts. Here the core itself starts with them
-(``computing_environment``), which saves an import of everything and a queue between two
-processes that wait by spinning."""
-
 _PRECISIONS = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
 
 GIB = 1 << 30
@@ -102,10 +94,12 @@ def engine_arguments(
     known: Collection[str],
     environment: Mapping[str, str],
     capability: str = "",
+    in_core: str | None = None,
 ) -> dict[str, Any]:
     """Return the keyword arguments of ``AsyncEngineArgs``.
 
-    ``known`` are the names that this vLLM takes, ``capability`` is a CPU's (``cpu_dtype``). An
+    ``known`` are the names that this vLLM takes, ``capability`` is a CPU's (``cpu_dtype``),
+    ``in_core`` the executor that computes in the core's own process, where there is one. An
     environment variable of vLLM's that says the same as a default wins over it, and
     ``engine_args`` win over both. Raises SettingsError for a key that is unknown or not the user's
     to choose, and for a window too short for the prompt.
@@ -124,7 +118,7 @@ def engine_arguments(
     if settings.priorities:
         arguments["scheduling_policy"] = "priority"
     if cpu:
-        arguments |= _cpu_arguments(settings.engine_args, environment)
+        arguments |= _cpu_arguments(settings.engine_args, environment, in_core)
         arguments["dtype"] = cpu_dtype(settings.model, capability)
     arguments |= _wishes(settings.engine_args, known)
     if not isinstance(arguments["max_model_len"], int) or arguments["max_model_len"] < need:
@@ -170,7 +164,7 @@ def kv_cache_bytes(engine_args: Mapping[str, Any], environment: Mapping[str, str
 
 
 def _cpu_arguments(
-    engine_args: Mapping[str, Any], environment: Mapping[str, str]
+    engine_args: Mapping[str, Any], environment: Mapping[str, str], in_core: str | None
 ) -> dict[str, Any]:
     arguments: dict[str, Any] = {
         # The CPU default of 128 tokens is longer than most support messages: nothing of them
@@ -182,8 +176,9 @@ def _cpu_arguments(
     if not environment.get("VLLM_CPU_KVCACHE_SPACE"):
         # vLLM would take nine tenths of the machine's memory, as on a GPU of its own.
         arguments["kv_cache_memory_bytes"] = GIB
-    if is_started_as_we_like(engine_args) and computing_cpus(environment) is not None:
-        arguments["distributed_executor_backend"] = _IN_ITS_CORE
+    ours = is_started_as_we_like(engine_args) and computing_cpus(environment) is not None
+    if ours and in_core is not None:
+        arguments["distributed_executor_backend"] = in_core
     return arguments
 
 

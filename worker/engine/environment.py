@@ -1,6 +1,8 @@
 """The environment variables that vLLM and the libraries below it are started with.
 
-Pure but for reading which CPUs and libraries this machine has: it needs no vLLM.
+Nothing here needs vLLM. docs/gpu.md names each step at which the pinned vLLM compiles something on
+a GPU, and what that step needs. It is checked here, before anything heavy is loaded: vLLM would
+report it minutes later, from another process, in the words of a library that the user never chose.
 """
 
 from __future__ import annotations
@@ -34,6 +36,13 @@ _BIND = "VLLM_CPU_OMP_THREADS_BIND"
 
 _SOCKET_FOLDER_CHARS = 65
 """A socket's path has 107 characters at most (unix(7)), and vLLM adds a UUID to its folder."""
+
+
+_DRIVER_BRANCHES = {12: 525, 13: 580}
+"""By major version of CUDA, the first branch of the driver that runs it (NVIDIA's table "CUDA
+Toolkit and Minimum Required Driver Version for CUDA Minor Version Compatibility")."""
+
+_KERNEL_MODULE = Path("/proc/driver/nvidia/version")
 
 
 def engine_environment(
@@ -187,22 +196,6 @@ def _cpu_quota(root: Path = Path("/sys/fs/cgroup")) -> float | None:
         if words[0] not in {"max", "-1"}:
             return int(words[0]) / int(words[1])
     return None
-
-
-# --- gpu_environment: What vLLM is started with on an NVIDIA GPU, and what has to be there for it
-# to compile kernels.
-#
-# docs/gpu.md names each step at which the pinned vLLM compiles something, and what that step
-# needs. Everything here is looked at before anything heavy is loaded, and told in one line: vLLM
-# would say it minutes later, from another process, in the words of a library that the user never
-# chose.
-
-
-_DRIVER_BRANCHES = {12: 525, 13: 580}
-"""By major version of CUDA, the first branch of the driver that runs it (NVIDIA's table "CUDA
-Toolkit and Minimum Required Driver Version for CUDA Minor Version Compatibility")."""
-
-_KERNEL_MODULE = Path("/proc/driver/nvidia/version")
 
 
 def gpu_variables(environment: Mapping[str, str]) -> dict[str, str]:

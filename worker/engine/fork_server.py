@@ -28,19 +28,6 @@ PARENT = "FILING_CLERK_FORK_SERVER_PARENT"
 MODULES = "FILING_CLERK_FORK_SERVER_MODULES"
 """The variables that tell the server which process it has to end with and what to import."""
 
-VLLM_MODULES = (
-    "vllm.v1.engine.core",
-    "vllm.v1.executor.uniproc_executor",
-    "vllm.v1.executor.multiproc_executor",
-    "vllm.v1.core.sched.scheduler",
-    "vllm.v1.worker.cpu_worker",
-    "vllm.v1.attention.backends.cpu_attn",
-    "vllm.utils.cpu_triton_utils",
-    "vllm.model_executor.layers.quantization.online.base",
-    "vllm.model_executor.models.llama",
-)
-"""What a core imports when it starts. One that another vLLM lacks is passed over."""
-
 # What a process reads when it starts or imports torch: a server with others is of no use.
 _READ_AT_START = (
     "LD_PRELOAD",
@@ -60,7 +47,13 @@ _started_with: dict[str, str | None] | None = None
 _FOREVER = threading.Event()
 
 
-def start(environment: Mapping[str, str], modules: Sequence[str] = VLLM_MODULES) -> bool:
+_OPTIONAL = ("sklearn", "scipy", "pandas")
+"""transformers imports these where they are installed, for assisted generation and the losses of
+object detection: not in an image of the worker, but next to the trainer. One of them starts a
+thread, and a process with two threads must not be forked (``fit_to_fork``)."""
+
+
+def start(environment: Mapping[str, str], modules: Sequence[str] = ()) -> bool:
     """Have a fork server with these variables, over this process's own; return at once.
 
     Returns False, and does nothing, when the one that runs was started with others. ``modules``
@@ -76,12 +69,12 @@ def start(environment: Mapping[str, str], modules: Sequence[str] = VLLM_MODULES)
         return _started_with == wanted
 
 
-def context(environment: Mapping[str, str]) -> BaseContext | None:
+def context(environment: Mapping[str, str], modules: Sequence[str] = ()) -> BaseContext | None:
     """Return how to start processes as forks of the server, or None where that cannot be.
 
-    Waits until the server has imported everything.
+    Waits until the server has imported everything; see ``start`` for ``modules``.
     """
-    if not start(environment):
+    if not start(environment, modules):
         return None
     found = multiprocessing.get_context("forkserver")
     with variables(environment):  # multiprocessing starts a server anew when its own has died
@@ -140,15 +133,6 @@ def _end_well_if_fit_to_fork() -> None:
 
     if not fit_to_fork():
         raise SystemExit(1)
-
-
-# --- quick_imports: Importing vLLM without libraries that start threads of their own.
-
-
-_OPTIONAL = ("sklearn", "scipy", "pandas")
-"""transformers imports these where they are installed, for assisted generation and the losses of
-object detection: not in an image of the worker, but next to the trainer. One of them starts a
-thread, and a process with two threads must not be forked (``fit_to_fork``)."""
 
 
 @contextmanager

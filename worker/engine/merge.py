@@ -1,6 +1,6 @@
-"""Fold a LoRA adapter into a copy of its base: no LoRA cost per token when serving.
+"""Fold a LoRA adapter into a copy of its base, so that no token pays for LoRA while serving.
 
-The only file that imports torch and safetensors, when it is called.
+Only this file imports torch and safetensors, when it is called.
 """
 
 from __future__ import annotations
@@ -18,9 +18,6 @@ from typing import Any
 from worker.cache import made_once
 from worker.contract import AdapterRefused, Lora, Manifest
 from worker.errors import SettingsError
-
-# --- A LoRA adapter's files, as PEFT writes them: what they change, and what cannot be folded in.
-
 
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
@@ -42,6 +39,9 @@ _CANNOT_FOLD = (
     "target_parameters",
 )
 """Keys of ``adapter_config.json`` that, when set, mean more than W + scale * B @ A."""
+
+
+_COPIED = {".json", ".jinja", ".txt", ".model", ".tiktoken"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +109,6 @@ def _keys(path: Path) -> set[str]:
             return set(file.keys())
     except (OSError, SafetensorError) as error:
         raise AdapterRefused(path, f"cannot be read: {error}") from error
-
-
-_COPIED = {".json", ".jinja", ".txt", ".model", ".tiktoken"}
 
 
 def merged_base(base: Path, adapter: Path, manifest: Manifest, cache_dir: Path) -> Path:

@@ -1,4 +1,7 @@
-"""Where the base and the tokenizer of an adapter are, and that they are the right ones."""
+"""The base and the tokenizer of an adapter: found and checked by the digests of their files.
+
+Only this file imports tokenizers.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ from worker.contract import (
 from worker.contract.prompt import Encode
 from worker.errors import SettingsError
 
-# --- The base's tokenizer as the contract wants it. The only file that imports tokenizers.
+_CONFIG = "config.json"
 
 
 def load_encoders(base_dir: Path) -> Encoders:
@@ -63,9 +66,6 @@ def _encode(tokenizer: Any) -> Encode:
         return ids
 
     return encode
-
-
-_CONFIG = "config.json"
 
 
 class ModelFiles(Protocol):

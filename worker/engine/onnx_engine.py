@@ -3,6 +3,8 @@
 Each prompt runs alone, on one of several threads with a core each, which take them in the order in
 which they came. Batches are a little faster, and in 8-bit integers, whose scale is taken over the
 whole batch, an answer would depend on what else was in it (docs/decisions/one-message-a-run.md).
+
+Only this file imports ONNX Runtime, and NumPy for it.
 """
 
 from __future__ import annotations
@@ -25,11 +27,13 @@ from worker.engine.environment import usable_cpus
 from worker.engine.port import Answer, HeadLogits
 from worker.errors import EngineDied, MessageRejected, SettingsError
 
-# --- One ONNX file in memory. The only file that imports ONNX Runtime, and NumPy for it.
-
-
 _INPUTS = {"input_ids", "attention_mask", "token_type_ids"}
 _OUTPUT = "logits"
+
+
+_CLOSE_S = 15.0
+_BACKGROUND_NICENESS = 10
+_log = structlog.get_logger("worker.engine")
 
 
 class Session:
@@ -84,12 +88,6 @@ class Session:
 def kind_of(error: Exception) -> str:
     """Name an error without its text, which may hold token ids."""
     return type(error).__name__
-
-
-_CLOSE_S = 15.0
-_BACKGROUND_NICENESS = 10
-
-_log = structlog.get_logger("worker.engine")
 
 
 @dataclass(frozen=True, slots=True)

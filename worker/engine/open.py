@@ -1,4 +1,7 @@
-"""From a base and an adapter on disk to an engine that can answer."""
+"""From an adapter on disk to an engine that can answer.
+
+vLLM serves LoRA adapters, ONNX Runtime encoders; a cascade has an engine for each stage.
+"""
 
 from __future__ import annotations
 
@@ -26,11 +29,11 @@ from worker.engine.vllm_config import begin_to_import, vllm_is_installed, vllm_r
 from worker.engine.vllm_engine import VllmEngine
 from worker.errors import SettingsError
 
-# --- Adapters brought up by kind: LoRA adapters in vLLM, encoders in ONNX Runtime, and cascades of
-# them.
-
-
 Serving = Literal["auto", "merged", "runtime"]
+
+
+ServedAs = Literal["merged", "runtime", "onnx"]
+"""How the first adapter is served: folded into its base, beside it, or as an ONNX file."""
 
 
 def require_vllm() -> None:
@@ -211,10 +214,6 @@ def load_cascade(
             stage.engine.close()
         raise
     return CascadeEngine(opened, policy)
-
-
-ServedAs = Literal["merged", "runtime", "onnx"]
-"""How the first adapter is served: folded into its base, beside it, or as an ONNX file."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What the worker needs of an engine."""
+"""The engine port: what the worker needs of an engine, and what its answers mean."""
 
 from __future__ import annotations
 
@@ -154,9 +154,6 @@ class Declined:
 
     digest: str
     problem: str
-
-
-# --- answers: What an engine's answer means by the contract of the adapter that was asked.
 
 
 def decide(answer: Answer, manifest: Manifest) -> Decision:

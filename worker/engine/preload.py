@@ -34,7 +34,7 @@ def _preload() -> int:
     # What vLLM says while it is imported, before it has set its logging up, goes nowhere.
     logging.getLogger("vllm").addHandler(logging.NullHandler())
     with without_optional_libraries():
-        for name in os.environ[MODULES].split(","):
+        for name in filter(None, os.environ[MODULES].split(",")):
             with contextlib.suppress(ImportError):
                 importlib.import_module(name)
     return len(list(Path("/proc/self/task").iterdir()))

@@ -24,6 +24,7 @@ from worker.engine.arguments import (
     runs_eagerly,
 )
 from worker.engine.environment import check_gpu, computing_environment, engine_environment
+from worker.engine.vllm_core import CORE_MODULES, executor_in_core
 from worker.errors import SettingsError
 
 # What vLLM says while it is imported, before it has set its logging up, goes nowhere.
@@ -44,7 +45,7 @@ def begin_to_import(engine_args: Mapping[str, Any]) -> None:
     if not _is_built_for_cpu() or not is_started_as_we_like(engine_args):
         return
     _set_environment(cpu=True, eager=runs_eagerly(engine_args))
-    fork_server.start(computing_environment(os.environ))
+    fork_server.start(computing_environment(os.environ), CORE_MODULES)
 
 
 def vllm_runs_on_cpu() -> bool:
@@ -79,6 +80,7 @@ def vllm_config(settings: EngineSettings) -> Any:
         known=AsyncEngineArgs.__dataclass_fields__,
         environment=os.environ,
         capability=torch.backends.cpu.get_cpu_capability(),
+        in_core=executor_in_core(),
     )
     try:
         with no_warnings():

@@ -6,6 +6,7 @@ ends its processes by itself: slower, and a core that is orphaned by kill -9 end
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -19,7 +20,38 @@ from worker.engine.arguments import is_started_as_we_like
 from worker.engine.environment import computing_environment
 from worker.engine.processes import die_with_parent
 
+CORE_MODULES = (
+    "vllm.v1.engine.core",
+    "vllm.v1.executor.uniproc_executor",
+    "vllm.v1.executor.multiproc_executor",
+    "vllm.v1.core.sched.scheduler",
+    "vllm.v1.worker.cpu_worker",
+    "vllm.v1.attention.backends.cpu_attn",
+    "vllm.utils.cpu_triton_utils",
+    "vllm.model_executor.layers.quantization.online.base",
+    "vllm.model_executor.models.llama",
+)
+"""What a core imports when it starts. One that another vLLM lacks is passed over."""
+
+_IN_ITS_CORE = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
+"""vLLM's executor that computes in the process of the engine's core.
+
+On a CPU vLLM turns the short name ``uni`` into a process of its own, because OpenMP has to find
+its variables when a process starts. Here the core itself starts with them
+(``computing_environment``), which saves an import of everything and a queue between two
+processes that wait by spinning."""
+
 _log = structlog.get_logger("worker.engine")
+
+
+def executor_in_core() -> str | None:
+    """Return the name of vLLM's executor that computes in the core's process, None where this vLLM
+    has none of that name: it then computes in a process of its own. Imports it."""
+    module, _, name = _IN_ITS_CORE.rpartition(".")
+    try:
+        return _IN_ITS_CORE if hasattr(importlib.import_module(module), name) else None
+    except ImportError:
+        return None
 
 
 @contextmanager
@@ -47,7 +79,7 @@ def starting_processes(engine_args: Mapping[str, Any]) -> Iterator[None]:
             _log.warning("engine.started_by_vllm", why=f"this vLLM has other names: {error}")
             yield
             return
-        if ours and (context := fork_server.context(environment)):
+        if ours and (context := fork_server.context(environment, CORE_MODULES)):
             stack.enter_context(_replaced(utils, "get_mp_context", lambda: context))
         core = partial(run_engine_core, {**os.environ, **environment})
         stack.enter_context(_replaced(EngineCoreProc, "run_engine_core", core))

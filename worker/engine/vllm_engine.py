@@ -18,7 +18,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import structlog
 
@@ -40,6 +40,12 @@ _OUT_OF_MEMORY = (
     "the kernel does so when the machine's or the container's memory is full: give it more, or "
     "take less by model.engine_args (kv_cache_memory_bytes, max_num_batched_tokens)"
 )
+
+
+_MESSAGE_TOKENS = (4, 8, 12, 16, 24, 32, 48, 64, 96, 128)
+_BATCHES = (1, 2, 8, 32)
+_POLL_S = 0.01
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -315,37 +321,15 @@ class VllmEngine:
         self._llm = None
 
 
-# --- adapter_view: One adapter's side of an engine that may serve several.
-
-
-class Host(Protocol):
-    """An engine that answers for several adapters; what one is to it, it alone knows."""
-
-    @property
-    def precision(self) -> str:
-        """What it computes in: see ``Engine.precisions``."""
-        ...
-
-    def answer(self, adapter: Any, prompt_ids: Sequence[int]) -> Future[Answer]:
-        """Begin to answer a prompt as this adapter does. Raises EngineDied."""
-        ...
-
-    def check_health(self) -> None:
-        """Raise EngineDied when nothing can be answered any more."""
-        ...
-
-    def remove(self, adapter: Any) -> None:
-        """Unload an adapter; with the last one the engine ends. Blocks."""
-        ...
-
-
 class AdapterView:
-    """See ``worker.engine.port.Engine``: a host, as one adapter sees it.
+    """See ``worker.engine.port.Engine``: the engine, as one of its adapters sees it.
 
     ``close`` unloads this adapter alone; the engine itself ends with its last one.
     """
 
-    def __init__(self, host: Host, adapter: Any, manifest: Manifest, *, cold: bool) -> None:
+    def __init__(
+        self, host: VllmEngine, adapter: _Adapter, manifest: Manifest, *, cold: bool
+    ) -> None:
         self.host = host
         self._adapter = adapter
         self._manifest = manifest
@@ -388,13 +372,6 @@ class AdapterView:
             self.host.remove(self._adapter)
 
 
-# --- warm_up: Prompts to answer before the first message, so that no customer waits for a kernel.
-
-
-_MESSAGE_TOKENS = (4, 8, 12, 16, 24, 32, 48, 64, 96, 128)
-_BATCHES = (1, 2, 8, 32)
-
-
 def warm_up_rounds(
     manifest: Manifest, prompts: Sequence[Sequence[int]]
 ) -> Iterator[list[tuple[int, ...]]]:
@@ -424,9 +401,6 @@ def warm_up_rounds(
     yield [made_up(spec.max_message_tokens)]
 
 
-# --- vllm_answers: From what vLLM gives back to an answer of the engine port; it needs no vLLM.
-
-
 def read_answer(manifest: Manifest, params: Sequence[Any], completions: Sequence[Any]) -> Answer:
     """Return the answer that vLLM's completions hold, one for each of the requests ``params``.
     Raises EngineDied and MessageRejected."""
@@ -444,15 +418,6 @@ def read_answer(manifest: Manifest, params: Sequence[Any], completions: Sequence
         ids = asked.logprob_token_ids
         scores |= {one: float(found[one].logprob) for one in ids if one in found}
     return CodeScores(scores)
-
-
-# --- vllm_context: The end of the ZeroMQ context that vLLM opens for its client and leaves to the
-# collector.
-
-
-_POLL_S = 0.01
-
-logger = logging.getLogger(__name__)
 
 
 async def destroy_context(context: Any, within_s: float) -> bool:

@@ -1,4 +1,9 @@
-"""Starts, swaps and retires the adapter of an arm: the one place that does."""
+"""Start, swap and retire the adapter of an arm. No other module does.
+
+A source names the adapter of an arm: a pointer in the store, or a setting. The controller has it
+brought up on a thread, takes it into service, and tries again what failed for a reason that may
+pass. Where memory has no room for two engines, it can restart the worker.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +27,15 @@ from worker.errors import EngineDied, RestartNeeded
 from worker.lifecycle.events import AdapterEvents, Refusal
 from worker.lifecycle.preflight import AdapterFactory
 
-# --- Where it is written which adapter serves in an arm.
+LOAD_TIMEOUT_S = 600.0
+"""A 7B base that is merged on slow disks takes five minutes; what takes longer hangs."""
+
+_log = structlog.get_logger("worker.adapters")
+_FIRST_S = 60.0
+_TRIES = 5
+_MAY_PASS = frozenset({"memory", "engine", "unexpected"})
+"""Memory that is taken at the moment, a file system that hiccups. What a file or a probe says stays
+so, and a load that hangs would leave one more thread and one more slot of the engine behind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,12 +129,6 @@ def named_adapter(role: ArmRole, store: Path | None, name: str, share: float) ->
         return ArmTarget(directory, digest, stored_name, share, compare=False)
 
     return ArmSource(role, read, fixed=True)
-
-
-LOAD_TIMEOUT_S = 600.0
-"""A 7B base that is merged on slow disks takes five minutes; what takes longer hangs."""
-
-_log = structlog.get_logger("worker.adapters")
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,9 +346,6 @@ def _is_alive(adapter: ServingAdapter) -> bool:
     return True
 
 
-# --- bring_up: One adapter made ready on a thread of its own, which can be left behind.
-
-
 class BringUp:
     """Calls ``make`` on a thread and keeps what comes of it; ``finished`` is called afterwards.
 
@@ -404,17 +408,6 @@ class BringUp:
             self._adapter.engine.close()
 
 
-# --- retry: When an adapter that was refused is tried again by itself.
-
-
-_FIRST_S = 60.0
-_TRIES = 5
-
-_MAY_PASS = frozenset({"memory", "engine", "unexpected"})
-"""Memory that is taken at the moment, a file system that hiccups. What a file or a probe says stays
-so, and a load that hangs would leave one more thread and one more slot of the engine behind."""
-
-
 @dataclass(frozen=True, slots=True)
 class ArmRetry:
     """A target to bring up again, not before ``at`` (monotonic seconds), for the n-th time."""
@@ -432,10 +425,6 @@ def next_retry(
     if refusal.reason not in _MAY_PASS or number >= _TRIES:
         return None
     return ArmRetry(target, number, now + _FIRST_S * 2 ** (number - 1))
-
-
-# --- restart: Ending the worker on purpose, so that it starts again with an adapter that has no
-# room next to the one that serves.
 
 
 class Restart:

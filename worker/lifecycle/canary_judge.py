@@ -1,4 +1,17 @@
-"""Stops a canary that does worse than the adapter it is to replace."""
+"""Stop a canary that does worse than the adapter that it would replace.
+
+The two are compared after every message. A test that is repeated until it says yes says yes sooner
+or later, whatever is true; this one may be repeated, because its evidence is a product of fair bets
+(an e-process; Ville 1939; for an overview Ramdas et al. 2023, arXiv 2210.01948). As long as the
+arms do not differ, the chance that the evidence ever reaches 1 / alpha is at most alpha, over any
+number of messages.
+
+Messages are taken in blocks in the order in which they come. A block is closed by its size, never
+by its content. Given how many of a block are marked, every choice of which they are is equally
+likely if the arms do not differ. The bet is on how many of them the first arm has (the conditional
+test of an odds ratio: Fisher's noncentral hypergeometric distribution). So nothing is assumed about
+the share of marks: it may drift from block to block, in both arms.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +33,10 @@ BLOCK = 20
 _LOWEST = 0.25
 _KEYS = 65_536
 _DIGEST_BYTES = 16  # of a key, which may be of any size
+
+
+_ODDS = (1.25, 1.5, 2.0, 3.0, 5.0)
+"""The odds ratios that are bet on, with equal stakes: a product for each, and their mean."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,25 +185,6 @@ def _add(
 def _evidence(comparison: ArmComparison) -> str:
     review, confidence = comparison.review.value, comparison.confidence.value
     return f"{comparison.value:.3g} (review {review:.3g}, confidence {confidence:.3g})"
-
-
-# --- sequential: Is one arm of a comparison worse than the other? Asked after every message, and
-# answered safely.
-#
-# A test that is looked at again and again until it says yes says yes sooner or later, whatever is
-# true. This one may be: its evidence is a product of fair bets (an e-process; Ville 1939; for an
-# overview Ramdas et al. 2023, arXiv 2210.01948). As long as the arms do not differ, the chance
-# that the evidence ever reaches 1 / alpha is at most alpha, over any number of messages.
-#
-# Messages are taken in blocks in the order they come, each closed by its size and never by what
-# is in it. Given how many of a block are marked, every choice of which they are is equally likely
-# if the arms do not differ: the bet is on how many of them the first arm has (the conditional
-# test of an odds ratio: Fisher's noncentral hypergeometric distribution). So nothing is assumed
-# about how many are marked: it may drift from block to block, in both arms.
-
-
-_ODDS = (1.25, 1.5, 2.0, 3.0, 5.0)
-"""The odds ratios that are bet on, with equal stakes: a product for each, and their mean."""
 
 
 class Evidence:

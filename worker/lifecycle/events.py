@@ -1,4 +1,4 @@
-"""What has become of the adapters of this worker, for logs, metrics and ``/info``."""
+"""Refusals, swaps and stops of this worker's adapters, for logs, metrics and ``/info``."""
 
 from __future__ import annotations
 
@@ -22,9 +22,6 @@ from worker.core.arms import (
 )
 from worker.core.labeller import ServingAdapter
 
-# --- Why an adapter is refused. The worker goes on with the adapters it has.
-
-
 RefusalReason = Literal[
     "pointer",
     "files",
@@ -44,6 +41,12 @@ it took longer than ``LOAD_TIMEOUT_S``; something that nobody expected; it miscl
 its own manifest; it misclassifies more than ``MAX_ERROR_RATE`` of the serving adapter's probes."""
 
 
+_log = structlog.get_logger("worker.adapters")
+StopReason = Literal["review", "confidence", "rejected", "engine"]
+"""Why an arm got no more messages: too many for review, too little confidence, too many answers
+that are no label or none in time, its engine."""
+
+
 class Refusal(Exception):
     """An adapter must not serve here. ``problem`` says what and how to mend it, without text of
     any message."""
@@ -52,13 +55,6 @@ class Refusal(Exception):
         self.reason = reason
         self.problem = problem
         super().__init__(f"{reason}: {problem}")
-
-
-_log = structlog.get_logger("worker.adapters")
-
-StopReason = Literal["review", "confidence", "rejected", "engine"]
-"""Why an arm got no more messages: too many for review, too little confidence, too many answers
-that are no label or none in time, its engine."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What an adapter has to show before it labels a customer's message."""
+"""An adapter made ready to serve: verified, loaded, warmed up, and tried on its probes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,14 @@ from worker.engine.port import AdapterLoader, Answer, Engine
 from worker.errors import EngineDied, MessageRejected
 from worker.lifecycle.events import Refusal
 
-# --- An adapter made ready to serve: verified, loaded, warmed up and tried.
+MAX_ERROR_RATE = 0.1
+"""Largest share of the serving adapter's probes that a new one may misclassify. The old one was
+sure of these messages, so an equally good adapter misses few. One that is meant to differ is
+published with --force."""
+
+_log = structlog.get_logger("worker.adapters")
+_AT_A_TIME = 4
+"""Few, so that the messages in the same engine hardly notice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,17 +75,6 @@ class AdapterFactory:
         check_own_probes(labeller, engine, self.answer_s)
         if compared_with is not None:
             compare_on_probes(labeller, engine, compared_with, self.answer_s)
-
-
-MAX_ERROR_RATE = 0.1
-"""Largest share of the serving adapter's probes that a new one may misclassify. The old one was
-sure of these messages, so an equally good adapter misses few. One that is meant to differ is
-published with --force."""
-
-_log = structlog.get_logger("worker.adapters")
-
-_AT_A_TIME = 4
-"""Few, so that the messages in the same engine hardly notice."""
 
 
 def verify_beside(directory: Path, digest: str, files: ModelFiles) -> tuple[Manifest, Encoders]:

@@ -1,4 +1,9 @@
-"""Drift while the loop runs: log lines, metrics, and the ``drift`` section of ``/info``."""
+"""Drift: do messages still resemble those that the adapter was trained on? See docs/drift.md.
+
+Each full window of an adapter's answers is compared with the reference in its manifest. Thresholds
+are derived, not chosen: each is the value that a window of independent messages without drift
+exceeds with at most a given probability (``false_alarm_rate``).
+"""
 
 from __future__ import annotations
 
@@ -24,6 +29,25 @@ from worker.records.types import Classified
 _log = structlog.get_logger("worker.drift")
 
 _DIGITS = 4
+
+
+_MOST = 0.8
+"""Labels are named as moved until they account for this part of the PSI."""
+
+TOLERATED_PSI = 0.01
+"""A shift that counts as none: the expected shares are themselves counts over a finite sample."""
+
+QUANTILE = 0.95
+"""Quantile of the off-label mass in validation; 1 in 20 of its messages exceeds it."""
+
+LEAST_MASS = 0.001
+"""Smallest mass that counts as doubt, whatever the quantile is: less is rounding."""
+
+_CONFIDENCE = 0.95
+"""Confidence of the bound on the share above the quantile: validation is a sample too."""
+
+_NORMAL = NormalDist()
+_HALVINGS = 60
 
 
 class DriftListener:
@@ -215,13 +239,6 @@ def _shares(shifts: Sequence[LabelShift]) -> dict[str, dict[str, float]]:
     }
 
 
-# --- detector: An adapter's answers in consecutive windows, each judged when it is full.
-
-
-_MOST = 0.8
-"""Labels are named as moved until they account for this part of the PSI."""
-
-
 @dataclass(frozen=True, slots=True)
 class LabelShift:
     """A label's share of a window, its expected share, and its part of the window's PSI."""
@@ -371,23 +388,6 @@ def _largest(shifts: Sequence[LabelShift]) -> list[LabelShift]:
     return found
 
 
-# --- baseline: What a window is compared with: an adapter's reference and the thresholds derived
-# from it.
-
-
-TOLERATED_PSI = 0.01
-"""A shift that counts as none: the expected shares are themselves counts over a finite sample."""
-
-QUANTILE = 0.95
-"""Quantile of the off-label mass in validation; 1 in 20 of its messages exceeds it."""
-
-LEAST_MASS = 0.001
-"""Smallest mass that counts as doubt, whatever the quantile is: less is rounding."""
-
-_CONFIDENCE = 0.95
-"""Confidence of the bound on the share above the quantile: validation is a sample too."""
-
-
 @dataclass(frozen=True, slots=True)
 class DriftPolicy:
     """How a window of ``window`` messages is judged.
@@ -463,18 +463,6 @@ def expected_errors(confidence: Mapping[str, float]) -> float:
     points = [(0.0, 0.0), *points, (1.0, 1.0)]
     mean = sum((right - left) * (low + high) / 2 for (left, low), (right, high) in pairwise(points))
     return 1.0 - mean
-
-
-# --- statistics: The statistics of drift, and the thresholds above which they are more than
-# chance. Pure math.
-#
-# A window is a number of messages drawn independently. Thresholds are derived, not chosen: each
-# is the value that a window without drift exceeds with at most a given probability
-# (``false_alarm_rate``). How well that holds is measured in docs/drift.md.
-
-
-_NORMAL = NormalDist()
-_HALVINGS = 60
 
 
 def psi_by_label(counts: Mapping[str, int], shares: Mapping[str, float]) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""The loop's events as metrics, and its state, read when the metrics page is requested."""
+"""The loop's events as metrics; its state is read when the metrics page is requested."""
 
 from __future__ import annotations
 
@@ -23,6 +23,12 @@ from worker.lifecycle.events import (
 from worker.observe import metrics as named
 from worker.observe.registry import MetricSample, Registry
 from worker.records.types import Classified, Outcome, Postponed, Rejected, TopicPartition
+
+DIGEST_CHARS = 12
+"""Length of the part of a digest that names its adapter in metrics and logs."""
+
+KEPT = 8
+"""Number of adapters that keep their series; those that served longest ago lose theirs."""
 
 
 class MetricsListener:
@@ -143,16 +149,6 @@ def _by_partition(counts: Mapping[TopicPartition, float]) -> list[tuple[tuple[st
 
 def _each(values: Sequence[str]) -> list[tuple[str]]:
     return [(value,) for value in values]
-
-
-# --- adapters: Metrics by adapter, and of swaps, refusals, canaries and shadows.
-
-
-DIGEST_CHARS = 12
-"""Length of the part of a digest that names its adapter in metrics and logs."""
-
-KEPT = 8
-"""Number of adapters that keep their series; those that served longest ago lose theirs."""
 
 
 class AdapterMetrics:

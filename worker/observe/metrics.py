@@ -22,10 +22,31 @@ from worker.core.events import PressureKind, RebalanceKind, TransactionResult
 from worker.lifecycle.events import RefusalReason, StopReason
 from worker.records.types import OutcomeKind
 
-# --- How a metric is declared: name, kind, help text, and labels with their values.
-
-
 Kind = Literal["counter", "gauge", "histogram"]
+
+
+# Upper bounds of the histograms' buckets: probabilities, then seconds.
+SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
+MASSES = (0.001, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+# Milliseconds to minutes: the engine, and what waits for it.
+DURATIONS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+SHORT_DURATIONS = (0.0001, 0.0005, 0.001, 0.0025, *DURATIONS)
+LOAD_DURATIONS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
+# A backlog makes records hours old.
+AGES = (*DURATIONS[1:], 120.0, 300.0, 600.0, 1800.0, 3600.0, 21600.0, 86400.0)
+Signal = Literal["labels", "off_label"]
+WINDOW_RESULTS = ("stable", "drifted")
+OUTCOMES = typing.get_args(OutcomeKind)
+REASONS = typing.get_args(RejectReason)
+REBALANCES = typing.get_args(RebalanceKind)
+TRANSACTIONS = typing.get_args(TransactionResult)
+PRESSURES = typing.get_args(PressureKind)
+ROLES = typing.get_args(Role)
+SWAPS = ("swapped", "refused")
+REFUSALS = typing.get_args(RefusalReason)
+AGREES = ("yes", "no")
+SHADOW_DROPS = typing.get_args(ShadowDrop)
+STOPS = typing.get_args(StopReason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,31 +73,10 @@ class Metric:
         return tuple(label.name for label in self.labels)
 
 
-# --- buckets: Upper bounds of the histograms' buckets: probabilities first, then seconds.
-
-
-SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
-MASSES = (0.001, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
-
-# Milliseconds to minutes: the engine, and what waits for it.
-DURATIONS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
-SHORT_DURATIONS = (0.0001, 0.0005, 0.001, 0.0025, *DURATIONS)
-LOAD_DURATIONS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
-# A backlog makes records hours old.
-AGES = (*DURATIONS[1:], 120.0, 300.0, 600.0, 1800.0, 3600.0, 21600.0, 86400.0)
-
-
-# --- metrics: Drift's metrics: the last full window of labels against the adapter's reference
-# (docs/drift.md).
-#
-# Absent where the adapter has none, and all but the thresholds until the first window is full.
-
-
-Signal = Literal["labels", "off_label"]
-
-WINDOW_RESULTS = ("stable", "drifted")
 _SIGNAL = MetricLabel("signal", get_args(Signal))
 
+# Drift: absent where the adapter has no reference, and all but the thresholds until the first
+# window is full.
 DRIFT_PSI = Metric(
     "clerk_drift_label_psi",
     "gauge",
@@ -123,18 +123,6 @@ DRIFT_METRICS = (
     DRIFT_WINDOWS,
 )
 
-
-OUTCOMES = typing.get_args(OutcomeKind)
-REASONS = typing.get_args(RejectReason)
-REBALANCES = typing.get_args(RebalanceKind)
-TRANSACTIONS = typing.get_args(TransactionResult)
-PRESSURES = typing.get_args(PressureKind)
-ROLES = typing.get_args(Role)
-SWAPS = ("swapped", "refused")
-REFUSALS = typing.get_args(RefusalReason)
-AGREES = ("yes", "no")
-SHADOW_DROPS = typing.get_args(ShadowDrop)
-STOPS = typing.get_args(StopReason)
 
 _ADAPTER, _LABEL = MetricLabel("adapter"), MetricLabel("label")
 _TOPIC, _PARTITION = MetricLabel("topic"), MetricLabel("partition")
@@ -480,7 +468,6 @@ ADAPTER_INFO = Metric(
 )
 READY = Metric("clerk_ready", "gauge", "1 while /readyz answers 200, else 0.")
 
-METRICS: tuple[Metric, ...] = (
-    *(named for named in tuple(globals().values()) if isinstance(named, Metric)),
-    *DRIFT_METRICS,
+METRICS: tuple[Metric, ...] = tuple(
+    named for named in tuple(globals().values()) if isinstance(named, Metric)
 )

@@ -1,4 +1,7 @@
-"""All that a worker exposes, put together; ``worker.app`` reports to it how far start-up is."""
+"""All that a worker exposes: probes, metrics, traces, drift and ``/info``.
+
+``worker.app`` reports to it how far the start has come.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from typing import Any
 import structlog
 
 from worker import __version__
-from worker.common.settings import REDACTED
+from worker.common.settings import REDACTED, Loaded
 from worker.contract.records import Headers
 from worker.contract.timestamps import rfc3339
 from worker.core.arms import AdapterRouter, Arm
@@ -31,7 +34,7 @@ from worker.observe.health import Health, HealthVerdict
 from worker.observe.listener import AdapterMetrics, MetricsListener, adapter_samples, loop_samples
 from worker.observe.registry import CONTENT_TYPE, MetricSample, Registry
 from worker.observe.server import HttpServer, Page
-from worker.settings import LoadedSettings, Settings, effective
+from worker.settings import Settings, effective
 from worker.stream.kafka_config import CLIENT_ID
 from worker.stream.port import Stream
 
@@ -172,9 +175,6 @@ def _json(content: object, status: int) -> Page:
     return Page(body, "application/json", status)
 
 
-# --- info: The content of ``/info``: version, model, adapters, settings; no secrets.
-
-
 def describe_worker(
     settings: Settings,
     started_at: datetime,
@@ -201,7 +201,7 @@ def describe_worker(
         "serving": None,
         "settings": {
             name: shown if shown == REDACTED else json.loads(shown)
-            for name, shown, _ in effective(LoadedSettings(settings, {}))
+            for name, shown, _ in effective(Loaded(settings, {}))
         },
     }
     if opened is not None and serving is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from worker.observe import metrics as named
-from worker.observe import metrics as of_drift
 from worker.observe.metrics import Metric
 
 _HEAD = """# Metrics
@@ -84,12 +83,12 @@ SECTIONS: tuple[tuple[str, tuple[Metric, ...]], ...] = (
     (
         "Drift, window by window",
         (
-            of_drift.DRIFT_PSI,
-            of_drift.DRIFT_SHIFT,
-            of_drift.DRIFT_OFF_LABEL,
-            of_drift.DRIFT_THRESHOLD,
-            of_drift.DRIFT_CONSECUTIVE,
-            of_drift.DRIFT_WINDOWS,
+            named.DRIFT_PSI,
+            named.DRIFT_SHIFT,
+            named.DRIFT_OFF_LABEL,
+            named.DRIFT_THRESHOLD,
+            named.DRIFT_CONSECUTIVE,
+            named.DRIFT_WINDOWS,
         ),
     ),
     (

@@ -1,4 +1,4 @@
-"""The Prometheus client behind a few functions. The only file that imports it."""
+"""The Prometheus client behind a few functions. Only this file imports it."""
 
 from __future__ import annotations
 
@@ -122,12 +122,6 @@ class _EngineMetrics(Collector):
         for family in prometheus_client.REGISTRY.collect():
             if family.name.startswith("vllm:"):
                 yield family
-
-
-# --- histogram: A histogram that takes in a batch at a time.
-#
-# The Prometheus client's own takes one value at a time, under two locks and by a walk through its
-# buckets; the loop knows what it published batch by batch.
 
 
 @dataclass(slots=True)

@@ -1,6 +1,6 @@
-"""Classifying without Kafka: a text, a file or standard input, to standard output.
+"""``clerk-worker classify``: label a text, a file or standard input, without Kafka.
 
-Contract, engine and review rules are those of the stream; only source and sink differ.
+Contract, engine and review rules are those of the stream. Only source and sink differ.
 """
 
 from __future__ import annotations
@@ -38,6 +38,15 @@ _CSV_PREFIX = "clerk_"
 _CSV_COLUMNS = ("label", "confidence", "off_label_mass", "review", "error")
 
 Result = dict[str, Any]
+
+
+FileFormat = Literal["csv", "jsonl", "text"]
+_ENDINGS: dict[str, FileFormat] = {
+    ".csv": "csv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".txt": "text",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,20 +226,6 @@ def _print_result(result: Result) -> None:
         console.print(f"[dim]{escape(text)}[/dim]")
     if result["review"]:
         console.print(f"[yellow]for review: {', '.join(result['review'])}[/yellow]")
-
-
-# --- message_file: Messages from a file or standard input: CSV, JSON lines, or one message per
-# line.
-
-
-FileFormat = Literal["csv", "jsonl", "text"]
-
-_ENDINGS: dict[str, FileFormat] = {
-    ".csv": "csv",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".txt": "text",
-}
 
 
 @dataclass(frozen=True, slots=True)

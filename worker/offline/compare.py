@@ -1,4 +1,4 @@
-"""Labelling the same messages with one adapter, then with the other."""
+"""``clerk-worker compare``: two adapters on the same messages, and where they differ."""
 
 from __future__ import annotations
 
@@ -39,6 +39,14 @@ from worker.stream.kafka_reach import check_clients
 from worker.stream.topics import RecordRange
 
 Opener = Callable[[Settings], OpenedEngine]
+
+
+SHOWN = 15
+"""Most disagreements and moves that are shown on a terminal; the file has all."""
+
+_DIGEST_CHARS = 12
+_COLUMNS = ("id", "first", "first_confidence", "second", "second_confidence", "first_review",
+            "second_review")  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,9 +174,6 @@ def _labelled(result: Result) -> Labelled:
         result["off_label_mass"],
         bool(result["review"]),
     )
-
-
-# --- agreement: How far two adapters agree on the same messages. Pure arithmetic.
 
 
 @dataclass(frozen=True, slots=True)
@@ -359,17 +364,6 @@ def _correctness(pairs: Sequence[Pair]) -> Correctness | None:
 
 def _mean(values: Sequence[float]) -> float | None:
     return math.fsum(values) / len(values) if values else None
-
-
-# --- show: A comparison as tables on a terminal, as JSON, and its disagreements as CSV.
-
-
-SHOWN = 15
-"""Most disagreements and moves that are shown on a terminal; the file has all."""
-
-_DIGEST_CHARS = 12
-_COLUMNS = ("id", "first", "first_confidence", "second", "second_confidence", "first_review",
-            "second_review")  # fmt: skip
 
 
 def to_json(result: CompareResult) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The records of a topic that a command is about: from times or offsets to records."""
+"""Records read outside of any group: the ones that a range means, and what a result says."""
 
 from __future__ import annotations
 
@@ -27,6 +27,9 @@ from worker.stream.topics import RecordRange
 
 Offsets = Mapping[TopicPartition, tuple[int, int]]
 """By partition the first offset, and the one after the last."""
+
+
+_EVERY = 1000
 
 
 def wanted_offsets(
@@ -129,13 +132,6 @@ def _given(
     return found
 
 
-# --- scan_progress: A progress bar on standard error while topics are read, where that is a
-# terminal.
-
-
-_EVERY = 1000
-
-
 class ScanProgress:
     """Shows how far each topic has been read; a context manager."""
 
@@ -169,9 +165,6 @@ class ScanProgress:
                 self._progress.update(task, completed=sum(reached.values()), records=count)
             yield record
         self._progress.update(task, completed=total, records=count)
-
-
-# --- results: Reading a record of a result topic: for which input record it is, and who made it.
 
 
 @dataclass(frozen=True, slots=True)

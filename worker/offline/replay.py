@@ -1,8 +1,8 @@
-"""Labelling chosen records again, with an engine of its own, beside the running workers.
+"""``clerk-worker replay``: label chosen records again, next to the running workers.
 
-The progress is the committed offsets of a consumer group of the replay's own, moved in the
-transactions that publish its results: killed at any point, the same command goes on, and no record
-gets two results or none.
+Its progress is the committed offsets of a consumer group of its own, moved in the transactions that
+publish its results. Run the command again after an interruption and it resumes: no record gets two
+results or none.
 """
 
 from __future__ import annotations
@@ -63,6 +63,12 @@ from worker.stream.topics import RecordRange, Topics
 Opener = Callable[[Settings], OpenedEngine]
 Place = tuple[TopicPartition, int]
 """A record's partition and offset."""
+
+
+_log = structlog.get_logger("worker.replay")
+_MAX_BACKOFF_S = 10.0
+Replace = Callable[[int, Outgoing, str], Outgoing]
+"""Gives what is written in place of the result at an index that is too large."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,9 +307,6 @@ def _next_offsets(batch: Sequence[Record]) -> list[NextOffset]:
     return [NextOffset(source, offset + 1) for source, offset in last.items()]
 
 
-# --- label: Labelling a batch of records with one adapter, and encoding what comes of it.
-
-
 @dataclass(slots=True)
 class _Asked:
     index: int
@@ -412,17 +415,6 @@ def make_smaller(
 
 def _marked(letter: Outgoing, replay: Replay) -> Outgoing:
     return replace(letter, headers=letter.headers + replay.headers())
-
-
-# --- publish: Publishing a replay: results and progress in one transaction, each batch once.
-
-
-_log = structlog.get_logger("worker.replay")
-
-_MAX_BACKOFF_S = 10.0
-
-Replace = Callable[[int, Outgoing, str], Outgoing]
-"""Gives what is written in place of the result at an index that is too large."""
 
 
 class ReplayPublisher:

@@ -1,7 +1,4 @@
-"""Which input records are labelled again, by the results that they have. Pure.
-
-Two bits for each result of each run, whatever the number of records.
-"""
+"""Which records a replay labels again: chosen by their results, within a range of the input."""
 
 from __future__ import annotations
 
@@ -99,9 +96,6 @@ class Selector:
                     fitting = fitting.without(self._all[other, source])
             found.update(fitting)
         return found
-
-
-# --- plan: Which records a replay is about: chosen by their results, within a range of the input.
 
 
 @dataclass(frozen=True, slots=True)

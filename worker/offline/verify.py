@@ -1,4 +1,4 @@
-"""Reading what the judge needs: the input of a range, then everything on the result topics."""
+"""``clerk-worker verify``: read a range of the input and all results, and show the verdict."""
 
 from __future__ import annotations
 
@@ -40,6 +40,16 @@ from worker.settings import Settings
 from worker.stream.kafka_scan import LogSpan, TopicScanner
 from worker.stream.kafka_topics import is_compacted
 from worker.stream.topics import RecordRange, Topics
+
+_DIGEST_CHARS = 12
+MEANING: dict[Fault, str] = {
+    "missing": "input records without a result",
+    "twice": "results beyond the first for one input record, in one run",
+    "out_of_order": "results after that of a later record of the same input partition",
+    "foreign": "results for input records that do not exist",
+    "unreadable": "records on a result topic that no worker writes",
+    "unknown_adapter": "results by an adapter that was not in service",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,21 +215,6 @@ def _expect_a_commit(
             f"the group {group} has committed nothing of {topic}: is kafka.group_id that of the "
             "workers?"
         )
-
-
-# --- show: A verification as text for a terminal and as JSON. Ids and counts, never message text.
-
-
-_DIGEST_CHARS = 12
-
-MEANING: dict[Fault, str] = {
-    "missing": "input records without a result",
-    "twice": "results beyond the first for one input record, in one run",
-    "out_of_order": "results after that of a later record of the same input partition",
-    "foreign": "results for input records that do not exist",
-    "unreadable": "records on a result topic that no worker writes",
-    "unknown_adapter": "results by an adapter that was not in service",
-}
 
 
 def to_json(verification: Verification) -> dict[str, Any]:

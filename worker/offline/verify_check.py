@@ -1,4 +1,9 @@
-"""What the judge takes in and what it says: places, results, faults, the verdict. Pure data."""
+"""The judge of ``clerk-worker verify``: input offsets and results in, violations out. Pure.
+
+For each input partition it keeps a bit for each input record, one for each result, and one more for
+each result of a replay: a quarter of a byte a record, and nothing else that grows with them. A
+record that was tried again later takes three more.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +21,13 @@ Fault = Literal["missing", "twice", "out_of_order", "foreign", "unreadable", "un
 """What contradicts the guarantees; see docs/guarantees.md."""
 
 FAULTS: tuple[Fault, ...] = get_args(Fault)
+
+
+_Stream = tuple[TopicPartition, TopicPartition, str | None]
+"""Results are in order within one partition of one topic, for one input partition, in one run."""
+
+_Run = tuple[TopicPartition, str | None]
+"""The results for an input partition that were made in one replay, or in the first run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,21 +129,6 @@ class Verdict:
     def is_proven(self) -> bool:
         """Whether nothing contradicts the guarantees."""
         return not any(self.faults.values())
-
-
-# --- check: The judge: input offsets and results in, what contradicts the guarantees out. Pure.
-#
-# For each input partition it keeps a bit for each input record and one for each result, and one
-# more for each result of a replay: a quarter of a byte a record, and nothing else that grows with
-# them. A record that was tried again later has three more.
-
-
-_Stream = tuple[TopicPartition, TopicPartition, str | None]
-"""Results are in order within one partition of one topic, for one input partition, in one run."""
-
-
-_Run = tuple[TopicPartition, str | None]
-"""The results for an input partition that were made in one replay, or in the first run."""
 
 
 class Checker:

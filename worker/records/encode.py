@@ -149,9 +149,6 @@ def _out_of_scope(method: OutOfScopeMethod | None, decision: Decision) -> OutOfS
     return OutOfScope(method, round(decision.out_of_scope, 6))
 
 
-# --- dead_letter: From a rejected record to the record that the dead-letter topic gets.
-
-
 @dataclass(frozen=True, slots=True)
 class DeadLetterEncoder:
     """Turns a rejected record into a record for the dead-letter topic."""
@@ -198,9 +195,6 @@ class DeadLetterEncoder:
         letter = self.encode(emptied, rejected)
         omitted: Headers = ((OMITTED_BYTES, str(record.size_bytes).encode()),)
         return replace(letter, headers=letter.headers + omitted)
-
-
-# --- retry: From a record that failed to the one that waits on the retry topic, and back.
 
 
 _CLOCKS_S = 60 * 60

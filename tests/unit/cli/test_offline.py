@@ -72,11 +72,6 @@ def test_it_counts_and_says_how_to_go_on(world: KafkaWorld, run: Callable[..., R
     assert found["chosen"] == {"0": 1, "1": 1}
 
 
-# ``clerk-worker verify`` as a person sees it, on a broker in this process.
-#
-# ``tests/ports/test_verify.py`` plants every fault on a real one.
-
-
 pytestmark = pytest.mark.slow
 
 COUNT = 20
@@ -195,9 +190,6 @@ def test_what_cannot_be_judged_is_told_in_one_line(
     assert isinstance(done.exception, StreamFailed)
     assert done.exception.exit_code == EXIT_STREAM
     assert str(done.exception).startswith(f"no access to Kafka at {broker.servers} within ")
-
-
-# ``clerk-worker verify`` with a retry topic, on a broker in this process: pending, done, lost.
 
 
 RETRIED = 12

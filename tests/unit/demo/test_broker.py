@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from worker.demo import broker as kafka_process
+from worker.demo import broker
 from worker.demo.kafka_files import BrokerError
 
 
@@ -21,8 +21,8 @@ def test_a_folder_that_is_not_formatted_says_why(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, does: str, told: str
 ) -> None:
     """That it took too long is not told as an exit code."""
-    monkeypatch.setattr(kafka_process, "_java", lambda *_: ["/bin/sh", "-c", does])
-    monkeypatch.setattr(kafka_process, "_FORMAT_TIMEOUT_S", 0.3 if "sleep" in does else 20.0)
+    monkeypatch.setattr(broker, "_java", lambda *_: ["/bin/sh", "-c", does])
+    monkeypatch.setattr(broker, "_FORMAT_TIMEOUT_S", 0.3 if "sleep" in does else 20.0)
     log = tmp_path / "broker.log"
     with pytest.raises(BrokerError, match=told):
-        kafka_process.ensure_formatted(tmp_path, tmp_path, tmp_path / "settings", log)
+        broker.ensure_formatted(tmp_path, tmp_path, tmp_path / "settings", log)

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from worker.cache import cache_folder
-from worker.demo import kafka_files as broker_config
-from worker.demo import kafka_files as kafka_dist
+from worker.demo import kafka_files
 from worker.demo.broker import LocalBroker
 from worker.demo.kafka_files import BrokerError, ensure_kafka
 
@@ -128,10 +127,10 @@ def test_concurrent_callers_fetch_once(tmp_path: Path) -> None:
 
 def test_every_shipped_pin_is_a_sha256() -> None:
     """The shipped list covers the broker and its logging, and the versions are those asked for."""
-    pins = kafka_dist.pinned_jars()
+    pins = kafka_files.pinned_jars()
     assert all(re.fullmatch(r"[0-9a-f]{64}", digest) for digest in pins.values())
     asked_for = {
-        "{}-{}.jar".format(*coordinate.split(":")[1:]) for coordinate in kafka_dist.COORDINATES
+        "{}-{}.jar".format(*coordinate.split(":")[1:]) for coordinate in kafka_files.COORDINATES
     }
     assert asked_for | {"kafka-clients-4.2.1.jar"} <= pins.keys()
 
@@ -147,7 +146,7 @@ def test_the_cache_folder_is_configurable(monkeypatch: pytest.MonkeyPatch, tmp_p
 
 def test_one_node_needs_no_replicas_and_waits_for_nobody() -> None:
     """The properties that make a single node work and a demonstration quick."""
-    properties = broker_config.server_properties(9092, 9093)
+    properties = kafka_files.server_properties(9092, 9093)
     assert properties["listeners"] == "CLIENT://127.0.0.1:9092,CONTROLLER://127.0.0.1:9093"
     assert properties["controller.quorum.bootstrap.servers"] == "127.0.0.1:9093"
     assert properties["auto.create.topics.enable"] is False
@@ -159,7 +158,7 @@ def test_one_node_needs_no_replicas_and_waits_for_nobody() -> None:
 def test_extra_properties_override_defaults() -> None:
     """A caller can ask for another broker default, or for one that is not set here."""
     extra = {"broker.session.timeout.ms": 4000, "message.max.bytes": 2048}
-    assert broker_config.server_properties(1, 2, extra).items() >= extra.items()
+    assert kafka_files.server_properties(1, 2, extra).items() >= extra.items()
 
 
 @pytest.mark.parametrize("key", ["listeners", "node.id", "log.dirs", "log.dir"])
@@ -171,7 +170,7 @@ def test_properties_that_the_broker_owns_are_refused(key: str) -> None:
 
 def test_properties_are_written_as_java_reads_them() -> None:
     """Booleans are lower case; what Java would read otherwise is escaped."""
-    text = broker_config.render_properties(
+    text = kafka_files.render_properties(
         {
             "b": True,
             "a": 1500,
@@ -193,7 +192,7 @@ def test_properties_are_written_as_java_reads_them() -> None:
 
 def test_cluster_ids_are_what_kafka_accepts() -> None:
     """22 characters of URL-safe base64 that no option parser takes for an option."""
-    ids = {broker_config.new_cluster_id() for _ in range(500)}
+    ids = {kafka_files.new_cluster_id() for _ in range(500)}
     assert len(ids) == 500
     assert all(re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_-]{21}", cluster_id) for cluster_id in ids)
 
@@ -201,14 +200,14 @@ def test_cluster_ids_are_what_kafka_accepts() -> None:
 def test_a_port_in_use_is_not_free() -> None:
     """A port that another program listens on is not offered or accepted."""
     with socket.create_server(("127.0.0.1", 0)) as server:
-        assert not broker_config.port_is_free(server.getsockname()[1])
+        assert not kafka_files.port_is_free(server.getsockname()[1])
 
 
 def test_ports_come_from_below_the_ephemeral_range() -> None:
     """A client that reconnects to a dead broker cannot be given the broker's own port."""
-    first = broker_config.free_port()
+    first = kafka_files.free_port()
     assert 10_000 <= first < 32_768
-    assert broker_config.free_port(first) != first
+    assert kafka_files.free_port(first) != first
 
 
 def test_there_is_no_address_before_the_start() -> None:

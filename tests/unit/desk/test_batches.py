@@ -143,7 +143,7 @@ def test_a_load_that_is_killed_is_finished_by_the_next(world: DeskWorld, tmp_pat
     path.write_text(task_file(tasks), "utf-8")
     kill = (
         "import os, signal, sys; from pathlib import Path;"
-        "from desk.service import batches; from desk.store import batches as store;"
+        "from desk.service import circle; from desk.store import batches as store;"
         "from desk.store.database import Database;"
         "from tests.support.desk_world import DeskWorld;"
         "left = [int(sys.argv[3])]; add = store.add\n"
@@ -154,7 +154,7 @@ def test_a_load_that_is_killed_is_finished_by_the_next(world: DeskWorld, tmp_pat
         "    return done\n"
         "store.add = dying\n"
         "world = DeskWorld(Database(sys.argv[1]))\n"
-        "batches.load(world.desk, Path(sys.argv[2]).read_text('utf-8'), 'tasks.jsonl')"
+        "circle.load_task_file(world.desk, Path(sys.argv[2]).read_text('utf-8'), 'tasks.jsonl')"
     )
     url = world.database.engine.url.render_as_string(hide_password=False)
     seen = []

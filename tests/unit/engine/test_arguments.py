@@ -28,7 +28,9 @@ def build(
     cpu: bool = True, environment: dict[str, str] | None = None, **changes: Any
 ) -> dict[str, Any]:
     settings = replace(EngineSettings(Path("/base"), toy_manifest()), **changes)
-    return engine_arguments(settings, cpu=cpu, known=KNOWN, environment=environment or {})
+    return engine_arguments(
+        settings, cpu=cpu, known=KNOWN, environment=environment or {}, in_core="UniProcExecutor"
+    )
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from worker.engine import environment as cpu_environment
-from worker.engine import environment as gpu_environment
+from worker.engine import environment
 from worker.engine.environment import (
     check_driver,
     check_tools,
@@ -56,7 +55,7 @@ def test_threads_go_by_the_cpus_a_process_may_use(
     expected: dict[str, str],
 ) -> None:
     monkeypatch.setattr("os.sched_getaffinity", lambda _pid: cpus)
-    monkeypatch.setattr(cpu_environment, "_cpu_quota", lambda: quota)
+    monkeypatch.setattr(environment, "_cpu_quota", lambda: quota)
     found = engine_environment(cpu=True, ranks=ranks, environment={})
     threads = {key: one for key, one in found.items() if "OMP" in key}
     assert threads == expected
@@ -67,7 +66,7 @@ def test_under_a_quota_pods_of_a_node_do_not_pile_up_on_its_first_cpus(
     monkeypatch: pytest.MonkeyPatch, quota: float, threads: int
 ) -> None:
     monkeypatch.setattr("os.sched_getaffinity", lambda _pid: set(range(64)))
-    monkeypatch.setattr(cpu_environment, "_cpu_quota", lambda: quota)
+    monkeypatch.setattr(environment, "_cpu_quota", lambda: quota)
     seen = set()
     for _ in range(20):
         found = engine_environment(cpu=True, ranks=1, environment={})
@@ -89,7 +88,7 @@ def test_under_a_quota_pods_of_a_node_do_not_pile_up_on_its_first_cpus(
 def test_tcmalloc_is_used_where_it_is_installed(
     monkeypatch: pytest.MonkeyPatch, installed: str | None, preloaded: str, expected: str | None
 ) -> None:
-    monkeypatch.setattr(cpu_environment, "find_library", lambda _name: installed)
+    monkeypatch.setattr(environment, "find_library", lambda _name: installed)
     found = engine_environment(cpu=True, ranks=1, environment={"LD_PRELOAD": preloaded})
     assert found.get("LD_PRELOAD") == expected
 
@@ -110,7 +109,7 @@ def test_a_containers_cpu_quota_is_read(
     (tmp_path / "cpu").mkdir()
     for name, text in files.items():
         (tmp_path / name).write_text(text)
-    assert cpu_environment._cpu_quota(tmp_path) == expected
+    assert environment._cpu_quota(tmp_path) == expected
 
 
 def test_running_eagerly_needs_no_compiler() -> None:
@@ -154,7 +153,7 @@ def test_the_core_starts_with_what_openmp_reads(
     monkeypatch: pytest.MonkeyPatch, preloaded: str, expected: dict[str, str]
 ) -> None:
     """The same as vLLM gives a process that computes."""
-    monkeypatch.setattr(cpu_environment, "_libgomp", lambda: Path("/torch/libgomp.so.1"))
+    monkeypatch.setattr(environment, "_libgomp", lambda: Path("/torch/libgomp.so.1"))
     found = computing_environment({BIND: "0,1", "LD_PRELOAD": preloaded})
     assert found == {"OMP_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": "1"} | expected
 
@@ -162,7 +161,7 @@ def test_the_core_starts_with_what_openmp_reads(
 def test_without_a_library_of_pytorchs_openmp_is_bound_by_its_own_variables(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(cpu_environment, "_libgomp", lambda: None)
+    monkeypatch.setattr(environment, "_libgomp", lambda: None)
     found = computing_environment({BIND: "3"})
     assert found["OMP_PLACES"] == "{3}"
     assert found["OMP_PROC_BIND"] == "true"
@@ -212,16 +211,13 @@ def test_that_there_is_no_triton_is_not_said(ours: bool, lines: int) -> None:
     assert done.stderr.count("Triton not available") == lines
 
 
-# What vLLM is started with on a GPU, and what is missing there told in words. No GPU is needed.
-
-
 HEADER = "Python.h"
 
 
 @pytest.fixture(autouse=True)
 def no_toolkit(monkeypatch: pytest.MonkeyPatch) -> None:
     """No CUDA toolkit, whatever this machine has."""
-    monkeypatch.setattr(gpu_environment, "_has_nvcc", lambda _environment: False)
+    monkeypatch.setattr(environment, "_has_nvcc", lambda _environment: False)
 
 
 def test_nothing_is_compiled_by_nvcc_where_there_is_none() -> None:
@@ -233,7 +229,7 @@ def test_nothing_is_compiled_by_nvcc_where_there_is_none() -> None:
 
 def test_with_a_toolkit_deep_gemm_is_left_to_vllm(monkeypatch: pytest.MonkeyPatch) -> None:
     """The sampler stays off: one token at temperature 0 samples nothing."""
-    monkeypatch.setattr(gpu_environment, "_has_nvcc", lambda _environment: True)
+    monkeypatch.setattr(environment, "_has_nvcc", lambda _environment: True)
     found = engine_environment(cpu=False, gpu=True, ranks=1, environment={})
     assert found["VLLM_USE_FLASHINFER_SAMPLER"] == "0"
     assert "VLLM_USE_DEEP_GEMM" not in found
@@ -316,7 +312,7 @@ def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     compiler.chmod(0o755)
     (tmp_path / "include").mkdir()
     (tmp_path / "include" / HEADER).touch()
-    monkeypatch.setattr(gpu_environment, "_python_headers", lambda: tmp_path / "include")
+    monkeypatch.setattr(environment, "_python_headers", lambda: tmp_path / "include")
     cache = tmp_path / "cache"
     return {
         "PATH": str(tmp_path / "bin"),
@@ -366,4 +362,4 @@ def test_a_cache_that_cannot_be_written_is_told(tools: dict[str, str], tmp_path:
 
 def test_this_machines_own_caches_can_be_loaded_from(tmp_path: Path) -> None:
     """The real call of the system, on a real folder."""
-    assert not gpu_environment._is_noexec(tmp_path)
+    assert not environment._is_noexec(tmp_path)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from worker.engine import fork_server as quick_imports
+from worker.engine import fork_server
 from worker.engine.fork_server import without_optional_libraries
 
 pytestmark = [
@@ -184,12 +184,9 @@ def test_ctrl_c_at_the_terminal_is_for_the_owner_alone(owner: Owner) -> None:
     assert all(map(gone, pids))
 
 
-# What is left out while vLLM is imported.
-
-
 @pytest.fixture(autouse=True)
 def names(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(quick_imports, "_OPTIONAL", ("this", "json"))
+    monkeypatch.setattr(fork_server, "_OPTIONAL", ("this", "json"))
     monkeypatch.delitem(sys.modules, "this", raising=False)
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.toy_adapter import toy_manifest
 from worker.contract import Manifest
-from worker.engine import open as loaders
+from worker.engine import open as opening
 from worker.engine.arguments import GIB, EngineSettings, kv_cache_bytes
 from worker.engine.memory import (
     EngineMemory,
@@ -166,7 +166,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         ("VllmEngine", lambda settings: Running(settings, found)),
         ("merged_base", merged_base),
     ):
-        monkeypatch.setattr(loaders, name, stand_in)
+        monkeypatch.setattr(opening, name, stand_in)
     return found
 
 
@@ -177,7 +177,7 @@ def make_loader(folder: Path, **more: Any) -> VllmLoader:
 @pytest.fixture
 def left(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """Say how much memory is left."""
-    return lambda free: monkeypatch.setattr(loaders, "free_memory", lambda: free)
+    return lambda free: monkeypatch.setattr(opening, "free_memory", lambda: free)
 
 
 @pytest.mark.parametrize("serving", ["merged", "runtime"])
@@ -229,7 +229,7 @@ def test_an_engine_that_is_just_being_loaded_has_its_memory_already(
             loader.load(tmp_path, toy_manifest(name="another"))
         return Running(settings, started)
 
-    monkeypatch.setattr(loaders, "VllmEngine", start)
+    monkeypatch.setattr(opening, "VllmEngine", start)
     loader.load(tmp_path, toy_manifest())
     assert loader.loading == []
 
@@ -242,6 +242,6 @@ def test_a_gpus_memory_is_vllms_to_check(
 ) -> None:
     """The machine's own memory says nothing of it."""
     left(0)
-    monkeypatch.setattr(loaders, "vllm_runs_on_cpu", lambda: False)
+    monkeypatch.setattr(opening, "vllm_runs_on_cpu", lambda: False)
     make_loader(tmp_path, serving="merged", must_fit=True).load(tmp_path, toy_manifest())
     assert len(started) == 2

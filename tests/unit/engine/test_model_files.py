@@ -14,8 +14,6 @@ from tests.support.tiny_onnx import write_tiny_encoder, write_tokenizer
 from worker.contract import AdapterRefused, describe_base, read_manifest
 from worker.engine.model_files import Bases, LoadedBase, load_encoders
 
-# Control tokens in a message are text.
-
 
 @pytest.fixture
 def base(tmp_path: Path) -> Path:

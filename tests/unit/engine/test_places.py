@@ -21,7 +21,6 @@ from tests.support.toy_adapter import (
 from worker import serving
 from worker.contract import Lora, Manifest, verify, write_manifest
 from worker.contract.store import CanaryPointer, Pointer, write_canary, write_pointer
-from worker.engine import open as loaders
 from worker.engine import open as opening
 from worker.engine.arguments import EngineSettings, engine_arguments
 from worker.engine.memory import EngineMemory, TooLarge
@@ -69,9 +68,9 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[EngineSettings]:
     """With what engines were started, by whatever is opened; adapters are manifests alone."""
     found: list[EngineSettings] = []
     for module, name, stand_in in (
-        (loaders, "require_vllm", lambda: None),
-        (loaders, "vllm_runs_on_cpu", lambda: False),
-        (loaders, "VllmEngine", lambda settings: Host(settings, found)),
+        (opening, "require_vllm", lambda: None),
+        (opening, "vllm_runs_on_cpu", lambda: False),
+        (opening, "VllmEngine", lambda settings: Host(settings, found)),
         (opening, "require_vllm", lambda: None),
         (opening, "begin_to_import", lambda _: None),
         (opening, "Bases", Bases),
@@ -223,9 +222,9 @@ def test_once_it_serves_a_worker_starts_no_engine_that_has_no_room(
     tmp_path: Path, started: list[EngineSettings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first engine is started with whatever there is; the kernel would end it for a second."""
-    monkeypatch.setattr(loaders, "vllm_runs_on_cpu", lambda: True)
-    monkeypatch.setattr(loaders, "merged_base", lambda base, *_: base)
-    monkeypatch.setattr(loaders, "free_memory", lambda: 0)
+    monkeypatch.setattr(opening, "vllm_runs_on_cpu", lambda: True)
+    monkeypatch.setattr(opening, "merged_base", lambda base, *_: base)
+    monkeypatch.setattr(opening, "free_memory", lambda: 0)
     store = stored(tmp_path, SMALL, LARGE)
     settings = Settings(model=ModelSettings(adapter=store))
     loader = serving.open_model(settings, watch=True).loader

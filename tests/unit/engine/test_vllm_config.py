@@ -40,6 +40,7 @@ def on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "vllm_runs_on_cpu", lambda: False)
     monkeypatch.setattr(module, "_is_built_for_cpu", lambda: False)
     monkeypatch.setattr(module, "_set_environment", lambda **_: None)
+    monkeypatch.setattr(module, "executor_in_core", lambda: None)
     monkeypatch.setattr(AsyncEngineArgs, "contexts", [])
     stand_ins: dict[str, dict[str, Any]] = {
         "vllm.engine.arg_utils": {"AsyncEngineArgs": AsyncEngineArgs},

@@ -12,7 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from worker.engine import fork_server, vllm_core
-from worker.engine.vllm_core import client_context, starting_processes
+from worker.engine.vllm_core import client_context, executor_in_core, starting_processes
 
 
 class Core:
@@ -49,7 +49,7 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> Installed:
             monkeypatch.setitem(sys.modules, name, module)
         return utils
 
-    monkeypatch.setattr(fork_server, "context", lambda _: "forks")
+    monkeypatch.setattr(fork_server, "context", lambda *_: "forks")
     monkeypatch.setattr(vllm_core, "computing_environment", lambda _: {"OMP_NUM_THREADS": "7"})
     return install
 
@@ -86,6 +86,18 @@ def test_a_vllm_with_other_names_starts_its_core_by_itself(
     [told] = logs
     assert (told["event"], told["log_level"]) == ("engine.started_by_vllm", "warning")
     assert Core.run_engine_core() == "vLLM's own"
+
+
+def test_an_executor_of_another_name_is_not_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """vLLM then computes in a process of its own, as it does by itself."""
+    name = "vllm.v1.executor.uniproc_executor"
+    for above in ("vllm", "vllm.v1", "vllm.v1.executor", name):
+        monkeypatch.setitem(sys.modules, above, ModuleType(above))
+    assert executor_in_core() is None
+    vars(sys.modules[name])["UniProcExecutor"] = Core
+    assert executor_in_core() == f"{name}.UniProcExecutor"
+    monkeypatch.setitem(sys.modules, name, None)
+    assert executor_in_core() is None
 
 
 def test_a_context_that_is_kept_elsewhere_is_left_to_vllm() -> None:

@@ -34,9 +34,6 @@ def test_batches_have_many_sizes() -> None:
     assert max(sizes) >= 32
 
 
-# What vLLM gives back, read as an answer. Its objects are stood in for.
-
-
 def completion(logprobs: dict[int, float], reason: str = "length") -> SimpleNamespace:
     found = {token: SimpleNamespace(logprob=value) for token, value in logprobs.items()}
     return SimpleNamespace(finish_reason=reason, logprobs=[found])
@@ -53,9 +50,6 @@ def test_an_end_that_is_no_answer_is_told(reason: str, error: type[Exception]) -
     params = [SimpleNamespace(logprob_token_ids=[5])]
     with pytest.raises(error):
         read_answer(toy_manifest(), params, [completion({5: -1.0}, reason)])
-
-
-# An engine's sockets are ended, and what does not end is not waited for.
 
 
 @pytest.fixture

@@ -337,9 +337,6 @@ def test_keys_of_any_size_are_remembered_in_the_same_room() -> None:
     assert max(map(len, comparison._seen)) <= 16
 
 
-# Evidence that may be looked at after every block.
-
-
 def hypergeometric(first: int, second: int, marked: int) -> dict[int, float]:
     total = math.comb(first + second, marked)
     return {

@@ -28,7 +28,7 @@ from tests.support.toy_adapter import (
 from tests.unit.observe.conftest import Scrape, finished, label, rejected
 from worker.contract import Calibration, Manifest
 from worker.core.events import Published
-from worker.observe import drift as listener_module
+from worker.observe import drift
 from worker.observe.drift import (
     LEAST_MASS,
     TOLERATED_PSI,
@@ -214,7 +214,7 @@ def test_the_loop_does_not_wait_for_a_baseline(monkeypatch: pytest.MonkeyPatch) 
             assert release.wait(10)
         return make_baseline(manifest, policy)
 
-    monkeypatch.setattr(listener_module, "make_baseline", slow)
+    monkeypatch.setattr(drift, "make_baseline", slow)
     listener = DriftListener(lambda: main[0], POLICY)
     assert threads == [threading.current_thread().name], "the first before anything is served"
     main[0] = mains[1]
@@ -252,9 +252,6 @@ def with_score(outcome: Outcome, score: float) -> Classified:
     assert isinstance(outcome, Classified)
     decision = replace(outcome.decision, off_label_mass=None, out_of_scope=score)
     return replace(outcome, decision=decision)
-
-
-# Window after window: what is counted, what moved, and which records are told.
 
 
 BASELINE = DriftBaseline("d" * 64, dict.fromkeys(LABELS, 1 / 3), 0.05, 0.1, 0.2)
@@ -361,9 +358,6 @@ def test_a_label_that_is_not_this_adapters_is_not_counted() -> None:
     assert detector.messages == 0
 
 
-# What a manifest's reference makes of a window, and what a setting overrides.
-
-
 USUAL_POLICY = DriftPolicy(1000, 0.01)
 
 
@@ -457,9 +451,6 @@ def test_little_validation_makes_a_careful_threshold_and_no_error(examples: int)
     assert found is not None
     assert 0.2 < found.off_label_threshold <= 1.001
     assert math.isfinite(found.psi_threshold)
-
-
-# The figures of drift: what they are, and how often chance alone exceeds their thresholds.
 
 
 ELEVEN = {f"label-{n}": 1 / 11 for n in range(11)}

@@ -118,9 +118,6 @@ def test_every_metric_stands_in_one_section_of_the_page() -> None:
     assert sorted(shown) == sorted({metric.name for metric in METRICS})
 
 
-# Histograms that take a batch at a time count what the Prometheus client's own would.
-
-
 BOUNDS = (0.005, 0.5, 1.0, 120.0, 21600.0)
 numbers = st.one_of(st.sampled_from([*BOUNDS, -1.0, 1e9]), st.floats(-1, 1e6))
 METRIC = Metric("clerk_toy_seconds", "histogram", "A toy.", (MetricLabel("adapter"),), BOUNDS)

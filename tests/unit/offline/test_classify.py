@@ -251,9 +251,6 @@ def test_an_out_of_scope_score_is_shown_where_there_is_one(
     assert "for review: out_of_scope" in shown
 
 
-# Messages in a file: a line that cannot be read is one message that cannot be, not the end.
-
-
 @pytest.mark.parametrize("line", ["[" * 100_000, '{"message":' * 100_000, "{", "9" * 5_000])
 def test_a_line_that_is_no_json_is_one_message_that_is_rejected(line: str, tmp_path: Path) -> None:
     """However deep it is: what comes after it is read."""

@@ -21,7 +21,6 @@ from worker.engine.fake import FakeEngine
 from worker.engine.open import OpenedEngine
 from worker.engine.port import Answer
 from worker.errors import MessageRejected, SettingsError
-from worker.offline import compare as show
 from worker.offline.classify import MessageFile
 from worker.offline.compare import (
     CompareRequest,
@@ -32,6 +31,7 @@ from worker.offline.compare import (
     kappa,
     mcnemar,
     run_compare,
+    show,
     to_json,
     write_csv,
 )
@@ -200,9 +200,6 @@ def test_no_more_than_the_limit_is_read(settings: Settings, tmp_path: Path) -> N
     """The first so many of a file."""
     result = compared(settings, tmp_path, limit=2)
     assert [pair.id for pair in result.pairs] == ["1", "2"]
-
-
-# Agreement, kappa, McNemar and the rest, against known values.
 
 
 def pair(

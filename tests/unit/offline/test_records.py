@@ -147,9 +147,6 @@ def test_a_topic_that_may_not_be_read(full: MockKafka) -> None:
     assert said.startswith(f"in at {full.servers} cannot be read (no right to use the topic")
 
 
-# The bar while topics are read: on a terminal alone, and true at the end.
-
-
 SOURCE, EMPTY = TopicPartition("support.messages", 0), TopicPartition("support.messages", 1)
 
 

@@ -277,9 +277,6 @@ def test_results_may_go_to_another_topic(
     assert len(read(settings, made.topics["out"])) == before
 
 
-# Labelling again: the worker's outcomes, marked; an engine that hangs costs no message.
-
-
 REPLAY = Replay("bug-17", "2026-03-02T08:00:00Z", "bug 17")
 TOPICS = Topics(("in",), "out", "review", "dead")
 
@@ -409,9 +406,6 @@ def test_what_is_too_large_becomes_smaller_and_keeps_the_mark() -> None:
         assert read_replay(outgoing.headers) == REPLAY
     with pytest.raises(StreamFailed, match="even without its payload"):
         make_smaller(adapter, REPLAY, record, bare, "output_too_large", "too large")
-
-
-# Publishing a replay: tried again when nothing happened, and never when it did.
 
 
 SOURCE = TopicPartition("in", 0)

@@ -9,8 +9,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from worker.offline import verify as show
-from worker.offline.verify import MEANING, Verification, to_json
+from worker.offline.verify import MEANING, Verification, show, to_json
 from worker.offline.verify_check import FAULTS, Checker, Offender, ResultsBy, Span, Verdict
 from worker.records.types import TopicPartition
 

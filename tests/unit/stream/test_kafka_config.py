@@ -233,8 +233,7 @@ def test_a_bound_that_is_no_number_is_told(name: str) -> None:
         check_bounds(config(client={name: "soon"}), max_iteration_s=1.0)
 
 
-# A key's records lie where Java clients put them, so that streams can be joined by key.
-
+pytestmark = pytest.mark.slow
 
 PARTITIONS = 4  # of a topic that librdkafka's mock cluster makes by itself
 

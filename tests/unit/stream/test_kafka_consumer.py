@@ -350,8 +350,7 @@ def test_a_member_that_lost_its_partitions_is_told_when_it_is_in_the_group_again
     assert owner.told[2:] == [("on_assigned", [])]
 
 
-# A member that the group has given up publishes nothing, before it has been told so itself.
-
+pytestmark = pytest.mark.slow
 
 Configured = Callable[..., KafkaConfig]
 Publish = Callable[..., None]

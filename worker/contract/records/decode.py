@@ -1,7 +1,7 @@
 """From a record's bytes to the text to label: one decoder for each input format.
 
-To add a format: a name in ``message.FormatName``, a decoder in a module of its own, a line in
-``DECODERS``, and a paragraph in docs/records.md. The settings, the chart's schema and the tests
+To add a format: a name in ``FormatName``, a decoder, a line in ``DECODERS``, and a paragraph in
+docs/records.md. The settings, the chart's schema and the tests
 of every decoder follow from these.
 """
 
@@ -13,9 +13,6 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from worker.contract.errors import MessageRejected
-
-# --- The message of an input record, and how a deployment says where it stands.
-
 
 FormatName = Literal["json", "text"]
 """The input formats; ``decode.DECODERS`` has a decoder for each."""
@@ -43,9 +40,6 @@ class SupportMessage:
     message_id: str | None
 
 
-# --- decode_text: Messages that are the whole value, and what every textual format shares.
-
-
 def decode_text(value: bytes, layout: InputFormat) -> SupportMessage:  # noqa: ARG001 - see Decoder
     """Take the whole value as the message. See ``Decoder``."""
     return SupportMessage(not_empty(utf8(value)), None)
@@ -66,9 +60,6 @@ def not_empty(text: str) -> str:
     if not text.strip():
         raise MessageRejected("empty_message", "the message has no text")
     return text
-
-
-# --- decode_json: Messages in JSON values: found by dotted paths.
 
 
 _JSON = json.JSONDecoder()

@@ -119,7 +119,7 @@ def _letter_refused(problem: str) -> RecordRefused:
     return RecordRefused("the dead letter", problem)
 
 
-# --- retry: A message that waits on the retry topic: the record as it came, with headers that say
+# A message that waits on the retry topic: the record as it came, with headers that say
 # the rest.
 #
 # Value, key and headers are the input record's; the headers here are added, and taken away again
@@ -248,10 +248,6 @@ def _bounded_number(
 
 def _retry_refused(problem: str) -> RecordRefused:
     return RecordRefused("the record of the retry topic", problem)
-
-
-# --- own_headers: Headers that a worker has put on a record, which do not belong to it when it is
-# sent again.
 
 
 _OURS = DEAD_LETTER_HEADERS | {MAIN_LABEL, MAIN_ADAPTER_DIGEST} | REPLAY_HEADERS | RETRY_HEADERS

@@ -12,9 +12,6 @@ from worker.contract.codec import LEAVE_OUT_EMPTY, Doc, Pattern, decode, encode
 from worker.contract.errors import RecordRefused
 from worker.contract.timestamps import parse_rfc3339
 
-# --- Records as JSON: one line of UTF-8, written compactly and read with checks.
-
-
 _R = TypeVar("_R")
 
 
@@ -132,7 +129,7 @@ def check_time(where: str, text: str) -> None:
         raise ValueError(f"{where}: {error}") from None
 
 
-# --- replay: Which replay made a result: an object in the output record, headers on a dead
+# Which replay made a result: an object in the output record, headers on a dead
 # letter.
 #
 # A record that was labelled again keeps its id. Of several results with one id the one of the

@@ -163,7 +163,7 @@ def _check(record: OutputRecord) -> None:
         raise ValueError("review.needed and review.reasons contradict each other")
 
 
-# --- shadow: What a shadow made of a record: an output record, with what the main adapter said in
+# What a shadow made of a record: an output record, with what the main adapter said in
 # headers.
 #
 # Nobody acts on it. It is on a topic of its own, in the same transaction as the real result.

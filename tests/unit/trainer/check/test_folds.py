@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import random
 import stat
 from collections.abc import Callable
@@ -269,18 +268,3 @@ def test_the_dataset_holds_numbers_and_no_names(
     path.write_text(path.read_text(encoding="utf-8") + "\n", encoding="utf-8")
     with pytest.raises(BadInput, match="altered since it was prepared"):
         read_groups(dataset)
-
-
-def test_a_dataset_of_before_says_that_its_groups_are_not_known(
-    make_dataset: Callable[..., Dataset],
-) -> None:
-    """It was split by group and holds none: checked as it was, with a sentence that says so."""
-    split = {"by": "group", "groups": {"groups": 3}}
-    checked = check_dataset(make_dataset(split=split), CheckSettings())
-    [finding] = [finding for finding in checked.findings if finding.name == SUSPECTS]
-    assert finding.figures["in_groups"] is None
-    assert "Prepare it again" in finding.advice
-    plain = check_dataset(make_dataset(), CheckSettings())
-    [finding] = [finding for finding in plain.findings if finding.name == SUSPECTS]
-    assert finding.figures["in_groups"] == 0
-    assert json.dumps(finding.figures)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from tests.unit.trainer.check.shop import THINGS, make_examples
+from trainer.check import run
 from trainer.check import suspects as out_of_fold
 from trainer.check.run import CheckSettings, check_dataset
 from trainer.check.suspects import (
@@ -129,10 +130,10 @@ def test_too_few_examples_are_not_judged(make_dataset: Callable[..., Dataset]) -
     assert verdicts["examples per label"] == "fail"
 
 
-def test_too_many_doubted_labels_fail(planted: Planted) -> None:
-    """The share above which it fails is the caller's to choose."""
-    settings = CheckSettings(most_suspects=0.03)
-    assert check_dataset(planted[0], settings).record("q.csv", 0).verdict == "fail"
+def test_too_many_doubted_labels_fail(planted: Planted, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where more of them are doubted than a dataset may have, the check fails."""
+    monkeypatch.setattr(run, "_MOST_SUSPECTS", 0.03)
+    assert check_dataset(planted[0], CheckSettings()).record("q.csv", 0).verdict == "fail"
 
 
 def test_sublabels_are_numbered_within_their_labels() -> None:

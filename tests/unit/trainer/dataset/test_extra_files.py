@@ -1,4 +1,4 @@
-"""How often held-out messages came is kept beside the dataset, without a text."""
+"""Where labels come from, and how often a held-out message came, is kept with the dataset."""
 
 from __future__ import annotations
 
@@ -54,9 +54,6 @@ def test_without_copies_there_is_no_file(
     assert run(write_csv(records)).exit_code == 0
     assert not (tmp_path / "out" / COPIES).exists()
     assert read_copies(open_dataset(tmp_path / "out")) == {}
-
-
-# --- test_label_sources: Every row knows where its label comes from, and prepare counts it.
 
 
 @pytest.fixture

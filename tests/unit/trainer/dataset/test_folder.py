@@ -1,4 +1,4 @@
-"""The dataset folder: immutable, and its hold-out sealed."""
+"""The dataset folder: read as written, sealed, and every opening of the hold-out counted."""
 
 from __future__ import annotations
 
@@ -139,10 +139,6 @@ def test_a_dataset_of_another_version_is_refused(dataset: Dataset) -> None:
     path.write_text(json.dumps(record | {"schema_version": 2}), encoding="utf-8")
     with pytest.raises(BadInput, match="not a dataset of version 1: prepare it again"):
         open_dataset(dataset.directory)
-
-
-# --- test_seal: What is sealed stays sealed: no text of the hold-out is shown, and no opening is
-# forgotten.
 
 
 def look(directory: Path, subject: str = "an adapter") -> None:

@@ -1,4 +1,4 @@
-"""Near-duplicates: found without comparing every pair, and exactly those."""
+"""Near-duplicates: found without comparing every pair, exactly those; and proofs based on them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from tests.unit.trainer.dataset.conftest import Record, Run, WriteCsv
 from tests.unit.trainer.dataset.mails import QUOTED, SIGNED
-from trainer.dataset import near_duplicates as min_hash
+from trainer.dataset import near_duplicates
 from trainer.dataset.clean import Cleaner, canonical
 from trainer.dataset.folder import Dataset, Example, open_dataset, open_holdout, write_dataset
 from trainer.dataset.near_duplicates import (
@@ -198,8 +198,8 @@ def test_of_a_million_texts_pairs_nine_in_ten_thousand_are_missed_at_most(
 ) -> None:
     """The longest bands, as for more than 512,000 texts, at a similarity that many pairs just
     have: above it and at it 999 of 1,000 are found."""
-    monkeypatch.setattr(min_hash, "_LADDER", ())
-    assert min_hash.hashes_in_a_band(10, 0.7) == 6
+    monkeypatch.setattr(near_duplicates, "_LADDER", ())
+    assert near_duplicates.hashes_in_a_band(10, 0.7) == 6
     counted = [missed(some_texts(500, seed, edits=1), 0.7) for seed in range(5, 10)]
     pairs, lost = (sum(some) for some in zip(*counted, strict=True))
     assert pairs > 2000
@@ -212,8 +212,8 @@ def test_a_band_is_never_so_long_that_more_than_one_in_a_thousand_is_missed(
     similarity: float, texts: int
 ) -> None:
     """By the formula; so a low threshold has short bands, however many the texts."""
-    hashes = min_hash.hashes_in_a_band(texts, similarity)
-    assert hashes == 1 or (1 - similarity**hashes) ** min_hash.BANDS <= 1e-3
+    hashes = near_duplicates.hashes_in_a_band(texts, similarity)
+    assert hashes == 1 or (1 - similarity**hashes) ** near_duplicates.BANDS <= 1e-3
 
 
 def test_thousands_of_near_copies_of_a_long_message_are_one_cluster_in_linear_time() -> None:
@@ -233,10 +233,6 @@ def test_thousands_of_near_copies_of_a_long_message_are_one_cluster_in_linear_ti
         clusters = near_clusters(keys, similarity=0.7)
     assert [len(cluster) for cluster in clusters] == [len(keys) - 1, 1]
     assert compared < 2 * len(keys)
-
-
-# --- test_disjoint: A hold-out message is known again however it was signed, quoted below,
-# redacted or numbered.
 
 
 def tail(draw: random.Random) -> str:

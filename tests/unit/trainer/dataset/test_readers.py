@@ -183,9 +183,6 @@ def test_a_guess_gives_way_to_the_usual_name_wherever_it_stands(tmp_path: Path) 
         read(tmp_path / "x.jsonl", data)
 
 
-# --- test_saved_dataset: Hugging Face datasets as that library itself saves them.
-
-
 datasets = pytest.importorskip("datasets", reason="datasets is not here: the extra bench")
 
 NAMES = ["refund", "payment"]

@@ -141,15 +141,6 @@ def test_an_evaluation_of_another_adapter_is_not_reused(
     assert "is of another adapter" in errors
 
 
-def test_a_flag_under_its_old_name_is_refused_with_the_new_one(world: World) -> None:
-    code, _, errors = call(
-        *("duel", world.adapter, "--dataset", world.dataset.directory, "--base", world.base),
-        *("--contender", "hosted=answers.csv"),
-    )
-    assert code == 2
-    assert "'--contender' has been renamed to '--candidate'" in errors
-
-
 def test_a_person_reads_tables_and_the_verdict(fought: tuple[Path, dict[str, Any]]) -> None:
     console = Console(record=True, width=120, file=io.StringIO())
     show_duel(console, DUEL.read(fought[0]))

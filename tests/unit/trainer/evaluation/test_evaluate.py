@@ -3,7 +3,6 @@ text, and what does not fit is refused before the hold-out is opened."""
 
 from __future__ import annotations
 
-import copy
 import io
 import json
 import shutil
@@ -20,7 +19,6 @@ from trainer.artifacts.evaluation import PREDICTIONS, VALIDATION
 from trainer.dataset.folder import Example, count_openings, open_dataset, write_dataset
 from trainer.errors import BadInput, ProofFailed
 from trainer.evaluation.summary import recompute, verify_evaluation
-from trainer.statistics.thresholds import review_threshold
 from trainer.terminal import show_evaluation
 from trainer.tracking.session import Tracker
 from worker.contract import AdapterRefused, Taxonomy, decide_from_codes
@@ -132,30 +130,6 @@ def test_an_altered_figure_and_an_altered_prediction_are_found(
     path.write_text(text)
     with pytest.raises(ProofFailed, match="does not follow from its own scores"):
         verify_evaluation(altered)
-
-
-def test_an_evaluation_of_an_earlier_version_is_verified_by_its_own_rule(
-    evaluated: tuple[Path, dict[str, Any]], tmp_path: Path
-) -> None:
-    """It chose the threshold by the point value, and lacks what was added since."""
-    earlier = tmp_path / "earlier"
-    shutil.copytree(evaluated[0], earlier)
-    record = copy.deepcopy(evaluated[1])
-    review, validation = record["review"], VALIDATION.read(earlier)
-    confidence = np.array([prediction.confidence for prediction in validation])
-    right = np.array([prediction.predicted == prediction.label for prediction in validation])
-    review["coverage_at_wanted"] = review.pop("coverage_by_point")
-    review["accuracy_at_wanted"] = review.pop("accuracy_by_point")
-    assert review.pop("wanted_by") == "lower"
-    review["threshold_for_wanted"] = review_threshold(
-        confidence, right, review["wanted_precision"], floor=0.0, by="point"
-    )
-    (earlier / "evaluation.json").write_text(json.dumps(record))
-    assert verify_evaluation(earlier).review.wanted_by is None
-    record["review"]["threshold_for_wanted"] += 0.01
-    (earlier / "evaluation.json").write_text(json.dumps(record))
-    with pytest.raises(ProofFailed, match=r"review\.threshold_for_wanted is not what"):
-        verify_evaluation(earlier)
 
 
 def test_a_try_says_so_and_takes_a_place_of_its_own(world: World) -> None:

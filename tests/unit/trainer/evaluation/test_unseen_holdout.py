@@ -97,7 +97,7 @@ def test_without_the_training_dataset_there_is_no_proof(world: World, tmp_path: 
     code, record, errors = evaluate(world, dataset, out)
     assert code == 0
     assert "--trained-on" in errors
-    assert "disjoint" not in record
+    assert record["disjoint"] is None
     assert not judge_unseen(world.manifest, verify_evaluation(out)).passed
 
 

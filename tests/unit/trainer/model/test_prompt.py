@@ -1,4 +1,4 @@
-"""The prompt comes from the base's chat template, and a message is only ever text."""
+"""The prompt is the base's chat template around plain text; a row learns its label's code alone."""
 
 from __future__ import annotations
 

@@ -235,12 +235,14 @@ def duel_record(evaluation: dict[str, Any]) -> dict[str, Any]:
         ],
         "pairs": [
             pair("adapter", "tf-idf", 0.03, (0.012, 0.049), 0.0009, 0.0027),
-            pair("minilm", "adapter", -0.02, (-0.036, -0.004), 0.012, 0.024),
-            pair("tf-idf", "minilm", -0.01, (-0.025, 0.006), 0.21, 0.21),
+            pair("adapter", "minilm", 0.02, (0.004, 0.036), 0.012, 0.024),
         ],
         "minimum_detectable_difference": 0.018,
         "verdict": "The adapter is the most accurate, clearly.",
         "recommendation": "adapter",
+        "conclusion": "adapter",
+        "tested_baseline": "minilm",
+        "required_messages": 3162,
         "rules": "written down before",
         "margin": 0.02,
         "learning_curve": [

@@ -6,6 +6,7 @@ from __future__ import annotations
 import ast
 import csv
 import json
+import re
 import shlex
 import sys
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from typing import Any
 
 import pytest
 
+import trainer.propose
 import trainer.report
 from tests.support.trainer_world import call, parse
 from tests.unit.trainer.check.shop import THINGS
@@ -25,10 +27,8 @@ from trainer.advice.run import advise
 from trainer.check.findings import CHECK
 from trainer.dataset.folder import open_dataset, open_holdout
 from trainer.errors import BadInput
-from trainer.report import dataset_steps
+from trainer.report import dataset_steps, run_page, run_steps
 from trainer.report import page as steps
-from trainer.report import run_steps as mends
-from trainer.report import run_steps as next_steps
 from trainer.report.dataset_page import write_dataset_report
 from trainer.report.run import GateChoice
 from trainer.report.run_page import write_report
@@ -38,7 +38,7 @@ from trainer.training.sweep import parse_grid
 
 pytestmark = pytest.mark.slow
 
-SITES = (dataset_steps, mends, next_steps)
+SITES = (dataset_steps, run_page, run_steps)
 MAKERS = ("command", "prepare_again", "check_command", "fresh_holdout", "larger_share")
 """The functions that make command lines, and the modules that call them."""
 
@@ -392,15 +392,24 @@ def test_what_prose_names_exists() -> None:
     """A command within a sentence of a page is one, with options that it has; where it is whole, it
     can be parsed."""
     whole = 0
-    for path in (Path(trainer.report.__path__[0]) / "templates").glob("*.j2"):
-        text = path.read_text(encoding="utf-8")
-        for part in text.split("<code>clerk-trainer ")[1:]:
-            words = shlex.split("clerk-trainer " + part.partition("</code>")[0])
+    for text in sentences():
+        for named in re.findall("`(clerk-trainer [^`]+)`", text):
+            words = shlex.split(named)
             refuse_unknown_options(words)
             if len(words) > 2 and any(word.isupper() for word in words):
                 parse(words[1], *words[2:])
                 whole += 1
     assert whole > 2
+
+
+def sentences() -> Iterator[str]:
+    """Yield the texts in the code of all pages; values within them are left out."""
+    for package in (trainer.report, trainer.propose):
+        for path in Path(package.__path__[0]).glob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                values = node.values if isinstance(node, ast.JoinedStr) else [node]
+                parts = [each.value for each in values if isinstance(each, ast.Constant)]
+                yield "".join(part for part in parts if isinstance(part, str))
 
 
 def test_advice_about_a_small_label_is_a_whole_command(made: Made) -> None:

@@ -6,7 +6,7 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from trainer.report import charts as svg
+from trainer.report import charts
 from trainer.report.charts import (
     MOST_POINTS,
     Chart,
@@ -96,10 +96,10 @@ def test_nothing_is_drawn_outside_the_frame() -> None:
 )
 def test_ticks_are_round_distinct_and_inside(low: float, high: float) -> None:
     """Two to seven ticks, no two of them written alike, none rounded to another value."""
-    ticks = svg.nice_ticks(low, high)
+    ticks = charts.nice_ticks(low, high)
     assert 2 <= len(ticks) <= 7
     assert all(low <= tick <= high for tick in ticks)
-    write = svg.tick_writer(ticks)
+    write = charts.tick_writer(ticks)
     assert len({write(tick) for tick in ticks}) == len(ticks)
     assert [float(write(tick).replace(",", "")) for tick in ticks] == pytest.approx(ticks)
 

@@ -269,25 +269,6 @@ def test_a_trial_of_a_sweep_shows_the_sweep(made: Made, tmp_path: Path) -> None:
     assert "adapter (best of the sweep)" in page.words
 
 
-def test_the_verdict_follows_the_duel(
-    made: Made, tmp_path: Path, rewrite: Callable[..., None]
-) -> None:
-    """Better, not told apart, worse: from the pair with the best rival, whatever its order."""
-    _, page, _ = draw(made.run, tmp_path)
-    assert "Better than minilm by 2.0 points" in page.words
-    path = made.run / "duel" / "duel.json"
-    record = json.loads(path.read_text("utf-8"))
-    unclear = [pair | {"p_holm": 0.3} for pair in record["pairs"]]
-    rewrite(path, pairs=unclear)
-    assert "No clear difference from minilm" in draw(made.run, tmp_path)[1].words
-    worse = [
-        pair | {"difference": -pair["difference"], "interval_95": [-b for b in pair["interval_95"]]}
-        for pair in record["pairs"]
-    ]
-    rewrite(path, pairs=worse)
-    assert "Worse than minilm by 2.0 points" in draw(made.run, tmp_path)[1].words
-
-
 @pytest.mark.parametrize(
     ("conclusion", "recommended", "claim"),
     [

@@ -17,7 +17,7 @@ import pytest
 from tests.support.processes import ROOT, output_of
 from tests.unit.trainer.store.conftest import MakeRun
 from trainer.errors import BadInput
-from trainer.store import moves as files
+from trainer.store import moves
 from trainer.store.moves import LOCK_NAME, STALE_S, locked, read_history, remove_leftovers
 from trainer.store.publish import plan_publication, publish_adapter
 from worker.contract import load_adapter
@@ -158,7 +158,7 @@ def test_leftovers_of_the_dead_and_the_old_are_swept_and_no_others(tmp_path: Pat
     dead.wait()
     host = socket.gethostname()
     digest = "ab" * 32
-    own = tmp_path / files._own_name(".incoming")
+    own = tmp_path / moves._own_name(".incoming")
     names = {
         "dead": f".incoming.{dead.pid}.12345678.{host}",
         "elsewhere": f".incoming.{dead.pid}.12345678.not-{host}",

@@ -81,9 +81,6 @@ def test_no_message_twice_and_near_duplicates_once() -> None:
     assert one_of_each(keys[3:4], [fingerprint(keys[3])], similarity=1.0) == []
 
 
-# --- test_pool_cleaning: Messages that may be asked about are cleaned as the dataset was.
-
-
 TAIL = "\n\nOn 3 Jun 2024 at 10:12, Ann wrote:\n> which parcel\n\nBest regards,\nBob Bobson"
 
 

@@ -1,4 +1,4 @@
-"""A whole tiny training of an encoder: what it writes is what a worker accepts and computes."""
+"""A whole tiny training of an encoder: a worker accepts it, and takes the better of its files."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def linear_recipe(run: Path, base: Path, dataset: Path, **more: object) -> Recip
         dataset=dataset,
         run=run,
         max_message_tokens=100,
-        **more,  # type: ignore[arg-type]
+        **more,
     )
 
 

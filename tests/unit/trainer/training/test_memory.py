@@ -1,4 +1,4 @@
-"""The estimate before loading: read from headers, near what is used, and clear when it is no."""
+"""The estimate before loading: read from headers, and near the tensors that PyTorch then holds."""
 
 from __future__ import annotations
 

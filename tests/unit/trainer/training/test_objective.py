@@ -1,4 +1,4 @@
-"""What is minimized: the code's cross-entropy, and beside it the finer label's."""
+"""What is minimized: the code's cross-entropy, the finer label's, and a teacher's share of both."""
 
 from __future__ import annotations
 

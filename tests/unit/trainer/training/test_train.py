@@ -1,4 +1,4 @@
-"""A whole tiny training: what it writes is what a worker accepts and what PEFT computes."""
+"""A whole tiny training: a worker accepts it, PEFT computes it, the base that serves rates it."""
 
 from __future__ import annotations
 

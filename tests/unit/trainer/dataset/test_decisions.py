@@ -1,10 +1,9 @@
-"""A label is the same label in whatever Unicode form, file and encoding somebody wrote it."""
+"""Decisions of people: applied, recorded, refused, and no disturbance to the split."""
 
 from __future__ import annotations
 
 import csv
 import json
-import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,112 +11,7 @@ from typing import Any
 import pytest
 
 from tests.unit.trainer.dataset.conftest import Record, Refused, Run, WriteCsv
-from trainer.dataset.folder import open_dataset
-from trainer.dataset.labels import read_decisions, read_label_map
-from trainer.dataset.text_files import read_edited
-from trainer.errors import BadInput
-from trainer.evaluation.audit import read_true_label
-from trainer.evaluation.evaluate import read_written
-from trainer.propose.version import read_new_messages
-from worker.contract import Taxonomy
-from worker.contract.exchange import parse_answer
 from worker.contract.text import message_sha256
-
-COMPOSED = "Réclamation"
-APART = unicodedata.normalize("NFD", COMPOSED)
-LABELS = (COMPOSED, "refund", "payment")
-
-
-@pytest.fixture
-def complaints(records: list[Record]) -> list[Record]:
-    """Return the records, a third of them complaints."""
-    return [
-        (id_, text, COMPOSED if label == "order_tracking" else label)
-        for id_, text, label in records
-    ]
-
-
-@pytest.fixture(params=[COMPOSED, APART], ids=["composed", "apart"])
-def taxonomy(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
-    path = tmp_path / "taxonomy.toml"
-    names = (request.param, *LABELS[1:])
-    labels = "".join(f'[[labels]]\nname = "{name}"\n' for name in names)
-    path.write_text(f'name = "shop"\nversion = "1"\n{labels}', encoding="utf-8")
-    return path
-
-
-def queue(path: Path, rows: Sequence[Sequence[str]], encoding: str) -> Path:
-    with path.open("w", encoding=encoding, newline="") as file:
-        csv.writer(file).writerows([HEADER, *rows])
-    return path
-
-
-@pytest.mark.parametrize("form", [COMPOSED, APART], ids=["composed", "apart"])
-def test_an_exports_labels_are_those_of_the_taxonomy(
-    run: Run, write_csv: WriteCsv, complaints: list[Record], tmp_path: Path, form: str
-) -> None:
-    """In both forms on either side; the dataset has the composed one."""
-    rows = [(id_, text, form if label == COMPOSED else label) for id_, text, label in complaints]
-    result = run(write_csv(rows))
-    assert result.exit_code == 0, result.stderr
-    dataset = open_dataset(tmp_path / "out")
-    assert {each.label for each in dataset.train} == set(LABELS) == set(dataset.taxonomy.names)
-
-
-def test_what_people_write_is_read_in_both_forms(tmp_path: Path, complaints: list[Record]) -> None:
-    """Label maps, decisions, audits, probes and exports of the desk."""
-    (tmp_path / "map.csv").write_text(f"{APART}s,{APART}\n", encoding="utf-8")
-    assert read_label_map(tmp_path / "map.csv", LABELS) == {f"{COMPOSED}s": COMPOSED}
-    made = queue(tmp_path / "q.csv", [decide(complaints[1], "relabel", APART)], "utf-8")
-    assert read_decisions(made, LABELS)[0][0].new_label == COMPOSED
-    cells = {"id": "a", "message_sha256": "b", "decision": "relabel", "new_label": APART}
-    assert parse_answer(cells, "x:1").new_label == COMPOSED
-    assert read_true_label(APART, LABELS, "x:1") == COMPOSED
-    line = {"id": "a", "message": "Hello", "label": APART}
-    (tmp_path / "m.jsonl").write_text(json.dumps(line) + "\n", encoding="utf-8")
-    assert read_written(tmp_path / "m.jsonl", LABELS)[0].label == COMPOSED
-    [message] = read_new_messages([tmp_path / "m.jsonl"]).values()
-    assert message.label == COMPOSED
-    assert Taxonomy.from_dict({"name": "t", "version": "1", "labels": [
-        {"name": APART}, {"name": "b"}]}).names[0] == APART  # fmt: skip
-
-
-def test_decisions_are_read_in_utf_8_or_else_the_exports_encoding(
-    run: Run, complaints: list[Record], tmp_path: Path
-) -> None:
-    """A spreadsheet saves a queue as cp1252, and another one writes UTF-8: both are read beside an
-    export in cp1252."""
-    export = tmp_path / "export.csv"
-    with export.open("w", encoding="cp1252", newline="") as file:
-        csv.writer(file).writerows([("id", "message", "label"), *complaints])
-    for encoding in ("cp1252", "utf-8", "utf-8-sig"):
-        row = decide(complaints[1], "relabel", COMPOSED, note="déjà vu")
-        made = queue(tmp_path / f"{encoding}.csv", [row], encoding)
-        out = tmp_path / f"out-{encoding}"
-        result = run(export, "--encoding", "cp1252", "--decisions", made, out=out)
-        assert result.exit_code == 0, result.stderr
-        assert placed(out)[complaints[1][0]][1] == COMPOSED
-        assert open_dataset(out).record["decisions"]["made"][0]["note"] == "déjà vu"
-
-
-def test_a_queue_that_is_not_utf_8_asks_for_what_helps(
-    refused: Refused, write_csv: WriteCsv, complaints: list[Record], tmp_path: Path
-) -> None:
-    """Beside an export in UTF-8 --encoding would garble the export, so it is not asked for; nor by
-    a command that has no such option."""
-    made = queue(tmp_path / "q.csv", [decide(complaints[1], "relabel", COMPOSED)], "cp1252")
-    said = refused(write_csv(complaints), "--decisions", made)
-    assert "q.csv:2: byte" in said
-    assert "save it as UTF-8" in said
-    assert "only if the export has that encoding too" in said
-    with pytest.raises(BadInput, match="save it as UTF-8") as error:
-        read_edited(made)
-    assert "--encoding" not in str(error.value)
-
-
-# --- test_decisions: Decisions of people: applied, recorded, refused, and no disturbance to the
-# split.
-
 
 Prepared = Callable[..., Path]
 HEADER = ("id", "message_sha256", "decision", "new_label", "note", "decided_by", "suspicion")
