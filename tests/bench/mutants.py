@@ -43,7 +43,7 @@ PACKAGES = (
     "worker/stream=tests/unit/stream",
     "trainer/statistics=tests/unit/trainer/statistics",
 )
-LIBRARIES = ("pytest", "hypothesis", "numpy", "scipy.stats", "structlog", "pydantic_settings",
+LIBRARIES = ("pytest", "hypothesis", "numpy", "scipy.stats", "structlog",
              "confluent_kafka")  # fmt: skip
 SPARE_S = 10
 """More time than its tests usually take that a mutant has until it is taken to hang."""

@@ -362,7 +362,7 @@ def one_step(
 def estimate_step(prepared: Prepared, longest: int, shape: str, device: torch.device) -> int | None:
     """Return the bytes that the trainer's preflight expects of a step (its own check before it
     loads anything); None where the recipe's library is not installed."""
-    if find_spec("pydantic_settings") is None:
+    if find_spec("pydantic") is None:
         return None
     from trainer.training.memory import estimate, heap_on, read_shape
     from trainer.training.recipe import load_recipe

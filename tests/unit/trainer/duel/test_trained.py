@@ -3,7 +3,6 @@ serve."""
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -161,17 +160,3 @@ def test_one_of_another_dataset_or_without_its_base_is_refused(
         assert code == 2
         assert problem in " ".join(error.split())
     assert count_openings(sealed) == openings
-
-
-def test_a_duel_of_an_earlier_version_is_read(
-    fought: tuple[Path, dict[str, Any]], tmp_path: Path
-) -> None:
-    from trainer.artifacts.duel import DUEL
-
-    _, record = fought
-    old = {key: value for key, value in record.items() if not key.startswith("servable")}
-    for candidate in old["candidates"]:
-        for key in ("served_as", "not_served", "adapter"):
-            candidate.pop(key, None)
-    (tmp_path / "duel.json").write_text(json.dumps(old), encoding="utf-8")
-    assert DUEL.read(tmp_path).servable is None
