@@ -114,16 +114,6 @@ DRIFT_WINDOWS = Metric(
     (_SIGNAL, MetricLabel("result", WINDOW_RESULTS)),
 )
 
-DRIFT_METRICS = (
-    DRIFT_PSI,
-    DRIFT_SHIFT,
-    DRIFT_OFF_LABEL,
-    DRIFT_THRESHOLD,
-    DRIFT_CONSECUTIVE,
-    DRIFT_WINDOWS,
-)
-
-
 _ADAPTER, _LABEL = MetricLabel("adapter"), MetricLabel("label")
 _TOPIC, _PARTITION = MetricLabel("topic"), MetricLabel("partition")
 _OUTCOME, _ROLE = MetricLabel("outcome", OUTCOMES), MetricLabel("role", ROLES)
@@ -468,7 +458,6 @@ ADAPTER_INFO = Metric(
 )
 READY = Metric("clerk_ready", "gauge", "1 while /readyz answers 200, else 0.")
 
-METRICS: tuple[Metric, ...] = (
-    *(named for named in tuple(globals().values()) if isinstance(named, Metric)),
-    *DRIFT_METRICS,
+METRICS: tuple[Metric, ...] = tuple(
+    named for named in tuple(globals().values()) if isinstance(named, Metric)
 )
