@@ -114,16 +114,6 @@ DRIFT_WINDOWS = Metric(
     (_SIGNAL, MetricLabel("result", WINDOW_RESULTS)),
 )
 
-DRIFT_METRICS = (
-    DRIFT_PSI,
-    DRIFT_SHIFT,
-    DRIFT_OFF_LABEL,
-    DRIFT_THRESHOLD,
-    DRIFT_CONSECUTIVE,
-    DRIFT_WINDOWS,
-)
-
-
 _ADAPTER, _LABEL = MetricLabel("adapter"), MetricLabel("label")
 _TOPIC, _PARTITION = MetricLabel("topic"), MetricLabel("partition")
 _OUTCOME, _ROLE = MetricLabel("outcome", OUTCOMES), MetricLabel("role", ROLES)
