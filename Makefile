@@ -82,7 +82,7 @@ nightly-desk: $(READY)
 nightly-cluster:
 	$(MAKE) test-cluster CLUSTER_TESTS="-m long"
 
-format: $(READY) ## order the imports, mend what ruff can, format
+format: $(READY) ## order the imports, fix what ruff can, format
 	@$(BIN)/ruff check --fix-only --quiet .
 	@$(BIN)/ruff format .
 
@@ -233,8 +233,8 @@ bank-encoder: $(READY) ## a small encoder on the data of make bank
 	test -f $(WORK)/encoder/evaluation/evaluation.json || $(TRAINER) evaluate $(WORK)/encoder/adapter \
 	  --dataset $(WORK)/data $(if $(OUT_OF_SCOPE),--out-of-scope "$(OUT_OF_SCOPE)")
 
-# The adapter that ships with the project, trained anew (docs/figures.md). Stopped and repeated, it goes on where it was;
-# rm -r .cache/demo begins anew.
+# The adapter that ships with the project, trained again (docs/figures.md). Stopped and repeated, it goes on where it was;
+# rm -r .cache/demo begins again.
 DEMO = .cache/demo
 $(DEMO)/data/dataset.json: $(patsubst %,worker/demo/data/%.jsonl,train holdout holdout_more) | $(READY)
 	rm -rf $(DEMO) && mkdir -p $(DEMO)
@@ -242,7 +242,7 @@ $(DEMO)/data/dataset.json: $(patsubst %,worker/demo/data/%.jsonl,train holdout h
 	$(TRAINER) prepare --input worker/demo/data/train.jsonl --holdout $(DEMO)/holdout.jsonl \
 	  --taxonomy config/taxonomy.toml --validation-share 0.15 --out $(DEMO)/data
 
-adapter: $(DEMO)/data/dataset.json ## the adapter that ships, trained anew
+adapter: $(DEMO)/data/dataset.json ## the adapter that ships, trained again
 	test -f $(DEMO)/adapter/training.json || $(TRAINER) train --recipe config/trainer-cpu.toml --dataset $(DEMO)/data \
 	  --base $(BASE) --out $(DEMO)/adapter --resume $(DEMO_SETTINGS)
 	test -f $(DEMO)/adapter/evaluation/evaluation.json || $(TRAINER) evaluate $(DEMO)/adapter/adapter \
@@ -250,11 +250,11 @@ adapter: $(DEMO)/data/dataset.json ## the adapter that ships, trained anew
 	cp $(DEMO)/adapter/adapter/* worker/demo/adapter/
 	cp $(DEMO)/adapter/adapter.probes.json worker/demo/  # written for the demo, no customer's
 
-# The encoder that ships beside it, and the two as a cascade (docs/figures.md), of the same messages, so that they can be
+# The encoder that ships next to it, and the two as a cascade (docs/figures.md), of the same messages, so that they can be
 # compared and bound. What clerk-trainer complete makes again is left out.
 DEMO_ENCODER_SETTINGS := --set name=shop-support-encoder --set tuning=lora --set sublabel_weight=0 --set batch_size=8 \
   --set learning_rate=1.5e-3 --set epochs=4 --set review_precision=0.9 --set distillation_weight=0.5
-encoder-adapter: adapter ## the encoder that ships and the cascade with it, trained and bound anew
+encoder-adapter: adapter ## the encoder that ships and the cascade with it, trained and bound again
 	test -f $(DEMO)/encoder/training.json || HF_HUB_OFFLINE=1 $(TRAINER) train --recipe config/trainer-encoder.toml \
 	  --dataset $(DEMO)/data --base $(ENCODER_BASE) --out $(DEMO)/encoder --resume $(DEMO_ENCODER_SETTINGS)
 	test -f $(DEMO)/encoder/evaluation/evaluation.json || $(TRAINER) evaluate $(DEMO)/encoder/adapter \

@@ -208,7 +208,7 @@ def kafka_config(settings: Settings, installation: str) -> KafkaConfig:
 
 @contextmanager
 def background(settings: Settings, desk: Desk) -> Iterator[Shift]:
-    """Everything that goes on beside the pages: inbox, outbox, retention. Stopped in the end.
+    """Everything that goes on next to the pages: inbox, outbox, retention. Stopped in the end.
 
     Raises SettingsError.
     """

@@ -11,9 +11,9 @@ DeskError
 │   ├── KafkaAway         ... Kafka cannot be reached, or has not answered
 │   ├── ProviderAway      ... the OpenID provider does not answer
 │   └── Superseded        ... another process does this work now
-├── ProviderWrong         the OpenID provider, or the desk's registration with it, wants mending
+├── ProviderWrong         the OpenID provider, or the desk's registration with it, wants fixing
 └── DeskStopped           leave the process with ``exit_code``
-    ├── SettingsError     2  mend the settings
+    ├── SettingsError     2  fix the settings
     ├── DatabaseRefused   3  the database is not the desk's, or of another version
     └── StreamFailed      4  Kafka refuses to go on: topics, rights
 """
@@ -77,7 +77,7 @@ class Superseded(TryAgain):
 
 
 class ProviderWrong(DeskError):
-    """The OpenID provider answers what cannot be used; the words are for whoever runs the desk."""
+    """The OpenID provider's answer cannot be used; the words are for the operator."""
 
 
 class DeskStopped(DeskError):
@@ -87,7 +87,7 @@ class DeskStopped(DeskError):
 
 
 class SettingsError(DeskStopped):
-    """A setting is wrong; the message says which, where it came from and how to mend it."""
+    """A setting is wrong; the message says which, where it came from and how to fix it."""
 
     exit_code = EXIT_SETTINGS
 

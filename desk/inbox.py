@@ -94,7 +94,7 @@ class InboxReader:
         return len(records)
 
     def stand_back(self) -> None:
-        """Somebody else reads now: begin anew when it is this one's turn again."""
+        """Somebody else reads now: begin again when it is this one's turn again."""
         self._looked_ms = None
         self._next = {}
         self._source.assign({})
@@ -132,7 +132,7 @@ class InboxReader:
         self._looked_ms = now_ms
 
     def _pass_ends(self) -> dict[tuple[str, int], int]:
-        """Go on behind what is no record, where all records before it were taken."""
+        """Go on behind what is not a record, where all records before it were taken."""
         met = self._source.ends_met()
         ends = {at: end for at, end in met.items() if end > self._next[at]}
         if ends:

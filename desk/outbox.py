@@ -4,7 +4,7 @@ Each turn: rows that are due get sequence numbers in one transaction of the data
 are not known to be published are written to Kafka in order, with the last number as a mark, in one
 transaction there; then the database is told. What a kill leaves in doubt is between the last two,
 and the mark settles it: after a start, and after any error, all up to the mark are in Kafka and
-nothing beyond it is, because starting ends and fences whoever wrote under this name before.
+nothing beyond it is, because starting ends and fences anyone who wrote under this name before.
 
 Published decisions go to a web address too (``WebhookSender``): in order, each at least once. How
 far they were delivered is a counter of its own, so a receiver that is slow or away holds nothing
@@ -87,7 +87,7 @@ class OutboxPublisher:
         return len(rows)
 
     def stand_back(self) -> None:
-        """Somebody else publishes now: begin anew when it is this one's turn again."""
+        """Somebody else publishes now: begin again when it is this one's turn again."""
         self._started = False
 
     def _settle(self) -> None:

@@ -166,7 +166,7 @@ class WebSettings(Section):
         ge=1,
         le=65535,
         description="Port for /metrics alone, which the pages' port then has no more; unset: "
-        "there, for whoever reaches it.",
+        "there, for anyone who reaches it.",
     )
     hostnames: Paths = Field(
         ("*",),
@@ -183,7 +183,7 @@ class SignInSettings(Section):
 
     method: Literal["none", "proxy", "local", "oidc"] = Field(
         "none",
-        description="none: whoever is at this machine, on loopback addresses alone; oidc: an "
+        description="none: anyone who is at this machine, on loopback addresses alone; oidc: an "
         "OpenID provider (section oidc); proxy: a header of a proxy that is trusted; local: "
         "passwords (clerk-desk people add).",
     )

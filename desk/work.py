@@ -1,4 +1,4 @@
-"""Work that goes on beside the pages: loops on threads, each done by one replica at a time."""
+"""Work that goes on next to the pages: loops on threads, each done by one replica at a time."""
 
 from __future__ import annotations
 

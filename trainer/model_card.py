@@ -2,7 +2,7 @@
 
 In the form of Hugging Face model cards: YAML front matter, then Markdown. It is made of what was
 written down already (manifest, training.json, evaluation.json) and of nothing else, so that the
-same files give the same card; no message's text is in it. It stands beside the adapter and not in
+same files give the same card; no message's text is in it. It stands next to the adapter and not in
 its folder, where a worker accepts no file that the manifest does not name.
 """
 
@@ -25,7 +25,7 @@ CARD = "README.md"
 """A card's name in a run folder."""
 
 _MARK = (
-    "<!-- Made by clerk-trainer from its records, and made anew: what is written here is lost. -->"
+    "<!-- Made by clerk-trainer from its records, and made again: what is written here is lost. -->"
 )
 _ADAPTER = "adapter"
 _FEW = 30
@@ -158,8 +158,8 @@ def _head(sources: Sources) -> Iterator[str]:
         yield f"- Weights of the base: `{name}`, SHA-256 `{digest.sha256}`"
     if sources.license:
         yield (
-            f"- Licence of the base, as its folder names it: {sources.license}. Whoever gives the "
-            "adapter away sees to what that asks for, and to the rights to the training messages."
+            f"- Licence of the base, as its folder names it: {sources.license}. Before you give "
+            "the adapter away, check what it asks for, and the rights to the training messages."
         )
     elif sources.training is not None:
         yield "- Licence of the base: its folder named none when the adapter was trained."

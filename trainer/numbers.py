@@ -84,7 +84,7 @@ def probability(p: float | None) -> str:
 
 
 def money(amount: float | None, digits: int = 2) -> str:
-    """Write an amount of the cost's currency, which is named beside it."""
+    """Write an amount of the cost's currency, which is named next to it."""
     return NONE if amount is None else f"{amount:,.{digits}f}".replace("-", _MINUS)
 
 

@@ -87,7 +87,7 @@ def make_watcher(
 
 
 def arm_sources(settings: Settings) -> list[ArmSource]:
-    """Return what names the adapters of the arms, beside the one that the worker starts with.
+    """Return what names the adapters of the arms, next to the one that the worker starts with.
 
     Raises AdapterRefused.
     """

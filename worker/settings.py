@@ -132,7 +132,7 @@ class ModelSettings(Section):
     )
     serving: Literal["auto", "runtime", "merged"] = Field(
         "auto",
-        description="Adapter loaded beside the base, or merged into a copy; auto: merged on a CPU.",
+        description="Adapter loaded into the engine, or merged into a copy; auto: merged on a CPU.",
     )
     engine_args: dict[str, Any] = Field({}, description="vLLM engine arguments, by name.")
     encoder_precision: Literal["fp32", "bf16", "fp16", "int8"] | None = Field(

@@ -435,7 +435,7 @@ LEAST_WINDOW = 20
 
 @dataclass(frozen=True, slots=True)
 class Fall:
-    """A window of the last days beside what came before it: shares found right, weighted, not
+    """A window of the last days next to what came before it: shares found right, weighted, not
     corrected (a reviewer's mistakes are on both sides). ``fell``: it is lower, and not by chance.
     None where there were no verdicts."""
 

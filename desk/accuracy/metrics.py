@@ -1,4 +1,4 @@
-"""The accuracy's figures as Prometheus metrics. Made anew at most once a minute."""
+"""The accuracy's figures as Prometheus metrics. Made again at most once a minute."""
 
 from __future__ import annotations
 

@@ -49,10 +49,10 @@ _AT_ONCE = 8
 class Attempts:
     """Counts failures by name, in this process. Safe from any thread.
 
-    Not by address: behind a proxy everybody has one, and whoever guesses would lock all out.
+    Not by address: behind a proxy everybody has one, and anyone who guesses would lock all out.
 
     After ``_FREE`` failures the next attempt has to wait a second, then two, four, up to a
-    minute; a success by that name begins anew. An attempt counts as a failure until it is known
+    minute; a success by that name begins again. An attempt counts as a failure until it is known
     to be none, so that many at once gain nothing. ``_AT_ONCE`` are checked at a time, whatever
     their names: each takes one of the threads that pages are made on.
     """

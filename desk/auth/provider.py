@@ -37,8 +37,8 @@ _NEW_KEYS_MS = 10_000
 
 _AT_ONCE = 8
 
-# By a key that only the provider has. With HS256 whoever knows the client's secret could sign, and
-# none is no signature at all.
+# By a key that only the provider has. With HS256 anyone who knows the client's secret could sign,
+# and none is no signature at all.
 ALGORITHMS = (
     "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA",
 )  # fmt: skip
@@ -192,7 +192,7 @@ class Provider:
         return {**more, **claims}
 
     def _ask(self) -> _Known:
-        """Return what the provider says of itself, anew each hour; while it does not answer, what
+        """Return what the provider says of itself, again each hour; while it does not answer, what
         it said last."""
         with self._lock:
             now_ms, known = self._clock(), self._known
@@ -289,7 +289,7 @@ class ProviderClient:
             answer.raise_for_status()
             found = answer.json()
         if not isinstance(found, dict):
-            raise ProviderWrong(f"{url}: is no JSON object")
+            raise ProviderWrong(f"{url}: is not a JSON object")
         return found
 
     def authorization_url(self, endpoint: str, *, state: str, nonce: str, verifier: str) -> str:
@@ -406,7 +406,9 @@ def read_id_token(
     except (JoseError, ValueError, TypeError, KeyError) as error:
         raise SignInFailed("token", f"the ID token's claims: {_why(error)}") from None
     if not isinstance(claims.get("sub"), str) or not 0 < len(claims["sub"]) <= 255:
-        raise SignInFailed("token", "the ID token's claims: sub is no text of 1 to 255 characters")
+        raise SignInFailed(
+            "token", "the ID token's claims: sub is not a text of 1 to 255 characters"
+        )
     return dict(claims)
 
 

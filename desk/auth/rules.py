@@ -28,7 +28,7 @@ def check_sign_in(method: Method, host: str, trusted: Sequence[str]) -> None:
     """Raise SettingsError for a way of signing in that is not safe here."""
     if method == "none" and not is_loopback(host):
         raise SettingsError(
-            f"sign_in.method is none and web.host is {host}: whoever reaches it could read and "
+            f"sign_in.method is none and web.host is {host}: anyone who reaches it could read and "
             "decide. Listen on 127.0.0.1, or use oidc, proxy or local"
         )
     if method == "proxy" and not trusted:
@@ -100,7 +100,7 @@ class ProviderConfig:
 
 
 def check_provider(config: ProviderConfig, hostnames: Sequence[str]) -> ProviderConfig:
-    """Return the configuration. Raises SettingsError: which setting, and how to mend it."""
+    """Return the configuration. Raises SettingsError: which setting, and how to fix it."""
     for name in ("issuer", "client_id", "public_url"):
         if not getattr(config, name):
             raise SettingsError(f"sign_in.method is oidc and oidc.{name} is empty")
@@ -119,7 +119,7 @@ def check_provider(config: ProviderConfig, hostnames: Sequence[str]) -> Provider
     if "openid" not in config.scopes:
         raise SettingsError("oidc.scopes lacks openid: the provider would not say who somebody is")
     if config.ca_file is not None and not config.ca_file.is_file():
-        raise SettingsError(f"oidc.ca_file: {config.ca_file} is no file")
+        raise SettingsError(f"oidc.ca_file: {config.ca_file} is not a file")
     _check_roles(config)
     return config
 

@@ -36,7 +36,7 @@ _MAX_CHARS_ALIKE = 1000
 LEAST_ALIKE = 0.12
 """Below this two messages are as unlike as any two. Of 200,000 pairs of the demo's messages, those
 whose labels differ reach 0.03 in the median, 0.11 in one pair of 1,000, 0.14 in one of 10,000. Of
-what a page would show beside a message, the four of 500 with most words in common, a quarter has
+what a page would show next to a message, the four of 500 with most words in common, a quarter has
 that message's label; half of those at 0.12 or above; no more than half at 0.14, and of these there
 are a quarter as many."""
 

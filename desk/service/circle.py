@@ -36,7 +36,7 @@ from worker.contract.timestamps import rfc3339_from_ms
 MAX_BATCH_NAME = 120
 
 OPERATOR = "operator"
-"""The pseudonym of whoever decides by the command line."""
+"""The pseudonym of anyone who decides by the command line."""
 
 ORIGINS: Mapping[Purpose, Origin] = {"check": "check", "audit": "holdout", "learn": "learn"}
 """Why an item is here, by what the task is for."""
@@ -74,7 +74,7 @@ def load_task_file(desk: Desk, text: str, name: str, person: Person | None = Non
     try:
         tasks = parse_tasks(text, name)
     except RecordRefused as error:
-        raise Refused(f"{error}: make the file anew, nothing of it was loaded") from None
+        raise Refused(f"{error}: make the file again, nothing of it was loaded") from None
     if not tasks:
         raise Refused(f"{name}: there is no task in it")
     for line, task in tasks.items():
@@ -214,7 +214,7 @@ def load_advice(desk: Desk, text: str, name: str, person: Person | None = None) 
     try:
         advice = read_json(Advice, text, name)
     except RecordRefused as error:
-        raise Refused(f"{error}: make it anew, it was not loaded") from None
+        raise Refused(f"{error}: make it again, it was not loaded") from None
     found = [
         [
             Shown(
@@ -345,7 +345,7 @@ def load_proposal(
     try:
         proposal = read_json(Proposal, text, name)
     except RecordRefused as error:
-        raise Refused(f"{error}: make it anew, it was not loaded") from None
+        raise Refused(f"{error}: make it again, it was not loaded") from None
     now_ms = desk.clock()
     by = person.id if person is not None else None
     with desk.database.write() as tx:

@@ -164,7 +164,7 @@ def give_password(desk: Desk, subject: str, hashed: str) -> None:
 
 
 def give_role(desk: Desk, subject: str, role: Role) -> None:
-    """Give a person another role, as whoever runs the desk. Raises Refused."""
+    """Give a person another role, as anyone who runs the desk. Raises Refused."""
     with desk.database.write() as tx:
         person = people.find(tx, subject)
         if person is None:
@@ -175,7 +175,7 @@ def give_role(desk: Desk, subject: str, role: Role) -> None:
 
 
 def all_people(desk: Desk) -> list[Person]:
-    """Return everybody, for whoever runs the desk."""
+    """Return everybody, for anyone who runs the desk."""
     with desk.database.read() as tx:
         return people.everybody(tx)
 

@@ -38,7 +38,7 @@ class Machine:
 class Task:
     """An item on somebody's screen. ``machine`` is None where they decide blind.
 
-    ``text`` is the message as it came; whoever shows it escapes it, and redacts it where the
+    ``text`` is the message as it came; anyone who shows it escapes it, and redacts it where the
     person's view is masked. ``until_ms`` is how long it is held for them (Unix time), None where
     it is not. Of a task of a batch ``asked`` says what stands in the dataset, in the place of
     ``machine``; of a blind one it names no label, for its file cannot hold one.

@@ -114,7 +114,7 @@ def claim_dispute(
 
 
 def hold_again(tx: Tx, item: Item, person_id: int, now_ms: int, until_ms: int) -> bool:
-    """Hold a locked item for whoever took back what they said of it; tell whether nobody else
+    """Hold a locked item for anyone who took back what they said of it; tell whether nobody else
     holds it."""
     return _hold(tx, item, person_id, now_ms, until_ms, spoken_is_fine=True) is not None
 
@@ -126,7 +126,7 @@ def holds(tx: Tx, item_id: int, person_id: int, now_ms: int) -> bool:
 
 
 def release(tx: Tx, item_id: int, person_id: int | None = None) -> None:
-    """Give an item back; of whoever holds it where no person is given."""
+    """Give an item back; of anyone who holds it where no person is given."""
     if person_id is None:
         tx.execute(_RELEASE, {"item": item_id})
     else:

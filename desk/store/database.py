@@ -153,7 +153,7 @@ def _begin_sqlite(connection: sa.Connection) -> None:
 
 
 class Turns:
-    """A lock that goes to whoever has waited longest. Python's own goes to whoever is quickest: a
+    """A lock that goes to the thread that has waited longest. Python's own goes to the quickest: a
     thread that writes again and again would keep the others from it."""
 
     def __init__(self) -> None:

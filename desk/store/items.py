@@ -289,7 +289,7 @@ def purge_old(tx: Tx, before_ms: int, limit: int) -> int:
 
 def purge_person(tx: Tx, *, message_ids: Collection[str], record_keys: Collection[bytes]) -> int:
     """Delete the messages of a person, known by their messages' ids or their records' keys, with
-    digest, id, key and the notes of decisions, also where they stand beside others' as similar
+    digest, id, key and the notes of decisions, also where they stand next to others' as similar
     ones or in advice; return how many items were theirs."""
     theirs = sa.or_(
         items.c.message_id.in_(list(message_ids)), items.c.record_key.in_(list(record_keys))

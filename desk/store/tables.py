@@ -353,7 +353,7 @@ leases = sa.Table(
 sessions = sa.Table(
     "sessions",
     metadata,
-    # Of the token in the cookie: whoever reads the database cannot sign in with it.
+    # Of the token in the cookie: anyone who reads the database cannot sign in with it.
     sa.Column("token_sha256", sa.Text, primary_key=True),
     sa.Column("person_id", Id, sa.ForeignKey("people.id"), nullable=False, index=True),
     sa.Column("created_ms", Ms, nullable=False),

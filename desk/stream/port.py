@@ -60,8 +60,8 @@ class ResultSource(Protocol):
 
     def ends_met(self) -> Mapping[tuple[str, int], int]:
         """Return where ``poll`` met the end of partitions since they were assigned: all records
-        before it came, and behind the last one may stand what is no record (a transaction's marker,
-        what was aborted)."""
+        before it came, and behind the last one may be what is not a record (a marker, aborted
+        records)."""
         ...
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Who a request is from: a session, or whoever a trusted proxy or this machine vouches for."""
+"""Who a request is from: a session, or anyone who a trusted proxy or this machine vouches for."""
 
 from __future__ import annotations
 

@@ -62,11 +62,11 @@ ENGLISH: Mapping[str, str] = {
     "refused.code": "This sign-in has been used already, or took too long. Begin it again.",
     "refused.token": "What the sign-in service said of you could not be verified.",
     "refused.role": "The sign-in service knows you as {name}, with no role at this desk. Ask "
-    "whoever gives out rights there for one.",
+    "anyone who gives out rights there for one.",
     "refused.closed": "This account has been closed. Ask an owner of the desk.",
     "refused.away": "The sign-in service does not answer. Try again in a moment.",
-    "refused.wrong": "Signing in is not set up as it should be. Whoever runs the desk finds why in "
-    "its log.",
+    "refused.wrong": "Signing in is not set up as it should be. The operator finds the reason "
+    "in the desk's log.",
     "queues.title": "What waits for a decision",
     "queues.waiting": "waiting",
     "queues.waiting.note": "for a decision",
@@ -120,7 +120,7 @@ ENGLISH: Mapping[str, str] = {
     "load.hint": "Up to 64 MB. If anything in it is wrong, nothing of it is loaded.",
     "load.button": "Load",
     "load.nothing": "Choose a file first.",
-    "load.not_utf8": "{name}: not UTF-8 from byte {place} on: make the file anew.",
+    "load.not_utf8": "{name}: not UTF-8 from byte {place} on: make the file again.",
     "advice.title": "Advice about the labels",
     "advice.none": "There is none yet: clerk-trainer advise writes it, from the decisions made "
     "here.",

@@ -113,7 +113,7 @@ def _is_hidden(text: str, at: int) -> bool:
 
 
 def _joins(char: str) -> bool:
-    """Tell whether a joiner beside this character means something: in Indic and Arabic words, in
+    """Tell whether a joiner next to this character means something: in Indic and Arabic words, in
     emoji. Between Latin letters it hides."""
     if ord(char) < 0x0590:
         return False

@@ -243,7 +243,7 @@ Handler = Callable[[Visit], Response]
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One address. ``role`` is who may; None: also whoever is not signed in.
+    """One address. ``role`` is who may; None: also anyone who is not signed in.
 
     ``link`` is the key of its name in the navigation (``desk.web.strings``), "" where it is not
     there; ``order`` its place in it. ``takes_file``: its form sends one, as multipart.

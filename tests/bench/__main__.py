@@ -1,4 +1,4 @@
-"""``make bench``: what the worker costs beside its engine, and what it costs when idle.
+"""``make bench``: what the worker costs next to its engine, and what it costs when idle.
 
 Ratios of runs that alternate in one process, since machines differ and are noisy.
 """

@@ -3,7 +3,7 @@
     python -m tests.bench.desk [--items 1000000] [--database sqlite|postgresql] [--turns 2000]
 
 Half of the items are decided, half wait, over 11 labels, 3 adapters, 3 combinations of reasons and
-both origins. Ten people take turns; the queue is drawn anew each time, some of them empty. Timed
+both origins. Ten people take turns; the queue is drawn again each time, some of them empty. Timed
 are ``next_item`` and ``decide``, each with its transaction, and two requests through the whole
 application, from the session's cookie to the last byte of HTML: what the page's script waits for
 (POST /review: the decision, the next message, what was decided on similar ones), and the page when
@@ -251,7 +251,7 @@ class Browser:
         self._draw = random.Random(person.id)
 
     async def decide(self, turns: int) -> None:
-        """Decide so many messages; load the page anew after each tenth."""
+        """Decide so many messages; load the page again after each tenth."""
         shown = await self._ask("GET", {})
         ahead = await self._ask("GET", {"part": "1", "beside": shown["item"]})
         for turn in range(turns):

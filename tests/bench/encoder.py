@@ -1,4 +1,4 @@
-"""What a worker with an encoder costs: through Kafka beside its engine, alone, and when it starts.
+"""What a worker with an encoder costs: through Kafka next to its engine, alone, and when it starts.
 
     python -m tests.bench.encoder [--adapter DIR] [--rounds 3] [--python PYTHON] [--demo]
         [--set KEY=VALUE]

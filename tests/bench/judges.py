@@ -608,7 +608,7 @@ def thresholds(rng: np.random.Generator, runs: int, run: Path | None) -> None:
             print(f"  {rows:5d} rows, by the {by}: kept {told(kept, runs)}, to review "
                   f"{1 - np.mean(counts) / len(truth):.1%}, all: {_none(counts)}")  # fmt: skip
     scores, fits = load_scores(run), max(1, runs // 4)
-    print(f"  real scores, temperature fitted anew each time: {scores.source}")
+    print(f"  real scores, temperature fitted again each time: {scores.source}")
     for rows in (200, 800):
         for by in get_args(ThresholdRule):
             kept, review, everything = calibrate_again(rng, scores, rows, by, PRECISION, fits)

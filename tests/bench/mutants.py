@@ -228,7 +228,7 @@ class _Tracer:
             self.now.add((os.path.relpath(code.co_filename), code.co_firstlineno))
 
     def pytest_runtest_protocol(self, item: Any) -> None:
-        """Begin anew. A traced test may take long."""
+        """Begin again. A traced test may take long."""
         item.add_marker("long")
         self.now = set()
         self.began = time.perf_counter()

@@ -51,7 +51,7 @@ from worker.stream.port import AssignmentListener
 # Engines of fixed service time that a file tells to crash, to hang or to be slow.
 #
 # The file holds ``MODE`` or ``MODE SECONDS``: ``crash``, ``hang``, ``slow 0.5`` (so much longer
-# for each answer), or nothing. What an engine did of it is counted in the file beside it,
+# for each answer), or nothing. What an engine did of it is counted in the file next to it,
 # ``NAME.done``.
 
 
@@ -130,7 +130,7 @@ def make_engine(
     """Return an engine that answers so, under control.
 
     A message with ``refused until SECONDS`` in it is refused before that moment (Unix time); one
-    with HANGS in it hangs whoever submits it.
+    with HANGS in it hangs anyone who submits it.
     """
 
     def answer(prompt: Sequence[int]) -> Answer | Exception:
@@ -201,7 +201,7 @@ def _double_some(stream: KafkaStream, batch: Batch) -> None:
 
 
 def _invent_some(stream: KafkaStream, batch: Batch) -> None:
-    """A label for a record that does not exist, beside each batch."""
+    """A label for a record that does not exist, next to each batch."""
     made_up = []
     for output in batch.outputs[:1]:
         record = json.loads(output.value or b"{}")

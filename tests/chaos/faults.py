@@ -374,7 +374,7 @@ def _bring_back(site: Site) -> tuple[float, float | None]:
 
     Kafka 4.4 may come back with a group coordinator that has loaded a part of its log, and answers
     no member until it is started once more (``worker/demo/kafka_files.py`` says why, and keeps
-    it from that). Nobody else could mend it, so it is done here, and written down.
+    it from that). Nobody else could fix it, so it is done here, and written down.
     """
     targets = site.load.ends()
     site.broker.restart()

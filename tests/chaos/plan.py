@@ -35,7 +35,7 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """How often a kind is drawn beside the others, how long it lasts, and the seconds that its
+    """How often a kind is drawn next to the others, how long it lasts, and the seconds that its
     target needs for it, until it works again, as far as the plan reckons."""
 
     weight: float

@@ -172,7 +172,7 @@ class Site:
         }
 
     def keep_broker_data(self) -> Path:
-        """Copy the broker's data beside the logs, for whoever looks for a cause; return where.
+        """Copy the broker's data next to the logs, for anyone who looks for a cause; return where.
 
         What a transaction went through is in ``__transaction_state``, which Kafka's
         ``kafka.tools.DumpLogSegments`` prints; the results and their markers are in the topics."""

@@ -179,7 +179,7 @@ def _container(
     yield from _twice(pod, "mounts", places)
     for variable in container.get("env", ()):
         if "value" in variable and not isinstance(variable["value"], str):
-            yield f"{pod.name}: {variable['name']} is no text"
+            yield f"{pod.name}: {variable['name']} is not a text"
         secret = variable.get("valueFrom", {}).get("secretKeyRef")
         if secret and secret["name"] not in external:
             yield f"{pod.name}: {variable['name']} from {secret['name']}"

@@ -139,7 +139,7 @@ def test_settings_that_the_chart_repeats_are_the_workers_defaults(values: dict[s
 
 
 def test_the_chart_says_whose_it_is() -> None:
-    """For whoever finds it in a catalogue: an icon that asks no host, a home, the project."""
+    """For anyone who finds it in a catalogue: an icon that asks no host, a home, the project."""
     chart = yaml.safe_load((CHART / "Chart.yaml").read_text(encoding="utf-8"))
     kind, _, icon = chart["icon"].partition(",")
     assert kind == "data:image/svg+xml;base64"

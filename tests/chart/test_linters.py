@@ -113,7 +113,7 @@ def test_checkov_finds_nothing_in_the_dockerfile_but_the_listed_exceptions(tools
 
 
 def test_hadolint_has_nothing_against_the_dockerfile(tools: Path) -> None:
-    """Its exceptions stand in the file, each with its reason beside it."""
+    """Its exceptions stand in the file, each with its reason next to it."""
     done = subprocess.run(
         [tools / "hadolint", ROOT / "Dockerfile"],
         capture_output=True,

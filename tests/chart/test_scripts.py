@@ -155,7 +155,7 @@ def begin(path: Path, url: str, digest: str = sha256(SHARD).hexdigest()) -> subp
 def test_a_download_that_is_killed_leaves_nothing_that_is_taken_for_the_file(
     store: Store, tmp_path: Path
 ) -> None:
-    """The next one fetches it anew, and the one after has nothing to do."""
+    """The next one fetches it again, and the one after has nothing to do."""
     path = tmp_path / "base" / "model.safetensors"
     store.stall = True
     killed = begin(path, store.url)

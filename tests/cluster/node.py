@@ -87,7 +87,7 @@ def _build_etcd(folder: Path) -> None:
 
 
 def _build_kubernetes(folder: Path) -> None:
-    """Its own go.mod takes the parts that it publishes from a folder beside it, which the module
+    """Its own go.mod takes the parts that it publishes from a folder next to it, which the module
     has not: they are taken at the version that was published with it."""
     folder.mkdir()
     _go(folder, "mod", "init", "local/kubernetes")

@@ -1,6 +1,6 @@
 """kube-state-metrics on this machine, for the cluster of KUBECONFIG: what it tells of autoscalers.
 
-Built from its Go module the first time (some minutes), and kept beside the node's programs.
+Built from its Go module the first time (some minutes), and kept next to the node's programs.
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ print(made.digest)
 
 
 class Store:
-    """A folder of the node: the workers' claim, and a pod beside them that may write to it."""
+    """A folder of the node: the workers' claim, and a pod next to them that may write to it."""
 
     def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster

@@ -142,7 +142,7 @@ def add_person(cluster: Cluster, name: str) -> None:
 def test_a_doubtful_label_becomes_a_correction(
     cluster: Cluster, kafka: str, topics: dict[str, str]
 ) -> None:
-    """A person signs in and decides, and a router can read it; a desk that is started anew still
+    """A person signs in and decides, and a router can read it; a desk that is started again still
     knows."""
     cluster.kubectl("rollout", "status", DEPLOYMENT, READY)
     add_person(cluster, "ada")

@@ -67,7 +67,7 @@ def advice_of_wednesday() -> Advice:
         "each other as labels are.",
         advice="Read some of each part. If different people deal with them, make two labels; if "
         "not, leave it.",
-        gain="Whoever gets these messages gets only those that are meant for them.",
+        gain="Anyone who gets these messages gets only those that are meant for them.",
         cost="105 decisions, about 26 minutes of one person if people sort all of them; by the "
         "parts as they are, only what lies between.",
         figures={"first": 61.0, "second": 44.0, "links": 0.71},

@@ -180,7 +180,7 @@ def decide_what_is_alike(reviewer: Reviewer) -> None:
 
 
 def decide_together(ada: Reviewer, bo: Reviewer) -> int:
-    """Ada decides 200, Bo now and then one beside her; return how many hostile ones she saw."""
+    """Ada decides 200, Bo now and then one next to her; return how many hostile ones she saw."""
     ada.start()
     bo.start()
     hostile = 0

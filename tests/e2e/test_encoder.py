@@ -46,7 +46,7 @@ def write_export(path: Path) -> None:
 
 def test_prepare_train_evaluate_duel_publish(tmp_path: Path) -> None:
     """An encoder with finer labels, compared with cheaper ways, ends up current in a store as a
-    directory that needs nothing beside it."""
+    directory that needs nothing next to it."""
     write_export(tmp_path / "export.csv")
     (tmp_path / "taxonomy.toml").write_text(TAXONOMY, encoding="utf-8")
     base = make_tiny_encoder(

@@ -1,5 +1,5 @@
 """The trainer's half of the smoke test: adapters by its own code, what transformers makes of them,
-and one training step beside its estimate. It needs PyTorch, transformers, PEFT and what they bring.
+and one training step next to its estimate. It needs PyTorch, transformers and PEFT.
 """
 
 from __future__ import annotations

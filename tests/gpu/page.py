@@ -19,7 +19,7 @@ from typing import Any, Literal
 #
 # Every figure is worked out from the model's shape, the GPU's data sheet and the assumptions
 # below, which are named, because nothing of it has been measured. ``tests.gpu.page`` writes the
-# tables of docs/sizing.md from it, and ``make gpu-smoke`` puts what it measures beside them.
+# tables of docs/sizing.md from it, and ``make gpu-smoke`` puts what it measures next to them.
 #
 # Work is counted as floating-point operations, two for a weight and token (Kaplan et al. 2020,
 # arXiv 2001.08361, section 2.1), with attention's products; sizes are in bytes, times in
@@ -260,7 +260,7 @@ _PRECISIONS: tuple[Precision, ...] = ("bf16", "fp8")
 
 
 def written() -> str:
-    """Return the page with its tables made anew."""
+    """Return the page with its tables made again."""
     text = PAGE.read_text(encoding="utf-8")
     for name, lines in (
         ("message", message_table()),

@@ -123,7 +123,7 @@ class Expected:
         """Hold found scores (message, label, probability among the labels) against an adapter's.
 
         Returns the mean and the largest difference of a log-probability, and the mean by which the
-        adapter moves one. Raises SmokeFailed unless the first is small beside the last.
+        adapter moves one. Raises SmokeFailed unless the first is small next to the last.
         """
         differences, moved = [], []
         for message, scores in found.items():

@@ -59,7 +59,7 @@ class Contained:
         return str(network["IPAddress"])
 
     def ask(self, path: str) -> tuple[int, str]:
-        """GET a path of its HTTP server; status 0 when there is no answer."""
+        """GET a path of its HTTP server; status 0 when there is not an answer."""
         try:
             with urllib.request.urlopen(
                 f"http://{self.address()}:8080{path}", timeout=10

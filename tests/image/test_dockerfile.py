@@ -63,7 +63,7 @@ def test_it_needs_no_particular_builder() -> None:
 
 
 def test_the_base_is_one_argument() -> None:
-    """Whoever pins a digest or uses an internal mirror says so once."""
+    """Anyone who pins a digest or uses an internal mirror says so once."""
     outside = set(re.findall(r"^FROM (\S+)", TEXT, re.MULTILINE))
     stages = set(re.findall(r"^FROM \S+ AS (\S+)", TEXT, re.MULTILINE))
     assert outside - stages == {"${BASE}"}
@@ -89,7 +89,7 @@ def stage(name: str) -> str:
 
 @pytest.mark.parametrize("with_probes", [True, False])
 def test_the_demos_adapter_brings_its_probes(tmp_path: Path, with_probes: bool) -> None:
-    """Where ``make adapter`` left some, they lie beside the adapter's folder under its name, where
+    """Where ``make adapter`` left some, they lie next to the adapter's folder under its name, where
     a worker looks for them, and every user may read them: they were written for the demo. The
     stage's own commands are run, without the wheel's build."""
     adapter = tmp_path / "src" / "worker" / "demo" / "adapter"

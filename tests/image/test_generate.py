@@ -1,4 +1,4 @@
-"""The stream of sample messages that compose.yaml runs beside a worker."""
+"""The stream of sample messages that compose.yaml runs next to a worker."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_it_publishes_at_its_rate_until_it_is_stopped(broker: str) -> None:
 
 
 def test_a_rate_of_nothing_is_refused() -> None:
-    """One line says what to mend."""
+    """One line says what to fix."""
     process = generate("--bootstrap-servers", "localhost:1", "--rate", "0")
     said, _ = process.communicate(timeout=30)
     assert process.returncode == 2

@@ -106,7 +106,7 @@ def test_a_crash_loop_ends_by_itself(
 def test_suspicion_survives_a_takeover(
     arena: Arena, monkeypatch: pytest.MonkeyPatch, death: str
 ) -> None:
-    """Two workers: whoever has the partition next goes on from what the last one left."""
+    """Two workers: anyone who has the partition next goes on from what the last one left."""
     monkeypatch.setenv("CHAOS_POISON", death)
     arena.publish(poisoned(COUNT, AT))
     supervisor = Supervisor(arena, workers=2)

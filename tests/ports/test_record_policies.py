@@ -79,14 +79,14 @@ def read_dead_letters(arena: Arena, count: int) -> dict[bytes, Message]:
 def test_a_record_of_2_mb_is_a_dead_letter_whole_if_it_fits_and_bare_if_not(
     arena: Arena, delivery: str
 ) -> None:
-    """And never the end of the worker, nor of the messages beside it."""
+    """And never the end of the worker, nor of the messages next to it."""
     configure(arena, "in", "max.message.bytes", "10000000")
     arena.settings = {"kafka.delivery": f"'{delivery}'"}
     worker = arena.start_worker()
     worker.wait_until_ready()
     producer = Producer({"bootstrap.servers": arena.servers, "message.max.bytes": 5_000_000})
     good = messages(4)
-    text, noise = (b"this is no JSON. " * LARGE)[:LARGE], os.urandom(LARGE)
+    text, noise = (b"this is not a JSON. " * LARGE)[:LARGE], os.urandom(LARGE)
     for value in (good[0], text, good[1], noise, noise, good[2], good[3]):
         producer.produce(arena.topics["in"], value)
     assert producer.flush(30) == 0

@@ -181,7 +181,7 @@ def test_the_command_with_the_real_engine(
         "model.adapter": str(demo_adapter_dir),
     }
     code, out, err = command(
-        "replay", settings, "--dead-letters", "--id", "real", "--why", "engine mended", "--execute",
+        "replay", settings, "--dead-letters", "--id", "real", "--why", "engine fixed", "--execute",
         "--json", timeout_s=500,
     )  # fmt: skip
     assert code == 0, err

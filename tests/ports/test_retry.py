@@ -182,7 +182,7 @@ def test_what_fails_is_tried_again_in_time_and_what_fails_on_is_dead(
 
 
 def assert_each_once(arena: RetryArena, more: dict[str, str]) -> None:
-    """One result each, beside the stranger's, which is all that ``verify`` blames."""
+    """One result each, next to the stranger's, which is all that ``verify`` blames."""
     ids = [f"{n % PARTITIONS}-{n // PARTITIONS}" for n in range(COUNT)]
     dead = {read_dead_letter(headers).id for headers, _, _ in arena.read("dead")}
     (strange,) = [id_ for id_ in dead if id_.startswith(arena.topics["retry"])]

@@ -446,7 +446,7 @@ def test_a_record_that_only_the_broker_finds_too_large(
 def test_a_large_record_that_fits_compressed_is_published(
     make_kafka: Callable[..., KafkaBench], names: Topics, delivery: str
 ) -> None:
-    """The broker's limit is for what it gets, which is compressed; beside it one that does not."""
+    """The broker's limit is for what it gets, which is compressed; next to it one that does not."""
     kafka = make_kafka(delivery=delivery)
     stream, listener = kafka.open(), Listener()
     kafka.subscribe(stream, listener)
@@ -906,7 +906,7 @@ def test_a_deleted_input_topic_ends_the_worker(make_kafka: Callable[..., KafkaBe
 
 
 def test_outcome_unknown_is_part_of_publish_aborted() -> None:
-    """Whoever handles an aborted publish cannot forget the unanswered one."""
+    """Anyone who handles an aborted publish cannot forget the unanswered one."""
     assert issubclass(OutcomeUnknown, PublishAborted)
 
 

@@ -75,7 +75,7 @@ def swap(world: KafkaWorld, records: Sequence[Record], outputs: list[Outgoing]) 
 
 
 def invent(world: KafkaWorld, records: Sequence[Record], outputs: list[Outgoing]) -> str:
-    """A result for a transaction marker: the offset exists and is no record."""
+    """A result for a transaction marker: the offset exists and is not a record."""
     taken = {record.offset for record in records if record.source.partition == 0}
     marker = next(offset for offset in range(1000) if offset not in taken)
     made_up = replace(records[0], offset=marker)

@@ -118,7 +118,7 @@ def of_sbom(path: Path) -> Iterator[tuple[str, list[str]]]:
                 continue
             licence = entry["license"]
             name = licence.get("id") or licence.get("name", "").rpartition(" :: ")[2]
-            if name.startswith("declared license of"):  # the whole text, beside what names it
+            if name.startswith("declared license of"):  # the whole text, next to what names it
                 continue
             if name not in {"OSI Approved", "DFSG approved", ""}:
                 found.append(name)

@@ -36,7 +36,7 @@ from worker.engine.fork_server import variables
 
 
 def start_broker() -> LocalBroker:
-    """Describe a Kafka that may take its time to start, beside all else that does."""
+    """Describe a Kafka that may take its time to start, next to all else that does."""
     return LocalBroker(start_timeout_s=300)
 
 

@@ -57,7 +57,7 @@ def test_every_alert_is_proven_both_ways() -> None:
 
 
 def test_every_alert_has_its_section_in_the_runbook() -> None:
-    """Whoever follows the link lands on the alert; no section is of an alert that is gone."""
+    """Anyone who follows the link lands on the alert; no section is of an alert that is gone."""
     headings = re.findall(r"^### (Clerk\w+)$", RUNBOOK.read_text(encoding="utf-8"), re.MULTILINE)
     assert sorted(headings) == sorted(alerts())
     for name, rule in alerts().items():

@@ -29,7 +29,7 @@ KINDS = {"stat", "timeseries", "bargauge", "heatmap", "table"}
 
 
 def test_the_file_is_what_the_code_makes() -> None:
-    """Nobody edited dashboard.json by hand; `make dashboard` makes it anew."""
+    """Nobody edited dashboard.json by hand; `make dashboard` makes it again."""
     assert DASHBOARD.read_text(encoding="utf-8") == as_json()
 
 

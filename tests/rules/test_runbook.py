@@ -28,7 +28,7 @@ def test_every_link_leads_somewhere() -> None:
 
 @pytest.mark.parametrize("program", ["worker", "trainer"])
 def test_every_command_exists(program: str) -> None:
-    """Whoever is paged types what stands there: sub-commands and options are known."""
+    """Anyone who is paged types what stands there: sub-commands and options are known."""
     lines = re.findall(rf"clerk-{program} ([a-z][a-z-]*)([^`\n]*)", TEXT)
     assert lines
     for command, rest in set(lines):
@@ -64,7 +64,7 @@ def test_every_exit_code_is_explained(path: Path, pattern: str) -> None:
 
 
 def test_restarts_say_what_each_exit_code_means() -> None:
-    """Whoever is paged for them looks at the code first: those that an orchestrator sees again."""
+    """An operator looks at the code first: those that an orchestrator sees again."""
     said = alerts()["ClerkWorkerRestarts"]["annotations"]["description"]
     assert set(re.findall(r"\b(\d) \w", said)) == {"2", "3", "4", "5", "6", "7"}
 

@@ -107,7 +107,7 @@ class LocalPostgres:
         return name
 
     def drop(self, name: str) -> None:
-        """Remove a database, whoever is connected to it."""
+        """Remove a database, anyone who is connected to it."""
         connection = self.connect("postgres")
         connection.run(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
         connection.close()

@@ -46,7 +46,7 @@ class MockKafka:
         self._succeed("topic_create", name.encode(), ctypes.c_int(partitions), ctypes.c_int(1))
 
     def fail_topic(self, name: str, error: int) -> None:
-        """Answer with this error (a code of KafkaError's) to whoever asks about a topic."""
+        """Answer with this error (a code of KafkaError's) to anyone who asks about a topic."""
         self._library.rd_kafka_mock_topic_set_error(
             ctypes.c_void_p(self._cluster), name.encode(), ctypes.c_int(error)
         )

@@ -162,7 +162,7 @@ def open_provider(clock: Clock) -> Iterator[OpenIdProvider]:
         yield provider
 
 
-# A real OpenID provider for the desk's tests: npm's oidc-provider, by the lock file beside it.
+# A real OpenID provider for the desk's tests: npm's oidc-provider, by the lock file next to it.
 
 
 FOLDER = Path(__file__).parents[1] / "desk" / "openid"

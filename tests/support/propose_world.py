@@ -1,4 +1,4 @@
-"""A store with an adapter in service, of a small kind of model, and decisions that mend it."""
+"""A store with an adapter in service, of a small kind of model, and decisions that fix it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ RECIPES = {
 
 
 class Place(NamedTuple):
-    """A store with an adapter in service, its dataset, decisions that mend it, and a recipe."""
+    """A store with an adapter in service, its dataset, decisions that fix it, and a recipe."""
 
     store: Path
     dataset: Path

@@ -410,7 +410,7 @@ class Rig:
         self.loop._pipeline._router = self.loop._requests._router = router
 
     def on_published(self, call: Callable[[Sequence[CompletedRecord]], None]) -> None:
-        """Have what is published given to ``call``, beside being kept in ``events``."""
+        """Have what is published given to ``call``, next to being kept in ``events``."""
         self.events.others.append(
             lambda event: call(event.batch) if isinstance(event, events.Published) else None
         )

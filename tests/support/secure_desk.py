@@ -65,7 +65,7 @@ PRINCIPALS = {
 
 class Refused(NamedTuple):
     """A way in that is wrong: its settings, the exit code, and what the worker tells: where, and
-    how to mend it."""
+    how to fix it."""
 
     given: dict[str, str]
     code: int
@@ -215,7 +215,7 @@ class Desk:
 
     def is_told(self, refused: Refused, *, soon: bool) -> None:
         """A worker with these settings ends before the model is loaded, in a bounded time, with one
-        line: what, where, how to mend it.
+        line: what, where, how to fix it.
 
         What nobody refuses is waited for as long as the settings say, for a broker may be starting;
         what is refused, 5 s by default. With ``soon`` 3 s are set.

@@ -229,7 +229,7 @@ ONE, TWO, THREE = (make_manifest(name) for name in ("one", "two", "three"))
 
 
 def with_probes(manifest: Manifest, *labels: str) -> Manifest:
-    """The same adapter, with a label recorded for each of the probes beside it."""
+    """The same adapter, with a label recorded for each of the probes next to it."""
     probes = tuple(Probe(text, label) for text, label in zip(PROBES, labels, strict=True))
     found = replace(manifest)
     object.__setattr__(found, "probes", probes)  # as attach_probes does
@@ -237,7 +237,7 @@ def with_probes(manifest: Manifest, *labels: str) -> Manifest:
 
 
 def write_adapter(directory: Path, manifest: Manifest) -> None:
-    """Write a manifest, and its probes beside the directory, which is there."""
+    """Write a manifest, and its probes next to the directory, which is there."""
     write_manifest(directory, manifest)
     if manifest.probes:
         file = ProbeFile(manifest.digest, "written", manifest.probes)

@@ -160,8 +160,8 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
 def test_a_starting_worker_compares_as_a_running_one_does(
     store: Store, event: Any, previous: str | None, declined: bool
 ) -> None:
-    """What running workers refuse as worse is not served by whoever happens to start: as they do,
-    it serves the one before."""
+    """What running workers refuse as worse is not served by a worker that starts: like them, it
+    serves the one before."""
     before = probed("before", "billing")
     if previous == "kept":
         store.add(before, "billing")

@@ -101,7 +101,7 @@ def results(settings: Settings) -> list[tuple[str, str]]:
 
 def opener(signal_at: int | None = COUNT) -> Opener:
     """An engine that refuses what is too hard, and sends this process SIGTERM once it has been
-    asked so often, as whoever stops a worker does."""
+    asked so often, as anyone who stops a worker does."""
     asked = 0
     lock = threading.Lock()
 

@@ -39,7 +39,7 @@ def test_less_than_a_second_is_none() -> None:
 
 
 def test_committed_offsets_that_go_back_are_told() -> None:
-    """Whoever set them back: what lies between is done twice."""
+    """Anyone who set them back: what lies between is done twice."""
     found = StallWatch(1)
     for now, committed in enumerate((5, 7, 3, 4)):
         found.take(float(now), {0: committed}, {0: 9})

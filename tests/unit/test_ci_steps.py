@@ -39,7 +39,7 @@ def test_each_step_says_how_long_it_took(tmp_path: Path) -> None:
     assert status == 0
     lines = [line.partition(": ")[0] for line in said.splitlines()]
     assert lines[:2] == ["== one", "== one"]
-    assert lines[2:6] == ["== two, beside other steps", "a", "b", "== two"]
+    assert lines[2:6] == ["== two, next to other steps", "a", "b", "== two"]
     assert lines[-1] == "== all"
 
 

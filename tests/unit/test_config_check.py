@@ -56,7 +56,7 @@ def stored(store: Path, made: Path) -> str:
 
 
 def test_the_defaults_have_no_problem_but_the_adapter_that_is_missing() -> None:
-    """Whoever has set nothing yet is told the one thing to set."""
+    """Anyone who has set nothing yet is told the one thing to set."""
     assert told(Settings()) == []
     (problem,) = refused(Settings())
     assert problem.startswith("model.adapter must name")

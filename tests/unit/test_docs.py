@@ -53,7 +53,7 @@ def test_every_link_leads_somewhere(page: str) -> None:
 
 
 def test_every_page_is_reached_from_the_readme() -> None:
-    """Whoever begins there finds each of them by links alone."""
+    """Anyone who begins there finds each of them by links alone."""
     seen, waiting = set(), ["README.md"]
     while waiting:
         page = waiting.pop()

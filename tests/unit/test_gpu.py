@@ -37,7 +37,7 @@ SEVEN_B = int(15.2 * GB)
 
 
 def test_a_7b_gets_small_settings_where_it_was_killed_with_the_defaults() -> None:
-    """24 GB with other programs beside it, where they served it; 32 GB take the defaults."""
+    """24 GB with other programs next to it, where they served it; 32 GB take the defaults."""
     (one,) = fitting_settings(SEVEN_B, 22 * GB, [])
     key, _, value = one.partition("=")
     assert key == "model.engine_args"
@@ -54,7 +54,7 @@ def test_a_small_shape_takes_the_defaults() -> None:
 
 
 def test_what_is_given_is_taken() -> None:
-    """Whoever names engine arguments knows what they try."""
+    """Anyone who names engine arguments knows what they try."""
     assert fitting_settings(SEVEN_B, GB, ["model.engine_args={max_num_seqs=1}"]) == []
     assert len(fitting_settings(SEVEN_B, 22 * GB, ["loop.deadline_s=3600"])) == 1
 
@@ -82,7 +82,7 @@ def test_the_page_names_what_compiles() -> None:
 @pytest.mark.parametrize("package", sorted(WRITTEN_FOR))
 def test_the_page_is_about_the_versions_in_the_lock(lock: str, package: str) -> None:
     """What each of them compiles at the start was read in that version. Read it again in the new
-    one, mend the table, then the version on the page."""
+    one, fix the table, then the version on the page."""
     text = (ROOT / "locks" / lock).read_text(encoding="utf-8")
     lines = re.findall(rf"^{package}==(\S+)(?: ; (.*?))? \\$", text, re.MULTILINE)
     on_linux = [
@@ -201,7 +201,7 @@ def test_the_page_is_what_the_arithmetic_says() -> None:
 
 def test_every_page_has_the_same_prices() -> None:
     """Those of ``GPUS``: the README's month of an A100, the volume from which it pays by the hosted
-    prices beside it, and what the page about sizing says of them in words."""
+    prices next to it, and what the page about sizing says of them in words."""
     root = page.PAGE.parents[1]
     readme = (root / "README.md").read_text(encoding="utf-8")
     hour = {gpu.name: gpu.hour for gpu in GPUS}

@@ -111,7 +111,7 @@ LAYERS = {
         "trainer.store",
         "trainer.training",
     ),
-    # Files and what is in them, for whoever reads them.
+    # Files and what is in them, for anyone who reads them.
     "trainer.artifacts": (
         "trainer.check",
         "trainer.dataset",
@@ -325,7 +325,7 @@ def test_what_is_common_imports_no_program() -> None:
 
 @pytest.mark.parametrize("fake", ["worker/stream/fake.py", "worker/engine/fake.py"])
 def test_fakes_need_no_service(fake: str) -> None:
-    """Whoever builds on the loop can test without a broker or a GPU."""
+    """Anyone who builds on the loop can test without a broker or a GPU."""
     tops = {name.partition(".")[0] for name in all_imports(ROOT / fake)}
     assert tops <= STANDARD | {"worker"}
 

@@ -44,8 +44,8 @@ def gather(answers: Iterable[Answer], labels: Mapping[str, str]) -> dict[str, De
     """Return the decided messages by their digest. ``labels`` maps digests to the labels that the
     dataset gives.
 
-    A label that an audit gave blind stands beside the label that the hold-out has: two opinions,
-    each without the other. A decision that showed a label or a suggestion does not: whoever sees
+    A label that an audit gave blind stands next to the label that the hold-out has: two opinions,
+    each without the other. A decision that showed a label or a suggestion does not: anyone who sees
     one agrees too often.
     """
     found: dict[str, DecidedMessage] = {}
@@ -226,7 +226,7 @@ def _linked(near: NDArray[np.int64], core: NDArray[np.bool_]) -> list[NDArray[np
 # all of them, and how far its halves lie apart says little: a broad label's do. What makes a
 # label one is that its messages are each other's neighbours more than another label's. So it is
 # divided in two, in two ways, and for each it is counted how many of a half's nearest neighbours
-# are in the other half, beside how many would be there if that were any other label.
+# are in the other half, next to how many would be there if that were any other label.
 #
 # That orders labels better than it judges one: where a label is two, it is among the first two
 # more often than not, but a sound taxonomy has a first one as well. So the first are named for a

@@ -229,7 +229,7 @@ def _tell_split(split: SplitFound, messages: tuple[AdviceMessage, ...]) -> Findi
         f"they would have in another label they have {split.links:.1f} in each other, {evidence}",
         advice="Read some of each part. If different people deal with them, make two labels; "
         "if not, leave it.",
-        gain="Whoever gets these messages gets only those that are meant for them.",
+        gain="Anyone who gets these messages gets only those that are meant for them.",
         cost=_cost(first + second) + " if people sort all of them; by the parts as they are, "
         "only what lies between.",
         figures={"first": float(first), "second": float(second), "links": split.links},
@@ -244,7 +244,7 @@ def _tell_contradictory(found: LabelFound, show: _Shower) -> Finding:
         title=f"People do not agree what {found.label} is.",
         evidence=f"Two people disagree on {found.disagreements} of {found.messages} messages that "
         "one of them gave it, and with no one other label in particular.",
-        advice="Write its description anew: what is in it, what is not.",
+        advice="Write its description again: what is in it, what is not.",
         gain="What people agree on, a model can learn.",
         cost=_cost(found.disagreements) + " to decide again.",
         figures={"disagreements": found.disagreements, "messages": found.messages},

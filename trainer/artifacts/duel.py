@@ -12,7 +12,7 @@ from trainer.artifacts.training import AdapterName, Interval
 from worker.contract.manifest import Kind
 
 DUEL_FOLDER = "duel"
-"""Where ``clerk-trainer duel`` writes, beside the adapter."""
+"""Where ``clerk-trainer duel`` writes, next to the adapter."""
 
 BASELINES_FOLDER = "baselines"
 """Where baselines of a duel are made into runs of their own, to be published."""

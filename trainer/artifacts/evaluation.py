@@ -15,7 +15,7 @@ from worker.contract.head import OutOfScopeMethod
 from worker.contract.scoring import ReviewReason
 
 EVALUATION_FOLDER = "evaluation"
-"""Where ``clerk-trainer evaluate`` writes, beside the adapter."""
+"""Where ``clerk-trainer evaluate`` writes, next to the adapter."""
 
 
 PROBES_NAME = "probes.json"
@@ -316,7 +316,7 @@ def check_unique(answers: tuple[Answer, ...], path: Path) -> None:
         seen.add(answer.id)
 
 
-# --- audit: What an audit of a hold-out's labels leaves, beside the evaluation that it corrects.
+# --- audit: What an audit of a hold-out's labels leaves, next to the evaluation that it corrects.
 
 
 class Relabelled(Record):

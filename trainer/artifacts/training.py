@@ -39,7 +39,7 @@ class BaseName(Record):
 
 
 class Machine(Record):
-    """What a figure of speed needs beside it."""
+    """What a figure of speed needs next to it."""
 
     cpu: str
     cores: int | None
@@ -209,7 +209,7 @@ class ScoredExample(Record):
 class Trial(Record):
     """One trial of a sweep: the settings it tried and its best epoch on validation.
 
-    ``run`` is its folder beside ``sweep.json``; ``per_label`` None: it used every example.
+    ``run`` is its folder next to ``sweep.json``; ``per_label`` None: it used every example.
     """
 
     settings: dict[str, str]

@@ -252,7 +252,7 @@ class Bound:
 
 
 def write_adapter(draft: Path, bound: Bound) -> None:
-    """Write the stages, each under its digest, the manifest beside them, and its probes."""
+    """Write the stages, each under its digest, the manifest next to them, and its probes."""
     for run in (bound.first, bound.last):
         shutil.copytree(run.adapter, draft / run.manifest.digest, copy_function=_link)
     (draft / ADAPTER).mkdir()

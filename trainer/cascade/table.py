@@ -259,7 +259,7 @@ def make_rule(
     alone, or from ``choice.sure_from`` on, if that is higher. Where the threshold of review for
     the whole lies above that, it is raised once more. Either gives the last stage more, and the
     parts that it answers then were tested before the larger ones of ``choice``. Where the first
-    answers nearly all there is no whole to choose for.
+    answers nearly all there is nothing to choose.
     """
     others = first.manifest.thresholds
     limits = Thresholds(None, others.review_off_label_mass, others.review_out_of_scope)

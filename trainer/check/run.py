@@ -125,7 +125,7 @@ def _read_decided(path: Path) -> dict[tuple[str, str], Mapping[str, str]]:
         raise BadInput(f"{path}: no column {missing[0]!r}: this is no review queue; name another")
     odd = next((n for n, row in enumerate(rows, start=1) if None in row or None in row.values()), 0)
     if odd:
-        raise BadInput(f"{path}: row {odd} has not as many cells as the header: mend it")
+        raise BadInput(f"{path}: row {odd} has not as many cells as the header: fix it")
     return {
         (row["id"], row["message_sha256"]): {name: row.get(name, "") for name in COLUMNS}
         for row in rows

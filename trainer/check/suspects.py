@@ -508,7 +508,7 @@ def check_sublabels(
             f"{found['sublabel']} ({found['label']}) reads like {found['reads_like']}"
             for found in misplaced[:4]
         )
-        advice.append(f"Ask whoever owns the taxonomy: {pairs}.")
+        advice.append(f"Ask anyone who owns the taxonomy: {pairs}.")
     if several:
         advice.append(f"Put each sublabel under one label: {', '.join(sorted(several)[:4])}.")
     return Finding(

@@ -213,7 +213,7 @@ def _write(out: Path, made: list[Task], form: Form | Literal["desk"], dataset: D
     if form == "desk":
         write_tasks(out, made)
         return
-    # The tasks themselves stay beside it: by them the answers are understood.
+    # The tasks themselves stay next to it: by them the answers are understood.
     write_tasks(out.with_name(f"{out.stem}.tasks.jsonl"), made)
     data = write_foreign(made, form).encode("utf-8")
     write_atomically(out, data, mode=PRIVATE)

@@ -57,7 +57,7 @@ def evaluate(  # noqa: PLR0917 - the arguments of a command are its flags
     out: Annotated[
         Path | None,
         typer.Option(
-            metavar="DIR", help="Folder for the results [default: evaluation beside ADAPTER]."
+            metavar="DIR", help="Folder for the results [default: evaluation next to ADAPTER]."
         ),
     ] = None,
     engine: Annotated[
@@ -166,7 +166,7 @@ def duel(  # noqa: PLR0917 - the arguments of a command are its flags
     base: OptionalBase = None,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Folder for the results [default: duel beside ADAPTER]."),
+        typer.Option(metavar="DIR", help="Folder for the results [default: duel next to ADAPTER]."),
     ] = None,
     evaluation: Annotated[
         Path | None,
@@ -435,7 +435,7 @@ def cascade(
     finds the lowest confidence from which on the small model may answer: the whole has to be shown
     not to be worse than the large model alone by --margin or more (a score test at 5 % in a
     fixed sequence, so that one cascade in twenty is truly worse at most). A table shows other
-    margins beside it: what each stage would answer and a person see, accuracy with its 95 %
+    margins next to it: what each stage would answer and a person see, accuracy with its 95 %
     interval, messages a second and the cost of a message by the stages' measured speeds.
 
     Where a stage would answer under 3 %, cascading is not worth it: nothing is bound, and the exit

@@ -78,7 +78,7 @@ def report(
     where they went, labels, lengths, doubtful labels, what the hold-out can tell, and what to do
     next.
 
-    The page stands alone: no network, no fonts, nothing beside it. It shows what the folder holds
+    The page stands alone: no network, no fonts, nothing next to it. It shows what the folder holds
     (train, evaluate, duel, sweep and cost each add to a run, check to a dataset) and says which
     command makes what is missing.
 

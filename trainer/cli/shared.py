@@ -71,7 +71,7 @@ def outcomes() -> Iterator[None]:
 
 
 def make_console(*, as_json: bool) -> Console:
-    """Return where people read along: standard output, or standard error beside JSON. A file or a
+    """Return where people read along: standard output, or standard error next to JSON. A file or a
     pipe has no width of its own, and gets one that no table is cut off at."""
     console = Console(stderr=as_json, highlight=False)
     if not console.is_terminal and "COLUMNS" not in os.environ:

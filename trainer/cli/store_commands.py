@@ -149,7 +149,7 @@ def publish(
     nothing, and the row says how many it takes). Each criterion is a row: wanted, found, pass or
     fail. If any fails, nothing is changed and the exit code is 3.
 
-    The adapter is copied beside its place, verified, renamed into it, and the pointer is moved
+    The adapter is copied next to its place, verified, renamed into it, and the pointer is moved
     last: a kill at any moment leaves the old adapter serving, and the same command again
     completes. Running workers whose model.adapter names the store try the new adapter and take
     it up within seconds, or refuse it and stay with the old one (clerk-worker adapters).

@@ -127,7 +127,7 @@ def find_shards(path: Path) -> tuple[Path, ...]:
     """Return the files of a saved dataset, in their order.
 
     ``path`` is its folder, or ``FOLDER/SPLIT`` where it has several splits. Raises BadInput for
-    a folder that is none, one with several splits, and a name that is no folder here.
+    a folder that is none, one with several splits, and a name that is not a folder here.
     """
     if (path / MANIFEST).is_file():
         raise BadInput(f"{path}: is a dataset that prepare made: give it the export instead")

@@ -362,7 +362,7 @@ def write_lines(path: Path, examples: Iterable[Example]) -> dict[str, Any]:
 
 
 def texts_sha256(examples: Iterable[Example]) -> str:
-    """Return the digest of texts alone, whatever their order, ids, labels, and case: whoever saw
+    """Return the digest of texts alone, whatever their order, ids, labels, and case: anyone who saw
     these under other ids or labels has seen them."""
     keys = (example.key.encode("utf-8", "surrogatepass") for example in examples)
     return sha256_bytes("\n".join(sorted(map(sha256_bytes, keys))).encode("ascii"))
@@ -452,7 +452,7 @@ Opening = Mapping[str, Any]
 
 
 def note_opening(dataset: Path, texts_sha256: str, opening: Opening) -> None:
-    """Append an opening to the ledger beside a dataset's folder, and bring it to the disk.
+    """Append an opening to the ledger next to a dataset's folder, and bring it to the disk.
 
     Where that folder cannot be written (a volume mounted read-only but for the dataset) there is
     no ledger, and the manifest alone knows. Raises OSError where there is one that cannot be
@@ -477,7 +477,7 @@ def earlier_openings(
     out: Path, texts_sha256: str, earlier: Sequence[Path] = ()
 ) -> tuple[Opening, ...]:
     """Return the openings of a hold-out that is about to be prepared again as ``out``: of the
-    ledger there and beside ``earlier``, and of the datasets there and ``earlier`` themselves."""
+    ledger there and next to ``earlier``, and of the datasets there and ``earlier`` themselves."""
     beside = out.resolve().parent
     datasets = [*earlier, *(sorted(beside.iterdir()) if beside.is_dir() else ())]
     return _merge(

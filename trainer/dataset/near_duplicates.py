@@ -2,7 +2,7 @@
 
 Similarity is the Jaccard index of the sets of four-character shingles of the words, in lower case
 and without punctuation (Broder 1997). Numbers and redaction marks count as one mark each: two
-messages of one form, with another ticket number in it, are the same message to whoever learns.
+messages of one form, with another ticket number in it, are the same message to anyone who learns.
 Whether two messages are near depends on these two alone, so a row more or less changes nothing
 between the others.
 

@@ -485,7 +485,7 @@ def refuse_existing(out: Path) -> None:
 
 
 def write_prepared(prepared: Prepared, settings: PrepareSettings) -> Dataset:
-    """Write everything into a hidden folder beside ``settings.out``, then rename it. Whatever
+    """Write everything into a hidden folder next to ``settings.out``, then rename it. Whatever
     goes wrong before, the hidden folder is removed and nothing is seen under the name.
 
     Raises BadInput when the name was taken meanwhile or the disk is full.

@@ -32,7 +32,7 @@ from worker.contract.text import normalize
 Features = Literal["tfidf", "embeddings", "combined"]
 
 WEIGHTS = (1.0, 2.0)
-"""Lengths of an embedding beside word counts of length sqrt(2) that are tried."""
+"""Lengths of an embedding next to word counts of length sqrt(2) that are tried."""
 
 _C, _EMBEDDING_WEIGHT = "C", "embedding_weight"
 _SEPARATOR = "\x1f"

@@ -54,7 +54,7 @@ _PLANNED_DISCORDANCE = 0.05
 
 @dataclass(frozen=True, slots=True)
 class PairedResult:
-    """A candidate beside the adapter, on the same messages.
+    """A candidate next to the adapter, on the same messages.
 
     ``not_served`` says why no worker can serve it, None where one can. ``found`` counts the adapter
     as a; ``p`` is McNemar's p-value, corrected for all candidates;
@@ -171,7 +171,7 @@ def pair_all(
     margin: float,
     groups: Groups | None = None,
 ) -> list[PairedResult]:
-    """Return each other candidate beside the first, the adapter."""
+    """Return each other candidate next to the first, the adapter."""
     adapter, *others = candidates
     of_adapter = is_right(adapter, truth)
     right = [is_right(other, truth) for other in others]

@@ -2,7 +2,7 @@
 and what comes back says how many of them are wrong and what accuracy is left.
 
 The sample is named by the hold-out's digest, a seed and its size, which every row of its file
-holds: whoever reads it back draws it again and compares, so that no row can be missing or chosen.
+holds: reading it back draws it again and compares, so that no row can be missing or chosen.
 """
 
 from __future__ import annotations
@@ -203,7 +203,7 @@ def read_true_label(written: str, labels: Sequence[str], where: str) -> str | No
     if written.casefold() in {"", NO_LABEL}:
         return None
     raise BadInput(
-        f"{where}: what stands in true_label ({len(written)} characters) is no label"
+        f"{where}: what stands in true_label ({len(written)} characters) is not a label"
         f"{suggest_label(written, labels)}: the labels are {', '.join(labels)}, and {NO_LABEL}"
     )
 

@@ -66,7 +66,7 @@ def describe_device(name: str = "auto") -> str:
 
 
 def describe_machine(device: str, threads: int, processes: int) -> Machine:
-    """Return what a training's speed depends on beside its recipe."""
+    """Return what a training's speed depends on next to its recipe."""
     return Machine(
         cpu=_cpu_model(),
         cores=psutil.cpu_count(),

@@ -149,7 +149,7 @@ class EncoderModel:
 
 @dataclass(frozen=True, slots=True)
 class EncoderShape:
-    """What an encoder is beside its weights: how many classes its head has, how tokens are pooled,
+    """What an encoder is next to its weights: how many classes its head has, how tokens are pooled,
     whether vectors have length 1, and which layers LoRA changes (None: none)."""
 
     classes: int

@@ -1,4 +1,4 @@
-"""The proposed adapter beside the one in service, message by message, and what follows."""
+"""The proposed adapter next to the one in service, message by message, and what follows."""
 
 from __future__ import annotations
 

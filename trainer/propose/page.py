@@ -36,7 +36,7 @@ def _verdict(proposal: Proposal) -> Section:
     headline = Point(_TONES[proposal.verdict], proposal.headline, "")
     if proposal.verdict == "refused":
         how = (
-            "It cannot be published from here. Whoever wants it all the same has `clerk-trainer "
+            "It cannot be published from here. Anyone who wants it all the same has `clerk-trainer "
             "publish RUN --store STORE --force --reason TEXT`, and the reason is recorded."
         )
     else:
@@ -71,7 +71,7 @@ def _figures(proposal: Proposal) -> Section:
         "Both adapters answered the same messages; the interval of the difference is Tango's, for "
         "the same messages. Bars are 95% intervals of each share."
     )
-    title = "Beside the adapter in service"
+    title = "Next to the adapter in service"
     return Section("proposal_figures", title, [Table(columns, rows, words=3), small(about)])
 
 

@@ -346,7 +346,7 @@ def carry_out_all(proposals: Path, store: Path, answers: Path, rules: GateRules)
 def carry_out(out: Path, store: Path, decided: Path, rules: GateRules) -> CarriedOut:
     """Publish the proposal in ``out`` as a canary, or write down that it is not wanted.
 
-    The decision is kept beside the proposal; the same one again changes nothing. Raises BadInput
+    The decision is kept next to the proposal; the same one again changes nothing. Raises BadInput
     where the proposal was refused, where another decision was made before, or where another adapter
     has become current since; AdapterRefused and OSError as ``publish``.
     """

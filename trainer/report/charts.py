@@ -533,7 +533,7 @@ def confusion_chart(labels: Sequence[str], confusion: Sequence[Sequence[int]]) -
 
     Right answers and mistakes have a hue and a scale each: on one scale the diagonal would drown
     every mistake. A right answer's shade is its share of the row; a mistake's is the square root of
-    its count over the largest mistake's, so that a cell of 2 is still seen beside one of 20.
+    its count over the largest mistake's, so that a cell of 2 is still seen next to one of 20.
     """
     most = max(
         (n for i, row in enumerate(confusion) for j, n in enumerate(row) if i != j), default=0
@@ -585,7 +585,7 @@ def confusion_chart(labels: Sequence[str], confusion: Sequence[Sequence[int]]) -
 
 
 def _names(name: str, left: float, top: float, middle: float) -> tuple[Markup, Markup]:
-    """Return a label's name beside its row and above its column."""
+    """Return a label's name next to its row and above its column."""
     place = f"translate({left + middle:.1f} {top - 8:.1f}) rotate(-38)"
     return (
         label(left - 8, top + middle + 4, name, class_="tick", text_anchor="end"),

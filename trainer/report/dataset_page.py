@@ -180,7 +180,7 @@ def _redacted(facts: DatasetFacts) -> Point:
         return Point(
             UNKNOWN,
             "Personal data is not redacted",
-            "Whoever reads the dataset reads names, addresses and numbers that customers wrote.",
+            "Anyone who reads the dataset reads names, addresses and numbers that customers wrote.",
         )
     kinds = facts.counts.get("redacted") or {}
     listed = ", ".join(f"{numbers.count(n)} {kind}" for kind, n in kinds.items())

@@ -73,7 +73,7 @@ _Make = Callable[[DatasetFacts, Finding], tuple[str, ...]]
 
 
 def _findings(facts: DatasetFacts) -> Iterator[NextStep]:
-    """Yield a step for each finding that asks for one, in the order in which they are mended."""
+    """Yield a step for each finding that asks for one, in the order in which they are fixed."""
     for name, (title, make) in _MENDS.items():
         found = facts.finding(name)
         if found is None:

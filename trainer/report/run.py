@@ -136,7 +136,7 @@ class Run:
 
 def read_run(directory: Path) -> Run:
     """Read a run folder. Raises BadInput without a training record, or where a file is not what
-    this version writes, with the file and the command that makes it anew."""
+    this version writes, with the file and the command that makes it again."""
     made = Input.TRAINING
     if not (directory / made.path).is_file():
         raise BadInput(
@@ -158,7 +158,7 @@ def read_run(directory: Path) -> Run:
 
 
 def _read_sweep_of(directory: Path) -> SweepRecord | None:
-    """Return the sweep that this run is a trial of: its record lies beside its runs."""
+    """Return the sweep that this run is a trial of: its record lies next to its runs."""
     found = training.SWEEP.read_if_present(directory.parent)
     if found and any(trial.run == directory.name for trial in found.trials):
         return found

@@ -153,7 +153,7 @@ def calibrate(
     The temperature that is published is fitted on all rows. NLL and ECE are taken from cross-fitted
     confidences (each fifth of the rows under the temperature of the other four fifths), so that
     they do not flatter a small validation set. The review threshold is one of the confidences that
-    are served: it is a place in their order, which one temperature hardly changes, and whoever
+    are served: it is a place in their order, which one temperature hardly changes, and anyone who
     scores validation again finds the same rows above it. Validation also chose the best epoch,
     which still makes it a little kind: the hold-out's figures are the ones to quote. ``label_of``
     is that of ``temperature_softmax``. With ``out_of_scope_quantile`` the scores are logits, and a

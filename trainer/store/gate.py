@@ -355,11 +355,11 @@ def _judge(manifest: Manifest, evaluation: EvaluationRecord) -> tuple[str, bool]
     which = f"another dataset ({other[:12]}…, trained on {str(own)[:12]}…)"
     proof = evaluation.disjoint
     if proof is None:
-        mend = (
+        fix = (
             "evaluate on its own dataset, or again with --trained-on and the folder of the one "
             "that it was trained on"
         )
-        return f"{which}, and no proof that its hold-out was not learnt from: {mend}", False
+        return f"{which}, and no proof that its hold-out was not learnt from: {fix}", False
     if problem := _problem(proof, str(own), evaluation):
         return f"{which}; the proof is of {problem}: evaluate again with --trained-on", False
     if proof.shared:

@@ -55,7 +55,7 @@ _INCOMING, _DAMAGED = ".incoming", ".damaged"
 
 @contextmanager
 def locked(store: Path, holder: str, now: str) -> Iterator[None]:
-    """Hold a store's lock (flock(2)); ``holder`` and ``now`` are told to whoever comes second.
+    """Hold a store's lock (flock(2)); ``holder`` and ``now`` are told to anyone who comes second.
 
     Raises BadInput when another process holds it, naming that one, and where the file system
     knows no locks.

@@ -54,7 +54,7 @@ from worker.contract.verify import load_stages
 
 @dataclass(frozen=True, slots=True)
 class PlannedStage:
-    """A stage of a cascade: its directory beside the cascade's, and its verified manifest."""
+    """A stage of a cascade: its directory next to the cascade's, and its verified manifest."""
 
     directory: Path
     manifest: Manifest
@@ -288,7 +288,7 @@ def _place(plan: Plan, signature: Signature, *, forced: bool, reason: str | None
 
 
 def _write_card(plan: Plan, reason: str | None) -> None:
-    """Write the adapter's card beside it, with the figures that the store keeps of it."""
+    """Write the adapter's card next to it, with the figures that the store keeps of it."""
     kept = stored_evidence(plan.store, plan.manifest.digest)
     sources = Sources(
         plan.manifest,

@@ -1,5 +1,5 @@
-"""What a store keeps of its adapters beside them: how each was judged, by whom it came and why, and
-the probes that workers try it on."""
+"""What a store keeps next to an adapter: how it was judged, who published it and why, and the probes
+that workers try it on."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def standing_probes(store: Path, manifest: Manifest) -> ProbeFile | None:
 
 
 def place_probes(store: Path, digest: str, planned: PlannedProbes) -> None:
-    """Write the probes beside a stored adapter, or remove those that are there. They are for the
+    """Write the probes next to a stored adapter, or remove those that are there. They are for the
     owner and the group of the store's folder. Raises OSError."""
     path = probes_path(store / digest)
     if planned.file is None:

@@ -97,7 +97,7 @@ def _metadata(task: Task) -> dict[str, str]:
 def read_foreign(path: Path, form: Form, tasks: Sequence[Task], labels: Sequence[str]) -> Read:
     """Read what people answered in the tool about ``tasks``.
 
-    Where all who answered a task agree there is an outcome; each opinion stands beside it, for
+    Where all who answered a task agree there is an outcome; each opinion stands next to it, for
     ``advise``. Raises BadInput with the place of what cannot be read, of a task that is none of
     these, and of a label that is not the taxonomy's; no text of a message is repeated.
     """
@@ -110,7 +110,7 @@ def read_foreign(path: Path, form: Form, tasks: Sequence[Task], labels: Sequence
         try:
             found = list(read(record))
         except (KeyError, TypeError, AttributeError, IndexError):
-            raise BadInput(f"{where}: is no record of {form}'s JSON export") from None
+            raise BadInput(f"{where}: is not a record of {form}'s JSON export") from None
         for opinion in found:
             _check(opinion, by_id, labels, where)
             opinions.setdefault(opinion.task, []).append(opinion)
@@ -180,7 +180,7 @@ def _studio_opinions(record: Mapping[str, Any]) -> Iterator[AnsweredTask]:
             continue
         by = annotation.get("completed_by")
         if isinstance(by, dict):
-            by = by.get("id")  # never the mail address that stands beside it
+            by = by.get("id")  # never the mail address that stands next to it
         for result in annotation["result"]:
             if result.get("from_name") == _QUESTION and result.get("type") == "choices":
                 label = _label(result["value"]["choices"][0])

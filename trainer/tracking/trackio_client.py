@@ -16,7 +16,7 @@ from trainer.tracking.session import Figures
 
 class TrackioTracker:
     """A run of a Trackio project. It knows no tags: those at the start stand in the run's
-    configuration, later ones beside the figures."""
+    configuration, later ones next to the figures."""
 
     def __init__(self) -> None:
         import trackio

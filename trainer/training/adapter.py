@@ -99,7 +99,7 @@ def verify_read_back(
 def write_rest(
     training: Training, result: Result, parts: Parts, *, created_at: str, outcome: Mapping[str, Any]
 ) -> Manifest:
-    """Write the manifest of what lies in the run's draft, and beside the adapter its probes.
+    """Write the manifest of what lies in the run's draft, and next to the adapter its probes.
     ``outcome`` is what is told of the training itself. Raises AdapterRefused."""
     recipe, inputs, calibrated = training.recipe, training.inputs, result.calibrated
     label_of = training.validator.label_of
@@ -146,7 +146,7 @@ def finish_adapter(
     run: Path, manifest: Manifest, probes: tuple[Probe, ...], encoders: Encoders
 ) -> Manifest:
     """Write the manifest into the run's draft, verify the whole directory as a worker will, move
-    it to its place, and write the probes beside it. Return the manifest as read back.
+    it to its place, and write the probes next to it. Return the manifest as read back.
     Raises AdapterRefused."""
     made = _finish(run / DRAFT, run / ADAPTER, manifest, encoders)
     path = probes_path(run / ADAPTER)
@@ -168,7 +168,7 @@ def versions() -> dict[str, str]:
 def make_reference(
     dataset: Dataset, logprobs: Floats, calibration: Calibration, label_of: Ints | None = None
 ) -> Reference:
-    """Return what is known of the data, for whoever watches the adapter in service: shares of the
+    """Return what is known of the data, for monitoring the adapter in service: shares of the
     labels, and quantiles over validation.
 
     ``logprobs``, (messages, outputs), is of ``dataset.validation``. ``label_of`` is of a head's

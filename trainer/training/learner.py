@@ -73,7 +73,7 @@ class Loss:
 
 
 class Objective(Protocol[RowT_contra]):
-    """What is minimized. ``head`` is a layer that is learnt beside the model and thrown away;
+    """What is minimized. ``head`` is a layer that is learnt next to the model and thrown away;
     ``has_sublabels`` says whether finer labels are part of the loss."""
 
     head: torch.nn.Linear | None

@@ -132,7 +132,7 @@ class MemoryParts:
 
 @dataclass(frozen=True, slots=True)
 class MemoryPlan:
-    """The estimate beside the free bytes, and whether gradients are to be checkpointed."""
+    """The estimate next to the free bytes, and whether gradients are to be checkpointed."""
 
     estimate: MemoryParts
     free: int
@@ -219,7 +219,7 @@ def _held_by_a_layer(shape: BaseShape, recipe: Recipe, *, bf16: bool, on_cpu: bo
 
     Queries and the heads' answers; gate, activation and up; two float32 states for the norms; what
     each LoRA layer reads, in its own precision (float32, or what autocast makes of it), and where
-    that is a copy, one for each. Dropout keeps a mask beside it: a byte on a GPU, else a number.
+    that is a copy, one for each. Dropout keeps a mask next to it: a byte on a GPU, else a number.
     """
     element = _element(recipe, bf16=bf16)
     hidden, attention, intermediate = shape.hidden, shape.attention, shape.intermediate
@@ -237,7 +237,7 @@ def _held_by_a_layer(shape: BaseShape, recipe: Recipe, *, bf16: bool, on_cpu: bo
 
 
 def _scores_of_a_token(shape: BaseShape, attention: str, seen: int) -> int:
-    """Numbers a token and layer that attention keeps beside keys and values: with "eager" each
+    """Numbers a token and layer that attention keeps next to keys and values: with "eager" each
     head's scores of the ``seen`` tokens, and what softmax makes of them."""
     return 2 * shape.heads * seen if attention == "eager" else 0
 
@@ -262,7 +262,7 @@ def _scoring(
 ) -> int:
     """Bytes of one scoring batch (``token_batches``) beside the weights.
 
-    The highest point is a LoRA layer as wide as the intermediate states: its float32 sum beside
+    The highest point is a LoRA layer as wide as the intermediate states: its float32 sum next to
     what it is added to. Of a cached prefix the batch's keys and values stay, of all layers. The
     vocabulary comes after the layers.
     """

@@ -138,7 +138,7 @@ class HeadObjective:
     """
 
     head: torch.nn.Linear | None = None
-    """Nothing is learnt beside the model: its own head stays."""
+    """Nothing is learnt next to the model: its own head stays."""
 
     def __init__(
         self,

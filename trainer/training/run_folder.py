@@ -181,7 +181,7 @@ def open_run(run: Path, *, resume: bool, replace: bool) -> None:
     """Make the folder ready. Raises BadInput when it holds an adapter or a checkpoint that
     nobody asked to replace or to continue from, or anything that does not belong in a run.
 
-    An adapter beside its checkpoint and without a record is of a training that was killed while it
+    An adapter next to its checkpoint and without a record is of a training that was killed while it
     wrote the run: continued, it is written again."""
     if run.exists() and not run.is_dir():
         raise BadInput(f"{run}: exists and is not a directory")

@@ -70,7 +70,7 @@ def train(
     ``resume`` continues from the run's checkpoint, if there is one; ``until`` (time.monotonic, in
     seconds) is when to give up; ``group``, the processes that take part, is the caller's to close
     where it is given. Raises BadInput or ContractError for what the caller has to
-    mend, ProofFailed when a check of the trainer's own work fails, OutOfTime; then there is no
+    fix, ProofFailed when a check of the trainer's own work fails, OutOfTime; then there is no
     adapter.
     """
     started = time.monotonic()

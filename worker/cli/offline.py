@@ -79,7 +79,8 @@ Id = Annotated[
     ),
 ]
 Why = Annotated[
-    str | None, typer.Option(help="Why, for whoever reads the results: 'bug 17'. No private data.")
+    str | None,
+    typer.Option(help="Why, for anyone who reads the results: 'bug 17'. No private data."),
 ]
 DeadLetters = Annotated[
     bool, typer.Option("--dead-letters", help="Records that are dead letters now.")

@@ -29,7 +29,7 @@ _NAME_CHARACTERS = string.ascii_letters + string.digits + "._-"
 _TOO_DEEP = "lists and tables are nested too deeply"
 
 # A token by its last word: sasl_token_callback and sasl.oauthbearer.token.endpoint.url only say
-# where one comes from, and whoever looks for a mistake needs to see them.
+# where one comes from, and anyone who looks for a mistake needs to see them.
 _SECRET = re.compile(r"password|passphrase|secret|jaas|key\.pem|(^|[._-])token$")
 
 S = TypeVar("S", bound=BaseModel)

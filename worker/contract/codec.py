@@ -18,7 +18,7 @@ from typing import Annotated, Any
 
 from worker.contract.taxonomy import Taxonomy
 
-# What is said of a field beside its type: ``Annotated[float, Range(0, 1), Doc("...")]``.
+# What is said of a field next to its type: ``Annotated[float, Range(0, 1), Doc("...")]``.
 #
 # ``codec`` checks ranges when a record is read; the JSON Schemas show both.
 
@@ -166,7 +166,7 @@ def _marked(value: Any, marks: tuple[Any, ...], where: str) -> Any:
 
 @cache
 def _constructor_fields(kind: type[Any]) -> tuple[Field[Any], ...]:
-    """The fields that make up a record: what is kept beside them is not in its JSON."""
+    """The fields that make up a record: what is kept next to them is not in its JSON."""
     return tuple(field for field in fields(kind) if field.init)
 
 

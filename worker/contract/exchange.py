@@ -396,7 +396,7 @@ def read_advice(path: Path) -> Advice:
     return read_json(Advice, read_text(path), path.name)
 
 
-# A proposal: the next adapter beside the one in service, and whether it is worth a
+# A proposal: the next adapter next to the one in service, and whether it is worth a
 # trial.
 #
 # The trainer writes it, the desk shows it, and a person answers it with a ``ProposalDecision``.

@@ -137,7 +137,7 @@ class Reference:
 # A cascade: stages, each a published adapter, of which a small one answers what it
 # is sure of.
 #
-# Its manifest holds no weights: it names its stages by their digests, and they stand beside it.
+# Its manifest holds no weights: it names its stages by their digests, and they stand next to it.
 #
 # STORE/<digest of the cascade>/manifest.json STORE/<digest of a stage>/
 
@@ -279,7 +279,7 @@ class Manifest:
     schema_version: int = SCHEMA_VERSION
     # Not an argument of the constructor, so that ``dataclasses.replace`` does not carry it over.
     digest_as_read: str | None = field(default=None, init=False, repr=False, compare=False)
-    # Messages to try it on, read from the file beside it (``probes.attach_probes``): they are
+    # Messages to try it on, read from the file next to it (``probes.attach_probes``): they are
     # private and no part of the manifest.
     probes: tuple[Probe, ...] = field(default=(), init=False, repr=False, compare=False)
 

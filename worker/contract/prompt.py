@@ -32,7 +32,7 @@ SingleTokens = Callable[[], Iterable[tuple[str, int]]]
 
 
 def no_tokens() -> Iterable[tuple[str, int]]:
-    """Offer none: whoever serves an adapter reads its codes and chooses none."""
+    """Offer none: anyone who serves an adapter reads its codes and chooses none."""
     return ()
 
 
@@ -40,7 +40,7 @@ def no_tokens() -> Iterable[tuple[str, int]]:
 class Encoders:
     """The two encodings of one tokenizer, and the ids that a message must never contain.
 
-    ``single_tokens`` is for whoever chooses codes for many labels, in the order of preference.
+    ``single_tokens`` is for anyone who chooses codes for many labels, in the order of preference.
     """
 
     control: Encode

@@ -133,7 +133,7 @@ def decide_from_codes(
         value = logprobs.get(code.token_id)
         if value is None:
             raise InvalidScores(f"the engine gave no score for the code of label {label!r}")
-        if not value <= _MASS_SLACK:  # so, too, where it is no number
+        if not value <= _MASS_SLACK:  # so, too, where it is not a number
             raise InvalidScores(f"the engine's score for label {label!r} is {value}")
         raw[label] = value
     best = max(raw.values())

@@ -109,10 +109,10 @@ def _differs(found: str, wanted: str, hint: str) -> str:
     return f"sha256 is {found[:16]}… and should be {wanted[:16]}…; {hint}"
 
 
-# Probes beside an adapter: messages whose labels are known, on which a worker tries
+# Probes next to an adapter: messages whose labels are known, on which a worker tries
 # it.
 #
-# They are messages, and so private: they stand in a file of their own, beside the adapter's
+# They are messages, and so private: they stand in a file of their own, next to the adapter's
 # directory and named after it, that other users need not be able to read, and not in the
 # manifest, which everybody reads who serves the adapter. The adapter's digest does not cover
 # them: without them, or with others, it is the same adapter.
@@ -170,7 +170,7 @@ def read_probes(path: Path, manifest: Manifest) -> ProbeFile | None:
         raise AdapterRefused(path, "holds the probes of another adapter: publish again")
     labels = {probe.label for probe in file.probes}
     if strange := sorted(labels.difference(manifest.taxonomy.names)):
-        raise AdapterRefused(path, f"names labels that the adapter lacks ({strange}): write anew")
+        raise AdapterRefused(path, f"names labels that the adapter lacks ({strange}): write again")
     return file
 
 
@@ -181,7 +181,7 @@ def write_probes(path: Path, file: ProbeFile) -> None:
 
 
 def attach_probes(manifest: Manifest, adapter: Path) -> Manifest:
-    """Give a manifest that was read from the directory ``adapter`` the probes beside it, if there
+    """Give a manifest that was read from the directory ``adapter`` the probes next to it, if there
     are any, and return it. Its digest stays. Raises AdapterRefused."""
     file = read_probes(probes_path(adapter), manifest)
     if file is not None:
@@ -226,7 +226,7 @@ def load_adapter(directory: Path) -> Manifest:
 
 def verify_files(directory: Path) -> Manifest:
     """Verify every file of an adapter, of a cascade those of its stages too; return its manifest
-    with the probes that are beside it.
+    with the probes that are next to it.
 
     Raises AdapterRefused.
     """
@@ -320,7 +320,7 @@ def verify_adapter(
     weights: bool = True,
 ) -> Manifest:
     """Run every check of this module, cheapest first, and return the manifest to serve by, with
-    the probes that are beside the adapter.
+    the probes that are next to the adapter.
 
     ``encoders`` are those of the ``tokenizer.json`` in ``tokenizer_directory``. ``base`` is looked
     at where the adapter needs it (``Manifest.needs_base``), and may be None where not.
@@ -341,7 +341,7 @@ def tokenizer_directory(adapter: Path, manifest: Manifest, base: Path | None) ->
 
 def _needed(base: Path | None, adapter: Path, manifest: Manifest) -> Path:
     if base is None:
-        raise AdapterRefused(adapter, f"needs its base, {manifest.base.name}, beside it")
+        raise AdapterRefused(adapter, f"needs its base, {manifest.base.name}, next to it")
     return base
 
 

@@ -43,8 +43,8 @@ LONE_TRIAL_S = 600.0
 it may be the one that all others wait behind. That trial can clear it and cannot convict it."""
 
 MAX_ATTEMPTS = 2
-"""How often the engine is asked before a message is rejected: an answer that is no label may be an
-accident once, and is the message's own fault the second time."""
+"""How often the engine is asked before a message is rejected: an answer that is not a label may
+be an accident once, and is the message's own fault the second time."""
 
 
 class Pipeline:

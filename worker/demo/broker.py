@@ -224,7 +224,7 @@ class LocalBroker:
         on_event: called with a line of text when something slow begins or ends.
         start_timeout_s: how long the broker may take until it serves.
         host: the address it serves and names to clients: loopback, or another address of this
-            machine, such as a container bridge's. Whoever reaches that address may do anything.
+            machine, such as a container bridge's. Anyone who reaches that address may do anything.
 
         Raises ValueError for properties that the broker sets itself.
         """

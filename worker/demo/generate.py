@@ -2,7 +2,7 @@
 
     python -m worker.demo.generate --bootstrap-servers kafka:9092 --rate 2
 
-compose.yaml runs it beside a worker. It publishes at a steady rate until SIGTERM or Ctrl-C, and
+compose.yaml runs it next to a worker. It publishes at a steady rate until SIGTERM or Ctrl-C, and
 prints ids and labels, never a message's text: containers' output is collected.
 """
 

@@ -373,7 +373,7 @@ def desk_settings(
 
 
 def show_in_browser(url: str) -> bool:
-    """Open a page in the browser of whoever sits here; tell whether there is one.
+    """Open a page in the browser of anyone who sits here; tell whether there is one.
 
     Without a display the standard library would open one that takes the terminal over.
     """

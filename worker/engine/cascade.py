@@ -97,7 +97,7 @@ class CascadeEngine:
     def check_health(self) -> None:
         """Give up what is overdue; raise EngineDied when a stage is gone or answers nothing.
 
-        A stage that was found dead stays dead, whoever asks: the loop and a probe of the health
+        A stage that was found dead stays dead, anyone who asks: the loop and a probe of the health
         endpoint both have to see it.
         """
         for at, stage in enumerate(self._stages, 1):

@@ -77,7 +77,7 @@ def context(environment: Mapping[str, str], modules: Sequence[str] = ()) -> Base
     if not start(environment, modules):
         return None
     found = multiprocessing.get_context("forkserver")
-    with variables(environment):  # multiprocessing starts a server anew when its own has died
+    with variables(environment):  # multiprocessing starts a server again when its own has died
         probe = found.Process(target=_end_well_if_fit_to_fork, daemon=True)
         try:
             probe.start()

@@ -16,7 +16,7 @@ from worker.contract import AdapterRefused
 from worker.engine.arguments import GIB
 
 _WORKING = 0.25
-"""What an engine holds beside its weights and its keys and values, as a share of the weights, and
+"""What an engine holds next to its weights and its keys and values, as a share of the weights, and
 1 GiB: a 7B (15.2 GB) held 19.5 GB in all with 0.2 GB of keys and values, and 21.5 GB with 0.5 GB of
 them and eight prompts at a time (two cores, AVX-512)."""
 
@@ -25,7 +25,7 @@ _MAY_BE_WIDENED = GIB
 
 
 class TooLarge(AdapterRefused):
-    """There is not enough memory for the engine that an adapter needs beside those that serve."""
+    """There is not enough memory for the engine that an adapter needs next to those that serve."""
 
 
 @dataclass(frozen=True, slots=True)

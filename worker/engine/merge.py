@@ -135,7 +135,9 @@ def _build(base: Path, adapter: Path, manifest: Manifest, target: Path) -> None:
     for shard in sorted(base.glob("*.safetensors")):
         unused -= _merge_shard(shard, target / shard.name, lora)
     if unused:
-        raise AdapterRefused(lora.path, f"changes {min(unused)!r}, which is no weight of the base")
+        raise AdapterRefused(
+            lora.path, f"changes {min(unused)!r}, which is not a weight of the base"
+        )
     for path in base.iterdir():
         if path.is_file() and path.suffix in _COPIED:
             shutil.copyfile(path, target / path.name)

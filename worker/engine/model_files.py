@@ -69,7 +69,7 @@ def _encode(tokenizer: Any) -> Encode:
 
 
 class ModelFiles(Protocol):
-    """What an adapter needs beside its own files."""
+    """What an adapter needs next to its own files."""
 
     def encoders(self, adapter: Path, manifest: Manifest) -> Encoders:
         """Return the tokenizer of the adapter in a directory, its base verified where it needs one.

@@ -33,7 +33,7 @@ Serving = Literal["auto", "merged", "runtime"]
 
 
 ServedAs = Literal["merged", "runtime", "onnx"]
-"""How the first adapter is served: folded into its base, beside it, or as an ONNX file."""
+"""How the first adapter is served: folded into its base, next to it, or as an ONNX file."""
 
 
 def require_vllm() -> None:
@@ -49,7 +49,7 @@ def require_vllm() -> None:
 class VllmLoader:
     """See ``AdapterLoader``: one engine for each base, or, merged, one for each adapter.
 
-    ``runtime`` has vLLM apply an adapter for each token, beside up to ``max_adapters`` in the
+    ``runtime`` has vLLM apply an adapter for each token, next to up to ``max_adapters`` in the
     engine that is up: seconds, and little memory. More are served by turns, ``max_loaded`` out of
     memory. ``merged`` folds each into a copy of the base under ``cache_dir`` and starts an engine
     of its own with that. ``beside``: adapters for which an engine is started with room as well.
@@ -116,7 +116,7 @@ class VllmLoader:
     @contextmanager
     def _room(self, adapter: Path, base: Path) -> Iterator[None]:
         """Keep memory for an engine for the adapter while it is loaded. A merged copy is as large
-        as its base. Raises TooLarge where there is none beside what others are being loaded into.
+        as its base. Raises TooLarge where there is none next to what others are being loaded into.
         """
         if not self.must_fit or not vllm_runs_on_cpu():
             yield
@@ -220,8 +220,8 @@ def load_cascade(
 class OpenedEngine:
     """An engine that is up, not yet warm, and the contract that it answers by.
 
-    ``loader`` brings up more adapters beside the first; None where that was not asked for. What
-    they need beside their own files is in ``files``: by default the first one's base alone.
+    ``loader`` brings up more adapters next to the first; None where that was not asked for. What
+    they need next to their own files is in ``files``: by default the first one's base alone.
     ``declined`` is the adapter that is current in the store, where it could not be served and the
     one before it is.
     """

@@ -37,7 +37,7 @@ def vllm_is_installed() -> bool:
 
 
 def begin_to_import(engine_args: Mapping[str, Any]) -> None:
-    """Have a fork server import vLLM, beside what this process does until it needs it itself.
+    """Have a fork server import vLLM, next to what this process does until it needs it itself.
 
     Does nothing where the engine's core will be no fork: on a GPU, over several processes, with an
     executor of the user's choice.

@@ -111,7 +111,7 @@ class VllmEngine:
         return not self._closed
 
     def add(self, manifest: Manifest, directory: Path, *, priority: int = 0) -> AdapterView:
-        """Load one more LoRA adapter beside those that serve; blocks, from any thread.
+        """Load one more LoRA adapter next to those that serve; blocks, from any thread.
 
         Raises AdapterRefused when it does not fit this engine or vLLM cannot load it, and
         EngineDied.
@@ -190,7 +190,7 @@ class VllmEngine:
         model, lora = self._config.model_config, self._config.lora_config
         need = manifest.prompt.max_prompt_tokens + answer_tokens(manifest)
         if lora is None:
-            return "this engine serves no adapters beside its model"
+            return "this engine serves no adapters next to its model"
         if manifest.kind != "lora-code" or manifest.lora is None:
             return f"is of kind {manifest.kind!r}, which this engine does not serve"
         problems = {

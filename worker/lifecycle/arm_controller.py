@@ -179,7 +179,7 @@ class ArmController:
         self.call_when_done: Callable[[], None] = lambda: None
         """Called from any thread when there is something to ``collect``."""
         self.closing = False
-        """Set when engines are about to be closed: what then fails is no adapter's fault."""
+        """Set when engines are about to be closed: what then fails is not an adapter's fault."""
 
     @property
     def loading(self) -> bool:

@@ -143,7 +143,7 @@ class CanaryJudge:
         split = self._router.split
         judged = [arm for arm in split.arms if arm.role.judged]
         pairs = [(arm.adapter, split.fallback_of(arm).adapter) for arm in judged]
-        # Whenever either of the two is another adapter, the comparison begins anew.
+        # Whenever either of the two is another adapter, the comparison begins again.
         self._comparisons = {
             pair: self._comparisons.get(pair) or ArmComparison(self._policy) for pair in pairs
         }

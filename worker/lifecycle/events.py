@@ -48,7 +48,7 @@ that are no label or none in time, its engine."""
 
 
 class Refusal(Exception):
-    """An adapter must not serve here. ``problem`` says what and how to mend it, without text of
+    """An adapter must not serve here. ``problem`` says what and how to fix it, without text of
     any message."""
 
     def __init__(self, reason: RefusalReason, problem: str) -> None:

@@ -72,7 +72,7 @@ class DriftListener:
         self._in_background = in_background or _on_a_thread
         self._digest: str | None = None
         self._wanted: str | None = None
-        # The adapter's digest beside its baseline: seen whole, whichever thread sets it.
+        # The adapter's digest next to its baseline: seen whole, whichever thread sets it.
         self._made: tuple[str, DriftBaseline | None] | None = None
         self._detector: DriftDetector | None = None
         self._last: WindowReport | None = None

@@ -7,8 +7,8 @@ from worker.observe.metrics import Metric
 
 _HEAD = """# Metrics
 
-For whoever builds a dashboard or an alert: what `http://HOST:8080/metrics` shows, in the Prometheus
-text format. This page is made from `worker/observe/metrics.py` and
+For everyone who builds a dashboard or an alert: what `http://HOST:8080/metrics` shows, in the
+Prometheus text format. This page is made from `worker/observe/metrics.py` and
 `worker/observe/metrics.py` by `make metrics`.
 
 The engine's own metrics (`vllm:*`) are on the same page; vLLM's documentation explains them.

@@ -29,7 +29,9 @@ def resolve_adapter(name: str, configured: Path | None) -> Path:
     if path.is_dir():
         found = find_adapter(path).directory
         if not (found / MANIFEST_NAME).exists():
-            raise SettingsError(f"{path}: is no adapter and no store: it has no {MANIFEST_NAME}")
+            raise SettingsError(
+                f"{path}: is neither an adapter nor a store: it has no {MANIFEST_NAME}"
+            )
         return found
     if not _PREFIX.fullmatch(name):
         raise SettingsError(

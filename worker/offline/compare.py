@@ -95,7 +95,7 @@ def run_compare(
         raise SettingsError(f"{' and '.join(names)} are the same adapter: {adapters[0]}")
     source, rows = read_messages(settings, request)
     if not rows:
-        raise SettingsError(f"{source}: there is no message to compare on")
+        raise SettingsError(f"{source}: no message to compare on")
     answers = [_label(settings, adapter, rows, opener) for adapter in adapters]
     (first, first_results), (second, second_results) = answers
     pairs = tuple(_pairs(rows, first_results, second_results, texts=request.texts))

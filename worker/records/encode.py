@@ -162,7 +162,7 @@ class DeadLetterEncoder:
 
         Where the record was a dead letter before, these replace what was said then. Where it was
         tried again later, they say how often; headers of the retry topic that could not be read
-        stay, for whoever looks for the message.
+        stay, for anyone who looks for the message.
         """
         topic, partition, offset = record.origin
         letter = DeadLetter(

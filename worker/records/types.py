@@ -170,7 +170,7 @@ class Outgoing:
 class NextOffset:
     """The offset from which a partition is read after a batch is published.
 
-    ``note`` is kept beside it, for whoever reads the partition next.
+    ``note`` is kept next to it, for anyone who reads the partition next.
     """
 
     source: TopicPartition

@@ -211,7 +211,7 @@ def why_not_verified(servers: str, properties: Properties) -> str | None:
 
 
 def peer_kind(servers: str) -> Peer:
-    """Return whether the first server that answers speaks TLS, whoever it is."""
+    """Return whether the first server that answers speaks TLS, anyone who it is."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE  # nothing is sent or believed: only asked

@@ -130,7 +130,7 @@ class TopicScanner:
         self._committed.commit(offsets=to_kafka_offsets(next_offsets), asynchronous=False)
 
     def commit_again(self) -> None:
-        """Do nothing: whoever publishes with a scanner does so in transactions."""
+        """Do nothing: anyone who publishes with a scanner does so in transactions."""
 
     def read_note(self, topic: str) -> str | None:
         """Return what ``write_note`` left with the group, None where there is nothing."""

@@ -1,4 +1,4 @@
-"""Guidelines: read, older versions, written anew."""
+"""Guidelines: read, older versions, written again."""
 
 from __future__ import annotations
 

@@ -111,7 +111,7 @@ def go_to_provider(visit: Visit, provider: Provider, next_path: str) -> Response
 
 
 def come_back(visit: Visit, provider: Provider) -> Response:
-    """Let in whoever the provider vouches for, or say why not. What the browser kept counts
+    """Let in anyone who the provider vouches for, or say why not. What the browser kept counts
     once."""
     secret, next_path = _kept(visit)
     try:

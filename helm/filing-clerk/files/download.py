@@ -1,6 +1,6 @@
 """Fetch files; what has its name is whole: python3 download.py 'SHA256 PATH URL' ...
 
-Each is fetched beside its place under a name of this process, compared with its digest, written
+Each is fetched next to its place under a name of this process, compared with its digest, written
 through to the disk and renamed. So a pod that is killed leaves nothing that could be taken for the
 file, and pods that fetch at once do not see each other's halves. A file that is there is left
 alone: it was compared when it came. DOWNLOAD_AUTHORIZATION, where set, is sent as that header,

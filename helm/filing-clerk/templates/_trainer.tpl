@@ -91,7 +91,7 @@ spec:
                 {{- toYaml . | nindent 16 }}
               {{- end }}
               volumeMounts:
-                # Beside the taxonomy and the gate that the image brings.
+                # Next to the taxonomy and the gate that the image brings.
                 - name: recipe
                   mountPath: /etc/filing-clerk/trainer.toml
                   subPath: trainer.toml

@@ -1,4 +1,4 @@
-{{/* What a schema cannot say. All problems are reported at once, each with how to mend it. */}}
+{{/* What a schema cannot say. All problems are reported at once, each with how to fix it. */}}
 
 {{/* Places in config that hold a secret: (list path value), one per line. Names as the worker masks them. A
      token is one whose name ends so: sasl_token_callback and sasl.oauthbearer.token.endpoint.url only say where one comes from. */}}

@@ -1,5 +1,5 @@
 // A real OpenID provider on loopback, for one desk: node provider.js '{"port": ..., "desk": "http://127.0.0.1:...", ...}'.
-// Whoever gives a name that it knows is let in, by its own forms; the name is the sub.
+// Anyone who gives a name that it knows is let in, by its own forms; the name is the sub.
 import Provider from "oidc-provider";
 
 const { port, desk, people } = JSON.parse(process.argv[2]);

@@ -147,7 +147,7 @@ def test_two_publishers_at_once_lose_and_double_nothing(
     bootstrap_servers: str,
     corrections: str,
 ) -> None:
-    """Whoever starts later ends the other's right to publish, and knows what it published."""
+    """Anyone who starts later ends the other's right to publish, and knows what it published."""
     first = OutboxPublisher(world.database, sinks(), world.clock, batch=10)
     second = OutboxPublisher(world.database, sinks(), world.clock, batch=10)
     made = decide(world, 60)

@@ -74,7 +74,7 @@ _WRONG = (
 
 @pytest.mark.parametrize("what", mostly_long(_WRONG, _OFTEN))
 def test_a_way_in_that_is_wrong_is_told(desk: Desk, what: str) -> None:
-    """Before the model is loaded, in a bounded time, in one line: what, where, how to mend it."""
+    """Before the model is loaded, in a bounded time, in one line: what, where, how to fix it."""
     cases = wrong(desk.kafka)
     assert set(cases) == set(_WRONG)
     desk.is_told(cases[what], soon=what not in _OFTEN)

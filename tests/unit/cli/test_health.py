@@ -63,7 +63,7 @@ def test_a_proxy_is_not_asked(server: HttpServer, monkeypatch: pytest.MonkeyPatc
 
 
 def test_the_command_loads_nothing_heavy(server: HttpServer) -> None:
-    """It runs every few seconds, beside an engine that wants the CPU."""
+    """It runs every few seconds, next to an engine that wants the CPU."""
     code = (
         "import sys; from worker.cli import main\n"
         f"sys.argv = ['clerk-worker', 'health', '--url', '{server.url}/readyz']\n"

@@ -41,7 +41,7 @@ from worker.records.types import Outgoing, Postponed, Record, Rejected
     ],
 )
 def test_what_cannot_be_asked_is_told(line: str, said: str) -> None:
-    """In one line, which says how to mend it."""
+    """In one line, which says how to fix it."""
     result = CliRunner().invoke(app, line.split())
     assert isinstance(result.exception, SettingsError)
     assert said in str(result.exception)

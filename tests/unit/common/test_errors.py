@@ -70,7 +70,7 @@ def test_no_word_of_a_value_is_shown(fail: Callable[[], object]) -> None:
 
 
 def test_where_and_what_is_still_said() -> None:
-    """Enough to mend it: files, lines, functions, kinds, and words that quote nothing."""
+    """Enough to fix it: files, lines, functions, kinds, and words that quote nothing."""
     with pytest.raises(RuntimeError) as caught:
         _chained()
     shown = format_private(caught.value)

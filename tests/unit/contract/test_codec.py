@@ -67,7 +67,7 @@ def test_what_is_encoded_is_decoded_to_the_same(record: Outer) -> None:
 
 
 def test_a_field_that_came_later_is_left_out_where_it_is_none() -> None:
-    """Records from before keep their JSON; what is kept beside a record is never in it."""
+    """Records from before keep their JSON; what is kept next to a record is never in it."""
     record = decode(Outer, GOOD, "it")
     assert encode(record) == GOOD
     assert "later" in encode(decode(Outer, {**GOOD, "later": "x"}, "it"))
@@ -97,7 +97,7 @@ def test_a_field_that_came_later_is_left_out_where_it_is_none() -> None:
     ],
 )
 def test_each_difference_is_named_by_its_place(change: dict[str, Any], problem: str) -> None:
-    """Whoever wrote the JSON reads what to correct."""
+    """Anyone who wrote the JSON reads what to correct."""
     with pytest.raises(ValueError, match=f"^{problem}" if problem.startswith("it") else problem):
         decode(Outer, {**GOOD, **change}, "it")
 

@@ -84,7 +84,7 @@ def test_tasks_are_read_back_and_private(tmp_path: Path) -> None:
 
 def test_what_stands_beside_a_task_can_be_found_again(tmp_path: Path) -> None:
     """A neighbour carries its message's id, so that it goes when its person's messages go; tasks
-    are read with the lines they stand on, for whoever has to say where something is wrong."""
+    are read with the lines they stand on, for anyone who has to say where something is wrong."""
     path = tmp_path / "tasks.jsonl"
     near = Neighbour("my parcel is late", "delivery", "T-7")
     write_tasks(path, (task(neighbours=(near,)), task("another")))

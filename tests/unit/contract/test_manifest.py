@@ -189,7 +189,7 @@ def test_each_kind_reads_back_and_lacks_what_it_has_not(
 def test_parts_that_contradict_the_kind_are_refused(
     make: Callable[..., Manifest], changes: dict[str, Any], problem: str
 ) -> None:
-    """Whoever made the manifest reads what is too much or missing, and for which kind."""
+    """Anyone who made the manifest reads what is too much or missing, and for which kind."""
     with pytest.raises(ValueError, match=problem):
         make(**changes)
 
@@ -301,7 +301,7 @@ def written(directory: Path, mutate: Mutate) -> Path:
 def test_a_manifest_that_is_not_one_is_refused_with_the_place(
     tmp_path: Path, mutate: Mutate, problem: str
 ) -> None:
-    """Whoever made the adapter reads which file and which key."""
+    """Anyone who made the adapter reads which file and which key."""
     path = written(tmp_path, mutate)
     with pytest.raises(AdapterRefused, match=problem) as caught:
         read_manifest(tmp_path)

@@ -39,7 +39,7 @@ def test_labels_keep_their_order() -> None:
 def test_a_malformed_taxonomy_is_told_with_the_entry_at_fault(
     change: dict[str, object], message: str
 ) -> None:
-    """Whoever edits the file reads which entry to mend."""
+    """Anyone who edits the file reads which entry to fix."""
     with pytest.raises(TaxonomyError, match=message):
         Taxonomy.from_dict({**GOOD, **change})
 

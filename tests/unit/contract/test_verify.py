@@ -130,7 +130,7 @@ def test_the_config_digest_is_of_its_meaning(published: Published) -> None:
     assert config_digest(path) != before
 
 
-# Probes beside an adapter: private, of that adapter alone, and never left out silently.
+# Probes next to an adapter: private, of that adapter alone, and never left out silently.
 
 
 PROBES = (Probe("wo ist mein Päckchen?", "delivery"), Probe("charged twice", "billing"))
@@ -157,7 +157,7 @@ def attached(adapter: Path) -> Manifest:
 
 
 def test_an_adapter_is_the_same_with_probes_and_without(adapter: Path) -> None:
-    """They are beside it: its digest and its manifest's bytes stay."""
+    """They are next to it: its digest and its manifest's bytes stay."""
     without = attached(adapter)
     assert without.probes == ()
     before = (adapter / MANIFEST_NAME).read_bytes()
@@ -357,7 +357,7 @@ def test_an_empty_golden_message_is_refused_rather_than_skipped(published: Publi
 
 
 def test_an_encoder_that_carries_its_model_needs_no_base(tmp_path: Path) -> None:
-    """Its tokenizer is beside it, and what the head names is verified like every other file."""
+    """Its tokenizer is next to it, and what the head names is verified like every other file."""
     published = publish_encoder(tmp_path)
     shutil.rmtree(published.base)
     assert published.verify() == published.manifest
@@ -372,7 +372,7 @@ def test_an_encoder_without_an_onnx_file_needs_its_base(tmp_path: Path) -> None:
     published = publish_encoder(tmp_path, head=toy_head(LABELS, onnx=()))
     assert published.verify() == published.manifest
     shutil.rmtree(published.base)
-    published.refused(published.adapter, "needs its base, toy-base, beside it")
+    published.refused(published.adapter, "needs its base, toy-base, next to it")
 
 
 def test_an_onnx_file_that_no_head_names_is_refused(tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ def test_arms_are_in_the_order_of_their_roles_and_a_role_has_one(split: TrafficS
 
 
 def test_what_arms_that_label_take_adds_up_to_all(split: TrafficSplit) -> None:
-    """A later arm has its share of what is left; a shadow has its share of all, beside them."""
+    """A later arm has its share of what is left; a shadow has its share of all, next to them."""
     assert split.ratios == pytest.approx((0.6, 0.2, 0.2, 0.5))
 
 

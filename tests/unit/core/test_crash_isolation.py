@@ -342,7 +342,7 @@ def test_a_commit_in_doubt_is_settled_before_an_offset_is_noted() -> None:
 
 
 def test_a_trial_ends_for_its_witness_when_the_partition_goes() -> None:
-    """The process lives, whoever has the partition next."""
+    """The process lives, anyone who has the partition next."""
     stream, witness = filled("a"), FakeWitness()
     worker(stream, "p0").iterate(2)
     rig = worker(stream, "p1", witness)

@@ -27,7 +27,7 @@ def test_a_record_becomes_the_prompt_of_its_message() -> None:
 
 
 def test_a_long_message_is_marked_as_shortened() -> None:
-    """Whoever reads the label can tell that the model did not read everything."""
+    """Anyone who reads the label can tell that the model did not read everything."""
     prepared = labeller().prepare(toy_record(b'{"message": "%s"}' % (b"x" * 100)))
     assert prepared.truncated
     assert len(prepared.prompt_ids) == small_manifest().prompt.max_prompt_tokens

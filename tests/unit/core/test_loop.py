@@ -122,7 +122,7 @@ def test_a_message_the_engine_refuses_is_tried_again_and_then_a_dead_letter() ->
 
 
 def test_an_unreadable_answer_is_tried_again_and_then_a_dead_letter() -> None:
-    """The engine answering nonsense is no label."""
+    """The engine answering nonsense is not a label."""
     rig = started("m0", max_attempts=2)
     for _ in range(2):
         rig.engine.answer("m0", label=None)

@@ -257,7 +257,7 @@ def test_drain_keeps_polling() -> None:
 
 
 def test_drain_takes_no_records_of_a_partition_that_comes_meanwhile() -> None:
-    """They are left to whoever comes after: begun and not finished would help nobody."""
+    """They are left to anyone who comes after: begun and not finished would help nobody."""
     rig = Rig(partitions=2, tick=0.01, policy=make_loop_policy(drain_s=2.0))
     rig.add("m0")
     rig.add("n0", partition=1)

@@ -73,7 +73,7 @@ class Flow:
 
 @pytest.mark.slow
 def test_a_hung_engine_under_load_is_noticed_before_a_message_is_lost() -> None:
-    """Messages that time out are cancelled, and a cancelled message is no answer."""
+    """Messages that time out are cancelled, and a cancelled message is not an answer."""
     flow = Flow(rate=40.0)
     flow.run(30, per_s=20)
     flow.engine.rate = 0.0
@@ -131,7 +131,7 @@ def test_a_message_without_an_answer_is_given_up_alone() -> None:
 
 @pytest.mark.slow
 def test_a_message_without_an_answer_on_a_quiet_topic_is_given_up_alone() -> None:
-    """What is asked beside it is answered, so the engine is well."""
+    """What is asked next to it is answered, so the engine is well."""
     flow = Flow(rate=20.0, never=("p0m0",))
     flow.send(1)
     flow.run(200)

@@ -197,7 +197,7 @@ def test_a_head_is_no_affair_of_the_bounds() -> None:
 
 
 def test_a_head_is_read_again_when_its_partition_comes_back() -> None:
-    """It is paused anew, and tried once, in time."""
+    """It is paused again, and tried once, in time."""
     rig = rig_with("m0")
     refuse(rig)
     rig.iterate()

@@ -40,7 +40,7 @@ def converted(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
 @pytest.mark.usefixtures("package")
 def test_it_is_made_once_and_then_found(tmp_path: Path, converted: list[Path]) -> None:
-    """Under a name with the package's version; whoever waits is told why, once."""
+    """Under a name with the package's version; anyone who waits is told why, once."""
     told: list[str] = []
     home = tmp_path / "new" / "cache"
     made = ensure_base_model(home, told.append)
@@ -70,7 +70,7 @@ def test_of_several_at_once_one_makes_it(tmp_path: Path, converted: list[Path]) 
 
 @pytest.mark.usefixtures("package")
 def test_half_a_model_is_never_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was written before it failed is taken away, and the next try begins anew."""
+    """What was written before it failed is taken away, and the next try begins again."""
 
     def fail(_: Path, target: Path) -> None:
         (target / "model.safetensors").write_bytes(b"half")

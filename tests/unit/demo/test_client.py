@@ -89,7 +89,7 @@ def test_a_dead_letter_need_not_be_json(broker: MockKafka, watcher: Watcher) -> 
 
 
 def test_topics_that_are_there_are_no_error(broker: MockKafka, topics: None) -> None:
-    """Whoever made them; a cluster that makes none says so in one line."""
+    """Anyone who made them; a cluster that makes none says so in one line."""
     create_demo_topics(broker.servers, {INPUT: 4, OUTPUT: 4})
     with pytest.raises(BrokerError, match=f"^Kafka at {broker.servers}: Topic Admin API"):
         create_demo_topics(broker.servers, {"support.more": 1})

@@ -110,7 +110,7 @@ def test_a_cache_of_other_pins_is_refused_with_what_to_delete(tmp_path: Path) ->
 
 
 def test_concurrent_callers_fetch_once(tmp_path: Path) -> None:
-    """Whoever comes while another fetches waits for it and uses the result."""
+    """Anyone who comes while another fetches waits for it and uses the result."""
     index, found = Index(), list[Path]()
 
     def ensure() -> None:

@@ -284,7 +284,7 @@ def test_of_two_decisions_on_one_message_the_later_counts(world: DeskWorld, tmp_
 
 
 def test_texts_of_tasks_are_deleted_as_all_others(world: DeskWorld) -> None:
-    """By age and with their person: also where they stand beside another message."""
+    """By age and with their person: also where they stand next to another message."""
     near = Neighbour("a yellow umbrella", "delivery", "row-other")
     tasks = [make_task("a purple umbrella", neighbours=(near,)), make_task("a pink umbrella")]
     batch = circle.load_task_file(world.desk, task_file(tasks), "t").batches[0]

@@ -58,7 +58,7 @@ def test_neighbours_are_decided_and_alike(world: DeskWorld) -> None:
 
 
 def test_what_shares_a_few_words_alone_is_no_neighbour(world: DeskWorld) -> None:
-    """Rather nothing beside a message than any four that were decided: people would go by them."""
+    """Rather nothing next to a message than any four that were decided: people would go by them."""
     ann = world.person("ann")
     world.add("I have been charged twice on my card and would like one of the two back")
     world.add("The voucher that you sent me does not work in the app")

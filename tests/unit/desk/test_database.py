@@ -71,8 +71,8 @@ def ask(url: str) -> None:
 def test_a_server_that_resets_the_connection_is_away(
     answers: Sequence[bytes], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Whoever asked tries again; an error of the socket's would end a request with 500. Nor is it
-    an error in the log: what follows from it is told there."""
+    """The caller tries again; an error of the socket's would end a request with 500. Nor is it an
+    error in the log: what follows from it is told there."""
     with answering(answers) as url, pytest.raises(DatabaseAway):
         ask(url)
     assert [each for each in caplog.records if each.levelno >= logging.ERROR] == []
@@ -101,7 +101,7 @@ def test_a_password_that_is_missing_is_told(wanted: bytes) -> None:
 
 
 def test_a_url_without_a_user_is_a_wrong_setting() -> None:
-    """PostgreSQL's own programs would take the name of whoever runs them."""
+    """PostgreSQL's own programs would take the name of anyone who runs them."""
     with pytest.raises(SettingsError, match=r"database\.url names no user"):
         Database("postgresql://127.0.0.1/desk")
 

@@ -1,4 +1,4 @@
-"""Results become items: once each, the sample drawn before anything is known, texts beside them."""
+"""Results become items: once each, with the sample drawn before anything is known."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Inbox:
         self.again()
 
     def again(self) -> None:
-        """Start anew, as another process would."""
+        """Start again, as another process would."""
         self.reader = InboxReader(
             self.world.database,
             FakeResults(self.topics),

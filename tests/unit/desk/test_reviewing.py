@@ -219,7 +219,7 @@ def test_a_published_correction_is_replaced_by_a_later_one(world: DeskWorld) -> 
 
 
 def test_nobody_undoes_what_others_have_gone_on_with(world: DeskWorld) -> None:
-    """A second opinion on it, or on the screen of whoever gives one."""
+    """A second opinion on it, or on the screen of anyone who gives one."""
     item = world.add(opinions_wanted=2)
     ann, bob = world.person("ann"), world.person("bob")
     take(world, ann)

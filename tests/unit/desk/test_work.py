@@ -1,4 +1,4 @@
-"""Work beside the pages: one replica does it, another takes over, what fails ends the desk."""
+"""Work next to the pages: one replica does it, another takes over, what fails ends the desk."""
 
 from __future__ import annotations
 

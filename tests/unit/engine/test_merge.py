@@ -150,7 +150,7 @@ def test_a_weight_the_base_lacks_is_refused(
     tmp_path: Path,
 ) -> None:
     adapter = make_adapter(make_pair(Q) | make_pair("model.layers.9.mlp.up_proj"))
-    with pytest.raises(AdapterRefused, match=r"layers\.9.*no weight of the base"):
+    with pytest.raises(AdapterRefused, match=r"layers\.9.*not a weight of the base"):
         merged_base(base, adapter, manifest, tmp_path / "cache")
 
 

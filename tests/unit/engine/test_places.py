@@ -136,7 +136,7 @@ def test_an_adapter_an_arm_and_one_that_comes(
 def test_stages_that_share_an_engine_have_a_place_each(
     tmp_path: Path, started: list[EngineSettings], stages: Sequence[Manifest], wanted: list[int]
 ) -> None:
-    """In each arm: the next cascade is tried beside this one, and beside its canary."""
+    """In each arm: the next cascade is tried next to this one, and next to its canary."""
     start(stored(tmp_path, cascade_of(*stages), *stages))
     assert [places(each)[0] for each in started] == wanted
 
@@ -178,7 +178,7 @@ def test_an_engine_holds_the_largest_of_its_stages(
     tmp_path: Path, started: list[EngineSettings]
 ) -> None:
     """In whichever order: it is started for the last stage, and the first one's rank is higher, its
-    prompt longer, its answer in words. No restart would have mended that refusal."""
+    prompt longer, its answer in words. No restart would have fixed that refusal."""
     words = toy_manifest(
         name="words", decoding="choice", codes={}, prompt=toy_spec(500), lora=LARGE.lora
     )
@@ -195,7 +195,7 @@ def test_an_engine_holds_the_canary_that_is_there_when_it_starts(
     tmp_path: Path, started: list[EngineSettings]
 ) -> None:
     """One of a higher rank than the adapter in service is refused by an engine that is up, and a
-    restart is what the refusal advises. Also beside a cascade."""
+    restart is what the refusal advises. Also next to a cascade."""
     store = stored(tmp_path, SMALL, LARGE)
     write_canary(store, CanaryPointer(LARGE.digest, LARGE.name, 0.1, SINCE, "ann@desk", None))
     start(store)

@@ -270,7 +270,7 @@ def test_a_canary_that_rejects_no_more_than_the_main_one_goes_on() -> None:
 
 
 def test_put_on_trial_again_it_begins_anew(tmp_path: Path) -> None:
-    """Whoever writes the pointer again has looked at why it was stopped."""
+    """Anyone who writes the pointer again has looked at why it was stopped."""
     follower = watched(tmp_path, 0.5, min_messages=50)
     label(follower, KEYS)
     follower.store.canary(toy("canary"), 0.25)

@@ -69,7 +69,7 @@ def until(condition: Callable[[], bool], follower: Follower) -> None:
 
 @pytest.mark.parametrize("where", ["load", "warm_up"])
 def test_what_nobody_expected_is_a_refusal(follower: Follower, where: str) -> None:
-    """CUDA out of memory is no error of this project, and must be seen in all places."""
+    """CUDA out of memory is not an error of this project, and must be seen in all places."""
     error = RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
     if where == "load":
         follower.loader.failures = [error]

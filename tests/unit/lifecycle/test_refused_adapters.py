@@ -220,7 +220,7 @@ def test_other_labels_are_not_compared(tmp_path: Path) -> None:
 
 
 def test_a_refused_adapter_is_tried_again_when_the_pointer_moves(follower: Follower) -> None:
-    """Published again, mended, it is taken up; until then it is not looked at."""
+    """Published again, fixed, it is taken up; until then it is not looked at."""
     follower.loader.failures = [EngineDied("no memory")]
     refuse(follower, TWO)
     follower.store.publish(TWO)

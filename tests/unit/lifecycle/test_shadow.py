@@ -69,7 +69,7 @@ def shadow_engine(follower: Any) -> Any:
 
 
 def test_a_share_is_labelled_by_both_and_told_by_label(tmp_path: Path) -> None:
-    """The shadow's record is an output record of its own, with the real label beside it."""
+    """The shadow's record is an output record of its own, with the real label next to it."""
     follower, page = shadowed(tmp_path, share=0.25)
     real, shadow = work(follower, 400)
     assert {value["adapter"]["digest"] for value in real} == {MAIN.digest}

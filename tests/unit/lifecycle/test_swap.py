@@ -110,7 +110,7 @@ def test_a_dead_letter_names_the_adapter_that_it_was_accepted_with(follower: Fol
 
 
 def test_back_again(follower: Follower) -> None:
-    """A rollback is the same change; the adapter is loaded anew, since it was unloaded."""
+    """A rollback is the same change; the adapter is loaded again, since it was unloaded."""
     for manifest in (TWO, ONE, TWO, THREE, ONE):
         follower.store.publish(manifest, "rollback" if manifest is ONE else "publish")
         follower.follow()

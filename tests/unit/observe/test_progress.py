@@ -60,7 +60,7 @@ def test_every_record_is_counted_where_it_ended() -> None:
 
 
 def test_each_rejected_record_is_told_by_its_place_and_reason() -> None:
-    """Whoever looks for a message finds it in the source topic."""
+    """Anyone who looks for a message finds it in the source topic."""
     listener = LogListener(Clock())
     with capture_logs() as logs:
         listener(Published(finished(Rejected("not_json", "decode", "at character 0")), 0.1))

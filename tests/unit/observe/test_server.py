@@ -117,7 +117,7 @@ def test_a_client_that_does_not_take_its_answer_keeps_nobody_out(serve: Serve) -
 
 
 def test_a_slow_page_keeps_nobody_out(serve: Serve) -> None:
-    """A scrape that takes long, and probes beside it."""
+    """A scrape that takes long, and probes next to it."""
     go = threading.Event()
 
     def slow() -> Page:

@@ -133,7 +133,7 @@ def test_a_message_with_a_context_has_its_span_in_the_senders_trace(
 def test_an_output_carries_the_context_of_its_messages_span(
     tracing: Tracing, collector: Collector
 ) -> None:
-    """Whoever reads the label goes on in the sender's trace; other headers stay as they were."""
+    """Anyone who reads the label goes on in the sender's trace; other headers stay as they were."""
     [completed] = finished((label(), headers()))
     tracing(Publishing([completed]))
     carried = tracing.propagate_headers(completed)

@@ -90,7 +90,7 @@ def test_a_digest_needs_a_store(tmp_path: Path) -> None:
         resolve_adapter("abcdef", tmp_path)
     with pytest.raises(SettingsError, match=r"model\.adapter"):
         resolve_adapter("current", None)
-    with pytest.raises(SettingsError, match="no adapter and no store"):
+    with pytest.raises(SettingsError, match="neither an adapter nor a store"):
         resolve_adapter(str(tmp_path), None)
 
 

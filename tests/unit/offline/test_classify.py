@@ -156,7 +156,7 @@ def test_an_engine_that_answers_nothing_ends_the_labelling() -> None:
 
 
 def test_a_source_that_fails_ends_the_labelling() -> None:
-    """The error reaches whoever asked for the results, after what came before it."""
+    """The error reaches anyone who asked for the results, after what came before it."""
 
     def broken() -> Iterator[Row]:
         yield Row({"n": 1}, SupportMessage("where is it", None))

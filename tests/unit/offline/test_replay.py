@@ -289,7 +289,7 @@ def respond(prompt: Sequence[int]) -> Answer | Exception:
 
 
 def test_outcomes_are_the_workers_and_carry_the_replay() -> None:
-    """A label, a doubtful one, one that the engine refuses and one that is no message."""
+    """A label, a doubtful one, one that the engine refuses and one that is not a message."""
     adapter = toy_serving_adapter(FakeEngine(respond, service_s=0.0))
     records = [
         toy_record(value, offset=offset)
@@ -359,7 +359,7 @@ def test_a_message_that_is_never_answered_is_a_dead_letter_and_the_rest_goes_on(
 
 
 def test_what_is_answered_at_last_keeps_its_label() -> None:
-    """A message that takes longer than the others is no message that is never answered."""
+    """A message that takes longer than the others is not a message that is never answered."""
     engine = Forgetful()
     timer = threading.Timer(0.15, lambda: engine.kept[0].set_result(scores("billing", 0.9)))
     timer.start()

@@ -143,7 +143,7 @@ def test_counts_are_those_of_a_plain_recount(seed: int) -> None:
 
 @pytest.mark.slow
 def test_it_takes_bits() -> None:
-    """Of a hundred thousand messages that wait, two bits each beside the two of any other."""
+    """Of a hundred thousand messages that wait, two bits each next to the two of any other."""
     count = 1 << 17
     verdict = judge([retry_of(n, waits=True) for n in range(count)], [], count)
     assert verdict.waiting == count

@@ -224,7 +224,7 @@ LETTERS = DeadLetterEncoder("dead", "9.9", "abc")
 
 @pytest.mark.parametrize("value", [b"\xff\x00 raw", b"", None])
 def test_key_value_and_headers_are_kept_byte_by_byte(value: bytes | None) -> None:
-    """Whoever mends the cause can send the record again as it was."""
+    """Anyone who fixes the cause can send the record again as it was."""
     record = toy_record(value, key=b"\x00\xff")
     letter = LETTERS.encode(record, REJECTED)
     assert (letter.topic, letter.key, letter.value) == ("dead", b"\x00\xff", value)

@@ -15,7 +15,7 @@ Write = Callable[[str], Path]
 
 @pytest.fixture(autouse=True)
 def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever runs the tests may have settings of their own."""
+    """Anyone who runs the tests may have settings of their own."""
     for name in os.environ:
         if name.startswith("CLERK_"):
             monkeypatch.delenv(name)

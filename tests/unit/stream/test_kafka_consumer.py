@@ -158,7 +158,7 @@ def test_a_partition_that_goes_takes_its_lag_along() -> None:
 
 
 def test_what_was_read_keeps_still() -> None:
-    """Whoever reads on another thread never sees it half made."""
+    """Anyone who reads on another thread never sees it half made."""
     lag = held()
     lag.update(statistics(ls_offset=50, committed_offset=5), set())
     before = lag.read()

@@ -58,7 +58,7 @@ def stream(monkeypatch: pytest.MonkeyPatch) -> KafkaStream:
 def test_a_commit_of_a_transaction_that_is_gone_is_in_doubt_and_a_new_producer_goes_on(
     stream: KafkaStream,
 ) -> None:
-    """The worker does not end for it, and closing after it is no error either."""
+    """The worker does not end for it, and closing after it is not an error either."""
     Client.fails = {"commit_transaction": KafkaError.INVALID_TXN_STATE}
     with pytest.raises(OutcomeUnknown, match="commit not answered"):
         stream.publish(BATCH)

@@ -69,7 +69,7 @@ def test_a_property_that_the_client_refuses_is_named_by_its_setting(
 
 
 def test_a_secret_is_not_repeated() -> None:
-    """Also where something is wrong beside it."""
+    """Also where something is wrong next to it."""
     security = {"security.protocol": "sasl_plaintext", "sasl.mechanism": "PLAIN"}
     with pytest.raises(SettingsError, match=r"sasl\.username and sasl\.password") as caught:
         check(security={**security, "sasl.password": "hush-hush"})
@@ -228,7 +228,7 @@ def test_nobody_there_is_told_after_the_time_that_is_set() -> None:
 
 @pytest.fixture
 def web_server() -> Iterator[str]:
-    """Listens, and hangs up on whoever says something: no Kafka."""
+    """Listens, and hangs up on anyone who says something: no Kafka."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def hang_up() -> None:

@@ -43,7 +43,7 @@ def test_a_topic_is_read_to_where_it_ended(
 def test_a_range_may_end_with_the_marker_of_a_transaction(
     broker: MockKafka, configured: Configured
 ) -> None:
-    """The log's last offset is no record: the reader does not wait for one."""
+    """The log's last offset is not a record: the reader does not wait for one."""
     broker.create_topic("in")
     producer = Producer(
         {"bootstrap.servers": broker.servers, "transactional.id": "t", "log_level": 0}
@@ -61,7 +61,7 @@ def test_a_range_may_end_with_the_marker_of_a_transaction(
 def test_offsets_and_a_note_of_a_group_that_nobody_is_in(
     broker: MockKafka, configured: Configured
 ) -> None:
-    """A replay keeps its progress so: offsets of the input, and a text beside them."""
+    """A replay keeps its progress so: offsets of the input, and a text next to them."""
     broker.create_topic("in", 2)
     broker.create_topic("dead")
     with TopicScanner(configured()) as scanner:

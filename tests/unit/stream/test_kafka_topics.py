@@ -31,7 +31,7 @@ READ = (AclOperation.READ, AclOperation.DESCRIBE)
 
 class RightsAdmin:
     """Stands in for the client on a cluster with rights: by topic or group what may be done to it,
-    or the code of the error that whoever asks is answered with."""
+    or the code of the error that anyone who asks is answered with."""
 
     def __init__(self, rights: Mapping[str, tuple[AclOperation, ...] | int | None]) -> None:
         self.rights = rights

@@ -118,7 +118,7 @@ def test_it_is_off_by_default() -> None:
 
 
 def test_it_is_read_and_written() -> None:
-    """By the same group, beside inputs by name and by pattern."""
+    """By the same group, next to inputs by name and by pattern."""
     found = with_retry(input_topics=("^a$", "b"))
     assert found.subscribed == ("^a$", "b", "retry")
     assert "retry" in found.sinks

@@ -1,4 +1,4 @@
-"""The command line: exit codes, and one clear line for what the caller has to mend."""
+"""The command line: exit codes, and one clear line for what the caller has to fix."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_help_and_unknown_options(
 
 
 def test_no_table_is_cut_off_in_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A pipe has no width; whoever names one gets it."""
+    """A pipe has no width; anyone who names one gets it."""
     monkeypatch.delenv("COLUMNS", raising=False)
     assert make_console(as_json=False).width == 140
     monkeypatch.setenv("COLUMNS", "80")

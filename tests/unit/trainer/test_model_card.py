@@ -183,7 +183,7 @@ def test_words_that_are_markdown_or_yaml_stay_words(manifest: Manifest) -> None:
 
 
 def test_what_somebody_wrote_in_a_run_stays(tmp_path: Path, manifest: Manifest) -> None:
-    """A card is made anew, another README.md is left alone; figures of another adapter are not
+    """A card is made again, another README.md is left alone; figures of another adapter are not
     this one's."""
     (tmp_path / "adapter").symlink_to(DEMO)
     (tmp_path / "evaluation").mkdir()

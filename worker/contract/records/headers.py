@@ -112,7 +112,7 @@ def _whole_number(name: str, text: str) -> int:
     try:
         return int(text)
     except ValueError:
-        raise _letter_refused(f"the header {name} is no whole number") from None
+        raise _letter_refused(f"the header {name} is not a whole number") from None
 
 
 def _letter_refused(problem: str) -> RecordRefused:
@@ -153,7 +153,7 @@ _RETRY_NAMES = {
 _RETRY_CLUSTER = "clerk.retry.source.cluster"
 
 NEEDED_RETRY_HEADERS = frozenset(_RETRY_NAMES.values())
-"""Every header that a record of the retry topic has beside the input record's own."""
+"""Every header that a record of the retry topic has next to the input record's own."""
 
 RETRY_HEADERS = NEEDED_RETRY_HEADERS | {_RETRY_CLUSTER}
 """Those, and one that it has where the worker was told its cluster's name."""
@@ -241,7 +241,7 @@ def _bounded_number(
     text = texts[field]
     if not _NUMBER.fullmatch(text) or not least <= int(text) <= most:
         raise _retry_refused(
-            f"the header {_RETRY_NAMES[field]} is no whole number within its bounds"
+            f"the header {_RETRY_NAMES[field]} is not a whole number within its bounds"
         )
     return int(text)
 

@@ -142,7 +142,7 @@ REPLAY_ID = r"^[A-Za-z0-9._-]{1,100}$"
 _NAMES = {"id": "clerk.replay.id", "at": "clerk.replay.at", "reason": "clerk.replay.reason"}
 
 REPLAY_HEADERS = frozenset(_NAMES.values())
-"""Headers that a dead letter of a replay has beside the others."""
+"""Headers that a dead letter of a replay has next to the others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,10 +154,10 @@ class Replay:
         str,
         Doc("When it began, RFC 3339 in UTC: of results with one id, the latest holds."),
     ]
-    reason: Annotated[str, Doc("Why, in the words of whoever started it.")]
+    reason: Annotated[str, Doc("Why, in the words of anyone who started it.")]
 
     def headers(self) -> tuple[tuple[str, bytes], ...]:
-        """Return the headers that a dead letter of a replay has beside the others."""
+        """Return the headers that a dead letter of a replay has next to the others."""
         return tuple((name, getattr(self, field).encode()) for field, name in _NAMES.items())
 
 

@@ -112,7 +112,7 @@ class OutputRecord:
     off_label_mass: Annotated[
         Probability | None,
         Doc(
-            "Raw probability the model gave to anything that is no label: high for "
+            "Raw probability the model gave to anything that is not a label: high for "
             "messages no label fits. Null with choice decoding, and with a model that has a head "
             "(see out_of_scope)."
         ),

@@ -100,7 +100,7 @@ def test_any_correction_reads_back_and_is_valid(
 
 
 def test_it_keeps_what_the_machine_had_said() -> None:
-    """Whoever measures the machine needs both, also where the person agrees."""
+    """Anyone who measures the machine needs both, also where the person agrees."""
     said = output()
     made_by = AdapterRef(said.adapter.name, said.adapter.digest)
     assert corrected().machine == MachineLabel("billing", said.confidence, made_by)

@@ -254,7 +254,7 @@ def test_each_kind_of_unreadable_value_has_its_reason(
 
 
 def test_missing_fields_are_listed() -> None:
-    """Whoever set the paths reads which were looked for."""
+    """Anyone who set the paths reads which were looked for."""
     assert "['subject', 'ticket.body', 'parts.0.text']" in rejected(b"{}", JSON_FIELDS).detail
 
 

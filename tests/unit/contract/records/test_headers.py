@@ -67,8 +67,8 @@ def test_of_two_stories_the_later_one_is_told() -> None:
         ("clerk.reason", None, "has none of the headers of one"),
         ("clerk.stage", None, "lacks the header clerk.stage"),
         ("clerk.adapter.digest", None, "lacks the header clerk.adapter.digest"),
-        ("clerk.source.offset", b"x", "the header clerk.source.offset is no whole number"),
-        ("clerk.source.timestamp", b"x", "the header clerk.source.timestamp is no whole number"),
+        ("clerk.source.offset", b"x", "the header clerk.source.offset is not a whole number"),
+        ("clerk.source.timestamp", b"x", "the header clerk.source.timestamp is not a whole number"),
         ("clerk.reason", b"tired", "has the reason 'tired' at the stage 'decode'"),
         ("clerk.stage", b"lunch", "has the reason 'not_json' at the stage 'lunch'"),
     ],
@@ -180,7 +180,7 @@ def test_any_headers_are_a_retry_or_refused(headers: list[tuple[str, bytes | Non
 
 
 def test_they_never_go_along_to_a_result() -> None:
-    """They are the worker's, whoever has put them there."""
+    """They are the worker's, anyone who has put them there."""
     assert without_worker_headers((("mine", b"1"), *RETRY.headers())) == (("mine", b"1"),)
 
 

@@ -71,7 +71,7 @@ def test_a_message_that_waits_keeps_the_cluster_that_it_was_first_read_in(
 
 
 MONDAY = Replay("monday", "2026-03-02T08:00:00Z", "bug 17")
-TUESDAY = Replay("again", "2026-03-03T09:00:00+01:00", "the mend of bug 17 had a bug")
+TUESDAY = Replay("again", "2026-03-03T09:00:00+01:00", "the fix of bug 17 had a bug")
 
 
 def test_the_replay_that_began_last_holds() -> None:

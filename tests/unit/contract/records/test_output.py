@@ -160,7 +160,7 @@ def test_the_record_cannot_be_changed() -> None:
     assert isinstance(replace(read_output(written()), label="other"), OutputRecord)
 
 
-# What a shadow said, beside what the main adapter said.
+# What a shadow said, next to what the main adapter said.
 
 
 SHADOWED = Classified(Decision("other", 0.9, {"other": 0.9}, None), None, False, (), Timing(0, 0))

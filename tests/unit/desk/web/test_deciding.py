@@ -152,7 +152,7 @@ def test_odd_addresses_are_no_error(world: DeskWorld, browser: NewBrowser, query
 
 
 def test_a_queue_goes_on_after_a_decision(world: DeskWorld, browser: NewBrowser) -> None:
-    """Whoever chose a queue stays in it."""
+    """Anyone who chose a queue stays in it."""
     world.add("Not of this queue")
     world.add("One of it", label="refund")
     world.add("Two of it", label="refund")

@@ -36,7 +36,7 @@ def everything(browser: Browser, item_id: int, key: str) -> list[str]:
 
 
 def test_no_page_shows_a_masked_role_personal_data(masked: DeskWorld) -> None:
-    """Of a message that waits, of a decided one beside it, of a cluster, of a dispute and its
+    """Of a message that waits, of a decided one next to it, of a cluster, of a dispute and its
     notes; an owner sees them as they came."""
     first, *others = masked.add_all([(TEXT, {}) for _ in range(5)])
     disputed = masked.add(TEXT, opinions_wanted=2)

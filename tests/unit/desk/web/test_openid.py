@@ -131,7 +131,7 @@ def refused(desk: Desk, answer: Any, status: int, reason: str) -> None:
     assert people_of(desk) == []
     failures = [each for each in desk.log() if each["action"] == "sign_in.failed"]
     if status == 400:
-        assert failures == []  # whoever sends a browser here with nothing fills no log
+        assert failures == []  # anyone who sends a browser here with nothing fills no log
     else:
         assert failures[0]["detail"] == {"method": "oidc", "reason": reason}
 
@@ -413,7 +413,7 @@ def test_a_session_ends_as_with_the_other_ways(desk: Desk, world: DeskWorld) -> 
 def test_while_the_provider_is_away_people_are_told(
     world: DeskWorld, provider: OpenIdProvider, desk: Desk
 ) -> None:
-    """It is asked again after some seconds; whoever is signed in works on."""
+    """It is asked again after some seconds; anyone who is signed in works on."""
     provider.broken = {"/.well-known/openid-configuration": (503, b"")}
     for _ in range(3):
         answer = desk.visit().get("/sign-in")
@@ -457,7 +457,7 @@ def test_a_provider_that_is_not_set_up_is_the_operators_to_mend(
     if path == "/token":
         answer = visitor.get(desk.provider.consent(answer.headers["location"]))
     assert answer.status_code == 500
-    assert "Whoever runs the desk" in answer.text
+    assert "Anyone who runs the desk" in answer.text
     assert [call.args for call in log.calls] == [("oidc.misconfigured",)]
     assert people_of(desk) == []
 
@@ -495,7 +495,7 @@ OIDC = {
         ({"oidc.scopes": "profile"}, "lacks openid"),
         ({"oidc.role_claim": "groups"}, "nobody could work here"),
         ({"oidc.owners": "leads"}, "role_claim is empty"),
-        ({"oidc.ca_file": "/nowhere"}, "is no file"),
+        ({"oidc.ca_file": "/nowhere"}, "is not a file"),
         ({"oidc.client_secret_file": "/nowhere"}, "cannot be read: No such file"),
     ],
     ids=str,

@@ -192,7 +192,7 @@ def test_guidelines_are_headings_lists_and_paragraphs() -> None:
 
 
 def test_a_guideline_of_one_long_line_is_quick() -> None:
-    """Whoever may write it could else hold up everybody's pages."""
+    """Anyone who may write it could else hold up everybody's pages."""
     begun = time.process_time()
     line = "# refund" + " " * 30_000 + "x"
     assert blocks(line)[0].kind == "heading"
@@ -213,7 +213,7 @@ def test_the_log_says_who_saw_and_did_what(world: DeskWorld, browser: NewBrowser
 
 
 def test_probes_and_metrics(world: DeskWorld, browser: NewBrowser) -> None:
-    """Open to whoever can reach the port: counts, no text, no names."""
+    """Open to anyone who can reach the port: counts, no text, no names."""
     world.add("Where is my secret parcel?")
     visitor, ada = browser(), browser("ada")
     assert visitor.get("/livez").text == "ok"

@@ -52,7 +52,7 @@ def test_the_table_has_every_page() -> None:
 
 @pytest.mark.parametrize("role", [None, *RANK])
 def test_each_page_lets_in_its_roles_alone(browser: NewBrowser, role: Role | None) -> None:
-    """Whoever is not signed in is sent to do so; a lower role is refused, by every address."""
+    """Anyone who is not signed in is sent to do so; a lower role is refused, by every address."""
     for (method, path), needed in WHO_MAY.items():
         visitor = browser(None if role is None else f"{role}-{method}-{path}", role or "reviewer")
         values = {"csrf": visitor.csrf()} if role is not None else {"a": "b"}

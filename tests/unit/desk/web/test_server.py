@@ -40,8 +40,8 @@ def test_pages_are_served_and_end(world: DeskWorld) -> None:
 
 
 def test_metrics_may_have_a_port_of_their_own(world: DeskWorld) -> None:
-    """Then nobody who reaches the pages reads them, whatever they call the host, and whoever reads
-    them reaches no page."""
+    """Then nobody who reaches the pages reads them, whatever they call the host, and nobody who
+    reads them reaches a page."""
     (port,) = free_ports(1)
 
     def status(address: str, path: str, host: str = "localhost") -> int:
@@ -100,7 +100,7 @@ def test_check_config_refuses_what_is_not_safe() -> None:
 
 
 def test_people_are_added_and_changed(new_database: NewDatabase) -> None:
-    """By whoever runs the desk: a user with a password, another one, a role, the list."""
+    """By anyone who runs the desk: a user with a password, another one, a role, the list."""
     runner = CliRunner()
     settings = ["-s", f"database.url={new_database()}", "-s", f"project.taxonomy={TAXONOMY}"]
     password = "a long enough password\n"

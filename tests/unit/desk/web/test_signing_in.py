@@ -88,7 +88,7 @@ def test_a_session_ends_by_age_and_by_rest(world: DeskWorld, browser: NewBrowser
 
 
 def test_leaving_ends_the_session(world: DeskWorld, browser: NewBrowser) -> None:
-    """Also for whoever kept the cookie."""
+    """Also for anyone who kept the cookie."""
     world.add()
     ada = browser("ada")
     ada.get("/review")
@@ -102,7 +102,7 @@ def test_leaving_ends_the_session(world: DeskWorld, browser: NewBrowser) -> None
 def test_the_database_holds_no_token_and_no_password(
     world: DeskWorld, browser: NewBrowser, hashed: str
 ) -> None:
-    """Whoever reads it cannot sign in with what is there."""
+    """Anyone who reads it cannot sign in with what is there."""
     people.add_local(world.desk, "bo", "bo", "reviewer", hashed)
     token = browser("ada").client.cookies[LOCAL.session_cookie]
     with world.database.read() as tx:
@@ -208,8 +208,8 @@ def test_addresses_of_a_proxy() -> None:
 @pytest.mark.parametrize(
     ("method", "host", "trusted", "words"),
     [
-        ("none", "0.0.0.0", (), "whoever reaches it"),
-        ("none", "desk.example.com", (), "whoever reaches it"),
+        ("none", "0.0.0.0", (), "anyone who reaches it"),
+        ("none", "desk.example.com", (), "anyone who reaches it"),
         ("proxy", "0.0.0.0", (), "proxy_addresses is empty"),
         ("proxy", "0.0.0.0", ("nowhere",), "no address"),
     ],
@@ -236,7 +236,7 @@ def test_without_sign_in_only_this_machines_names_are_answered(browser: NewBrows
 def test_arrivals_and_failures_are_in_the_log(
     world: DeskWorld, browser: NewBrowser, hashed: str
 ) -> None:
-    """With no name of whoever failed: people type passwords into that field."""
+    """With no name of anyone who failed: people type passwords into that field."""
     people.add_local(world.desk, "ada", "ada", "owner", hashed)
     visitor = browser()
     sign_in(visitor, "my password by mistake", "x")

@@ -286,7 +286,7 @@ def check(dataset: Dataset | Path, *flags: str) -> Result:
 
 
 def test_a_check_writes_figures_and_a_queue_and_says_what_to_do(planted: Planted) -> None:
-    """check.json holds no text, the queue beside the folder holds the planted errors first, the
+    """check.json holds no text, the queue next to the folder holds the planted errors first, the
     dataset stays what it was and its hold-out sealed."""
     dataset, wrong = planted
     done = check(dataset)
@@ -308,7 +308,7 @@ def test_a_check_writes_figures_and_a_queue_and_says_what_to_do(planted: Planted
 
 
 def test_a_check_that_fails_exits_3_after_writing(make_dataset: Callable[..., Dataset]) -> None:
-    """A pipeline stops, and whoever looks finds the figures and the queue."""
+    """A pipeline stops, and anyone who looks finds the figures and the queue."""
     dataset = make_dataset(make_examples(40, 1)[:85])
     done = check(dataset)
     assert done.exit_code == 3

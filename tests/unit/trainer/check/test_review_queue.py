@@ -58,7 +58,7 @@ def test_a_queue_reads_back_with_its_line_ends_and_letters(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("start", ["=1+1", "+1", "-1", "@SUM(A1)"])
 def test_no_cell_is_run_as_a_formula(tmp_path: Path, start: str) -> None:
-    """A customer's text cannot reach into the spreadsheet of whoever reads it."""
+    """A customer's text cannot reach into the spreadsheet of anyone who reads it."""
     path = tmp_path / "queue.csv"
     write_queue(path, [suspect(1, f"{start} hello")], update=False)
     row = read(path)[0]
@@ -83,7 +83,7 @@ def test_prepare_reads_what_check_writes(tmp_path: Path) -> None:
 
 
 def test_a_queue_that_somebody_filled_in_is_not_overwritten(tmp_path: Path) -> None:
-    """An afternoon's decisions survive a second check; an untouched queue is written anew."""
+    """An afternoon's decisions survive a second check; an untouched queue is written again."""
     path = tmp_path / "queue.csv"
     write_queue(path, [suspect(1)], update=False)
     write_queue(path, [suspect(1), suspect(2)], update=False)

@@ -191,7 +191,7 @@ def test_a_decision_that_cannot_be_meant_is_an_error_with_its_row(
     change: Mapping[int, str],
     said: str,
 ) -> None:
-    """Nothing is applied in part: the queue is mended first."""
+    """Nothing is applied in part: the queue is fixed first."""
     row = decide(records[0] if change.get(0) == "t000" else records[1], "accept")
     row = [change.get(place, cell) for place, cell in enumerate(row)]
     queue = write_csv([decide(records[0], "accept"), row], "q.csv", HEADER)

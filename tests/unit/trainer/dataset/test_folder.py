@@ -201,7 +201,7 @@ def test_conflicts_show_nothing_near_to_a_hold_out_of_ones_own(
 def test_preparing_again_forgets_no_opening(
     run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
 ) -> None:
-    """Into the same folder, emptied by hand, and into another beside it: the hold-out is the same,
+    """Into the same folder, emptied by hand, and into another next to it: the hold-out is the same,
     and so is the count; each sees later openings of the other too."""
     export = write_csv(records)
     first, second = tmp_path / "v1", tmp_path / "v2"
@@ -226,7 +226,7 @@ def test_what_was_opened_elsewhere_is_told_of(
     run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
 ) -> None:
     """A dataset in another folder cannot be seen: --earlier names it, whether it or only the
-    ledger beside it remembers; one that is none is an error."""
+    ledger next to it remembers; one that is none is an error."""
     export = write_csv(records)
     old, new = tmp_path / "old" / "v1", tmp_path / "new"
     run(export, out=old)
@@ -256,7 +256,7 @@ def test_another_hold_out_begins_at_nothing(
 def test_the_ledger_is_read_around_a_cut_line_and_a_damaged_neighbour(
     run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
 ) -> None:
-    """A kill in mid-line costs that line alone, and a broken dataset beside stops nobody."""
+    """A kill in mid-line costs that line alone, and a broken dataset next to stops nobody."""
     export = write_csv(records)
     run(export, out=tmp_path / "v1")
     look(tmp_path / "v1", "one")

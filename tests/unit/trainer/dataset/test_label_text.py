@@ -84,7 +84,7 @@ def test_what_people_write_is_read_in_both_forms(tmp_path: Path, complaints: lis
 def test_decisions_are_read_in_utf_8_or_else_the_exports_encoding(
     run: Run, complaints: list[Record], tmp_path: Path
 ) -> None:
-    """A spreadsheet saves a queue as cp1252, and another one writes UTF-8: both are read beside an
+    """A spreadsheet saves a queue as cp1252, and another one writes UTF-8: both are read next to an
     export in cp1252."""
     export = tmp_path / "export.csv"
     with export.open("w", encoding="cp1252", newline="") as file:
@@ -102,7 +102,7 @@ def test_decisions_are_read_in_utf_8_or_else_the_exports_encoding(
 def test_a_queue_that_is_not_utf_8_asks_for_what_helps(
     refused: Refused, write_csv: WriteCsv, complaints: list[Record], tmp_path: Path
 ) -> None:
-    """Beside an export in UTF-8 --encoding would garble the export, so it is not asked for; nor by
+    """Next to an export in UTF-8 --encoding would garble the export, so it is not asked for; nor by
     a command that has no such option."""
     made = queue(tmp_path / "q.csv", [decide(complaints[1], "relabel", COMPOSED)], "cp1252")
     said = refused(write_csv(complaints), "--decisions", made)

@@ -262,7 +262,7 @@ def test_the_digest_is_of_all_files(tmp_path: Path) -> None:
 
 
 def test_a_row_without_a_class_is_refused_by_its_number(tmp_path: Path) -> None:
-    """The library writes -1 for it, which is no label; its text is not told."""
+    """The library writes -1 for it, which is not a label; its text is not told."""
     some([0, -1, 0]).save_to_disk(tmp_path / "saved")
     with pytest.raises(BadInput, match=r"row 2: 'label' has no name") as error:
         read_source(tmp_path / "saved", ColumnNames())

@@ -120,8 +120,8 @@ def test_shuffled_decisions_make_the_same_dataset(
 def test_openings_follow_the_texts(
     run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
 ) -> None:
-    """Under other ids, in another order, with a corrected label: whoever saw the hold-out has seen
-    it, and its openings count on. Other messages were not looked at."""
+    """Under other ids, in another order, with a corrected label: it is the same hold-out,
+    and its openings count on. Other messages were not looked at."""
     run(write_csv(records), out=tmp_path / "v1")
     dataset = open_dataset(tmp_path / "v1")
     for subject in ("one", "two", "three", "four"):

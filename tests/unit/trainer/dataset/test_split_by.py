@@ -277,7 +277,7 @@ def test_the_manifest_the_report_and_the_output_say_how_it_was_split(
 def test_an_export_makes_the_same_dataset_on_every_machine(
     write_csv: WriteCsv, records: list[Record], taxonomy: Path, tmp_path: Path
 ) -> None:
-    """Adapters name their dataset by its digest and the hold-out by its file's: whoever prepares
+    """Adapters name their dataset by its digest and the hold-out by its file's: anyone who prepares
     the same export again finds the same ones."""
     settings = PrepareSettings((write_csv(records),), taxonomy, tmp_path / "out")
     dataset = write_prepared(build(settings), settings)

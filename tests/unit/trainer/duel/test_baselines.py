@@ -171,7 +171,7 @@ def test_every_registered_baseline_is_trained_and_no_other(
 
 @pytest.mark.parametrize("baseline", BASELINES, ids=lambda baseline: baseline.name)
 def test_a_baseline_is_named_by_help_and_documentation(baseline: Baseline) -> None:
-    """Whoever adds one is told here what else has to name it."""
+    """Anyone who adds one is told here what else has to name it."""
     assert baseline.title in " ".join(call_help("duel").split())
     documented = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
     assert f"| `{baseline.name}` | {baseline.title}" in documented

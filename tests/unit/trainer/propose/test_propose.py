@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 
 
 def test_better_is_proposed_published_and_told(place: Place, tmp_path: Path) -> None:
-    """Decisions that mend the labels make a better adapter; a person's yes makes it a canary, and
+    """Decisions that fix the labels make a better adapter; a person's yes makes it a canary, and
     history and card say what changed; the same yes again changes nothing."""
     out = tmp_path / "proposal"
     code, result, error = place.propose(out)

@@ -122,7 +122,7 @@ def test_chosen_messages_are_learnt_and_random_ones_may_be_held_out(
 
 
 def test_what_cannot_be_used_is_counted_or_refused(tmp_path: Path, sealed: Dataset) -> None:
-    """A text that is gone is no error and is told; a label that is not there is one."""
+    """A text that is gone is not an error and is told; a label that is not there is one."""
     out = open_holdout(sealed, purpose="test", subject="test")
     near = out[0].message + "!"
     told = [answer("gone", id="g"), answer(near, id="n", purpose="learn")]

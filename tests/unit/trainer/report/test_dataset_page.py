@@ -213,7 +213,7 @@ def test_the_steps_are_commands_that_exist(prepared: Path, tmp_path: Path) -> No
 
 
 def test_the_command_that_prepares_again_is_the_one_that_was_given(prepared: Path) -> None:
-    """Every option that shaped the dataset is in it; one that is given anew takes its place."""
+    """Every option that shaped the dataset is in it; one that is given again takes its place."""
     record = open_dataset(prepared).record
     (again,) = prepare_again(record, ("--per-label", "50"))
     for part in (
@@ -247,7 +247,7 @@ def test_without_a_check_the_page_says_how_to_make_one(prepared: Path, tmp_path:
 
 
 def test_a_check_of_another_dataset_is_refused(prepared: Path, tmp_path: Path) -> None:
-    """Its figures must not stand beside these labels."""
+    """Its figures must not stand next to these labels."""
     other = tmp_path / "other"
     other.mkdir()
     for path in prepared.iterdir():

@@ -49,7 +49,7 @@ def draw(run: Path, tmp_path: Path, **settings: object) -> tuple[Report, Page, s
 
 
 def test_the_page_shows_the_accuracy_that_the_predictions_give(made: Made, tmp_path: Path) -> None:
-    """The big number, its interval, macro-F1 and every per-label recall, counted anew here."""
+    """The big number, its interval, macro-F1 and every per-label recall, counted again here."""
     _, page, _ = draw(made.run, tmp_path)
     lines = (made.run / "evaluation" / "predictions.jsonl").read_text("utf-8").splitlines()
     rows = [json.loads(line) for line in lines]
@@ -116,7 +116,7 @@ def test_altered_figures_are_refused(
 
 
 def test_the_page_stands_alone(made: Made, tmp_path: Path) -> None:
-    """No address to fetch from, no file beside it; the policy in its head forbids both."""
+    """No address to fetch from, no file next to it; the policy in its head forbids both."""
     _, page, text = draw(made.run, tmp_path)
     for tag, attributes in page.tags:
         assert tag not in {"link", "img", "iframe", "object", "embed", "base"}
@@ -254,7 +254,7 @@ def test_the_cost_says_when_it_pays_or_that_it_never_does(
 
 
 def test_a_trial_of_a_sweep_shows_the_sweep(made: Made, tmp_path: Path) -> None:
-    """A sweep's record lies beside its runs; a run that is no trial of it does not show it."""
+    """A sweep's record lies next to its runs; a run that is no trial of it does not show it."""
     record = json.loads((made.run / "sweep.json").read_text("utf-8"))
     (made.run / "sweep.json").unlink()
     beside = made.run.parent / "sweep.json"
@@ -361,7 +361,7 @@ def test_the_page_says_which_messages_the_accuracy_is_about(
 
 
 def test_what_the_certainty_of_a_threshold_costs_is_shown(made: Made, tmp_path: Path) -> None:
-    """Beside what the point value alone would answer."""
+    """Next to what the point value alone would answer."""
     review = made.evaluation["review"]
     _, page, _ = draw(made.run, tmp_path)
     assert f"a margin leaves {review['coverage_by_point']:.1%} without review" in page.words

@@ -25,7 +25,7 @@ RUNS = 20
     ("wrong", "temperature"), [(0.0, 1.0), (0.02, 1.0), (0.05, 1.6), (0.15, 0.7)]
 )
 def test_the_interval_of_slips_holds_the_truth(wrong: float, temperature: float) -> None:
-    """Of models that are too sure or not sure enough too, for the temperature is fitted beside it.
+    """Of models that are too sure or not sure enough too, for the temperature is fitted next to it.
     The long simulation is ``python -m tests.bench.wrong_share``."""
     held, values, truths = [], [], []
     for seed in range(RUNS):

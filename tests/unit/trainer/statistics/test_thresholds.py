@@ -181,7 +181,7 @@ def test_a_lesser_promise_that_is_told_is_kept() -> None:
 
 
 def test_it_is_told_in_one_sentence() -> None:
-    """What is wrong, how many rows would mend it, and what else would."""
+    """What is wrong, how many rows would fix it, and what else would."""
     rng = np.random.default_rng(3)
     while True:
         confidence, correct = draw(rng, 198)

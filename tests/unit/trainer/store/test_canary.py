@@ -1,4 +1,4 @@
-"""Trials: an adapter beside the current one, promoted or taken off."""
+"""Trials: an adapter next to the current one, promoted or taken off."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The model card beside each adapter of a store."""
+"""The model card next to each adapter of a store."""
 
 from __future__ import annotations
 

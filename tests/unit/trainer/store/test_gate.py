@@ -401,7 +401,7 @@ def judged(run: Path) -> tuple[bool, str]:
 
 def test_an_evaluation_on_another_dataset_does_not_publish(clerk: Clerk, make_run: MakeRun) -> None:
     """Good figures, of messages that may have been trained on: refused, nothing is current, and
-    the row says how to mend it."""
+    the row says how to fix it."""
     run = make_run("one", dataset={"digest": OTHER})
     code, out, _ = clerk("publish", run, "--json")
     assert code == 3

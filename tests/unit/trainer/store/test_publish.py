@@ -224,13 +224,13 @@ def test_rollback_goes_back_one_at_a_time_and_is_recorded(
     code, _, err = clerk("rollback", "--reason", "further")
     assert code == 2
     assert "nothing before" in err
-    assert clerk("rollback", "--reason", "mended", "--to", digests[2][:10])[0] == 0
+    assert clerk("rollback", "--reason", "fixed", "--to", digests[2][:10])[0] == 0
     pointer = read_pointer(store)
     assert pointer is not None
     assert (pointer.digest, pointer.previous, pointer.reason) == (
         digests[2],
         digests[0],
-        "mended",
+        "fixed",
     )
     assert [entry.event for entry in read_history(store)] == ["publish"] * 3 + ["rollback"] * 3
     code, out, _ = clerk("rollback", "--reason", "again", "--to", digests[2])
@@ -346,7 +346,7 @@ def test_an_altered_history_is_told_by_line(clerk: Clerk, store: Path, make_run:
 
 
 def test_a_manifest_is_kept_as_evaluated(tmp_path: Path, make_run: MakeRun, clerk: Clerk) -> None:
-    """A manifest that was written anew has another digest and needs another evaluation."""
+    """A manifest that was written again has another digest and needs another evaluation."""
     from dataclasses import replace
 
     from worker.contract import load_adapter

@@ -143,7 +143,7 @@ def test_a_person_is_a_number_and_never_a_mail_address(tmp_path: Path) -> None:
     [
         (lambda records: records[0].update(id="f" * 32), "no file of --tasks"),
         (lambda records: records[0]["responses"]["label"][0].update(value="sports"), "taxonomy"),
-        (lambda records: records[0]["responses"].update(label=["x"]), "no record"),
+        (lambda records: records[0]["responses"].update(label=["x"]), "not a record"),
     ],
 )
 def test_what_cannot_be_right_is_refused_without_its_text(

@@ -110,7 +110,7 @@ def test_resumed_weights_are_the_uninterrupted_ones(
 def test_a_taught_training_goes_on_with_its_own_teacher_alone(
     tiny_base: Path, dataset_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The teacher is asked anew and says the same; with or without sentence embeddings, it is
+    """The teacher is asked again and says the same; with or without sentence embeddings, it is
     another, and half of a training would have learnt other targets."""
     monkeypatch.setattr(teacher, "find_embedding_model", lambda: None)
     taught = {"distillation_weight": 0.3, "epochs": 2}
@@ -135,7 +135,7 @@ def test_a_taught_training_goes_on_with_its_own_teacher_alone(
 def test_a_checkpoint_of_another_device_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Written beside a GPU that this process does not have, as a second process has another."""
+    """Written next to a GPU that this process does not have, as a second process has another."""
     kept = TrainState(best={"a": torch.ones(2)}, ema=[torch.ones(2)])
     with monkeypatch.context() as patched:
         patched.setattr(torch.serialization, "location_tag", lambda _: "cuda:7")

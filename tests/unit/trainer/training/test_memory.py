@@ -446,7 +446,7 @@ def estimated(case: Case, given: Recipe, shape: BaseShape) -> MemoryParts:
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_training_step_holds_what_was_estimated(name: str) -> None:
-    """Within 5 % of the whole, and within a tenth of what there is beside the weights."""
+    """Within 5 % of the whole, and within a tenth of what there is next to the weights."""
     case, given = CASES[name], peak_recipe(CASES[name])
     model, shape = model_without_memory(given)
     with FakeTensorMode(allow_non_fake_inputs=True):
@@ -462,7 +462,7 @@ def test_a_training_step_holds_what_was_estimated(name: str) -> None:
     "name", ["as shipped", "whole rows, checkpointed", "cached prefix", "float32"]
 )
 def test_scoring_holds_what_was_estimated(name: str) -> None:
-    """Within 5 % of the whole, and within a tenth of what there is beside the weights. No
+    """Within 5 % of the whole, and within a tenth of what there is next to the weights. No
     optimizer takes part: of the adapter there are its values."""
     case, given = CASES[name], peak_recipe(CASES[name])
     model, shape = model_without_memory(given)
