@@ -86,9 +86,10 @@ format: $(READY) ## order the imports, fix what ruff can, format
 	@$(BIN)/ruff check --fix-only --quiet .
 	@$(BIN)/ruff format .
 
-check: $(READY) ## style, types, and whether generated files are up to date
+check: $(READY) ## style, words, types, and whether generated files are up to date
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/codespell -D .ci/words.txt -D - *.md Makefile .ci config desk docs helm tests trainer worker
 	$(BIN)/mypy
 	@$(BIN)/python -m worker.records.schemas --check docs
 	@$(BIN)/python -m worker.observe.page | cmp - docs/metrics.md \

@@ -162,8 +162,8 @@ def test_what_fails_is_tried_again_in_time_and_what_fails_on_is_dead(
     worker = arena.start_worker()
     worker.wait_until_ready("partitions.assigned")
     passing, lasting = [3, 4, 9], [6, 13]
-    mended = time.time() + 3.0
-    places = dict.fromkeys(passing, mended) | dict.fromkeys(lasting, float(NEVER))
+    fixed = time.time() + 3.0
+    places = dict.fromkeys(passing, fixed) | dict.fromkeys(lasting, float(NEVER))
     arena.publish(with_refused(places))
     arena.wait_for(COUNT - 5)
     found = arena.judge()

@@ -70,7 +70,7 @@ class Refused(NamedTuple):
     given: dict[str, str]
     code: int
     where: str
-    mend: str
+    fix: str
 
 
 def ways(kafka: SecureBroker) -> dict[str, dict[str, str]]:
@@ -227,7 +227,7 @@ class Desk:
         assert len(told) == 1, written
         assert told[0].startswith("error: ")
         assert refused.where in told[0]
-        assert refused.mend in told[0]
+        assert refused.fix in told[0]
         assert seconds < FAILS_WITHIN_S
         for planted in PLANTED:
             assert planted not in written

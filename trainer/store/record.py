@@ -1,5 +1,5 @@
-"""What a store keeps next to an adapter: how it was judged, who published it and why, and the probes
-that workers try it on."""
+"""What a store keeps next to an adapter: how it was judged, who published it and why, and the
+probes that workers try it on."""
 
 from __future__ import annotations
 

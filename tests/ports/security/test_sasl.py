@@ -84,7 +84,7 @@ def test_a_way_in_that_is_wrong_is_told(desk: Desk, what: str) -> None:
 @pytest.mark.parametrize("command", ["verify", "topics"])
 def test_every_command_tells_it(desk: Desk, command: str) -> None:
     """In the same words as the worker."""
-    given, code, where, mend = wrong(desk.kafka)["a wrong password (SCRAM)"]
+    given, code, where, fix = wrong(desk.kafka)["a wrong password (SCRAM)"]
     settings = desk.settings({**given, "start_timeout_s": "3"})
     flags = [word for key, value in settings.items() for word in ("-s", f"{key}={value}")]
     done = subprocess.run(
@@ -94,5 +94,5 @@ def test_every_command_tells_it(desk: Desk, command: str) -> None:
     assert done.returncode == code, done.stdout
     (told,) = done.stdout.splitlines()
     assert where in told
-    assert mend in told
+    assert fix in told
     assert WRONG_PASSWORD not in told

@@ -45,10 +45,10 @@ def test_killed_at_each_file_nothing_is_lost_or_counted_twice(
     assert code == 0, error
     places = killed(tmp_path, place.command(out), out)
     assert {f"{out}/{name}" for name in WRITTEN} <= set(places)
-    whole, mended = (read_proposal(path / "proposal.json") for path in (straight, out))
-    assert mended.adapter.kind == kind
+    whole, fixed = (read_proposal(path / "proposal.json") for path in (straight, out))
+    assert fixed.adapter.kind == kind
     for key in ("verdict", "dataset", "changes", "figures", "reasons_for", "reasons_against"):
-        assert getattr(mended, key) == getattr(whole, key), key
+        assert getattr(fixed, key) == getattr(whole, key), key
     assert not list(out.glob(".*"))
     learnt = open_dataset(out / "dataset").train
     assert {row.id: row.label for row in learnt} == place.truth
@@ -58,7 +58,7 @@ def test_killed_at_each_file_nothing_is_lost_or_counted_twice(
     decision.parent.mkdir()
     write_decision(
         decision,
-        ProposalDecision("proposal-decision/1", mended.id, mended.adapter.digest, True, "ann",
+        ProposalDecision("proposal-decision/1", fixed.id, fixed.adapter.digest, True, "ann",
                          "2026-05-06T09:00:00Z"),
     )  # fmt: skip
     carry = ("propose", "--store", place.store, "--out", out, "--json", *gates())
@@ -67,7 +67,7 @@ def test_killed_at_each_file_nothing_is_lost_or_counted_twice(
     assert f"{place.store}/canary.json" in places
     canary, current = read_canary(place.store), read_pointer(place.store)
     assert canary is not None
-    assert canary.digest == mended.adapter.digest
+    assert canary.digest == fixed.adapter.digest
     assert current is not None
-    assert current.digest == (mended.current and mended.current.digest)
+    assert current.digest == (fixed.current and fixed.current.digest)
     assert len(read_history(place.store)) == before + 1
