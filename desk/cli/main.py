@@ -43,10 +43,10 @@ app = typer.Typer(
 people_app = command_group(
     "People who sign in: add one with a password, change a password or a role, list all."
 )
-app.add_typer(people_app, name="people")
-app.add_typer(tasks_app, name="tasks")
-app.add_typer(advice_app, name="advice")
-app.add_typer(proposal_app, name="proposal")
+app.add_typer(people_app, name="people", rich_help_panel="Reviewers")
+app.add_typer(tasks_app, name="tasks", rich_help_panel="Decisions")
+app.add_typer(advice_app, name="advice", rich_help_panel="Decisions")
+app.add_typer(proposal_app, name="proposal", rich_help_panel="Decisions")
 
 
 def main() -> NoReturn:
@@ -82,7 +82,7 @@ def _root(
     del version
 
 
-@app.command()
+@app.command(rich_help_panel="Run it")
 def run(config: Config = None, sets: Sets = None) -> None:
     """Run the desk until it is told to stop: its pages, labels in from Kafka, corrections out.
 
@@ -97,7 +97,7 @@ def run(config: Config = None, sets: Sets = None) -> None:
     run_desk(load(config, sets))
 
 
-@app.command()
+@app.command(rich_help_panel="Run it")
 def migrate(config: Config = None, sets: Sets = None) -> None:
     """Bring the database's schema up to date: before the first start, and after an upgrade."""
     from desk.store.migrate import migrate as bring_up_to_date
@@ -106,7 +106,7 @@ def migrate(config: Config = None, sets: Sets = None) -> None:
         print(f"the schema is version {bring_up_to_date(database)}")
 
 
-@app.command()
+@app.command(rich_help_panel="Try it")
 def demo(
     messages: Annotated[
         int, typer.Option("--messages", "-n", min=1, help="Number of sample messages to stream.")
@@ -133,7 +133,7 @@ def demo(
     os.execv(sys.executable, command)  # noqa: S606 - becoming it is the point
 
 
-@app.command("check-config")
+@app.command("check-config", rich_help_panel="Run it")
 def check_config(config: Config = None, sets: Sets = None) -> None:
     """Show every setting with its origin; check all that can be known without a database or Kafka.
 
@@ -153,7 +153,7 @@ def check_config(config: Config = None, sets: Sets = None) -> None:
         sys.exit(EXIT_SETTINGS)
 
 
-@app.command()
+@app.command(rich_help_panel="Decisions")
 def export(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the files.")],
     ids: Annotated[
@@ -192,7 +192,7 @@ def export(
         print(f"decided proposal: {path}")
 
 
-@app.command()
+@app.command(rich_help_panel="Keep it")
 def backup(
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="A new file.")],
     config: Config = None,
@@ -211,7 +211,7 @@ def backup(
     print(f"{out}: {size / 1e6:.1f} MB")
 
 
-@app.command()
+@app.command(rich_help_panel="Keep it")
 def purge(
     message_ids: Annotated[
         list[str] | None,
@@ -241,7 +241,7 @@ def purge(
     print(f"{count} items were theirs; their messages are deleted")
 
 
-@app.command()
+@app.command(rich_help_panel="Keep it")
 def taxonomy(
     mapping: Annotated[
         list[str] | None,

@@ -33,10 +33,10 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
-    app.command("tasks")(tasks)
-    app.command("answers")(answers)
-    app.command("advise")(advise)
-    app.command("propose")(propose)
+    app.command("tasks", rich_help_panel="Reviewers and the next version")(tasks)
+    app.command("answers", rich_help_panel="Reviewers and the next version")(answers)
+    app.command("advise", rich_help_panel="Reviewers and the next version")(advise)
+    app.command("propose", rich_help_panel="Reviewers and the next version")(propose)
 
 
 def tasks(

@@ -43,11 +43,11 @@ TrainedOn = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
-    app.command("evaluate")(evaluate)
-    app.command("duel")(duel)
-    app.command("audit-sample")(audit_sample)
-    app.command("audit")(audit)
-    app.command("cascade")(cascade)
+    app.command("evaluate", rich_help_panel="Every day")(evaluate)
+    app.command("duel", rich_help_panel="Every day")(duel)
+    app.command("audit-sample", rich_help_panel="Reviewers and the next version")(audit_sample)
+    app.command("audit", rich_help_panel="Reviewers and the next version")(audit)
+    app.command("cascade", rich_help_panel="Sometimes")(cascade)
 
 
 def evaluate(  # noqa: PLR0917 - the arguments of a command are its flags

@@ -8,9 +8,11 @@ check or a gate that did not pass), 4 a proof of the trainer's own work failed, 
 from __future__ import annotations
 
 import sys
+from typing import Annotated
 
 import typer
 
+from trainer import __version__
 from trainer.cli import (
     circle_commands,
     evaluate_commands,
@@ -21,18 +23,43 @@ from trainer.cli import (
 )
 from worker.common.errors import print_private, show_private
 
+_EPILOG = (
+    "The usual order: prepare, check, train, evaluate, duel, report, publish.\n\n"
+    "Exit codes: 0 done · 1 unexpected error · 2 bad usage or input · 3 a check or gate did not "
+    "pass · 4 a proof of the trainer's own work failed · 130 interrupted."
+)
+
 app = typer.Typer(
+    name="clerk-trainer",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help=__doc__,
-    rich_markup_mode=None,
+    help="Make an adapter from labelled messages: clean, train, judge, and publish it.",
+    epilog=_EPILOG,
+    # Not "rich": in a help text [default: ...] would be taken for markup and disappear.
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"clerk-trainer {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def root() -> None:
-    """Make adapters that carry their own contract."""
+def root(
+    *,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Show the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Make an adapter from labelled messages."""
+    del version
 
 
 for group in (

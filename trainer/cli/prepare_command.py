@@ -23,7 +23,7 @@ def register(app: typer.Typer) -> None:
     # typer makes options of a signature; this one is made of the settings, which declare each once.
     options = [*map(_parameter, declared_options()), _AS_JSON]
     prepare.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
-    app.command("prepare")(prepare)
+    app.command("prepare", rich_help_panel="Every day")(prepare)
 
 
 def _parameter(declared: Declared) -> inspect.Parameter:

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
-    app.command("report")(report)
-    app.command("cost")(cost)
+    app.command("report", rich_help_panel="Every day")(report)
+    app.command("cost", rich_help_panel="Sometimes")(cost)
 
 
 def report(

@@ -36,10 +36,10 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
-    app.command("publish")(publish)
-    app.command("promote")(promote)
-    app.command("rollback")(rollback)
-    app.command("list")(list_adapters)
+    app.command("publish", rich_help_panel="The store")(publish)
+    app.command("promote", rich_help_panel="The store")(promote)
+    app.command("rollback", rich_help_panel="The store")(rollback)
+    app.command("list", rich_help_panel="The store")(list_adapters)
 
 
 def publish(

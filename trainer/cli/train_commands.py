@@ -50,10 +50,10 @@ Sets = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
-    app.command("check")(check)
-    app.command("train")(train)
-    app.command("sweep")(sweep)
-    app.command("complete")(complete)
+    app.command("check", rich_help_panel="Every day")(check)
+    app.command("train", rich_help_panel="Every day")(train)
+    app.command("sweep", rich_help_panel="Sometimes")(sweep)
+    app.command("complete", rich_help_panel="Sometimes")(complete)
 
 
 def check(

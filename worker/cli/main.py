@@ -77,7 +77,7 @@ def _root(
     del version
 
 
-@app.command()
+@app.command(rich_help_panel="Run it")
 def run(config: Config = None, sets: Sets = None) -> None:
     """Run the worker until it is told to stop: messages in from Kafka, labels out.
 
@@ -93,7 +93,7 @@ def run(config: Config = None, sets: Sets = None) -> None:
     run_worker(load(config, sets).settings)
 
 
-@app.command()
+@app.command(rich_help_panel="Try it")
 def demo(
     keep: Annotated[
         bool,
@@ -137,13 +137,13 @@ def demo(
     sys.exit(run_demo(Wish(messages, model, keep, desk, folder, bootstrap_servers)))
 
 
-app.command()(classify)
-app.command()(compare)
-app.command()(verify)
-app.command()(replay)
+app.command(rich_help_panel="Try it")(classify)
+app.command(rich_help_panel="Adapters")(compare)
+app.command(rich_help_panel="Records")(verify)
+app.command(rich_help_panel="Records")(replay)
 
 
-@app.command("check-config")
+@app.command("check-config", rich_help_panel="Run it")
 def check_config(config: Config = None, sets: Sets = None) -> None:
     """Show every setting with its origin; check all that can be known without Kafka or a model.
 
@@ -159,7 +159,7 @@ def check_config(config: Config = None, sets: Sets = None) -> None:
     sys.exit(check(load_settings(config, sets or [])))
 
 
-@app.command()
+@app.command(rich_help_panel="Run it")
 def health(
     url: Annotated[str, typer.Option(help="Health check to ask.")] = "http://127.0.0.1:8080/readyz",
     timeout_s: Annotated[
@@ -173,7 +173,7 @@ def health(
     sys.exit(ask(url, timeout_s))
 
 
-@app.command()
+@app.command(rich_help_panel="Run it")
 def topics(config: Config = None, sets: Sets = None) -> None:
     """Create the topics that are missing; existing ones are left unchanged.
 
@@ -196,7 +196,7 @@ def topics(config: Config = None, sets: Sets = None) -> None:
     print(f"{found.bootstrap_servers} has {', '.join(names)}")
 
 
-@app.command()
+@app.command(rich_help_panel="Adapters")
 def adapters(
     store: Annotated[
         Path | None,
