@@ -80,7 +80,7 @@ def vllm_config(settings: EngineSettings) -> Any:
         known=AsyncEngineArgs.__dataclass_fields__,
         environment=os.environ,
         capability=torch.backends.cpu.get_cpu_capability(),
-        in_core=executor_in_core(),
+        in_core=executor_in_core() if cpu else None,
     )
     try:
         with no_warnings():

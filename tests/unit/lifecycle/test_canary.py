@@ -279,10 +279,9 @@ def test_put_on_trial_again_it_begins_anew(tmp_path: Path) -> None:
     assert follower.events.stopped == {}
 
 
-@pytest.mark.parametrize("policy", [{"false_positive_rate": 0.0}, {"min_messages": 100_000}])
-def test_where_it_is_not_to_be_stopped_it_is_not(tmp_path: Path, policy: Any) -> None:
-    """Switched off, or too early."""
-    follower = watched(tmp_path, 0.5, **policy)
+def test_no_canary_is_stopped_after_a_handful_of_messages(tmp_path: Path) -> None:
+    """However bad they are."""
+    follower = watched(tmp_path, 0.5, min_messages=100_000)
     label(follower, KEYS)
     assert follower.canary is not None
 
