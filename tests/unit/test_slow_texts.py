@@ -62,7 +62,7 @@ def _wait(text: str) -> None:
 
 
 SLOW: dict[str, Callable[[str], object]] = {
-    "all before what is not there": lambda text: re.search(r"(?s).+\x07", text),
+    "all before what is not there": lambda text: re.search(r"(?:.|\n)+\x07", text[::4]),
     "each at sign reads all": _count_each,
     "digits in several ways": lambda text: re.fullmatch(r"(?:\w+ ?)*", text[-20:]),
     "linear, and long": _wait,
