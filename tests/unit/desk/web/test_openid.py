@@ -457,7 +457,7 @@ def test_a_provider_that_is_not_set_up_is_the_operators_to_mend(
     if path == "/token":
         answer = visitor.get(desk.provider.consent(answer.headers["location"]))
     assert answer.status_code == 500
-    assert "Anyone who runs the desk" in answer.text
+    assert "The operator finds the reason" in answer.text
     assert [call.args for call in log.calls] == [("oidc.misconfigured",)]
     assert people_of(desk) == []
 
