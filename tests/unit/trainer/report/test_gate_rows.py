@@ -82,7 +82,7 @@ def test_a_run_without_an_adapter_has_no_rows(made: Made, tmp_path: Path) -> Non
     (made.run / "adapter" / "manifest.json").unlink()
     report, page = draw(made, tmp_path)
     assert not report.sections["gate"]
-    assert "There is not an adapter/ in the run folder" in page.words
+    assert "There is no adapter/ in the run folder" in page.words
 
 
 @pytest.mark.parametrize(
