@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 from rich.console import Console
@@ -71,7 +72,11 @@ def read_range(
         logs = scanner.spans(topic)
         if record_range.last is not None:
             return _newest(scanner, logs, min(record_range.last, limit))
-        return _oldest(scanner, wanted_offsets(scanner, record_range, logs), limit)
+        # A time is looked up by offset to begin near it. The offset found may be that of a
+        # transaction's marker, whose time is the broker's, so the records' own times decide.
+        near = wanted_offsets(scanner, replace(record_range, until_ms=None), logs)
+        until = math.inf if record_range.until_ms is None else record_range.until_ms
+        return _oldest(scanner, near, limit, (record_range.since_ms or 0, until))
 
 
 def _newest(
@@ -90,9 +95,14 @@ def _newest(
         reach *= 4
 
 
-def _oldest(scanner: TopicScanner, ranges: Offsets, limit: int) -> list[Record]:
+def _oldest(
+    scanner: TopicScanner, ranges: Offsets, limit: int, between: tuple[int, float]
+) -> list[Record]:
+    """Return the oldest records with times from the first of ``between`` on and before the second;
+    a partition ends with its first record of the latter or later."""
     found: list[Record] = []
     taken = Counter[TopicPartition]()
+    ended: set[TopicPartition] = set()
     left = dict(ranges)
     while left:
         # No more than ``limit`` of one partition can be among the oldest so many.
@@ -101,12 +111,16 @@ def _oldest(scanner: TopicScanner, ranges: Offsets, limit: int) -> list[Record]:
             for source, (start, stop) in left.items()
         }
         for record in scanner.records(part):
-            found.append(record)
-            taken[record.source] += 1
+            at_ms = record.timestamp_ms or 0
+            if at_ms >= between[1]:
+                ended.add(record.source)
+            elif at_ms >= between[0] and record.source not in ended:
+                found.append(record)
+                taken[record.source] += 1
         left = {
             source: (part[source][1], stop)
             for source, (_, stop) in left.items()
-            if part[source][1] < stop and taken[source] < limit
+            if part[source][1] < stop and taken[source] < limit and source not in ended
         }
     return sorted(found, key=_age)[:limit]
 
