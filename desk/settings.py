@@ -13,10 +13,10 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, SecretStr
 
 from desk.errors import SettingsError
+from worker.common.kafka import ConnectionSettings
 from worker.common.settings import (
     Loaded,
     Names,
-    Properties,
     Ratio,
     Seconds,
     Section,
@@ -49,10 +49,9 @@ class DatabaseSettings(Section):
     )
 
 
-class KafkaSettings(Section):
+class KafkaSettings(ConnectionSettings):
     """Where labels are read from and corrections are written to."""
 
-    bootstrap_servers: str = Field("localhost:9092", description="host:port[,host:port...]")
     output_topic: str = Field("support.labels", description="Where workers write labels.")
     review_topic: str = Field(
         "support.labels.review",
@@ -74,35 +73,6 @@ class KafkaSettings(Section):
     start_from: Literal["earliest", "latest"] = Field(
         "earliest", description="Where a topic is read from that this database does not know."
     )
-    security_protocol: Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"] = Field(
-        "plaintext", description="Encryption and authentication towards the brokers."
-    )
-    ssl_ca_location: str | None = Field(None, description="PEM file with the CA certificates.")
-    ssl_certificate_location: str | None = Field(
-        None, description="PEM file with the client's certificate, for mutual TLS."
-    )
-    ssl_key_location: str | None = Field(
-        None, description="PEM file with the client's private key, for mutual TLS."
-    )
-    ssl_key_password: SecretStr | None = Field(None, description="Password of the private key.")
-    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] | None = (
-        Field(None, description="SASL mechanism.")
-    )
-    sasl_username: str | None = Field(None, description="SASL user name.")
-    sasl_password: SecretStr | None = Field(
-        None, description="SASL password; best given as CLERK_DESK_KAFKA__SASL_PASSWORD."
-    )
-    sasl_password_file: Path | None = Field(
-        None, description="File with the SASL password, in place of sasl_password."
-    )
-    sasl_token_callback: str | None = Field(
-        None,
-        pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$",
-        description="module:function that returns a token and its expiry, for OAUTHBEARER.",
-    )
-    client: Properties = Field({}, description="librdkafka properties for all clients.")
-    consumer: Properties = Field({}, description="librdkafka properties for consumers.")
-    producer: Properties = Field({}, description="librdkafka properties for the producer.")
 
 
 class RecordSettings(Section):

@@ -10,11 +10,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field
 
+from worker.common.kafka import ConnectionSettings
 from worker.common.settings import (
     Loaded,
-    Properties,
     Ratio,
     Seconds,
     Section,
@@ -26,10 +26,9 @@ from worker.contract.records.headers import LONGEST_DELAY_S, MOST_ATTEMPTS
 from worker.errors import SettingsError
 
 
-class KafkaSettings(Section):
+class KafkaSettings(ConnectionSettings):
     """Where messages are read from and labels are written to."""
 
-    bootstrap_servers: str = Field("localhost:9092", description="host:port[,host:port...]")
     group_id: str = Field("filing-clerk", description="Consumer group of all workers.")
     input_topics: TopicList = Field(
         ("support.messages",),
@@ -69,35 +68,6 @@ class KafkaSettings(Section):
     start_timeout_s: Seconds = Field(
         30.0, description="Timeout for reaching the cluster at start-up."
     )
-    security_protocol: Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"] = Field(
-        "plaintext", description="Encryption and authentication towards the brokers."
-    )
-    ssl_ca_location: str | None = Field(None, description="PEM file with the CA certificates.")
-    ssl_certificate_location: str | None = Field(
-        None, description="PEM file with the client's certificate, for mutual TLS."
-    )
-    ssl_key_location: str | None = Field(
-        None, description="PEM file with the client's private key, for mutual TLS."
-    )
-    ssl_key_password: SecretStr | None = Field(None, description="Password of the private key.")
-    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] | None = (
-        Field(None, description="SASL mechanism.")
-    )
-    sasl_username: str | None = Field(None, description="SASL user name.")
-    sasl_password: SecretStr | None = Field(
-        None, description="SASL password; best given as CLERK_KAFKA__SASL_PASSWORD."
-    )
-    sasl_password_file: Path | None = Field(
-        None, description="File with the SASL password, in place of it: a mounted secret."
-    )
-    sasl_token_callback: str | None = Field(
-        None,
-        pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$",
-        description="module:function that returns a token and its expiry, for OAUTHBEARER.",
-    )
-    client: Properties = Field({}, description="librdkafka properties for both clients.")
-    consumer: Properties = Field({}, description="librdkafka properties for the consumer.")
-    producer: Properties = Field({}, description="librdkafka properties for the producer.")
 
 
 class RecordSettings(Section):

@@ -13,47 +13,84 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
-from pydantic import BaseModel, SecretStr
+from pydantic import Field, SecretStr
 
-from worker.common.settings import read_secret
-
-_LOGIN = (
-    "security_protocol",
-    "ssl_ca_location",
-    "ssl_certificate_location",
-    "ssl_key_location",
-    "ssl_key_password",
-    "sasl_mechanism",
-    "sasl_username",
-    "sasl_password",
-)
-"""Settings of a section ``kafka`` whose names, with dots, are librdkafka's properties."""
-
-_NOT_PLAIN = ("sasl_password_file", "sasl_token_callback")
+from worker.common.settings import Properties, Section, read_secret
 
 SETTING = "kafka.sasl_token_callback"
 
 
+class ConnectionSettings(Section):
+    """Where a cluster is and how to log in: what every program's section ``kafka`` begins with.
+
+    Names with dots in place of underscores are librdkafka's properties, from ``security_protocol``
+    on but for those in ``_NOT_PLAIN``.
+    """
+
+    bootstrap_servers: str = Field("localhost:9092", description="host:port[,host:port...]")
+    security_protocol: Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"] = Field(
+        "plaintext", description="Encryption and authentication towards the brokers."
+    )
+    ssl_ca_location: str | None = Field(None, description="PEM file with the CA certificates.")
+    ssl_certificate_location: str | None = Field(
+        None, description="PEM file with the client's certificate, for mutual TLS."
+    )
+    ssl_key_location: str | None = Field(
+        None, description="PEM file with the client's private key, for mutual TLS."
+    )
+    ssl_key_password: SecretStr | None = Field(None, description="Password of the private key.")
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] | None = (
+        Field(None, description="SASL mechanism.")
+    )
+    sasl_username: str | None = Field(None, description="SASL user name.")
+    sasl_password: SecretStr | None = Field(
+        None, description="SASL password; best given in the environment, or as a file."
+    )
+    sasl_password_file: Path | None = Field(
+        None, description="File with the SASL password, in place of it: a mounted secret."
+    )
+    sasl_token_callback: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$",
+        description="module:function that returns a token and its expiry, for OAUTHBEARER.",
+    )
+    client: Properties = Field({}, description="librdkafka properties for all clients.")
+    consumer: Properties = Field({}, description="librdkafka properties for consumers.")
+    producer: Properties = Field({}, description="librdkafka properties for the producer.")
+
+
+_NOT_PLAIN = {"sasl_password_file", "sasl_token_callback"}
+_LOGIN = [
+    name
+    for name in ConnectionSettings.model_fields
+    if name.startswith(("security_", "ssl_", "sasl_")) and name not in _NOT_PLAIN
+]
+
+
 def login_properties(
-    kafka: BaseModel, report: Callable[[str], None], error: Callable[[str], Exception]
+    kafka: ConnectionSettings, report: Callable[[str], None], error: Callable[[str], Exception]
 ) -> dict[str, Any]:
     """Return librdkafka's properties for logging in, from a program's section ``kafka``.
 
     ``report`` is told why a token callback gives no token. Raises ``error``.
     """
-    given: dict[str, Any] = {name: getattr(kafka, name) for name in (*_LOGIN, *_NOT_PLAIN)}
-    file, callback = (given.pop(name) for name in _NOT_PLAIN)
+    given: dict[str, Any] = {name: getattr(kafka, name) for name in _LOGIN}
     plain = {
         name: value.get_secret_value() if isinstance(value, SecretStr) else value
         for name, value in given.items()
     }
-    plain["sasl_password"] = read_secret("kafka.sasl_password", plain["sasl_password"], file, error)
+    plain["sasl_password"] = read_secret(
+        "kafka.sasl_password", plain["sasl_password"], kafka.sasl_password_file, error
+    )
     found = {name.replace("_", "."): value for name, value in plain.items() if value}
-    if callback is not None:
+    if kafka.sasl_token_callback is not None:
         # The one property that is no plain value: the client takes a function under this name.
-        found["oauth_cb"] = find_token_callback(callback, given["sasl_mechanism"], report, error)
+        found["oauth_cb"] = find_token_callback(
+            kafka.sasl_token_callback, kafka.sasl_mechanism, report, error
+        )
     return found
 
 
