@@ -202,7 +202,8 @@ class Desk:
             assert planted not in log.read_text(encoding="utf-8")
 
     def start_failing(self, given: Mapping[str, str]) -> tuple[int, str, float]:
-        """Start a worker that must end by itself; its exit code, all that it wrote, and seconds."""
+        """Start a worker that must end by itself. Its exit code, what it wrote (without the event
+        that its probes answer), and seconds."""
         settings = {**self.settings(given), "http.port": "0"}
         flags = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
         begin = time.monotonic()
@@ -211,7 +212,8 @@ class Desk:
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60, check=False,
             env={**os.environ, "CHAOS_LOAD_S": "100"},  # a model that would be noticed
         )  # fmt: skip
-        return done.returncode, done.stdout, time.monotonic() - begin
+        told = [line for line in done.stdout.splitlines() if '"http.listening"' not in line]
+        return done.returncode, "\n".join(told), time.monotonic() - begin
 
     def is_told(self, refused: Refused, *, soon: bool) -> None:
         """A worker with these settings ends before the model is loaded, in a bounded time, with one
@@ -222,7 +224,7 @@ class Desk:
         """
         sooner = {"start_timeout_s": "3"} if soon else {}
         ended, written, seconds = self.start_failing(refused.given | sooner)
-        told = [line for line in written.splitlines() if "http.listening" not in line]
+        told = written.splitlines()
         assert ended == refused.code, written
         assert len(told) == 1, written
         assert told[0].startswith("error: ")
