@@ -31,14 +31,6 @@ if TYPE_CHECKING:
     from worker.contract.exchange import Advice, Proposal, Task
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands to the command line."""
-    app.command("tasks", rich_help_panel="Reviewers and the next version")(tasks)
-    app.command("answers", rich_help_panel="Reviewers and the next version")(answers)
-    app.command("advise", rich_help_panel="Reviewers and the next version")(advise)
-    app.command("propose", rich_help_panel="Reviewers and the next version")(propose)
-
-
 def tasks(
     dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="A dataset folder.")],
     *,

@@ -41,15 +41,6 @@ TrainedOn = Annotated[
 ]
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands to the command line."""
-    app.command("evaluate", rich_help_panel="Every day")(evaluate)
-    app.command("duel", rich_help_panel="Every day")(duel)
-    app.command("audit-sample", rich_help_panel="Reviewers and the next version")(audit_sample)
-    app.command("audit", rich_help_panel="Reviewers and the next version")(audit)
-    app.command("cascade", rich_help_panel="Sometimes")(cascade)
-
-
 def evaluate(  # noqa: PLR0917 - the arguments of a command are its flags
     adapter: Adapter,
     dataset: DatasetFolder,

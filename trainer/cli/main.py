@@ -13,14 +13,12 @@ from typing import Annotated
 import typer
 
 from trainer import __version__
-from trainer.cli import (
-    circle_commands,
-    evaluate_commands,
-    prepare_command,
-    report_commands,
-    store_commands,
-    train_commands,
-)
+from trainer.cli.circle_commands import advise, answers, propose, tasks
+from trainer.cli.evaluate_commands import audit, audit_sample, cascade, duel, evaluate
+from trainer.cli.prepare_command import prepare
+from trainer.cli.report_commands import cost, report
+from trainer.cli.store_commands import list_adapters, promote, publish, rollback
+from trainer.cli.train_commands import check, complete, sweep, train
 from worker.common.errors import print_private, show_private
 
 _EPILOG = (
@@ -62,15 +60,18 @@ def root(
     del version
 
 
-for group in (
-    prepare_command,
-    train_commands,
-    evaluate_commands,
-    circle_commands,
-    report_commands,
-    store_commands,
-):
-    group.register(app)
+_COMMANDS = {
+    "Every day": (prepare, check, train, evaluate, duel, report),
+    "Sometimes": (sweep, complete, cascade, cost),
+    "Reviewers and the next version": (audit_sample, audit, tasks, answers, advise, propose),
+    "The store": (publish, promote, rollback, list_adapters),
+}
+"""Every command, under the heading that ``--help`` shows it with."""
+
+for _panel, _commands in _COMMANDS.items():
+    for _command in _commands:
+        _name = "list" if _command is list_adapters else None
+        app.command(_name, rich_help_panel=_panel)(_command)
 
 
 def main() -> None:

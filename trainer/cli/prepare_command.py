@@ -18,14 +18,6 @@ from trainer.cli.shared import AsJson, make_console, outcomes, show
 from trainer.dataset.settings import Declared, PrepareSettings, declared_options, settings_of
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command to the command line."""
-    # typer makes options of a signature; this one is made of the settings, which declare each once.
-    options = [*map(_parameter, declared_options()), _AS_JSON]
-    prepare.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
-    app.command("prepare", rich_help_panel="Every day")(prepare)
-
-
 def _parameter(declared: Declared) -> inspect.Parameter:
     kind, default, option = declared.type, declared.default, declared.option
     if get_origin(kind) is tuple:
@@ -92,6 +84,12 @@ def _prepare(settings: PrepareSettings, *, as_json: bool) -> None:
         "report": str(out / "report.md"),
     }
     show(result, console, lambda where: tell_prepared(result, where), as_json=as_json)
+
+
+# typer makes options of a signature; this one is made of the settings, which declare each once.
+prepare.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+    [*map(_parameter, declared_options()), _AS_JSON]
+)
 
 
 @contextmanager

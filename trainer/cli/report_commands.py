@@ -19,12 +19,6 @@ if TYPE_CHECKING:
     from trainer.report.page import Report
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands to the command line."""
-    app.command("report", rich_help_panel="Every day")(report)
-    app.command("cost", rich_help_panel="Sometimes")(cost)
-
-
 def report(
     folder: Annotated[
         Path,

@@ -34,14 +34,6 @@ if TYPE_CHECKING:
     from worker.contract.store import CanaryPointer, Pointer
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands to the command line."""
-    app.command("publish", rich_help_panel="The store")(publish)
-    app.command("promote", rich_help_panel="The store")(promote)
-    app.command("rollback", rich_help_panel="The store")(rollback)
-    app.command("list", rich_help_panel="The store")(list_adapters)
-
-
 def publish(
     source: Annotated[
         Path,

@@ -48,14 +48,6 @@ Sets = Annotated[
 ]
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands to the command line."""
-    app.command("check", rich_help_panel="Every day")(check)
-    app.command("train", rich_help_panel="Every day")(train)
-    app.command("sweep", rich_help_panel="Sometimes")(sweep)
-    app.command("complete", rich_help_panel="Sometimes")(complete)
-
-
 def check(
     dataset: Annotated[Path, typer.Argument(help="A dataset folder that prepare made.")],
     *,

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 from typer.testing import CliRunner, Result
 
 from tests.unit.trainer.check.shop import THINGS, make_examples
@@ -32,7 +31,7 @@ from trainer.check.findings import (
     check_names,
     worst,
 )
-from trainer.cli.train_commands import register
+from trainer.cli.main import app
 from trainer.dataset.folder import Dataset, Example, count_openings, open_dataset
 from trainer.dataset.near_duplicates import jaccard, near_pairs, shingles
 from trainer.errors import BadInput
@@ -272,10 +271,6 @@ def test_without_a_base_nothing_is_claimed(taxonomy: Taxonomy, tmp_path: Path) -
 
 
 Planted = tuple[Dataset, frozenset[str]]
-
-app = typer.Typer(pretty_exceptions_enable=False)
-app.callback()(lambda: None)
-register(app)
 
 
 def check(dataset: Dataset | Path, *flags: str) -> Result:

@@ -8,10 +8,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
-import typer
 from typer.testing import CliRunner, Result
 
-from trainer.cli.prepare_command import register
+from trainer.cli.main import app
 
 LABELS = ("order_tracking", "refund", "payment")
 Record = tuple[str, str, str]
@@ -70,9 +69,6 @@ def write_csv(tmp_path: Path) -> WriteCsv:
 @pytest.fixture
 def run(taxonomy: Path, tmp_path: Path) -> Run:
     """Return a function (input, *options) -> the finished command, writing into ``out``."""
-    app = typer.Typer()
-    app.callback()(lambda: None)
-    register(app)
 
     def run_prepare(*arguments: object, out: Path = tmp_path / "out") -> Result:
         options = ["prepare", "--taxonomy", taxonomy, "--out", out, "--input", *arguments]

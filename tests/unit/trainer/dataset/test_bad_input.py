@@ -200,8 +200,7 @@ def test_no_room_on_the_disk(
     before = sorted(tmp_path.iterdir())
     program = (
         "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000)); "
-        "import typer; from trainer.cli.prepare_command import register; app = typer.Typer(); "
-        "app.callback()(lambda: None); register(app); app()"
+        "from trainer.cli.main import app; app()"
     )
     paths = {"--input": export, "--taxonomy": taxonomy, "--out": tmp_path / "out"}
     arguments = ["prepare", *(str(part) for option in paths.items() for part in option)]
