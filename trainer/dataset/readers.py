@@ -344,7 +344,7 @@ def _guess(field: str, there: Sequence[str], taken: Collection[str | None]) -> s
 def _missing(field: str, name: str, there: Sequence[str], where: str) -> str:
     columns = ", ".join(there) or "none"
     near = difflib.get_close_matches(name, there, n=1, cutoff=0.5)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
+    hint = f"; did you mean {near[0]!r}?" if near else "."
     return f"{where}: no column {name!r}{hint} There are: {columns}. Name one by --{field}-column"
 
 
