@@ -182,7 +182,7 @@ def make_loop(
         retry_topic=topics.retry,
     )
     if limit is not None:
-        limit.when_exceeded(loop.stop)
+        limit.stop = loop.stop
     return loop
 
 

@@ -24,7 +24,7 @@ NOTES = [
 ]
 """What another worker leaves: in good order, killed, killed in a trial, when its engine died."""
 POLICY = make_loop_policy(
-    bounds=make_bounds(max_records=6, max_bytes=200, resume_ratio=0.5),
+    bounds=make_bounds(max_records=6, max_bytes=200),
     publish_max_records=4,
     publish_attempts=10_000,
     revoke_drain_s=0.5,

@@ -28,7 +28,7 @@ LABELS = {manifest.digest: set(manifest.taxonomy.names) for manifest in MANIFEST
 partitions = st.integers(0, PARTITIONS - 1)
 adapters = st.sampled_from(MANIFESTS)
 POLICY = make_loop_policy(
-    bounds=make_bounds(max_records=8, max_bytes=400, resume_ratio=0.5),
+    bounds=make_bounds(max_records=8, max_bytes=400),
     publish_max_records=5,
     publish_attempts=10_000,
     revoke_drain_s=0.5,
