@@ -109,7 +109,7 @@ def run_worker(
             limit=limit,
         )
         observer.runs(loop, stream, config.retention_s)
-        restart.when_wanted(loop.stop)
+        restart.drain = loop.stop
         interrupt.stop_gently(loop)
         _log_ready(settings, config, opened)
         if watcher is not None:
