@@ -98,7 +98,10 @@ def test_every_problem_is_told_at_once(tmp_path: Path) -> None:
     ("kafka", "says"),
     [
         ({"output_topic": "support.messages"}, "read its own results"),
-        ({"review_topic": "support.messages"}, r"written \(kafka\.review_topic\): .*read its own results"),
+        (
+            {"review_topic": "support.messages"},
+            r"written \(kafka\.review_topic\): .*read its own results",
+        ),
         ({"dead_letter_topic": "support.messages"}, "read its own results"),
         ({"input_topics": ["^support.*"]}, "'support.labels' is read.*read its own results"),
         ({"input_topics": ["support.*"]}, r"input_topics: 'support\.\*'.*a pattern begins with \^"),

@@ -50,7 +50,6 @@ def kill(started: subprocess.Popen[str]) -> None:
 
 
 def test_a_process_that_was_killed_in_a_trial_is_found_once(tmp_path: Path) -> None:
-    """With the record that was alone in the engine; while it lives there is nothing to find."""
     started = process(tmp_path)
     assert FileWitness(tmp_path, "group").take_deaths() == []
     kill(started)
@@ -77,10 +76,9 @@ def test_another_groups_and_another_hosts_files_are_left_alone(
     assert FileWitness(tmp_path, "group").take_deaths() == [DEATH]
 
 
-def test_a_folder_that_cannot_be_written_is_reported_once_and_ends_nothing(
+def test_a_folder_that_cannot_be_written_is_reported_once(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Suspects are still tried one at a time; only the proof is lost."""
     (tmp_path / "file").touch()
     witness = FileWitness(tmp_path / "file" / "trials", "group")
     for offset in range(3):

@@ -244,11 +244,6 @@ class AdapterRouter:
                 return arm.adapter
         return self._split.main
 
-    @property
-    def has_shadows(self) -> bool:
-        """Whether any adapter labels records for comparison."""
-        return bool(self._for_comparison)
-
     def choose_shadows(self, record: Record) -> list[ServingAdapter]:
         """Return the adapters that label this record for comparison."""
         return [arm.adapter for arm in self._for_comparison if arm.takes(record)]
@@ -276,6 +271,10 @@ class AdapterRouter:
             self._listener(AdapterFailed(adapter, arm, error))
             self.stop(adapter)
         return fallback
+
+    def check_health(self) -> None:
+        """Raise EngineDied if the main adapter's engine is dead. Safe from any thread."""
+        self._split.main.engine.check_health()
 
     def _change(self, split: TrafficSplit) -> None:
         with self._lock:
@@ -383,8 +382,6 @@ class ShadowTraffic:
 
     def submit(self, record: Record) -> Sequence[ShadowRequest]:
         """Submit the record to each shadow whose share it is in."""
-        if not self._router.has_shadows:
-            return ()
         return [self._submit(record, adapter) for adapter in self._router.choose_shadows(record)]
 
     def poll(self) -> None:

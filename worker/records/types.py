@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from worker.contract.errors import RejectReason
 from worker.contract.records import Headers, Retry, Stage, record_id
@@ -110,11 +110,7 @@ class Rejected:
     stage: Stage
     detail: str
     attempts: int = 1
-
-    @property
-    def kind(self) -> OutcomeKind:
-        """Where it goes."""
-        return "dead_letter"
+    kind: ClassVar[OutcomeKind] = "dead_letter"
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,11 +138,7 @@ class Postponed:
 
     rejected: Rejected
     attempt: int
-
-    @property
-    def kind(self) -> Literal["postponed"]:
-        """Where it goes. Not an ``OutcomeKind``, because the record has not ended."""
-        return "postponed"
+    kind: ClassVar[Literal["postponed"]] = "postponed"  # not one of OutcomeKind: it has not ended
 
 
 Outcome = Classified | Rejected | Tombstone | Postponed

@@ -26,6 +26,8 @@ from worker.stream.kafka_types import (
     to_kafka_offsets,
     to_kafka_partitions,
     to_record,
+    to_source,
+    without_errors,
 )
 from worker.stream.port import AssignmentListener
 
@@ -174,7 +176,7 @@ class KafkaStream:
         """End the transaction or commit in doubt, then read the committed offsets."""
         self._publisher.resolve(self._config.publish_timeout_s)
         committed = [
-            NextOffset(TopicPartition(partition.topic, partition.partition), partition.offset)
+            NextOffset(to_source(partition), partition.offset)
             for partition in self._ask_committed(partitions)
             if partition.offset >= 0
         ]
@@ -188,7 +190,7 @@ class KafkaStream:
             _, end = self._client.get_watermark_offsets(partition, cached=True)
             found.append(
                 CommittedOffset(
-                    TopicPartition(partition.topic, partition.partition),
+                    to_source(partition),
                     partition.offset if partition.offset >= 0 else None,
                     partition.metadata or "",
                     end if end >= 0 else None,
@@ -218,20 +220,19 @@ class KafkaStream:
         self._client.close()
 
     def _ask_committed(self, partitions: Sequence[TopicPartition]) -> Sequence[KafkaPartition]:
+        asked = to_kafka_partitions(partitions)
         try:
-            found = self._client.committed(to_kafka_partitions(partitions), timeout=_COMMITTED_S)
+            return without_errors(self._client.committed(asked, timeout=_COMMITTED_S))
         except KafkaException as error:
-            raise _not_known(error.args[0]) from error
-        for partition in found:
-            if partition.error is not None:
-                raise _not_known(partition.error)
-        return found
+            cause = error.args[0]
+            raise PublishAborted(
+                f"the committed offsets are not known: {describe(cause)}",
+                unreachable=is_unreachable(cause),
+            ) from error
 
     def _commit(self, next_offsets: Sequence[NextOffset]) -> None:
         done = self._client.commit(offsets=to_kafka_offsets(next_offsets), asynchronous=False)
-        for partition in done or ():
-            if partition.error is not None:
-                raise KafkaException(partition.error)
+        without_errors(done or ())
         for following in next_offsets:
             self._uncommitted.pop(following.source, None)
 
@@ -261,7 +262,7 @@ class KafkaStream:
         return records
 
     def _rebalance(self, kind: _Rebalance, partitions: Sequence[KafkaPartition]) -> None:
-        sources = [TopicPartition(each.topic, each.partition) for each in partitions]
+        sources = [to_source(each) for each in partitions]
         self._duplicates.begin(sources)
         if kind == "on_assigned":
             self._in_group = True
@@ -302,13 +303,6 @@ class KafkaStream:
         ):
             self._fatal = error
         _log.warning("stream.client_error", error=describe(error))
-
-
-def _not_known(error: KafkaError) -> PublishAborted:
-    return PublishAborted(
-        f"the committed offsets are not known: {describe(error)}",
-        unreachable=is_unreachable(error),
-    )
 
 
 _NOTHING: deque[tuple[int, int | None]] = deque()

@@ -10,7 +10,7 @@ import re
 import socket
 import ssl
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -248,29 +248,21 @@ def _addresses(servers: str) -> Iterator[tuple[str, int]]:
             yield host.strip("[]"), int(port)
 
 
-# The clients start to connect by themselves. Whether a broker answers does not matter yet.
-_SILENT = {"log_level": 0}
-
-
 def check_clients(config: KafkaConfig) -> None:
     """Create both clients and close them again, to have the library check its properties.
 
     Needs no broker and takes a few milliseconds. Raises SettingsError in one line, with the setting
     to blame: the one without which the library accepts the others.
     """
-    for try_out, properties in (
-        (_try_consumer, config.consumer),
-        (_try_producer, config.producer),
-    ):
-        problem = _problem(try_out, properties)
+    for client, properties in ((Consumer, config.consumer), (Producer, config.producer)):
+        problem = _problem(client, properties)
         if problem is None:
             continue
         given = [name for name in config.origins if name in properties]
         to_blame = [
             name
             for name in given
-            if _problem(try_out, {key: properties[key] for key in properties if key != name})
-            is None
+            if _problem(client, {key: properties[key] for key in properties if key != name}) is None
         ]
         named = next((name for name in to_blame if name in problem), None)
         names = [named] if named else to_blame or given
@@ -278,13 +270,19 @@ def check_clients(config: KafkaConfig) -> None:
         raise SettingsError(f"{where}: the Kafka client refuses this: {problem}{_hint(problem)}")
 
 
-def _problem(try_out: Callable[[Properties], None], properties: Properties) -> str | None:
+def _problem(client: type[Consumer | Producer], properties: Properties) -> str | None:
+    tried: dict[str, Any] = {**properties, "log_level": 0}
+    if "oauth_cb" in tried:  # a dummy: a real token is requested when connecting
+        tried["oauth_cb"] = lambda _: ("none", time.time() + 3600)
     try:
-        try_out(properties)
+        # The client starts to connect by itself. Whether a broker answers does not matter yet.
+        made = client(tried, error_cb=lambda _: None, logger=client_log)
     except KafkaException as error:
         return " ".join(str(error.args[0].str()).split())
     except (TypeError, ValueError) as error:
         return " ".join(str(error).split())
+    if isinstance(made, Consumer):
+        made.close()
     return None
 
 
@@ -293,22 +291,3 @@ def _hint(problem: str) -> str:
     if "ssl.key" in problem and "PEM lib" in problem:
         return " (kafka.ssl_key_password is wrong or missing, or the key is not in PEM format)"
     return ""
-
-
-def _try_consumer(properties: Properties) -> None:
-    Consumer({**_without_login(properties), **_SILENT}, error_cb=_ignore, logger=client_log).close()
-
-
-def _try_producer(properties: Properties) -> None:
-    Producer({**_without_login(properties), **_SILENT}, error_cb=_ignore, logger=client_log).purge()
-
-
-def _without_login(properties: Properties) -> dict[str, Any]:
-    """Replace the token callback by a dummy: a real token is requested when connecting."""
-    if "oauth_cb" not in properties:
-        return dict(properties)
-    return {**properties, "oauth_cb": lambda _: ("none", time.time() + 3600)}
-
-
-def _ignore(_: object) -> None:
-    """Ignore that no broker answers: ``reach`` reports it."""

@@ -22,7 +22,10 @@ from worker.stream.kafka_types import (
     describe,
     is_unreachable,
     to_kafka_offsets,
+    to_kafka_partitions,
     to_record,
+    to_source,
+    without_errors,
 )
 
 _BATCH = 1000
@@ -104,20 +107,8 @@ class TopicScanner:
 
     def committed(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
         """Return the configured group's committed offsets. Partitions without one are left out."""
-        asked = [KafkaPartition(source.topic, source.partition) for source in partitions]
-
-        def ask() -> dict[TopicPartition, int]:
-            found = self._committed.committed(asked, timeout=self._config.start_timeout_s)
-            for partition in found:
-                if partition.error is not None:
-                    raise KafkaException(partition.error)
-            return {
-                TopicPartition(partition.topic, partition.partition): partition.offset
-                for partition in found
-                if partition.offset >= 0
-            }
-
-        return self._ask("the group's offsets", ask)
+        found = self._ask_committed(to_kafka_partitions(partitions))
+        return {to_source(each): each.offset for each in found if each.offset >= 0}
 
     def group_metadata(self) -> Any:
         """Return the metadata for committing the configured group's offsets in a transaction. The
@@ -133,15 +124,8 @@ class TopicScanner:
 
     def read_note(self, topic: str) -> str | None:
         """Return the text that ``write_note`` stored with the group, if any."""
-
-        def ask() -> str | None:
-            asked = [KafkaPartition(topic, 0)]
-            (found,) = self._committed.committed(asked, timeout=self._config.start_timeout_s)
-            if found.error is not None:
-                raise KafkaException(found.error)
-            return found.metadata if found.offset >= 0 else None
-
-        return self._ask("the group's offsets", ask)
+        (found,) = self._ask_committed([KafkaPartition(topic, 0)])
+        return found.metadata if found.offset >= 0 else None
 
     def write_note(self, topic: str, text: str) -> None:
         """Store a text with the group, as the metadata of an offset of a topic that the group does
@@ -158,19 +142,12 @@ class TopicScanner:
         """Return each partition's first offset with a timestamp of at least ``at_ms`` (Unix time).
         Partitions without one are left out."""
         asked = [KafkaPartition(source.topic, source.partition, at_ms) for source in partitions]
-
-        def ask() -> dict[TopicPartition, int]:
-            found = {}
-            timeout_s = self._config.start_timeout_s
-            for partition in self._written.offsets_for_times(asked, timeout=timeout_s):
-                if partition.error is not None:
-                    raise KafkaException(partition.error)
-                if partition.offset != OFFSET_END:
-                    source = TopicPartition(partition.topic, partition.partition)
-                    found[source] = partition.offset
-            return found
-
-        return self._ask("the time's offsets", ask)
+        timeout_s = self._config.start_timeout_s
+        found = self._ask(
+            "the time's offsets",
+            lambda: without_errors(self._written.offsets_for_times(asked, timeout=timeout_s)),
+        )
+        return {to_source(each): each.offset for each in found if each.offset != OFFSET_END}
 
     def records(self, ranges: Mapping[TopicPartition, tuple[int, int]]) -> Iterator[Record]:
         """Yield the committed records of each range (start, stop); ordered within a partition.
@@ -220,6 +197,13 @@ class TopicScanner:
             f"{source.topic}, partition {source.partition}: cannot be read up to offset {stop} "
             f"within {self._patience_s:g} s{said}: Kafka does not answer, or a transaction stays "
             "open (see kafka-transactions.sh find-hanging)"
+        )
+
+    def _ask_committed(self, asked: list[KafkaPartition]) -> Sequence[KafkaPartition]:
+        timeout_s = self._config.start_timeout_s
+        return self._ask(
+            "the group's offsets",
+            lambda: without_errors(self._committed.committed(asked, timeout=timeout_s)),
         )
 
     def _ask(self, what: str, ask: Callable[[], _T]) -> _T:

@@ -98,6 +98,19 @@ def to_record(message: Message, cluster: str | None = None) -> Record:
     )
 
 
+def to_source(partition: KafkaPartition) -> TopicPartition:
+    """Convert the client's type of a partition."""
+    return TopicPartition(partition.topic, partition.partition)
+
+
+def without_errors(partitions: Sequence[KafkaPartition]) -> Sequence[KafkaPartition]:
+    """Return these partitions. Raises KafkaException for the first one with an error."""
+    for partition in partitions:
+        if partition.error is not None:
+            raise KafkaException(partition.error)
+    return partitions
+
+
 def to_kafka_partitions(sources: Sequence[TopicPartition]) -> list[KafkaPartition]:
     """Convert partitions to the client's type."""
     return [KafkaPartition(source.topic, source.partition) for source in sources]

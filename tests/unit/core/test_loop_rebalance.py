@@ -35,19 +35,6 @@ def test_answers_of_an_ended_assignment_are_ignored() -> None:
     assert (rig.ids, rig.committed(), rig.loop.state.in_flight_records) == ([], 0, 0)
 
 
-def test_answers_of_an_ended_assignment_do_not_count_when_the_partition_comes_back() -> None:
-    rig = started("m0", "m1", policy=AT_ONCE)
-    rig.engine.begin("m0")
-    rig.stream.revoke(0)
-    rig.stream.assign(0)
-    rig.iterate()
-    assert rig.engine.pending == ["m0", "m0", "m1"]
-    rig.answer("m0")
-    assert rig.ids == []
-    rig.answer("m1", "m0")
-    assert rig.ids == ["in-0-0", "in-0-1"]
-
-
 def test_a_revoke_waits_for_work_in_flight_within_its_bound() -> None:
     rig = started("m0", "m1", "m2", tick=0.01, policy=make_loop_policy(revoke_drain_s=2.0))
     rig.clock.after(1.0, lambda: rig.engine.answer("m0"))
@@ -114,18 +101,6 @@ def test_records_fetched_before_their_partition_went_away_are_left_to_its_new_ow
     assert (rig.ids, rig.loop.state.in_flight_records) == (["in-1-0"], 0)
 
 
-def test_a_lost_partition_that_comes_back_goes_on_behind_the_other_owners_work() -> None:
-    rig = started("m0", "m1", "m2", policy=AT_ONCE)
-    rig.answer("m0")
-    rig.stream.lose(0)
-    rig.stream.committed[rig.stream.sources[0]] = 2
-    rig.stream.assign(0)
-    rig.iterate()
-    assert rig.engine.pending == ["m2"]
-    rig.answer("m2")
-    assert (rig.ids, rig.committed()) == (["in-0-2"], 3)
-
-
 def test_a_repeated_assignment_starts_the_partition_again() -> None:
     """Its results do not count twice."""
     rig = started("m0", "m1", policy=AT_ONCE)
@@ -150,18 +125,6 @@ def test_a_revoke_whose_publish_is_not_answered_neither_repeats_nor_skips(
     rig.iterate()
     rig.answer(*rig.engine.pending)
     assert rig.ids == ["in-0-0", "in-0-1"]
-
-
-def test_a_revoke_resolves_an_unanswered_commit_before_it_publishes() -> None:
-    rig = started("m0", "m1", "m2", tick=0.01)
-    rig.stream.failures.append(OutcomeUnknown("no answer"))
-    rig.stream.commits_before_failure = True
-    rig.answer("m0")
-    rig.engine.answer("m1")
-    rig.loop._pipeline.poll(0.0)
-    rig.stream.revoke(0)
-    assert rig.ids == ["in-0-0", "in-0-1"]
-    assert rig.stream.calls == ["resolve_unknown_commit"]
 
 
 def test_a_revoke_that_cannot_publish_gives_the_partition_up() -> None:

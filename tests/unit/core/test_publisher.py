@@ -7,7 +7,6 @@ import itertools
 import pytest
 
 from tests.support.rig import (
-    NOW,
     Rig,
     SinkRecord,
     make_loop_policy,
@@ -20,7 +19,6 @@ from worker.core.assignment import PartitionState
 from worker.core.publisher import (
     MAX_BACKOFF_S,
     TopicRouter,
-    build_batch,
     replace_refused,
     take_ready,
 )
@@ -31,7 +29,7 @@ from worker.errors import (
     RecordTooLarge,
     StreamFailed,
 )
-from worker.records.types import Batch, NextOffset, Rejected, TopicPartition
+from worker.records.types import Batch, Rejected, TopicPartition
 from worker.stream.fake import FakeStream
 
 TOO_LARGE = Rejected("output_too_large", "encode", "")
@@ -60,15 +58,6 @@ def test_each_partition_gets_its_share_of_a_batch() -> None:
     assert counts([state(0, 100), state(1, 100), state(2, 2)], 10) == {0: 4, 1: 4, 2: 2}
     assert counts([state(0, 100), state(1, 0)], 10) == {0: 10}
     assert sum(counts([state(n, 5) for n in range(7)], 3).values()) == 3
-
-
-def test_a_batch_carries_the_offset_after_each_partitions_last_record() -> None:
-    batch = build_batch(take_ready([state(0, 3, 2, first=7), state(1, 1)], 10), ROUTER, NOW)
-    assert len(batch.outputs) == 4
-    assert sorted(batch.next_offsets, key=lambda following: following.source.partition) == [
-        NextOffset(TopicPartition("in", 0), 10),
-        NextOffset(TopicPartition("in", 1), 1),
-    ]
 
 
 def test_indexes_of_records_too_large_find_their_partition() -> None:
@@ -148,21 +137,6 @@ def test_an_unanswered_commit_neither_repeats_nor_loses(published: bool) -> None
     assert rig.stream.calls == ["resolve_unknown_commit"], "resolved again without need"
 
 
-def test_an_unanswered_commit_is_resolved_partition_by_partition() -> None:
-    rig = Rig(partitions=2)
-    rig.add("m0", "m1")
-    rig.add("n0", partition=1)
-    rig.stream.assign(0, 1)
-    rig.iterate()
-    rig.stream.failures.append(OutcomeUnknown("no answer"))
-    rig.stream.commits_before_failure = True
-    rig.answer("m0")
-    rig.engine.answer("m1")
-    rig.engine.answer("n0")
-    rig.iterate(2)
-    assert sorted(rig.ids) == ["in-0-0", "in-0-1", "in-1-0"]
-
-
 def test_nothing_is_published_while_the_last_commit_is_unresolved(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -191,24 +165,6 @@ def test_nothing_is_published_while_the_last_commit_is_unresolved(
     rig.engine.answer("m1")
     with pytest.raises(StreamFailed, match="cannot tell yet"):
         rig.iterate(10)
-
-
-def test_a_partition_lost_while_a_commit_is_unanswered_is_left_out() -> None:
-    rig = Rig(partitions=2)
-    rig.add("m0")
-    rig.add("n0", "n1", partition=1)
-    rig.stream.assign(0, 1)
-    rig.iterate()
-    rig.stream.failures.append(OutcomeUnknown("no answer"))
-    rig.stream.commits_before_failure = True
-    rig.answer("m0", "n0")
-    rig.stream.lose(0)
-    rig.answer("n1")
-    rig.iterate()
-    assert sorted(rig.ids) == ["in-0-0", "in-1-0", "in-1-1"]
-    rig.stream.assign(0)
-    rig.iterate(2)
-    assert len(rig.ids) == 3
 
 
 def test_an_output_too_large_becomes_a_dead_letter_and_then_one_without_payload() -> None:

@@ -19,7 +19,7 @@ from tests.support.rig import (
 )
 from worker.contract.records import Headers, Retry, read_dead_letter, read_retry
 from worker.contract.records.headers import NEEDED_RETRY_HEADERS
-from worker.errors import OutcomeUnknown, PublishAborted, RecordTooLarge
+from worker.errors import OutcomeUnknown, RecordTooLarge
 
 
 def test_a_message_that_the_engine_refuses_waits_on_the_retry_topic() -> None:
@@ -81,18 +81,6 @@ def test_a_record_too_large_for_the_retry_topic_is_a_dead_letter() -> None:
     refuse(rig)
     assert results(rig) == [SinkRecord("dead", "in-0-0", reason="engine_rejected")]
     assert waiting(rig) == []
-
-
-def test_a_batch_that_is_published_again_has_the_retry_once() -> None:
-    rig = rig_with("m0")
-    rig.stream.failures.append(PublishAborted("aborted"))
-    refuse(rig)
-    assert waiting(rig) == []
-    rig.iterate(3)
-    (outgoing,) = waiting(rig)
-    found = read_retry(outgoing.headers)
-    assert found.not_before_ms - found.first_failed_ms in {10_000, 10_001}
-    assert rig.committed() == 1
 
 
 @pytest.mark.parametrize("published", [True, False])

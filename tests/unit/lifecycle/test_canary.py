@@ -17,10 +17,9 @@ from structlog.testing import capture_logs
 
 from tests.support.follower import WIDE, AdapterStore, FakeLoader, Follower
 from tests.support.rig import Rig, make_judge_policy
-from tests.support.toy_adapter import ONE, THREE, TWO, answer_with, labels_of, stamps, toy_manifest
+from tests.support.toy_adapter import ONE, THREE, TWO, answer_with, stamps, toy_manifest
 from worker.contract import Manifest
 from worker.contract.store import CanaryPointer, remove_canary, write_canary
-from worker.core.arms import place_of
 from worker.core.events import Published
 from worker.errors import MessageRejected
 from worker.lifecycle.canary_judge import BLOCK, ArmComparison, CanaryJudge, Evidence, marked_lowest
@@ -57,17 +56,6 @@ def test_a_growing_share_only_adds_keys(
         assert abs(len(served) / len(KEYS) - share) < 0.07
         before = served
     assert follower.loader.loaded.count(TWO.digest) == 1, "a share is changed without loading"
-
-
-def test_each_arm_labels_by_its_own_manifest(follower: Follower) -> None:
-    follower.store.canary(TWO, 0.5)
-    follower.follow()
-    label(follower, KEYS)
-    found = stamps(follower.rig.stream.outputs)
-    for name, manifest in (("one", ONE), ("two", TWO)):
-        labels = {name for name, digest in found.values() if digest == manifest.digest}
-        assert labels
-        assert labels <= set(labels_of(name))
 
 
 def test_a_promoted_canary_serves_all_without_being_loaded_again(follower: Follower) -> None:
@@ -282,16 +270,6 @@ def test_each_key_counts_once() -> None:
     assert comparison.value == value
     assert comparison.messages == 20
     assert BLOCK == 20
-
-
-def test_the_canarys_keys_follow_from_its_digest(follower: Follower) -> None:
-    """Documented, so that others can compute which customers the canary labels."""
-    follower.store.canary(TWO, 0.3)
-    follower.follow()
-    found = label(follower, KEYS[:50])
-    for record in follower.rig.stream.log[follower.rig.stream.sources[0]]:
-        on_trial = place_of(record, f"canary {TWO.digest}") < 0.3
-        assert (found[record.key] == TWO.digest) is on_trial
 
 
 def test_unreadable_records_are_not_evidence(tmp_path: Path) -> None:
