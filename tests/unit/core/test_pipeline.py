@@ -97,16 +97,6 @@ def test_an_engine_that_hangs_with_a_single_message_is_noticed_too() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("rate", [2.0, 0.2])
-def test_a_slow_engine_loses_no_message(rate: float) -> None:
-    flow = Flow(rate)
-    flow.send(3000)
-    flow.run(600)
-    assert flow.reasons.keys() == {None}
-    assert flow.reasons[None] >= 0.9 * 600 * rate
-
-
-@pytest.mark.slow
 def test_an_engine_that_becomes_slow_with_a_full_window_loses_no_message() -> None:
     """The messages in it take longer than the deadline because of the engine's pace."""
     flow = Flow(rate=100.0)

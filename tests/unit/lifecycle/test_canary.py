@@ -280,16 +280,6 @@ def test_unreadable_records_are_not_evidence(tmp_path: Path) -> None:
     assert json.dumps(follower.counted.log) == json.dumps(["loaded"])
 
 
-def test_large_keys_take_no_more_memory_than_small_ones() -> None:
-    comparison = ArmComparison(make_judge_policy(min_messages=1))
-    for number in range(50):
-        key = number.to_bytes(1000, "big")
-        for _ in range(2):
-            comparison.add(key, canary=False, review=False, confidence=0.5)
-    assert len(comparison._seen) == 50
-    assert max(map(len, comparison._seen)) <= 16
-
-
 def hypergeometric(first: int, second: int, marked: int) -> dict[int, float]:
     total = math.comb(first + second, marked)
     return {

@@ -96,36 +96,26 @@ def test_an_unexpected_error_of_an_engine_is_a_refusal(follower: Follower, where
     assert len(follower.loader.open) == 1
 
 
-def test_a_rollback_is_followed_while_a_warm_up_hangs(
-    tmp_path: Path, loader: HangingLoader
+@pytest.mark.parametrize("hangs", ["main", "canary"])
+def test_the_main_adapter_changes_while_another_load_hangs(
+    tmp_path: Path, loader: HangingLoader, hangs: str
 ) -> None:
     follower = Follower(AdapterStore(tmp_path), ONE, loader=loader, poll_interval_s=0.02)
     loader.hanging = {TWO.digest}
     follower.watcher.start()
-    follower.store.publish(TWO)
+    if hangs == "main":
+        follower.store.publish(TWO)
+    else:
+        follower.store.canary(TWO, 0.5)
     until(loader.entered.is_set, follower)
     follower.store.publish(THREE, "rollback")
     until(lambda: follower.main.digest == THREE.digest, follower)
+    if hangs == "canary":
+        remove_canary(follower.store.folder)
+        time.sleep(0.1)  # the watcher follows that before the load returns
     loader.release.set()
     until(lambda: len(loader.open) == 1, follower)
     assert follower.main.digest == THREE.digest
-    follower.watcher.close()
-
-
-def test_the_main_adapter_changes_while_a_canary_hangs_in_its_load(
-    tmp_path: Path, loader: HangingLoader
-) -> None:
-    follower = Follower(AdapterStore(tmp_path), ONE, loader=loader, poll_interval_s=0.02)
-    loader.hanging = {TWO.digest}
-    follower.watcher.start()
-    follower.store.canary(TWO, 0.5)
-    until(loader.entered.is_set, follower)
-    follower.store.publish(THREE)
-    until(lambda: follower.main.digest == THREE.digest, follower)
-    remove_canary(follower.store.folder)
-    time.sleep(0.1)
-    loader.release.set()
-    until(lambda: len(loader.open) == 1, follower)
     assert follower.canary is None
     follower.watcher.close()
 

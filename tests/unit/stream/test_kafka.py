@@ -310,8 +310,6 @@ def test_a_spare_member_learns_that_it_has_joined_again(
     assert owner.calls[2:] == [("on_assigned", [])]
 
 
-pytestmark = pytest.mark.slow
-
 Configured = Callable[..., KafkaConfig]
 Publish = Callable[..., None]
 
