@@ -137,6 +137,7 @@ def place_of(record: Record, salt: str) -> float:
     unit = record.id.encode() if record.key is None else record.key
     # The length comes first, so that no other pair of salt and key gives the same bytes.
     seed = f"{len(salt)}:{salt}".encode()
+    # Not hash(): Python salts it for each process, and every worker must choose the same arm.
     digest = hashlib.blake2b(seed + unit, digest_size=8).digest()
     return int.from_bytes(digest, "big") / _SPACE
 
@@ -226,7 +227,7 @@ class AdapterRouter:
 
     def apply_pending(self) -> None:
         """Switch to the pending split, if there is one, and report idle adapters."""
-        if self._pending is not None:
+        if self._pending is not None:  # without the lock first: this runs in every iteration
             with self._lock:
                 split, self._pending = self._pending, None
             if split is not None:
@@ -290,6 +291,7 @@ class AdapterRouter:
 
     def _set(self, split: TrafficSplit) -> None:
         self._split = split
+        # Computed here, because ``choose`` runs for every record.
         self._labelling = tuple(arm for arm in split.arms[1:] if arm.role.labels)
         self._for_comparison = tuple(arm for arm in split.arms if not arm.role.labels)
 

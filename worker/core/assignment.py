@@ -71,6 +71,7 @@ class Watermark(Generic[T]):
         """Store a record's result. Raises KeyError if it is unknown or already finished."""
         self._open.remove(offset)
         self._results[offset] = result
+        # Each record is passed once, so finishing one costs O(1) on average.
         while self._ready < len(self._order) and self._order[self._ready] not in self._open:
             self._ready += 1
 
@@ -130,8 +131,8 @@ class OffsetNote:
         if self.suspects:
             fields["suspects"] = [self.suspects.start - offset, len(self.suspects)]
         if self.deaths:
-            newest = sorted(self.deaths.items())[:_MAX_DEATHS]
-            fields["deaths"] = [number for at, count in newest for number in (at - offset, count)]
+            kept = sorted(self.deaths.items())[:_MAX_DEATHS]
+            fields["deaths"] = [number for at, count in kept for number in (at - offset, count)]
         return json.dumps({"v": VERSION, **fields}, separators=(",", ":")) if fields else ""
 
 
@@ -149,7 +150,7 @@ def read_note(text: str, offset: int) -> OffsetNote:
             range(offset + first, offset + first + length),
             {offset + at: n for at, n in zip(deaths[::2], deaths[1::2], strict=True)},
         )
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError):  # the latter from deeply nested JSON
         return OffsetNote()
 
 
@@ -234,6 +235,7 @@ class Suspects:
     def note(self, offset: int, *, closing: bool = False) -> str:
         """Return the note to commit with ``offset``; ``closing`` leaves the owner out."""
         left = self._range
+        # The note has a single range, so cleared offsets can be left out only at its start.
         start = max(offset, left.start)
         while start in self._cleared:
             start += 1
@@ -250,7 +252,8 @@ class Suspects:
 
 def _counts(value: object) -> list[int]:
     if not isinstance(value, list) or not all(
-        type(each) is int and 0 <= each < 1 << 62 for each in value
+        type(each) is int and 0 <= each < 1 << 62
+        for each in value  # isinstance() accepts True
     ):
         raise ValueError("not a list of counts")
     return value

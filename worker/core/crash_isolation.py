@@ -124,6 +124,8 @@ class CrashIsolation:
             opened.append((partition, self._take_over(found, first, position), position))
         noted = {partition.source for partition, _, _ in opened}
         left = [death for death in self._deaths if death.source not in noted]
+        # Before a record is admitted: if the engine crashed on it without a note, the next owner
+        # would not know of any suspect.
         if self._policy is not None:
             try:
                 self._commit_notes([(partition, suspects) for partition, suspects, _ in opened])

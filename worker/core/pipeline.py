@@ -269,6 +269,7 @@ class EngineRequests:
         self._max_attempts = max_attempts
         self._clock = clock
         self._retry = retry
+        # A SimpleQueue, because callbacks of futures put answers into it and must not block.
         self._answered: queue.SimpleQueue[_Answered] = queue.SimpleQueue()
         self._monitors: dict[ServingAdapter, EngineMonitor] = {}
         self._again: deque[InFlightRecord] = deque()

@@ -169,7 +169,7 @@ def take_ready(partitions: Sequence[PartitionState], limit: int) -> list[Partiti
     # Smallest first: the unused part of their share goes to the others.
     ready.sort(key=lambda partition: partition.watermark.ready)
     for index, partition in enumerate(ready):
-        share = -(-left // (len(ready) - index))
+        share = -(-left // (len(ready) - index))  # rounded up: a small limit still takes a record
         batch = take_oldest(partition, share)
         if batch.completed:
             batches.append(batch)
@@ -383,6 +383,8 @@ class BatchPublisher:
     def _attempt(self, batches: Sequence[PartitionBatch]) -> None:
         started = self._clock()
         self._listener(Publishing(records_of(batches)))
+        # A transaction begins only now. One that stays open while the engine works would hold up
+        # read_committed consumers for as long as the slowest message takes.
         try:
             self._stream.publish(build_batch(batches, self._topic_router, self._now()))
         except (PublishAborted, StreamFailed) as error:

@@ -106,6 +106,7 @@ def canary_adapter(store: Path) -> ArmSource:
     """Return the source of the canary: the store's canary pointer."""
 
     def read() -> ArmTarget | None:
+        # Unlike a current adapter, a canary that is rolled back has no pointer any more.
         pointer = read_canary(store)
         if pointer is None:
             return None
@@ -218,6 +219,7 @@ class ArmController:
                     "engine, and publish it again or restart the worker"
                 )
                 self._refuse(loading, Refusal("hung", problem))
+        # _start puts a target back into _waiting if another load is still running.
         for name, (role, target) in list(self._waiting.items()):
             del self._waiting[name]
             self._start(role, target)
@@ -271,6 +273,7 @@ class ArmController:
         role, target, now = loading.role, loading.target, self._clock()
         if self.closing:
             return
+        # A pointer may arrive before the files on a network file system: wait before refusing.
         if refusal.reason == "files" and self._may_still_come(role.name, target.digest):
             _log.info("adapter.incomplete", role=role.name, problem=refusal.problem)
             self._retries[role.name] = (role, ArmRetry(target, 0, now))

@@ -30,7 +30,7 @@ from worker.records.types import Classified, Postponed, Rejected
 BLOCK = 20
 """Messages in a block; see the module's docstring."""
 
-_LOWEST = 0.25
+_LOWEST = 0.25  # this share of a block is marked as low confidence
 _KEYS = 65_536
 _DIGEST_BYTES = 16  # keys are stored as digests, because a key may have any size
 
@@ -142,7 +142,7 @@ class CanaryJudge:
         split = self._router.split
         judged = [arm for arm in split.arms if arm.role.judged]
         pairs = [(arm.adapter, split.fallback_of(arm).adapter) for arm in judged]
-        # A new adapter in either arm starts a new comparison.
+        # A new adapter in either arm starts a new comparison: old evidence is not about it.
         self._comparisons = {
             pair: self._comparisons.get(pair) or ArmComparison(self._policy) for pair in pairs
         }
@@ -197,7 +197,7 @@ class Evidence:
         """The evidence: 1 at the start, and at most 1 on average if the arms do not differ."""
         highest = max(self._logs)
         mean = sum(math.exp(log - highest) for log in self._logs) / len(self._logs)
-        return math.exp(min(700.0, highest + math.log(mean)))
+        return math.exp(min(700.0, highest + math.log(mean)))  # exp(710) overflows
 
     def add(self, first: int, first_marked: int, second: int, second_marked: int) -> None:
         """Add a block: the number of messages of each arm, and how many of them are marked."""

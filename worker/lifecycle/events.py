@@ -145,7 +145,7 @@ class AdapterEvents:
             earlier = before.get(arm.role)
             if arm == earlier:
                 continue
-            if earlier is None or arm.adapter is not earlier.adapter:
+            if earlier is None or arm.adapter is not earlier.adapter:  # else only its share changed
                 arm.adapter.since = at
             if arm.role.fallback is None and earlier is not None:
                 self._count(Swapped())

@@ -58,7 +58,7 @@ class AdapterFactory:
         try:
             adapter = self.serve(encoders, manifest, engine)
             self._try(adapter, compared_with)
-        except BaseException:
+        except BaseException:  # whatever ends the trial: the engine would keep its memory
             engine.close()
             raise
         return adapter
@@ -135,6 +135,7 @@ def compare_on_probes(
     ``MAX_ERROR_RATE``.
     """
     probes = serving.probes
+    # Probes of another taxonomy say nothing about an adapter that cannot give their labels.
     names = {*serving.taxonomy.names}
     if not probes or names != {*labeller.manifest.taxonomy.names}:
         return None

@@ -49,7 +49,7 @@ class PointerWatcher:
         """
         if self._done:
             return True
-        self._done = self._source.fixed
+        self._done = self._source.fixed  # also if it cannot be read: it will not change
         role = self._source.role
         try:
             target = self._source.read()

@@ -176,6 +176,7 @@ class DeadLetterEncoder:
             adapter_digest=self.adapter_digest,
             cluster=record.origin_cluster,
         )
+        # A dead letter may be sent again and fail again: only the latest headers must remain.
         headers: Headers = without_worker_headers(record.headers) + letter.headers()
         if record.retry is not None:
             headers += record.retry.history()
@@ -236,7 +237,7 @@ class RetryPolicy:
             *record.origin,
             timestamp_ms=record.timestamp_ms,
             attempt=postponed.attempt,
-            not_before_ms=math.ceil(now_ms + self.delay_s * 1000),
+            not_before_ms=math.ceil(now_ms + self.delay_s * 1000),  # rounded up: never early
             reason=reason,
             first_failed_ms=int(now_ms) if before is None else before.first_failed_ms,
             engine_attempts=rejected.attempts,

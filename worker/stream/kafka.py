@@ -67,6 +67,7 @@ class KafkaStream:
 
     def subscribe(self, listener: AssignmentListener) -> None:
         """Start the producer, then join the group. Raises StreamFailed."""
+        # In this order: a member that cannot publish would only hold partitions.
         try:
             self._publisher.ready(self._config.start_timeout_s)
         except PublishAborted as error:

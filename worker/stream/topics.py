@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from worker.errors import SettingsError
 
+# Kafka's own rule (org.apache.kafka.common.internals.Topic).
 _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
 
 
