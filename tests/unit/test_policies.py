@@ -1,4 +1,4 @@
-"""What each part is told, of the settings."""
+"""From settings to the policies of loop, engine, and Kafka."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_the_longest_iteration() -> None:
 
 
 def test_an_instance_id_gives_a_stable_transactional_id() -> None:
-    """A worker that is started again ends its dead self's transaction at once."""
+    """A restarted worker then ends its earlier transaction at once."""
     assert transactional_id(KafkaSettings(group_id="g", instance_id="pod-0")) == "g.pod-0"
 
 
@@ -54,7 +54,7 @@ def test_without_an_instance_id_each_producer_has_its_own_transactional_id() -> 
 
 
 def test_a_password_comes_from_a_file(tmp_path: Path) -> None:
-    """As a Secret is mounted, with the line break that an editor leaves; never from two places."""
+    """As a mounted Secret, with an editor's line break at its end; never from two places."""
     path = tmp_path / "password"
     path.write_text("hunter two \n")
     kafka = KafkaSettings(

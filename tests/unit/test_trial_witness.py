@@ -1,4 +1,4 @@
-"""The file of a trial: found when its process died in one, and only then."""
+"""A trial's file is found if and only if its process died in the trial."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ time.sleep(60)
 
 
 def process(folder: Path, how: str = "goes on") -> subprocess.Popen[str]:
-    """Another process that has begun a trial."""
+    """Start another process that begins a trial."""
     started = subprocess.Popen(
         [sys.executable, "-c", IN_A_TRIAL, str(folder), how], stdout=subprocess.PIPE, text=True
     )
@@ -67,7 +67,7 @@ def test_a_process_that_was_killed_between_two_trials_proves_nothing(tmp_path: P
 def test_another_groups_and_another_hosts_files_are_left_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The one is for that group's workers; a lock may not reach to the other."""
+    """The former belong to that group's workers; locks may not work across hosts."""
     kill(process(tmp_path))
     assert FileWitness(tmp_path, "another").take_deaths() == []
     with monkeypatch.context() as elsewhere:

@@ -108,7 +108,7 @@ _MAX_DEATHS = 64
 
 @dataclass(frozen=True, slots=True)
 class OffsetNote:
-    """What a partition's owner leaves to the next one: JSON in the committed offset's metadata.
+    """A note from a partition's owner to the next one: JSON in the committed offset's metadata.
 
     Only the partition's owner can commit it, together with its results, and the next owner reads
     it. Suspects thus survive a crash and a takeover without another topic. Brokers accept 4,096

@@ -13,7 +13,7 @@ TransactionResult = Literal["committed", "aborted", "unknown"]
 RebalanceKind = Literal["assigned", "revoked", "lost"]
 PressureKind = Literal["paused", "resumed"]
 SuspicionKind = Literal["suspected", "cleared", "rejected"]
-"""What happens to records that may have crashed the engine."""
+"""The fate of records that may have crashed the engine."""
 
 
 @dataclass(frozen=True, slots=True)

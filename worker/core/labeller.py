@@ -17,7 +17,7 @@ from worker.records.encode import DeadLetterEncoder, OutputEncoder
 from worker.records.types import Classified, Record, Rejected, Timing, Tombstone
 
 TombstonePolicy = Literal["dead", "skip", "forward"]
-"""What a record without a value becomes: a dead letter, nothing, or a tombstone in the output."""
+"""A record without a value becomes a dead letter, nothing, or a tombstone in the output."""
 
 
 @dataclass(frozen=True, slots=True)

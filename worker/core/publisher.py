@@ -415,7 +415,7 @@ class BatchPublisher:
                 count = partition.watermark.ready_below(committed.offset)
                 published.append(take_oldest(partition, count))
         self._commit_unknown = False
-        # If nothing was published, this was not a success: the count of failures goes on.
+        # If nothing was published, this was not a success: the failures in a row still count.
         if published := [batch for batch in published if batch.completed]:
             self._confirm(published, started)
 

@@ -122,7 +122,7 @@ class AdapterWatcher:
         for pointer in self._pointers:
             if pointer.fixed:
                 _poll(pointer)
-            elif store_is_there:  # if the store is away for a moment, no arm changes or ends
+            elif store_is_there:  # an unavailable store changes or ends no arm
                 store_is_there = _poll(pointer)
 
     def _run(self) -> None:
@@ -130,7 +130,7 @@ class AdapterWatcher:
             self._wake.clear()
             try:
                 self.step()
-            except Exception:  # noqa: BLE001 - labelling goes on; the log has the error
+            except Exception:  # noqa: BLE001 - labelling must continue; the log has the error
                 _log.exception("adapter.poll_failed")
             self._wake.wait(self._poll_interval_s)
 

@@ -37,8 +37,8 @@ def statistics(**facts: int) -> dict[str, Any]:
         "next_offset": 0,
         "fetchq_cnt": 0,
     }
-    nobody = {**known, "partition": -1}
-    partitions = {"0": {**known, **facts}, "-1": nobody}
+    unassigned = {**known, "partition": -1}  # librdkafka's entry for records without a partition
+    partitions = {"0": {**known, **facts}, "-1": unassigned}
     return {"topics": {"in": {"topic": "in", "partitions": partitions}}, "cgrp": {"state": "up"}}
 
 
@@ -344,7 +344,7 @@ def test_a_member_that_the_group_has_removed_publishes_nothing(
 ) -> None:
     stream, held = member
     broker.fail_next(HEARTBEAT, *errors)
-    time.sleep(1)  # heartbeats go on in the client's threads; nobody polls
+    time.sleep(1)  # the client sends heartbeats on its own threads, without a poll
     with pytest.raises(PublishAborted, match="the group has removed this member"):
         stream.publish(held)
 
