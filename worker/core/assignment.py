@@ -102,8 +102,8 @@ PROVEN_DEATHS = 3
 dies at random of one record in 300, it rejects an innocent record in about six of a thousand
 crashes with a limit of two, and in about two of 100,000 with three."""
 
+# Records with proven deaths that fit into a note; each of them cost a crash.
 _MAX_DEATHS = 64
-"""Records with proven deaths that fit into a note; each of them cost a crash."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,9 +20,9 @@ from worker.records.encode import restore
 from worker.records.types import Record, TopicPartition
 from worker.stream.port import Stream
 
+# Each pause discards the client's prefetch, so a partition pauses at most twice a second. Records
+# that become due within half a second are released together.
 _LEAST_PAUSE_S = 0.5
-"""Each pause discards the client's prefetch, so a partition pauses at most twice a second. Records
-that become due within half a second are released together."""
 
 
 @dataclass(slots=True)

@@ -20,7 +20,7 @@ from worker.common.errors import describe_private
 from worker.contract import Manifest, read_manifest
 from worker.contract.store import CanaryPointer, Pointer, find_stored, read_canary, read_pointer
 from worker.contract.verify import attach_probes
-from worker.core.arms import CANARY, MAIN, AdapterRouter, Arm, ArmRole, Role, TrafficSplit
+from worker.core.arms import CANARY, MAIN, AdapterRouter, Arm, ArmRole, TrafficSplit
 from worker.core.labeller import ServingAdapter
 from worker.engine.port import Declined
 from worker.errors import EngineDied, RestartNeeded
@@ -33,10 +33,10 @@ LOAD_TIMEOUT_S = 600.0
 _log = structlog.get_logger("worker.adapters")
 _FIRST_S = 60.0
 _TRIES = 5
+# Reasons that may pass: memory that is in use now, a file system with a hiccup. Wrong files and
+# failed probes stay wrong. A load that hangs is not retried either: each attempt would block
+# another thread and another slot of the engine.
 _MAY_PASS = frozenset({"memory", "engine", "unexpected"})
-"""Reasons that may pass: memory that is in use now, a file system with a hiccup. Wrong files and
-failed probes stay wrong. A load that hangs is not retried either: each attempt would block another
-thread and another slot of the engine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,10 +173,10 @@ class ArmController:
         self._restart = restart or Restart(enabled=False)
         self._declined = declined
         self._clock = clock
-        self._loading: dict[Role, _Loading] = {}
-        self._waiting: dict[Role, tuple[ArmRole, ArmTarget]] = {}
-        self._retries: dict[Role, tuple[ArmRole, ArmRetry]] = {}
-        self._incomplete: dict[Role, tuple[str, float]] = {}
+        self._loading: dict[ArmRole, _Loading] = {}
+        self._waiting: dict[ArmRole, ArmTarget] = {}
+        self._retries: dict[ArmRole, ArmRetry] = {}
+        self._incomplete: dict[ArmRole, tuple[str, float]] = {}
         self.call_when_done: Callable[[], None] = lambda: None
         """Called from any thread when there is something to ``collect``."""
         self.closing = False
@@ -189,9 +189,9 @@ class ArmController:
         is reported and the serving adapter stays.
         """
         self._events.clear(role)
-        self._waiting.pop(role.name, None)
-        self._retries.pop(role.name, None)
-        if (overtaken := self._loading.pop(role.name, None)) is not None:
+        self._waiting.pop(role, None)
+        self._retries.pop(role, None)
+        if (overtaken := self._loading.pop(role, None)) is not None:
             overtaken.bring_up.abandon()
             _log.info("adapter.superseded", role=role.name, adapter=overtaken.target.name)
         if target is None or self._serves_as_fallback(role, target):
@@ -201,18 +201,18 @@ class ArmController:
 
     def try_again(self) -> None:
         """Load refused and incomplete adapters again whose wait is over."""
-        for name, (role, retry) in list(self._retries.items()):
-            if self._clock() >= retry.at and name not in self._loading:
+        for role, retry in list(self._retries.items()):
+            if self._clock() >= retry.at and role not in self._loading:
                 self._start(role, retry.target)
 
     def collect(self) -> None:
         """Handle loads that are done or overdue, and start the ones that waited for them."""
-        for name, loading in list(self._loading.items()):
+        for role, loading in list(self._loading.items()):
             if loading.bring_up.done:
-                del self._loading[name]
+                del self._loading[role]
                 self._take(loading)
             elif self._clock() - loading.since > self._load_timeout_s:
-                del self._loading[name]
+                del self._loading[role]
                 loading.bring_up.abandon()
                 problem = (
                     f"it was not loaded and tried within {self._load_timeout_s:g} s: look at the "
@@ -220,8 +220,8 @@ class ArmController:
                 )
                 self._refuse(loading, Refusal("hung", problem))
         # _start puts a target back into _waiting if another load is still running.
-        for name, (role, target) in list(self._waiting.items()):
-            del self._waiting[name]
+        for role, target in list(self._waiting.items()):
+            del self._waiting[role]
             self._start(role, target)
 
     def _start(self, role: ArmRole, target: ArmTarget) -> None:
@@ -231,7 +231,7 @@ class ArmController:
         # fallback keeps its adapter.
         self._router.schedule(lambda split: split.without(role))
         if self._must_wait(role, target):
-            self._waiting[role.name] = (role, target)
+            self._waiting[role] = target
             return
         self._events.loading(role, target.name, target.digest)
         make = partial(
@@ -242,7 +242,7 @@ class ArmController:
             background=not role.labels,
         )
         bring_up = BringUp(make, self.call_when_done)
-        self._loading[role.name] = _Loading(role, target, bring_up, self._clock())
+        self._loading[role] = _Loading(role, target, bring_up, self._clock())
 
     def _must_wait(self, role: ArmRole, target: ArmTarget) -> bool:
         """Return whether another load must end first: the engine has room for one new adapter.
@@ -250,7 +250,7 @@ class ArmController:
         The main adapter does not wait for a canary, which may hang, unless it is the same adapter:
         then it moves over without being loaded twice.
         """
-        others = [loading for name, loading in self._loading.items() if name != role.name]
+        others = [loading for other, loading in self._loading.items() if other is not role]
         if role.fallback is None:
             return any(other.target.digest == target.digest for other in others)
         return bool(others)
@@ -262,8 +262,8 @@ class ArmController:
         except Refusal as refusal:
             self._refuse(loading, refusal)
             return
-        self._incomplete.pop(role.name, None)
-        self._retries.pop(role.name, None)
+        self._incomplete.pop(role, None)
+        self._retries.pop(role, None)
         self._events.clear_refusal(role)
         self._events.loaded(role, adapter, self._clock() - loading.since)
         arm = Arm(role, adapter, target.share)
@@ -274,9 +274,9 @@ class ArmController:
         if self.closing:
             return
         # A pointer may arrive before the files on a network file system: wait before refusing.
-        if refusal.reason == "files" and self._may_still_come(role.name, target.digest):
+        if refusal.reason == "files" and self._may_still_come(role, target.digest):
             _log.info("adapter.incomplete", role=role.name, problem=refusal.problem)
-            self._retries[role.name] = (role, ArmRetry(target, 0, now))
+            self._retries[role] = ArmRetry(target, 0, now)
             return
         problem = refusal.problem
         if refusal.reason == "memory" and role.fallback is None:
@@ -285,10 +285,9 @@ class ArmController:
                 problem = f"{declined.problem} (when this worker started); now: {problem}"
             elif self._restart.ask(target, problem):
                 return
-        _, last = self._retries.pop(role.name, (role, None))
-        retry = next_retry(target, refusal, last, now)
+        retry = next_retry(target, refusal, self._retries.pop(role, None), now)
         if retry is not None:
-            self._retries[role.name] = (role, retry)
+            self._retries[role] = retry
             problem += f" (tried again in {retry.at - now:.0f} s)"
         self._events.refuse(role, target.digest, target.name, refusal.reason, problem)
 
@@ -312,7 +311,7 @@ class ArmController:
                     return True
         return False
 
-    def _may_still_come(self, role: Role, digest: str) -> bool:
+    def _may_still_come(self, role: ArmRole, digest: str) -> bool:
         """Return whether missing files may still arrive: for a while after the first attempt."""
         known, since = self._incomplete.get(role, (None, 0.0))
         if known != digest:

@@ -34,8 +34,8 @@ _LOWEST = 0.25  # this share of a block is marked as low confidence
 _KEYS = 65_536
 _DIGEST_BYTES = 16  # keys are stored as digests, because a key may have any size
 
+# The odds ratios that are bet on with equal stakes. The evidence is the mean of their products.
 _ODDS = (1.25, 1.5, 2.0, 3.0, 5.0)
-"""The odds ratios that are bet on with equal stakes. The evidence is the mean of their products."""
 
 
 @dataclass(frozen=True, slots=True)

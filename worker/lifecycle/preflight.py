@@ -27,8 +27,8 @@ was sure of these messages, so an equally good adapter misclassifies few. To pub
 meant to differ, use --force."""
 
 _log = structlog.get_logger("worker.adapters")
+# Few, so that messages in the same engine are hardly delayed.
 _AT_A_TIME = 4
-"""Few, so that messages in the same engine are hardly delayed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -196,8 +196,8 @@ class DeadLetterEncoder:
         return replace(letter, headers=letter.headers + omitted)
 
 
+# How far another worker's clock may be ahead of ours.
 _CLOCKS_S = 60 * 60
-"""How far another worker's clock may be ahead of ours."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,8 +31,8 @@ from worker.stream.kafka_types import (
 _BATCH = 1000
 _WAIT_S = 0.1
 _AGAIN_S = 0.2
+# Longer than the timeout of a transaction that a dead worker left open, by default 15 s.
 _OPEN_TRANSACTION_S = 60.0
-"""Longer than the timeout of a transaction that a dead worker left open, by default 15 s."""
 
 # Useless outside of a group; the client warns about some of them.
 _NOT_TAKEN = ("statistics.interval.ms", "partition.assignment.strategy", "group.instance.id")

@@ -28,18 +28,18 @@ _LARGEST_TRY_BYTES = 64 * 1024 * 1024
 
 _LOGGED = 20
 
+# The log event for a topic whose property is unknown.
 _UNKNOWN = {
     "retention.ms": "stream.retention_unknown",
     "max.message.bytes": "stream.size_limit_unknown",
     "cleanup.policy": "stream.cleanup_policy_unknown",
 }
-"""The log event for a topic whose property is unknown."""
 
 _ASK_AGAIN_S = 0.05
 
+# Replicas of a created topic: the cluster's ``default.replication.factor``. Managed clusters refuse
+# other numbers.
 _BROKERS_DEFAULT = -1
-"""Replicas of a created topic: the cluster's ``default.replication.factor``. Managed clusters
-refuse other numbers."""
 
 _T = TypeVar("_T")
 
