@@ -1,4 +1,4 @@
-"""A trial's file is found if and only if its process died in the trial."""
+"""The file that proves a process's death in a trial."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ time.sleep(60)
 
 
 def process(folder: Path, how: str = "goes on") -> subprocess.Popen[str]:
-    """Start another process that begins a trial."""
+    """Another process that has begun a trial."""
     started = subprocess.Popen(
         [sys.executable, "-c", IN_A_TRIAL, str(folder), how], stdout=subprocess.PIPE, text=True
     )
@@ -67,7 +67,7 @@ def test_a_process_that_was_killed_between_two_trials_proves_nothing(tmp_path: P
 def test_another_groups_and_another_hosts_files_are_left_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The former belong to that group's workers; locks may not work across hosts."""
+    """A lock may not work across hosts."""
     kill(process(tmp_path))
     assert FileWitness(tmp_path, "another").take_deaths() == []
     with monkeypatch.context() as elsewhere:
@@ -76,7 +76,7 @@ def test_another_groups_and_another_hosts_files_are_left_alone(
     assert FileWitness(tmp_path, "group").take_deaths() == [DEATH]
 
 
-def test_a_folder_that_cannot_be_written_is_reported_once(
+def test_a_folder_that_cannot_be_written_is_reported_once_and_ends_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "file").touch()

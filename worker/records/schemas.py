@@ -3,8 +3,8 @@
     python -m worker.records.schemas DIR    # writes one NAME.schema.json for each
     python -m worker.records.schemas --check DIR
 
-Records on topics: ``output``, ``correction``. Files between trainer and desk: ``task`` (a line of
-tasks/1), ``decision`` (a line of decisions/2, as the cells of its CSV), ``advice``, ``proposal``,
+Records on topics are ``output`` and ``correction``; files of the circle are ``task`` (a line of
+tasks/1), ``decision`` (a line of decisions/2, as its CSV's cells), ``advice``, ``proposal`` and
 ``proposal-decision``.
 """
 
