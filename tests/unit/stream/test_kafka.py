@@ -99,6 +99,8 @@ def test_an_unknown_lag_is_left_out() -> None:
     assert lag.records == {}
     lag.update(statistics(committed_offset=5), set())
     assert lag.records == {}
+    lag.update(statistics(ls_offset=0, lo_offset=0), set())
+    assert lag.records == {SOURCE: 0}, "an empty partition has a known lag"
 
 
 def test_transaction_markers_at_the_end_are_not_lag() -> None:
@@ -226,6 +228,9 @@ def test_a_poll_returns_at_most_the_records_that_fit(stream: KafkaStream) -> Non
     messages = [Message(0, 0), Message(1, 0), Message(0, 1)]
     assert polled(stream, ("on_assign", 0), *messages, room=2) == [(0, 0), (1, 0)]
     assert polled(stream) == [(0, 1)]
+    client: Any = stream._client
+    client.on_statistics('{"topics": {}}')
+    assert set(stream.oldest_ms().values()) == {1_700_000_000_000}
 
 
 @pytest.mark.parametrize("how", ["on_revoke", "on_lost"])
@@ -284,7 +289,9 @@ def test_the_lag_of_a_paused_partition_includes_its_discarded_prefetch(stream: K
     stream.resume([source])
     assert lag() == {source: 0}
     stream.pause([source])
-    polled(stream, ("on_revoke", 0), ("on_assign", 0))
+    polled(stream, ("on_revoke", 0))
+    assert stream.lag() == {}
+    polled(stream, ("on_assign", 0))
     assert lag() == {source: 0}
 
 

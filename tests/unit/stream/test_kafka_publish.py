@@ -69,6 +69,7 @@ def test_a_commit_of_a_transaction_that_the_broker_ended_is_in_doubt(
     assert Client.made[2].calls[0] == "init_transactions"
     assert Client.made[2].calls[-1] == "commit_transaction"
     stream.close()
+    assert Client.made[0].calls[-2:] == ["unsubscribe", "close"]  # or it would stay in the group
 
 
 @pytest.mark.parametrize(

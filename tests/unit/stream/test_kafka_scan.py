@@ -63,9 +63,9 @@ def test_a_group_without_members_stores_offsets_and_a_note(
     broker.create_topic("dead")
     with TopicScanner(configured()) as scanner:
         assert scanner.read_note("dead") is None
-        scanner.commit([NextOffset(SECOND, 7)])
+        scanner.commit([NextOffset(FIRST, 0), NextOffset(SECOND, 7)])
         scanner.write_note("dead", "begun on a Monday")
-        assert scanner.committed([FIRST, SECOND]) == {SECOND: 7}
+        assert scanner.committed([FIRST, SECOND]) == {FIRST: 0, SECOND: 7}
     with TopicScanner(configured()) as later:
         assert later.read_note("dead") == "begun on a Monday"
     with TopicScanner(configured(group_id="another")) as stranger:
