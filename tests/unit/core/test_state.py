@@ -31,6 +31,12 @@ def test_the_state_shows_records_in_flight_in_the_engine_and_behind_unfinished_o
     assert state.waiting == {SOURCES[0]: 0, SOURCES[1]: 0}
 
 
+def test_records_of_the_finished_prefix_do_not_count_as_waiting() -> None:
+    rig = started("m0", "m1", "m2", policy=make_loop_policy(publish_interval_s=60.0))
+    rig.answer("m0", "m2")
+    assert rig.loop.state.waiting == {SOURCES[0]: 1}
+
+
 def test_the_state_shows_the_time_of_the_last_poll() -> None:
     rig = started()
     rig.iterate()
