@@ -109,7 +109,7 @@ def run_worker(
             limit=limit,
         )
         observer.runs(loop, stream, config.retention_s)
-        restart.when_wanted(loop.stop)
+        restart.drain = loop.stop
         interrupt.stop_gently(loop)
         _log_ready(settings, config, opened)
         if watcher is not None:
@@ -182,7 +182,7 @@ def make_loop(
         retry_topic=topics.retry,
     )
     if limit is not None:
-        limit.when_exceeded(loop.stop)
+        limit.stop = loop.stop
     return loop
 
 

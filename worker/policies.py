@@ -12,7 +12,7 @@ from worker.cache import cache_folder
 from worker.common.kafka import login_properties
 from worker.core.assignment import Bounds
 from worker.core.crash_isolation import IsolationPolicy
-from worker.core.dead_letter_limit import DeadLetterLimit, LimitPolicy
+from worker.core.dead_letter_limit import DeadLetterLimit
 from worker.core.pipeline import ADMISSION_S, SLOWEST_MESSAGE_S
 from worker.core.publisher import MAX_BACKOFF_S, LoopPolicy
 from worker.engine.pacing import AdmissionPolicy
@@ -64,7 +64,7 @@ def dead_letter_limit(loop: LoopSettings) -> DeadLetterLimit | None:
     """Return what stops the worker when its feed is broken, if wanted."""
     if loop.max_dead_letter_ratio is None:
         return None
-    return DeadLetterLimit(LimitPolicy(loop.max_dead_letter_ratio))
+    return DeadLetterLimit(loop.max_dead_letter_ratio)
 
 
 def max_iteration_s(config: KafkaConfig, policy: LoopPolicy) -> float:

@@ -260,7 +260,8 @@ class Follower:
             clock=clock,
         )
         self.watcher = AdapterWatcher(sources, controller, self.events, poll_interval_s)
-        self.watcher.poll_once()
+        self._controller = controller
+        self.poll_once()
 
     @property
     def stamps(self) -> dict[str, tuple[str, str]]:
@@ -286,9 +287,16 @@ class Follower:
         arm = self.router.split.get(role)
         return arm.adapter if arm is not None else None
 
+    def poll_once(self) -> None:
+        """Poll the store, and wait until the adapters that it names are ready or refused."""
+        self.watcher.step()
+        while loading := list(self._controller._loading.values()):
+            loading[0].bring_up._done.wait(0.05)
+            self._controller.collect()
+
     def follow(self) -> None:
-        """Poll the store, and let an iteration of the loop pass."""
-        self.watcher.poll_once()
+        """Poll the store, and run one iteration of the loop."""
+        self.poll_once()
         self.rig.iterate()
 
     def finish(self, total: int) -> None:

@@ -97,10 +97,13 @@ def test_every_problem_is_told_at_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("kafka", "says"),
     [
-        ({"output_topic": "support.messages"}, "feed itself"),
-        ({"review_topic": "support.messages"}, r"written \(kafka\.review_topic\): .*feed itself"),
-        ({"dead_letter_topic": "support.messages"}, "feed itself"),
-        ({"input_topics": ["^support.*"]}, "'support.labels' is read.*feed itself"),
+        ({"output_topic": "support.messages"}, "read its own results"),
+        (
+            {"review_topic": "support.messages"},
+            r"written \(kafka\.review_topic\): .*read its own results",
+        ),
+        ({"dead_letter_topic": "support.messages"}, "read its own results"),
+        ({"input_topics": ["^support.*"]}, "'support.labels' is read.*read its own results"),
         ({"input_topics": ["support.*"]}, r"input_topics: 'support\.\*'.*a pattern begins with \^"),
         ({"input_topics": ["^("]}, "is not a regular expression"),
         ({"dead_letter_topic": "support.labels"}, "dead letters need their own"),
@@ -346,5 +349,5 @@ def test_a_worker_that_lacks_its_adapter_alone_keeps_the_adapters_exit_code(tmp_
     write_manifest(tmp_path, replace(toy_manifest(), name="toy"))
     with pytest.raises(AdapterRefused, match="needs its base"):
         run_worker(given(model={"adapter": tmp_path}))
-    with pytest.raises(SettingsError, match=r"(?s)feed itself.*needs its base"):
+    with pytest.raises(SettingsError, match=r"(?s)read its own results.*needs its base"):
         run_worker(given(model={"adapter": tmp_path}, kafka={"output_topic": "support.messages"}))

@@ -59,7 +59,7 @@ def wrong(kafka: SecureBroker) -> dict[str, Refused]:
         ),
         "a login where there is none": Refused(
             {**plain, "bootstrap_servers": at("TLS")},
-            4, at("TLS"), "takes no SASL at this address: set kafka.security_protocol",
+            4, at("TLS"), "does not accept SASL at this address: set kafka.security_protocol",
         ),
     }  # fmt: skip
 

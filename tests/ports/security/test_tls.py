@@ -44,11 +44,11 @@ def wrong(kafka: SecureBroker) -> dict[str, Refused]:
     return {
         "an unknown authority": Refused(
             {**tls, "ssl_ca_location": str(kafka.other_ca.certificate)},
-            4, at("TLS"), "authority that is not known: set kafka.ssl_ca_location",
+            4, at("TLS"), "unknown authority: set kafka.ssl_ca_location",
         ),
         "another host's certificate": Refused(
             {**tls, "bootstrap_servers": at("RENAMED")},
-            4, at("RENAMED"), "another host's: connect by a name that it has (kafka.bootstrap",
+            4, at("RENAMED"), "for another host: connect by a name in it (kafka.bootstrap",
         ),
         "an expired certificate": Refused(
             {**tls, "bootstrap_servers": at("EXPIRED")},
@@ -71,7 +71,7 @@ def wrong(kafka: SecureBroker) -> dict[str, Refused]:
         ),
         "TLS to a plaintext port": Refused(
             {**tls, "bootstrap_servers": kafka.servers},
-            4, kafka.servers, "speaks no TLS at this address: set kafka.security_protocol",
+            4, kafka.servers, "does not speak TLS at this address: set kafka.security_protocol",
         ),
     }  # fmt: skip
 

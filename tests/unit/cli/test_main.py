@@ -139,7 +139,7 @@ def test_run_without_a_model_says_what_to_set() -> None:
     ("arguments", "words"),
     [
         (("run", "-s", "kafka.grop_id=x"), "did you mean 'kafka.group_id'"),
-        (("topics", "-s", "kafka.output_topic=support.messages"), "feed itself"),
+        (("topics", "-s", "kafka.output_topic=support.messages"), "read its own results"),
     ],
 )
 def test_a_pod_that_ends_says_why_in_the_form_of_its_log(
@@ -152,7 +152,7 @@ def test_a_pod_that_ends_says_why_in_the_form_of_its_log(
 def test_where_the_log_is_for_people_the_last_line_is_too() -> None:
     """As before."""
     done = clerk("run", "-s", "log.format=console", "-s", "kafka.output_topic=support.messages")
-    assert_one_line(done, 2, "feed itself")
+    assert_one_line(done, 2, "read its own results")
 
 
 def test_run_without_a_broker_says_where_it_looked(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from tests.support.rig import Clock, default_adapter
 from tests.unit.observe.conftest import Scrape, finished, label
 from worker.contract.records.headers import RETRY_REASONS
 from worker.core.arms import TrafficSplit
-from worker.core.dead_letter_limit import DeadLetterLimit, LimitPolicy
+from worker.core.dead_letter_limit import DeadLetterLimit
 from worker.core.events import Published
 from worker.core.loop import LoopState
 from worker.errors import FeedBroken
@@ -86,7 +86,7 @@ def test_each_is_logged_by_its_id_and_without_its_text() -> None:
 
 def test_they_are_no_dead_letters_of_a_broken_feed() -> None:
     """Nor do they dilute those that are: they have not ended."""
-    limit = DeadLetterLimit(LimitPolicy(0.5, 100))
+    limit = DeadLetterLimit(0.5, 100)
     limit(Published(finished(*[POSTPONED] * 500), 0.0))
     limit.check()
     dead = Rejected("not_json", "decode", "")
