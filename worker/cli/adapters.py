@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 
 from worker.contract.codec import encode
 from worker.contract.errors import AdapterRefused
-from worker.contract.manifest import Manifest, read_manifest
-from worker.contract.store import is_digest, read_canary, read_pointer
+from worker.contract.manifest import Manifest, is_digest, read_manifest
+from worker.contract.store import read_canary, read_pointer
 from worker.contract.verify import attach_probes
 
 _TIMEOUT_S = 5.0

@@ -1,4 +1,4 @@
-"""The fixed set of labels, with the words that tell them apart."""
+"""The fixed set of labels, with their descriptions."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from worker.contract.digest import sha256_json
 from worker.contract.errors import TaxonomyError
 
 NO_LABEL = "none"
-"""What people and labelling tools write where no label fits, so no label can have this name."""
+"""Reviewers and labelling tools write this if no label fits, so no label can have this name."""
 
 _MAX_NAME_CHARS = 100
 
 
 def label_name(text: str) -> str:
-    """Return a label as it was written somewhere in the form of ``Taxonomy.from_toml``: in Unicode
-    NFC, without blanks around it. Letters with accents have two forms that look alike, and which
-    one is written depends on the system."""
+    """Return a label that someone typed in the form that ``Taxonomy.from_toml`` gives it: Unicode
+    NFC, no blanks around it. Accented letters have two encodings that look alike, and which one a
+    keyboard or spreadsheet writes depends on the system."""
     return unicodedata.normalize("NFC", text.strip())
 
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """One category: the name that routers match on and the sentence that an annotator reads."""
+    """One category: the name that routers match and the description that reviewers read."""
 
     name: str
     description: str
@@ -64,16 +64,16 @@ class Taxonomy:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The label names, in the taxonomy's order."""
+        """In the taxonomy's order."""
         return tuple(label.name for label in self.labels)
 
     @property
     def digest(self) -> str:
-        """SHA-256 over name, version and every label with its description and place."""
+        """SHA-256 over name, version, description and the labels in order."""
         return sha256_json(self.to_dict())
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the JSON form that ``from_dict`` reads back."""
+        """Return the JSON form, for ``from_dict``."""
         return {
             "name": self.name,
             "version": self.version,
@@ -85,7 +85,7 @@ class Taxonomy:
 
     @classmethod
     def from_dict(cls, data: Any) -> Taxonomy:
-        """Build from the JSON or TOML form. Raises TaxonomyError with the entry at fault."""
+        """Build from parsed JSON or TOML. Raises TaxonomyError with the entry at fault."""
         top = _table(data, "the taxonomy", {"name", "version", "description", "labels"})
         entries = top.get("labels", [])
         if not isinstance(entries, list):
@@ -106,8 +106,7 @@ class Taxonomy:
 
     @classmethod
     def from_toml(cls, path: Path) -> Taxonomy:
-        """Read a taxonomy file such as ``config/taxonomy.toml``; names come out in NFC. Raises
-        TaxonomyError."""
+        """Read a file such as ``config/taxonomy.toml``, with names in NFC. Raises TaxonomyError."""
         try:
             data = tomllib.loads(path.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from worker.contract.manifest import MANIFEST_NAME
-from worker.contract.store import CURRENT_NAME, HISTORY_NAME, find_adapter, is_digest
+from worker.contract.manifest import MANIFEST_NAME, is_digest
+from worker.contract.store import CURRENT_NAME, HISTORY_NAME, find_adapter
 from worker.errors import SettingsError
 
 CURRENT = "current"

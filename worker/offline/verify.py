@@ -11,8 +11,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from worker.contract.errors import RecordRefused
+from worker.contract.manifest import is_digest
 from worker.contract.records import read_retry
-from worker.contract.store import is_digest
 from worker.errors import SettingsError
 from worker.offline.adapters import store_of
 from worker.offline.records import (

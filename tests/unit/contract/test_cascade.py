@@ -65,7 +65,7 @@ def test_a_cascade_reads_back_with_the_prompt_of_its_first_stage(tmp_path: Path)
                     cascade_of(SMALL, LARGE).stages[1],
                 )
             },
-            "no digest",
+            "not a digest",
         ),
         (
             {
@@ -89,7 +89,7 @@ def test_a_cascade_reads_back_with_the_prompt_of_its_first_stage(tmp_path: Path)
         ({"codes": LARGE.codes, "decoding": "code"}, "has no codes and no decoding"),
         ({"head": toy_encoder_manifest().head}, "has no head"),
         ({"files": toy_encoder_manifest().files}, "has no files"),
-        ({"reference": Reference({}, {}, {"0.95": 0.1})}, "each stage of a cascade measures"),
+        ({"reference": Reference({}, {}, {"0.95": 0.1})}, "a cascade has no quantiles"),
     ],
 )
 def test_what_is_no_cascade_is_refused(changes: dict[str, Any], problem: str) -> None:
@@ -128,9 +128,9 @@ def test_a_cascade_whose_stages_are_not_those_it_was_made_of_is_refused(
     """Before anything is loaded, with the stage at fault."""
     made = cascade_of(SMALL, LARGE)
     if which == "missing":
-        where, problem = place(tmp_path, SMALL, made), "missing: stage large"
+        where, problem = place(tmp_path, SMALL, made), "missing: publish it, it is stage large"
     elif which == "another digest":
-        where, problem = place(tmp_path, SMALL, LARGE, made), "stands under another"
+        where, problem = place(tmp_path, SMALL, LARGE, made), "stored under another"
         write_manifest(tmp_path / LARGE.digest, replace(LARGE, name="altered"))
     elif which == "another taxonomy":
         taxonomy = replace(LARGE.taxonomy, version="2")
@@ -138,6 +138,6 @@ def test_a_cascade_whose_stages_are_not_those_it_was_made_of_is_refused(
         where, problem = place(tmp_path, SMALL, LARGE, made), "another kind or taxonomy"
     else:
         made = cascade_of(SMALL, LARGE, golden=SMALL.golden[:1])
-        where, problem = place(tmp_path, SMALL, LARGE, made), "another prompt"
+        where, problem = place(tmp_path, SMALL, LARGE, made), "differs from its first stage"
     with pytest.raises(AdapterRefused, match=problem):
         verify_files(where)

@@ -171,7 +171,7 @@ def test_answers_of_the_first_version_are_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "says"),
     [("decisions/2", "decisions/9", "version"), ("relabel", "perhaps", "decision must be"),
-     ("delivery", "", "new_label"), (AT, "yesterday", "no time"), ("check", "sport", "purpose")],
+     ("delivery", "", "new_label"), (AT, "yesterday", "not a time"), ("check", "sport", "purpose")],
 )  # fmt: skip
 def test_wrong_answers_are_refused_with_their_line(
     tmp_path: Path, old: str, new: str, says: str

@@ -43,8 +43,8 @@ def test_an_engine_that_disagrees_is_told_where(found: list[Any], problem: str) 
         ({"pad_id": 1_200_000}, "head.pad_id is 1200000"),
         ({"pad_id": -1}, "head.pad_id is -1"),
         ({"weights": ()}, "head.weights names no file"),
-        ({"weights": ("model.bin",)}, "'model.bin', which is no safetensors file"),
-        ({"golden_logits": ()}, "could not show that it agrees"),
+        ({"weights": ("model.bin",)}, "'model.bin', which is not a .safetensors file"),
+        ({"golden_logits": ()}, "could not be checked"),
         ({"golden_logits": (GoldenLogits(0, (1.0,)),)}, "1 logits for prompt 0"),
     ],
 )
@@ -54,7 +54,7 @@ def test_a_head_that_contradicts_itself_is_refused(changes: dict[str, Any], prob
 
 
 def test_what_is_no_onnx_file_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"'model\.pt', which is no ONNX file"):
+    with pytest.raises(ValueError, match=r"'model\.pt', which is not an .onnx file"):
         OnnxModel("model.pt", "fp32", 1.0)
 
 

@@ -89,7 +89,7 @@ def test_a_reference_is_part_of_the_identity_and_names_known_labels(tmp_path: Pa
     write_manifest(tmp_path, carrying)
     assert read_manifest(tmp_path) == carrying
     assert carrying.digest != plain.digest
-    with pytest.raises(ValueError, match="labels that are not there: \\['nowhere'\\]"):
+    with pytest.raises(ValueError, match="unknown labels: \\['nowhere'\\]"):
         toy_manifest(reference=replace(reference, label_shares={"nowhere": 1.0}))
 
 
@@ -151,17 +151,17 @@ def test_each_kind_reads_back_and_lacks_what_it_has_not(
         (
             toy_encoder_manifest,
             {"thresholds": Thresholds(0.6, 0.5)},
-            "kind 'encoder' sees no off-label mass",
+            "kind 'encoder' has no off-label mass",
         ),
         (
             toy_encoder_manifest,
             {"head": toy_head(("billing", "delivery", "lost"))},
-            r"count for labels that are not there: \['lost'\]",
+            r"has unknown labels: \['lost'\]",
         ),
         (
             toy_encoder_manifest,
             {"head": toy_head(("billing", "delivery"), onnx=())},
-            r"has none for the labels \['other'\]",
+            r"has no output for the labels \['other'\]",
         ),
         (
             toy_encoder_manifest,
@@ -173,7 +173,7 @@ def test_each_kind_reads_back_and_lacks_what_it_has_not(
             {"head": toy_head(golden_logits=(GoldenLogits(-1, (0.0,) * 4),))},
             "golden prompt -1",
         ),
-        (toy_encoder_manifest, {"files": {}}, r"not in files: \['model.int8.onnx', 'model.onnx'"),
+        (toy_encoder_manifest, {"files": {}}, r"files lacks the digests .*\['model.int8.onnx', 'model.onnx'"),
         (
             toy_encoder_manifest,
             {"files": dict.fromkeys((*toy_head().files, "tokenizer.json"), OTHER)},
@@ -283,11 +283,11 @@ def written(directory: Path, mutate: Mutate) -> Path:
         (lambda d: d["calibration"].update(temperature=-1), "temperature is -1.0"),
         (lambda d: d["calibration"].update(temperature=None), "temperature must be float"),
         (lambda d: d["calibration"].update(temperature=float("inf")), "temperature is inf"),
-        (lambda d: d["prompt"].update(normalization="v9"), "normalization 'v9' is not known"),
+        (lambda d: d["prompt"].update(normalization="v9"), "normalization 'v9' is unknown"),
         (lambda d: d["prompt"].pop("normalization"), r"prompt lacks \['normalization'\]"),
-        (lambda d: d["prompt"].update(redaction="v9"), "redaction 'v9' is not known"),
-        (lambda d: d["prompt"].update(prompt_date="today"), "prompt_date 'today' is no day"),
-        (lambda d: d["prompt"].update(prompt_date="20260101"), "prompt_date '20260101' is no day"),
+        (lambda d: d["prompt"].update(redaction="v9"), "redaction 'v9' is unknown"),
+        (lambda d: d["prompt"].update(prompt_date="today"), "prompt_date 'today' must be a day"),
+        (lambda d: d["prompt"].update(prompt_date="20260101"), "prompt_date '20260101' must be a day"),
         (lambda d: d["prompt"].update(max_message_tokens=1), "leaves no message"),
         (lambda d: d["prompt"]["prefix_ids"].append("x"), r"prefix_ids\[\d+\] must be int"),
         (lambda d: d["taxonomy"]["labels"].pop(), "needs a code for every label"),
@@ -330,7 +330,7 @@ def test_a_manifest_cut_anywhere_is_refused(tmp_path: Path) -> None:
 
 def test_a_directory_without_a_manifest_is_no_adapter(tmp_path: Path) -> None:
     """The manifest is written last: without it the publishing did not finish."""
-    with pytest.raises(AdapterRefused, match="missing: this is no published adapter"):
+    with pytest.raises(AdapterRefused, match="missing: not a published adapter"):
         read_manifest(tmp_path)
     with pytest.raises(AdapterRefused, match="no such adapter directory"):
         read_manifest(tmp_path / "nowhere")

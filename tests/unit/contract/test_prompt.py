@@ -173,7 +173,7 @@ def test_a_budget_without_room_for_a_message_is_refused(budget: int) -> None:
 
 def test_rules_this_version_does_not_know_are_refused() -> None:
     """An adapter trained under other rules would be served other prompts."""
-    with pytest.raises(ValueError, match="'nfkc-9' is not known here; 'nfc-2' is"):
+    with pytest.raises(ValueError, match="'nfkc-9' is unknown; this version has 'nfc-2'"):
         PromptSpec("", "", "", (), (), (), 9, "nfkc-9")
 
 
@@ -233,5 +233,5 @@ def test_of_a_long_message_no_more_is_redacted_than_the_budget_can_keep(
 
 def test_redaction_rules_this_version_does_not_know_are_refused() -> None:
     """A worker that cannot redact as the training did does not serve."""
-    with pytest.raises(ValueError, match="redaction 'pii-9' is not known here; 'pii-2' is"):
+    with pytest.raises(ValueError, match="redaction 'pii-9' is unknown; this version has 'pii-2'"):
         replace(toy_spec(), redaction="pii-9")

@@ -240,7 +240,7 @@ def test_words_are_checked_against_the_labels() -> None:
     assert decision.scores == {"b": decision.confidence}
     assert decision.off_label_mass is None
     for text in ("", "B", "bb", "a b", "a\nb"):
-        with pytest.raises(InvalidScores, match="words that are no label"):
+        with pytest.raises(InvalidScores, match="words that are not a label"):
             decide_from_choice(text, -0.1, LABELS)
 
 

@@ -12,12 +12,12 @@ import pytest
 from tests.support.toy_adapter import toy_manifest
 from worker.contract import AdapterRefused, FileDigest, Manifest, write_manifest
 from worker.contract.digest import sha256_bytes
+from worker.contract.manifest import is_digest
 from worker.contract.store import (
     CURRENT_NAME,
     HISTORY_NAME,
     Pointer,
     find_adapter,
-    is_digest,
     load_stored,
     read_pointer,
     write_pointer,
@@ -108,7 +108,7 @@ def test_a_pointer_to_nothing_is_refused(tmp_path: Path) -> None:
 def test_a_store_in_which_nothing_is_current_says_so(tmp_path: Path) -> None:
     """A first publication that was killed leaves a store, not an adapter without manifest."""
     (tmp_path / HISTORY_NAME).write_text("")
-    with pytest.raises(AdapterRefused, match="nothing in this store was published"):
+    with pytest.raises(AdapterRefused, match="no publication to this store was completed"):
         find_adapter(tmp_path)
 
 

@@ -116,7 +116,7 @@ def test_only_a_base_of_safetensors_with_a_fast_tokenizer_can_be_described(
     with pytest.raises(AdapterRefused, match=r"tokenizer\.json: missing"):
         describe_base(published.base, "toy", "main")
     (published.base / "model.safetensors").unlink()
-    with pytest.raises(AdapterRefused, match="holds no"):
+    with pytest.raises(AdapterRefused, match="has no"):
         describe_base(published.base, "toy", "main")
 
 
@@ -185,7 +185,7 @@ def test_the_adapter_that_ships_is_still_tried() -> None:
     [
         ({"adapter": "ab" * 32}, "another adapter"),
         ({"probes": (Probe("secret words", "nowhere"),)}, "nowhere"),
-        ({"schema": "probes/9"}, "no file of probes"),
+        ({"schema": "probes/9"}, "not a file of probes"),
     ],
 )
 def test_probes_that_cannot_be_meant_are_refused(
@@ -204,7 +204,7 @@ def test_probes_that_cannot_be_meant_are_refused(
 def test_a_damaged_file_is_refused_without_its_text(adapter: Path, content: str) -> None:
     """Probes that somebody asked for are not skipped because they are damaged."""
     probes_path(adapter).write_bytes(content.encode("utf-8", "surrogatepass"))
-    with pytest.raises(AdapterRefused, match="no file of probes") as refused:
+    with pytest.raises(AdapterRefused, match="not a file of probes") as refused:
         attached(adapter)
     assert "secret" not in str(refused.value)
 
@@ -246,7 +246,7 @@ def test_an_adapter_as_published_is_served(published: Published) -> None:
 def test_a_missing_file_is_named(published: Published) -> None:
     """Half a copy is not served."""
     (published.adapter / WEIGHTS).unlink()
-    published.refused(published.adapter / WEIGHTS, "missing; adapter toy-1 is altered")
+    published.refused(published.adapter / WEIGHTS, "missing; adapter toy-1 was altered")
 
 
 def test_an_altered_file_is_named_with_both_digests(published: Published) -> None:
@@ -277,7 +277,7 @@ def test_only_weights_and_json_may_be_in_an_adapter(published: Published, name: 
     path = published.adapter / name
     path.write_bytes(b"x")
     published.rewrite(files={**published.manifest.files, name: FileDigest(sha256_file(path), 1)})
-    published.refused(path, "only safetensors and JSON files")
+    published.refused(path, "may have safetensors and JSON files")
 
 
 @pytest.mark.parametrize(
@@ -286,7 +286,7 @@ def test_only_weights_and_json_may_be_in_an_adapter(published: Published, name: 
 def test_a_manifest_names_files_of_its_own_directory_only(published: Published, name: str) -> None:
     """Neither a path out of it nor the manifest itself."""
     published.rewrite(files={**published.manifest.files, name: FileDigest("0" * 64, 1)})
-    published.refused(published.adapter / "manifest.json", "names a file it may not")
+    published.refused(published.adapter / "manifest.json", "names a file outside the adapter")
 
 
 # The tokenizer.
@@ -372,7 +372,7 @@ def test_an_encoder_without_an_onnx_file_needs_its_base(tmp_path: Path) -> None:
     published = publish_encoder(tmp_path, head=toy_head(LABELS, onnx=()))
     assert published.verify() == published.manifest
     shutil.rmtree(published.base)
-    published.refused(published.adapter, "needs its base, toy-base, next to it")
+    published.refused(published.adapter, "needs its base, toy-base: name its directory")
 
 
 def test_an_onnx_file_that_no_head_names_is_refused(tmp_path: Path) -> None:
@@ -383,4 +383,4 @@ def test_an_onnx_file_that_no_head_names_is_refused(tmp_path: Path) -> None:
     published.rewrite(
         files={**published.manifest.files, "other.onnx": FileDigest(sha256_file(other), 1)}
     )
-    published.refused(other, "the ONNX files that its head names")
+    published.refused(other, "the ONNX files that its head")

@@ -64,13 +64,13 @@ def test_of_two_stories_the_later_one_is_told() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "problem"),
     [
-        ("clerk.reason", None, "has none of the headers of one"),
+        ("clerk.reason", None, "has no headers of a dead letter"),
         ("clerk.stage", None, "lacks the header clerk.stage"),
         ("clerk.adapter.digest", None, "lacks the header clerk.adapter.digest"),
         ("clerk.source.offset", b"x", "the header clerk.source.offset is not a whole number"),
         ("clerk.source.timestamp", b"x", "the header clerk.source.timestamp is not a whole number"),
-        ("clerk.reason", b"tired", "has the reason 'tired' at the stage 'decode'"),
-        ("clerk.stage", b"lunch", "has the reason 'not_json' at the stage 'lunch'"),
+        ("clerk.reason", b"tired", "has an unknown reason or stage: 'tired'"),
+        ("clerk.stage", b"lunch", "has an unknown reason or stage: 'not_json', 'lunch'"),
     ],
 )
 def test_what_is_no_dead_letter_is_refused_by_the_header_at_fault(

@@ -36,7 +36,7 @@ def test_a_reader_holds_the_id_to_the_source() -> None:
     check_identity("in-3-42", Source("in", 3, 42, None))
     check_identity("eu/in-3-42", Source("in", 3, 42, None, "eu"))
     for id_, cluster in (("in-3-42", "eu"), ("us/in-3-42", "eu"), ("eu/in-3-42", None)):
-        with pytest.raises(ValueError, match="id is not that of its source"):
+        with pytest.raises(ValueError, match="id does not match source"):
             check_identity(id_, Source("in", 3, 42, None, cluster))
 
 

@@ -115,7 +115,7 @@ def test_whole_numbers_are_numbers() -> None:
         (changed("schema_version", to=True), r"the value.schema_version must be one of \[1\]"),
         (changed("label", to=...), r"the value lacks \['label'\]"),
         (changed("label", to=None), "the value.label must be str, not NoneType"),
-        (changed("label", to="nowhere"), "scores lacks the label that was chosen"),
+        (changed("label", to="nowhere"), "scores lacks the chosen label"),
         (changed("confidence", to=1.5), "the value.confidence is 1.5; it must be from 0 to 1"),
         (changed("confidence", to="0.5"), "the value.confidence must be float, not str"),
         (changed("confidence", to=10**400), "the value.confidence is too large a number"),
@@ -127,13 +127,13 @@ def test_whole_numbers_are_numbers() -> None:
         (changed("source", "partition", to="3"), "the value.source.partition must be int, not str"),
         (
             changed("source", "offset", to=41),
-            "id is not that of its source, topic-partition-offset",
+            "id does not match source",
         ),
         (
             changed("source", "timestamp", to="now"),
-            "source.timestamp: what stands there is no time",
+            "source.timestamp: not a time in RFC 3339",
         ),
-        (changed("labelled_at", to="2024-05-06"), "labelled_at: what stands there is no time"),
+        (changed("labelled_at", to="2024-05-06"), "labelled_at: not a time in RFC 3339"),
         (changed("adapter", "digest", to=...), r"the value.adapter lacks \['digest'\]"),
     ],
 )
