@@ -1,9 +1,4 @@
-"""The worker's settings: one frozen object, read in one place.
-
-Defaults, then a TOML file, then environment variables (``CLERK_KAFKA__GROUP_ID``), then flags
-(``--set kafka.group_id=...``); later sources override earlier ones. An unknown key is an error,
-whichever source it comes from.
-"""
+"""The worker's settings: one frozen object, loaded by ``worker.common.settings``."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
 """Logging: dotted events with fields; a console on a terminal, JSON lines elsewhere.
 
-Message text is never a field, and of an exception no value is shown
-(``worker.common.errors``). Everything goes to standard error, so that standard output is
-free for results.
+Message text is never a field, and exceptions are shown without values (``worker.common.errors``).
+Everything goes to standard error; standard output is for results.
 """
 
 from __future__ import annotations
@@ -22,9 +21,9 @@ def configure_logging(
     level: Literal["debug", "info", "warning", "error"] = "info",
     program: str = "worker",
 ) -> None:
-    """Set logging up for this process. Call it once.
+    """Configure logging for this process.
 
-    ``level`` is that of the program's own loggers; third-party loggers show warnings.
+    ``level`` applies to the program's own loggers; third-party loggers show warnings.
     """
     console = form == "console" or (form == "auto" and sys.stderr.isatty())
     shared: list[Processor] = [
@@ -68,9 +67,9 @@ def configure_logging(
 def log_failure(
     program: str, problem: str, exit_code: int, unexpected: BaseException | None = None
 ) -> bool:
-    """Log the error that ends this process; return False, and log nothing, where logs are not JSON.
+    """Log the error that ends this process, and return True; only if logs are JSON.
 
-    ``unexpected``: an error with a traceback, which is shown without any value.
+    ``unexpected``: an error whose traceback is shown, without values.
     """
     if not _is_json():
         return False
@@ -81,7 +80,7 @@ def log_failure(
 
 
 def log_unhandled(program: str, problem: str, error: BaseException) -> bool:
-    """Log an error that nobody caught and that does not end this process, likewise."""
+    """Like ``log_failure``, for an uncaught error that does not end this process."""
     if not _is_json():
         return False
     structlog.get_logger(program).error(f"{program}.unhandled", error=problem, exc_info=error)

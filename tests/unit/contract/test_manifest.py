@@ -173,7 +173,11 @@ def test_each_kind_reads_back_and_lacks_what_it_has_not(
             {"head": toy_head(golden_logits=(GoldenLogits(-1, (0.0,) * 4),))},
             "golden prompt -1",
         ),
-        (toy_encoder_manifest, {"files": {}}, r"files lacks the digests .*\['model.int8.onnx', 'model.onnx'"),
+        (
+            toy_encoder_manifest,
+            {"files": {}},
+            r"files lacks the digests .*\['model.int8.onnx', 'model.onnx'",
+        ),
         (
             toy_encoder_manifest,
             {"files": dict.fromkeys((*toy_head().files, "tokenizer.json"), OTHER)},
@@ -287,7 +291,10 @@ def written(directory: Path, mutate: Mutate) -> Path:
         (lambda d: d["prompt"].pop("normalization"), r"prompt lacks \['normalization'\]"),
         (lambda d: d["prompt"].update(redaction="v9"), "redaction 'v9' is unknown"),
         (lambda d: d["prompt"].update(prompt_date="today"), "prompt_date 'today' must be a day"),
-        (lambda d: d["prompt"].update(prompt_date="20260101"), "prompt_date '20260101' must be a day"),
+        (
+            lambda d: d["prompt"].update(prompt_date="20260101"),
+            "prompt_date '20260101' must be a day",
+        ),
         (lambda d: d["prompt"].update(max_message_tokens=1), "leaves no message"),
         (lambda d: d["prompt"]["prefix_ids"].append("x"), r"prefix_ids\[\d+\] must be int"),
         (lambda d: d["taxonomy"]["labels"].pop(), "needs a code for every label"),

@@ -125,7 +125,7 @@ def test_a_stream_ends_when_each_message_came_back(
     first, second = sorted(lines[:2])
     assert first.startswith("a refund 88% ")
     assert first.endswith(" ms")
-    assert second.endswith(" ms (a human should look)")
+    assert second.endswith(" ms (for review)")
 
 
 def test_a_stream_may_be_stopped_before(

@@ -52,7 +52,7 @@ def test_each_label_is_a_line_that_says_whether_it_is_right() -> None:
     assert right == "  ✓ billing            91%  my invoice"
     assert wrong.startswith("  ✗ billing            91%  where is my parcel xxx")
     assert wrong.endswith("…")
-    assert strange == "  ? billing            91%  [/b] blah (a human should look)"
+    assert strange == "  ? billing            91%  [/b] blah (for review)"
     assert own == "  > delivery [urgent]  91%  (published by you)"
 
 
@@ -81,7 +81,7 @@ def test_the_summary_counts_what_was_shown() -> None:
     for line in (
         "  results                    7 for 7 messages: 6 output, 1 review",
         "  accuracy                   75.0% (3 of 4 known answers)",
-        "  fit no label               1 of 2 were sent to a human",
+        "  fit no label               1 of 2 went to review",
         "  outside the label set      1",
         "  throughput                 25 messages/s (100 at once)",
         "  latency, end to end        p50 20 ms, p99 30 ms (3 messages, a few at a time)",

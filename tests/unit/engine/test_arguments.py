@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.toy_adapter import toy_manifest
 from worker.contract import Lora
-from worker.engine.arguments import EngineSettings, engine_arguments, is_started_as_we_like
+from worker.engine.arguments import EngineSettings, engine_arguments, core_can_be_forked
 from worker.errors import SettingsError
 
 KNOWN = {
@@ -141,4 +141,4 @@ def test_several_processes_and_a_chosen_executor_are_left_to_vllm(wish: dict[str
     known = {"VLLM_CPU_OMP_THREADS_BIND": "0,1"}
     built = build(environment=known, engine_args=wish)
     assert built.get("distributed_executor_backend") == wish.get("distributed_executor_backend")
-    assert not is_started_as_we_like(wish)
+    assert not core_can_be_forked(wish)

@@ -288,7 +288,7 @@ def test_a_variable_that_cannot_be_followed_is_one_line(
 ) -> None:
     """At the start, before anything heavy."""
     monkeypatch.setenv(name, value)
-    with pytest.raises(SettingsError, match=r"^tracing, by the OTEL_\* variables: .*") as error:
+    with pytest.raises(SettingsError, match=r"^tracing: invalid OTEL_\* variable: .*") as error:
         start_tracing(topic="in", group="clerks", max_links=1)
     assert "\n" not in str(error.value)
 

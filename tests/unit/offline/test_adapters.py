@@ -74,8 +74,8 @@ def test_a_few_digits_of_a_digest_are_enough(store: Path) -> None:
     ("name", "said"),
     [
         ("0000000", "no adapter with a digest"),
-        ("nowhere/adapter", "is no directory"),
-        ("abc", "is no directory"),
+        ("nowhere/adapter", "is not a directory"),
+        ("abc", "is not a directory"),
     ],
 )
 def test_a_name_that_stands_for_nothing_is_told(store: Path, name: str, said: str) -> None:
@@ -90,7 +90,7 @@ def test_a_digest_needs_a_store(tmp_path: Path) -> None:
         resolve_adapter("abcdef", tmp_path)
     with pytest.raises(SettingsError, match=r"model\.adapter"):
         resolve_adapter("current", None)
-    with pytest.raises(SettingsError, match="neither an adapter nor a store"):
+    with pytest.raises(SettingsError, match="not an adapter or a store"):
         resolve_adapter(str(tmp_path), None)
 
 

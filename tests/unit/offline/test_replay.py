@@ -516,8 +516,8 @@ def test_a_record_that_the_broker_refuses_is_a_dead_letter_and_the_rest_is_publi
 
 
 def test_it_gives_up_after_so_many_attempts() -> None:
-    """With what to do: the same command goes on."""
+    """With what to do: run the same command again."""
     scripted = Scripted(*[(PublishAborted("no"), False)] * 3)
-    with pytest.raises(StreamFailed, match="the same command goes on"):
+    with pytest.raises(StreamFailed, match="run the same command again"):
         publish(scripted)
     assert scripted.published == []

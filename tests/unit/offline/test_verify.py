@@ -54,7 +54,7 @@ def test_what_is_no_fault_is_counted_where_there_is_any(verdict: Verdict) -> Non
     text = shown(more, pending=5)
     for line in (
         "of replays: 1,234",
-        "repeated, which at_least_once allows: 2",
+        "repeated, allowed by at_least_once: 2",
         "not judged: outside of the range: 3",
         "not judged: the input is compacted: 4",
         "offsets not committed yet (pending): 5",
