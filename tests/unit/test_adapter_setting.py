@@ -56,7 +56,6 @@ def start(adapter: Path) -> list[dict[str, Any]]:
 
 
 def test_a_store_is_served_by_its_current_adapter(tmp_path: Path, opened: list[Path]) -> None:
-    """A restart after a publication or a rollback is all a worker needs; the log says which."""
     for name in ("one", "two"):
         manifest = toy_manifest(name=name)
         (tmp_path / manifest.digest).mkdir()
@@ -73,7 +72,6 @@ def test_a_store_is_served_by_its_current_adapter(tmp_path: Path, opened: list[P
 
 
 def test_one_adapter_is_served_as_before(tmp_path: Path, opened: list[Path]) -> None:
-    """A directory with a manifest is opened itself, and nothing is said of a store."""
     write_manifest(tmp_path, toy_manifest())
     assert start(tmp_path) == []
     assert opened == [tmp_path]
@@ -160,8 +158,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
 def test_a_starting_worker_compares_as_a_running_one_does(
     store: Store, event: Any, previous: str | None, declined: bool
 ) -> None:
-    """What running workers refuse as worse is not served by a worker that starts: like them, it
-    serves the one before."""
+    """Running workers refuse a worse adapter and keep the previous one."""
     before = probed("before", "billing")
     if previous == "kept":
         store.add(before, "billing")
@@ -219,8 +216,7 @@ FAULTS = [
 def test_a_worker_that_starts_serves_what_its_siblings_go_on_with(
     store: Store, fault: Callable[[Store, Manifest], None]
 ) -> None:
-    """Else each node that is drained would take a worker away that labels, whatever is wrong with
-    what was published."""
+    """Otherwise a bad publication takes away each worker whose node is drained."""
     before = store.add(probed("before", "billing"), "billing")
     current = store.add(probed("current", "billing"), "billing")
     store.point(current, before)
@@ -237,7 +233,6 @@ def test_a_worker_that_starts_serves_what_its_siblings_go_on_with(
 
 
 def test_it_ends_only_if_neither_can_be_served(store: Store) -> None:
-    """With what is wrong with the current one: that is to be published again."""
     before = store.add(probed("before", "billing"), "other")
     current = store.add(probed("current", "billing"), "other")
     store.point(current, before)
@@ -255,7 +250,6 @@ def test_it_ends_only_if_neither_can_be_served(store: Store) -> None:
 def test_a_command_or_a_worker_that_follows_nothing_serves_the_current_one_or_none(
     store: Store,
 ) -> None:
-    """Nobody would take the new one in later."""
     before = store.add(probed("before", "billing"), "billing")
     current = store.add(probed("current", "billing"), "other")
     store.point(current, before)
@@ -270,7 +264,6 @@ def test_a_command_or_a_worker_that_follows_nothing_serves_the_current_one_or_no
 
 
 def test_a_review_threshold_in_the_settings_replaces_the_manifests() -> None:
-    """Each by itself: also that of an out-of-scope score."""
     manifest = toy_encoder_manifest(golden=one_golden(toy_spec()))
     found = serving.review_thresholds(ReviewSettings(out_of_scope=-7.5), manifest)
     assert found == replace(manifest.thresholds, review_out_of_scope=-7.5)
@@ -279,7 +272,6 @@ def test_a_review_threshold_in_the_settings_replaces_the_manifests() -> None:
 
 
 def test_the_settings_of_review_hold_for_each_stage_of_a_cascade() -> None:
-    """What is not set stays the stage's own."""
     cascade = cascade_of(toy_manifest(name="small"), toy_manifest(name="large"))
     settings = Settings(review=ReviewSettings(confidence=0.25, disagreement=0.75))
     engine = FakeEngine(lambda _: ValueError())

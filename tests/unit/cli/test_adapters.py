@@ -49,7 +49,6 @@ def asked(capsys: pytest.CaptureFixture[str], *given: Any) -> tuple[int, dict[st
 def test_a_worker_that_follows_and_one_that_refused(
     worker: Callable[[], tuple[Follower, str]], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The store says what should be, the worker what is, and since when, and why not."""
     follower, url = worker()
     store = follower.store.folder
     follower.store.publish(TWO)
@@ -84,8 +83,7 @@ def test_a_worker_that_follows_and_one_that_refused(
     assert "refused" in lines
 
 
-def test_a_worker_that_does_not_answer_is_told(capsys: pytest.CaptureFixture[str]) -> None:
-    """And is no reason to say nothing of the others."""
+def test_a_worker_that_does_not_answer_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     code, found = asked(capsys, None, ["http://127.0.0.1:1", "ftp://x"])
     assert code == 1
     assert "no answer" in found["workers"][0]["error"]

@@ -40,17 +40,16 @@ from worker.records.types import Outgoing, Postponed, Record, Rejected
         ("verify --since yesterday", "write it as"),
     ],
 )
-def test_what_cannot_be_asked_is_told(line: str, said: str) -> None:
-    """In one line, which says how to fix it."""
+def test_impossible_choices_are_refused(line: str, said: str) -> None:
     result = CliRunner().invoke(app, line.split())
     assert isinstance(result.exception, SettingsError)
     assert said in str(result.exception)
     assert result.exception.exit_code == EXIT_SETTINGS
 
 
-def test_it_counts_and_says_how_to_go_on(world: KafkaWorld, run: Callable[..., Result]) -> None:
-    """How many, by partition; the command that would do it on standard error, out of a pipe's way.
-    With nothing left to do --execute loads no model."""
+def test_it_counts_and_prints_the_command_to_run(
+    world: KafkaWorld, run: Callable[..., Result]
+) -> None:
     records = world.publish_inputs([b"planted text"] * 20, batch=20)
     world.publish([world.result(record) for record in records], batch=20)
 
@@ -86,8 +85,7 @@ def labelled(world: KafkaWorld) -> tuple[list[Record], list[Outgoing]]:
     return records, [world.result(record) for record in records]
 
 
-def test_what_is_right_is_proven_in_a_few_lines(world: KafkaWorld, verify: Verify) -> None:
-    """The topic, its offsets, what is on each topic of results, and the verdict last."""
+def test_correct_results_are_proven_in_a_few_lines(world: KafkaWorld, verify: Verify) -> None:
     _, outputs = labelled(world)
     world.publish(outputs)
     done = verify()
@@ -104,10 +102,9 @@ def test_what_is_right_is_proven_in_a_few_lines(world: KafkaWorld, verify: Verif
     assert "planted text" not in done.output
 
 
-def test_each_fault_is_told_with_the_record_and_with_what_it_means(
+def test_each_fault_is_listed_with_its_record_and_meaning(
     world: KafkaWorld, verify: Verify
 ) -> None:
-    """One lost, one twice and one that no worker wrote: three rows, three lines, exit code 1."""
     records, outputs = labelled(world)
     lost = records[7].id
     del outputs[7]
@@ -126,7 +123,6 @@ def test_each_fault_is_told_with_the_record_and_with_what_it_means(
 
 
 def test_adapters_that_were_not_in_service_are_a_fault(world: KafkaWorld, verify: Verify) -> None:
-    """Of many of a kind the first are shown, and all are counted."""
     _, outputs = labelled(world)
     world.publish(outputs)
     assert verify("--adapter", world.manifest.digest[:8]).exit_code == 0
@@ -142,7 +138,6 @@ def test_adapters_that_were_not_in_service_are_a_fault(world: KafkaWorld, verify
 def test_the_store_says_which_adapters_were_in_service(
     world: KafkaWorld, verify: Verify, tmp_path: Path
 ) -> None:
-    """Where the settings name one: no option is needed."""
     _, outputs = labelled(world)
     world.publish(outputs)
     (tmp_path / world.manifest.digest).mkdir()
@@ -152,8 +147,7 @@ def test_the_store_says_which_adapters_were_in_service(
     assert json.loads(done.stdout)["allowed_adapters"] == [world.manifest.digest]
 
 
-def test_for_machines_and_of_a_range(world: KafkaWorld, verify: Verify) -> None:
-    """What lies outside of the range is counted, not judged; what is not committed is pending."""
+def test_a_range_and_json(world: KafkaWorld, verify: Verify) -> None:
     records = world.publish_inputs([b"planted text"] * COUNT)
     world.commit({0: 3, 1: 5})
     world.publish([world.label(r) for r in records if r.offset < (3, 5)[r.source.partition]])
@@ -169,10 +163,9 @@ def test_for_machines_and_of_a_range(world: KafkaWorld, verify: Verify) -> None:
     assert verify("--topic", world.topics["in"], "--json").exit_code == 0
 
 
-def test_what_cannot_be_judged_is_told_in_one_line(
+def test_an_impossible_check_is_one_line(
     broker: MockKafka, world: KafkaWorld, verify: Verify
 ) -> None:
-    """Nothing committed is most often another group's name; and Kafka has to be there."""
     world.publish_inputs([b"planted text"])
     done = verify()
     assert isinstance(done.exception, SettingsError)
@@ -226,7 +219,6 @@ def pass_it(world: KafkaWorld, offset: int = 1) -> None:
 
 
 def test_what_waits_is_pending_and_then_done(world: KafkaWorld, verify: Verify) -> None:
-    """With a count and words of its own; the late result is in nobody's order."""
     records = published(world)
     done = verify()
     assert done.exit_code == 0, done.output
@@ -240,7 +232,6 @@ def test_what_waits_is_pending_and_then_done(world: KafkaWorld, verify: Verify) 
 
 
 def test_what_was_passed_without_a_result_is_missing(world: KafkaWorld, verify: Verify) -> None:
-    """The group has committed it, and nothing came of it."""
     records = published(world)
     pass_it(world)
     done = verify("--json")
@@ -249,8 +240,7 @@ def test_what_was_passed_without_a_result_is_missing(world: KafkaWorld, verify: 
     assert [offender["id"] for offender in found["offenders"]] == [records[WAITS].id]
 
 
-def test_a_strangers_record_there_is_told_by_its_place(world: KafkaWorld, verify: Verify) -> None:
-    """Never by its text; the dead letter that a worker makes of it is not told once more."""
+def test_a_foreign_retry_record_is_reported_by_its_place(world: KafkaWorld, verify: Verify) -> None:
     published(world, [Outgoing(world.topics["retry"], None, b"planted text")])
     found = json.loads(verify("--json").stdout)
     (offender,) = found["offenders"]
@@ -260,7 +250,7 @@ def test_a_strangers_record_there_is_told_by_its_place(world: KafkaWorld, verify
 
 
 def test_it_is_not_judged_as_an_input(world: KafkaWorld, verify: Verify) -> None:
-    """Its messages have their place elsewhere."""
+    """Its messages are judged under their input topic."""
     done = verify("--topic", world.topics["retry"])
     assert isinstance(done.exception, SettingsError)
     assert done.exception.exit_code == EXIT_SETTINGS

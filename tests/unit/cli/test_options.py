@@ -11,8 +11,7 @@ from worker.errors import SettingsError
 from worker.stream.topics import RecordRange
 
 
-def test_a_range_is_said_in_one_way() -> None:
-    """By a number, a time or offsets; two of them are an error."""
+def test_options_for_a_range_exclude_each_other() -> None:
 
     def source(**given: Any) -> RecordRange | None:
         every: dict[str, Any] = {"last": None, "since": None, "until": None, "offsets": []}

@@ -37,7 +37,6 @@ def place(store: Path, *manifests: Manifest) -> Path:
 
 
 def test_a_cascade_reads_back_with_the_prompt_of_its_first_stage(tmp_path: Path) -> None:
-    """Under the same digest; an adapter that is none has no key of it."""
     made = cascade_of(SMALL, LARGE)
     where = place(tmp_path, SMALL, LARGE, made)
     again = read_manifest(where)
@@ -92,26 +91,12 @@ def test_a_cascade_reads_back_with_the_prompt_of_its_first_stage(tmp_path: Path)
         ({"reference": Reference({}, {}, {"0.95": 0.1})}, "a cascade has no quantiles"),
     ],
 )
-def test_what_is_no_cascade_is_refused(changes: dict[str, Any], problem: str) -> None:
-    """With what is wrong."""
+def test_malformed_cascades_are_refused(changes: dict[str, Any], problem: str) -> None:
     with pytest.raises(ValueError, match=problem):
         cascade_of(SMALL, LARGE, **changes)
 
 
-def test_an_adapter_is_one_stage() -> None:
-    """Twice the same would never disagree with itself."""
-    with pytest.raises(ValueError, match="names an adapter twice"):
-        cascade_of(SMALL, SMALL)
-
-
-def test_another_kind_has_no_stages() -> None:
-    """A language model with stages is a contradiction."""
-    with pytest.raises(ValueError, match="kind 'lora-code' has no stages"):
-        toy_manifest(stages=cascade_of(SMALL, LARGE).stages)
-
-
 def test_a_stage_is_sure_by_confidence_and_by_what_fits() -> None:
-    """Of a value at its threshold, too; what may fit no label is for the next stage."""
     stage = replace(
         cascade_of(SMALL, LARGE, sure_from=0.8).stages[0], thresholds=Thresholds(None, None, 1.0)
     )
@@ -125,7 +110,6 @@ def test_a_stage_is_sure_by_confidence_and_by_what_fits() -> None:
 def test_a_cascade_whose_stages_are_not_those_it_was_made_of_is_refused(
     which: str, tmp_path: Path
 ) -> None:
-    """Before anything is loaded, with the stage at fault."""
     made = cascade_of(SMALL, LARGE)
     if which == "missing":
         where, problem = place(tmp_path, SMALL, made), "missing: publish it, it is stage large"

@@ -20,7 +20,7 @@ from worker.demo.kafka_files import BrokerError
 def test_a_folder_that_is_not_formatted_says_why(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, does: str, told: str
 ) -> None:
-    """That it took too long is not told as an exit code."""
+    """A time-out is not reported as an exit code."""
     monkeypatch.setattr(broker, "_java", lambda *_: ["/bin/sh", "-c", does])
     monkeypatch.setattr(broker, "_FORMAT_TIMEOUT_S", 0.3 if "sleep" in does else 20.0)
     log = tmp_path / "broker.log"

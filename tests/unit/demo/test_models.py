@@ -40,7 +40,6 @@ def trainer(monkeypatch: pytest.MonkeyPatch) -> Calls:
 
 
 def test_the_encoder_is_made_once_by_the_trainer(cache: Path, trainer: Calls) -> None:
-    """Under its digest, and needs no base."""
     told: list[str] = []
     model = ensure_model("encoder", told.append)
     assert ensure_model("encoder", told.append) == model
@@ -52,8 +51,7 @@ def test_the_encoder_is_made_once_by_the_trainer(cache: Path, trainer: Calls) ->
     assert model.settings() == {"model.adapter": f"'{model.adapter}'"}
 
 
-def test_a_cascade_stands_beside_its_stages(cache: Path, trainer: Calls) -> None:
-    """Its manifest names the two models that ship, by their digests."""
+def test_a_cascade_is_stored_next_to_its_stages(cache: Path, trainer: Calls) -> None:
     model = ensure_model("cascade")
     assert len(trainer) == 1
     stages = load_adapter(model.adapter).stages
@@ -66,7 +64,7 @@ def test_a_cascade_stands_beside_its_stages(cache: Path, trainer: Calls) -> None
 
 
 def test_what_ships_of_the_encoder_is_its_weights_alone() -> None:
-    """A few MB; what is left out is what ``clerk-trainer complete`` makes."""
+    """A few MB; ``clerk-trainer complete`` makes the rest."""
     shipped = shipped_dir("encoder")
     manifest = read_manifest(shipped)
     there = {path.name for path in shipped.iterdir()} - {"manifest.json"}
@@ -85,10 +83,9 @@ def test_what_ships_of_the_encoder_is_its_weights_alone() -> None:
         ("model.onnx: made again it has other bytes", "other bytes$"),
     ],
 )
-def test_a_trainer_that_fails_is_told_with_its_words(
+def test_a_failure_of_the_trainer_is_reported_with_its_output(
     cache: Path, monkeypatch: pytest.MonkeyPatch, words: str, told: str
 ) -> None:
-    """And with what to install, where something is missing; nothing half-made is left."""
     failed = subprocess.CompletedProcess([], 1, "", words)
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: failed)
     with pytest.raises(ProgramFailed, match=f"(?s)complete failed: .*{told}".replace("[", r"\[")):
@@ -97,7 +94,6 @@ def test_a_trainer_that_fails_is_told_with_its_words(
 
 
 def test_the_demo_begins_with_plain_messages_and_asks_each_once() -> None:
-    """A newcomer reads the first lines; one message in twenty fits no label, and comes later."""
     chosen = demo_samples(330)
     assert all(sample.label and len(sample.message) < 80 for sample in chosen[:10])
     assert sum(sample.label is None for sample in chosen) == 16

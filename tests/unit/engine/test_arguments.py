@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.toy_adapter import toy_manifest
 from worker.contract import Lora
-from worker.engine.arguments import EngineSettings, engine_arguments, core_can_be_forked
+from worker.engine.arguments import EngineSettings, core_can_be_forked, engine_arguments
 from worker.errors import SettingsError
 
 KNOWN = {
@@ -45,7 +45,7 @@ def build(
 def test_a_small_model_is_computed_in_what_the_processor_can(
     tmp_path: Path, capability: str, gibibytes: float, dtype: str
 ) -> None:
-    """And the user's own choice wins."""
+    """``engine_args`` override it."""
     with (tmp_path / "model.safetensors").open("wb") as file:
         file.truncate(int(gibibytes * 2**30))
     settings = EngineSettings(tmp_path, toy_manifest())
@@ -73,12 +73,12 @@ def test_only_words_need_a_tokenizer() -> None:
     assert not build(manifest=toy_manifest(decoding="choice", codes={}))["skip_tokenizer_init"]
 
 
-def test_a_user_wins_over_a_default() -> None:
+def test_engine_args_override_a_default() -> None:
     built = build(engine_args={"block_size": 64, "max_num_seqs": 7})
     assert (built["block_size"], built["max_num_seqs"]) == (64, 7)
 
 
-def test_a_variable_of_vllms_wins_over_a_default() -> None:
+def test_vllms_variables_override_a_default() -> None:
     assert "kv_cache_memory_bytes" in build()
     assert "kv_cache_memory_bytes" not in build(environment={"VLLM_CPU_KVCACHE_SPACE": "4"})
 
@@ -87,12 +87,12 @@ def test_a_gpu_is_left_to_vllm() -> None:
     assert {"block_size", "enforce_eager", "dtype"}.isdisjoint(build(cpu=False))
 
 
-def test_a_misspelt_key_is_told_with_the_nearest_one() -> None:
+def test_a_misspelt_key_is_reported_with_the_nearest_one() -> None:
     with pytest.raises(SettingsError, match=r"engine_args\.max_num_seq .*'max_num_seqs'"):
         build(engine_args={"max_num_seq": 1})
 
 
-def test_a_key_like_none_is_told_alone() -> None:
+def test_a_key_like_no_other_is_reported_alone() -> None:
     with pytest.raises(SettingsError, match=r"engine_args\.zzz .*knows$"):
         build(engine_args={"zzz": 1})
 
@@ -124,7 +124,6 @@ def test_a_merged_adapter_needs_no_lora() -> None:
 
 
 def test_on_a_cpu_the_core_computes_by_itself() -> None:
-    """Where it is known which CPUs it computes on; vLLM chooses them only for a process apart."""
     known = {"VLLM_CPU_OMP_THREADS_BIND": "0,1"}
     assert build(environment=known)["distributed_executor_backend"].endswith("UniProcExecutor")
     for named in ("auto", "nobind"):

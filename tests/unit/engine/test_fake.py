@@ -46,7 +46,6 @@ def test_an_answer_can_be_an_error_of_that_prompt() -> None:
 
 
 def test_what_was_answered_is_not_kept() -> None:
-    """A long run's memory is the worker's, not the fake's."""
     engine = FakeEngine(respond)
     gone = weakref.ref(engine.submit([1]))
     engine.finish_all()

@@ -39,7 +39,6 @@ def test_a_control_token_in_a_message_stays_text(base: Path, mark: str) -> None:
 
 
 def test_nothing_is_cut_or_padded(base: Path) -> None:
-    """Whatever the tokenizer's file says of it."""
     encoders = load_encoders(base)
     assert len(encoders.plain("twelve chars")) == len(encoders.control("twelve chars")) == 12
 
@@ -69,7 +68,6 @@ def another(base: Path, target: Path, content: bytes = b"other weights") -> Path
 def test_a_base_is_found_among_others_and_in_a_folder_of_them(
     published: Published, tmp_path: Path
 ) -> None:
-    """By what it is, whatever it is called."""
     folder = tmp_path / "models"
     wanted = another(published.base, folder / "renamed", b"base weights")
     other = another(published.base, folder / "other")
@@ -80,7 +78,6 @@ def test_a_base_is_found_among_others_and_in_a_folder_of_them(
 def test_a_single_base_that_is_another_is_refused_with_the_difference(
     published: Published, tmp_path: Path
 ) -> None:
-    """As before there could be several."""
     other = another(published.base, tmp_path / "other", b"BASE weights")
     with pytest.raises(AdapterRefused, match=r"sha256 is .* trained on toy-base") as caught:
         Bases([other]).find(published.adapter, published.manifest)
@@ -98,7 +95,6 @@ def test_a_base_that_is_not_among_several_is_named(published: Published, tmp_pat
 def test_altered_weights_of_the_right_size_are_refused_where_weights_are_read(
     published: Published, tmp_path: Path
 ) -> None:
-    """A gigabyte takes a second to read; `check-config` compares sizes alone."""
     bases = [another(published.base, tmp_path / "a", b"BASE weights"), tmp_path / "nowhere"]
     with pytest.raises(AdapterRefused, match="sha256 is"):
         Bases(bases).find(published.adapter, published.manifest)
@@ -107,7 +103,6 @@ def test_altered_weights_of_the_right_size_are_refused_where_weights_are_read(
 
 
 def test_an_encoder_brings_its_tokenizer(tmp_path: Path) -> None:
-    """No base is looked for; two adapters of one tokenizer share it."""
     bases = Bases([])
     one, two = (write_tiny_encoder(tmp_path / f"{seed}", seed=seed) for seed in range(2))
     encoders = bases.encoders(one, read_manifest(one))
@@ -116,7 +111,6 @@ def test_an_encoder_brings_its_tokenizer(tmp_path: Path) -> None:
 
 
 def test_a_loaded_base_serves_its_own_adapters_alone(published: Published, tmp_path: Path) -> None:
-    """What two bases are called is for people."""
     write_tokenizer(tmp_path / "tokenizer.json")
     encoders = Bases([]).encoders(
         adapter := write_tiny_encoder(tmp_path / "e"), read_manifest(adapter)

@@ -26,7 +26,6 @@ def test_without_vllm_it_says_what_to_install(
 def test_without_onnx_runtime_it_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And does not ask for vLLM, or for a base."""
     adapter = write_tiny_encoder(tmp_path / "encoder")
     monkeypatch.setattr(opening, "vllm_is_installed", lambda: False)
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
@@ -37,7 +36,7 @@ def test_without_onnx_runtime_it_says_what_to_install(
 def test_an_altered_adapter_is_refused_before_vllm_is_imported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In a second, not the ten more that the import takes."""
+    """In one second instead of ten."""
     published = publish(tmp_path)
     (published.adapter / WEIGHTS).write_bytes(b"other weights")
     imported: list[str] = []

@@ -117,7 +117,6 @@ def told(settings: EngineSettings) -> dict[str, Any]:
 def test_an_adapter_an_arm_and_one_that_comes(
     tmp_path: Path, started: list[EngineSettings]
 ) -> None:
-    """Without cascades there are as many places as ever; a shadow has one more."""
     start(stored(tmp_path, SMALL))
     start(stored(tmp_path, SMALL, LARGE), shadow=LARGE.digest)
     assert [places(each)[0] for each in started] == [3, 4]
@@ -136,7 +135,6 @@ def test_an_adapter_an_arm_and_one_that_comes(
 def test_stages_that_share_an_engine_have_a_place_each(
     tmp_path: Path, started: list[EngineSettings], stages: Sequence[Manifest], wanted: list[int]
 ) -> None:
-    """In each arm: the next cascade is tried next to this one, and next to its canary."""
     start(stored(tmp_path, cascade_of(*stages), *stages))
     assert [places(each)[0] for each in started] == wanted
 
@@ -144,7 +142,6 @@ def test_stages_that_share_an_engine_have_a_place_each(
 def test_a_canary_counts_that_is_there_when_the_worker_starts(
     tmp_path: Path, started: list[EngineSettings]
 ) -> None:
-    """It is loaded in a moment; one that cannot be read is refused then, and counts nothing."""
     canary = cascade_of(SMALL, LARGE, name="canary")
     store = stored(tmp_path, SMALL, LARGE, canary)
     write_canary(store, CanaryPointer(canary.digest, canary.name, 0.1, SINCE, "ann@desk", None))
@@ -157,7 +154,7 @@ def test_a_canary_counts_that_is_there_when_the_worker_starts(
 def test_a_command_that_follows_nothing_has_a_place_for_each_stage(
     tmp_path: Path, started: list[EngineSettings]
 ) -> None:
-    """Else classify, compare and replay would copy weights with nearly every message."""
+    """Otherwise vLLM would copy weights for nearly every message."""
     start(stored(tmp_path, cascade_of(SMALL, LARGE), SMALL, LARGE), watch=False)
     assert [places(each)[0] for each in started] == [2]
 
@@ -165,8 +162,6 @@ def test_a_command_that_follows_nothing_has_a_place_for_each_stage(
 def test_what_comes_later_and_has_no_place_is_kept_in_memory(
     tmp_path: Path, started: list[EngineSettings]
 ) -> None:
-    """A cascade of four stages in each arm is not read from the disk with every step; places that
-    somebody wishes for are never more than vLLM keeps."""
     start(stored(tmp_path, SMALL))
     assert places(started[0]) == (3, 12)
     many = replace(started[0], engine_args={"max_loras": 20})
@@ -177,8 +172,8 @@ def test_what_comes_later_and_has_no_place_is_kept_in_memory(
 def test_an_engine_holds_the_largest_of_its_stages(
     tmp_path: Path, started: list[EngineSettings]
 ) -> None:
-    """In whichever order: it is started for the last stage, and the first one's rank is higher, its
-    prompt longer, its answer in words. No restart would have fixed that refusal."""
+    """The engine is started for the last stage; the first stage's rank, prompt and answer may be
+    larger."""
     words = toy_manifest(
         name="words", decoding="choice", codes={}, prompt=toy_spec(500), lora=LARGE.lora
     )
@@ -194,8 +189,7 @@ def test_an_engine_holds_the_largest_of_its_stages(
 def test_an_engine_holds_the_canary_that_is_there_when_it_starts(
     tmp_path: Path, started: list[EngineSettings]
 ) -> None:
-    """One of a higher rank than the adapter in service is refused by an engine that is up, and a
-    restart is what the refusal advises. Also next to a cascade."""
+    """A restart must fix the refusal of a canary with a higher rank."""
     store = stored(tmp_path, SMALL, LARGE)
     write_canary(store, CanaryPointer(LARGE.digest, LARGE.name, 0.1, SINCE, "ann@desk", None))
     start(store)
@@ -208,7 +202,6 @@ def test_an_engine_holds_the_canary_that_is_there_when_it_starts(
 def test_an_engine_holds_the_stages_of_a_canary_that_is_a_cascade(
     tmp_path: Path, started: list[EngineSettings]
 ) -> None:
-    """Its last stage may be of a higher rank than the adapter in service."""
     canary = cascade_of(ENCODER, LARGE)
     store = stored(tmp_path, SMALL, ENCODER, LARGE, canary)
     write_canary(store, CanaryPointer(canary.digest, canary.name, 0.1, SINCE, "ann@desk", None))
@@ -221,7 +214,6 @@ def test_an_engine_holds_the_stages_of_a_canary_that_is_a_cascade(
 def test_once_it_serves_a_worker_starts_no_engine_that_has_no_room(
     tmp_path: Path, started: list[EngineSettings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first engine is started with whatever there is; the kernel would end it for a second."""
     monkeypatch.setattr(opening, "vllm_runs_on_cpu", lambda: True)
     monkeypatch.setattr(opening, "merged_base", lambda base, *_: base)
     monkeypatch.setattr(opening, "free_memory", lambda: 0)

@@ -5,8 +5,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-import pytest
-
 from tests.support.rig import Clock, Rig
 from tests.support.toy_adapter import scores
 from worker.core.loop import LoopState
@@ -42,15 +40,14 @@ class Worker:
 
 
 def test_while_the_model_loads_it_is_alive_and_nothing_else() -> None:
-    """However long that takes; how long it may is the start-up probe's to say."""
     worker = Worker()
     worker.clock.advance(3600)
     assert worker.verdicts() == (False, True, False)
     assert worker.health.started() == worker.health.ready() == [LOADING]
 
 
-def test_results_that_wait_for_kafka_are_told_and_are_no_reason_for_a_restart() -> None:
-    """A new process would not reach it either, and would load the model again."""
+def test_an_outage_of_kafka_is_reported_and_needs_no_restart() -> None:
+    """A new process could not reach Kafka either, and would have to load the model again."""
     worker = Worker().run()
     worker.state = replace(IDLE, polled_at=1120.0, outage_since=1000.0)
     worker.clock.advance(120)
@@ -59,7 +56,6 @@ def test_results_that_wait_for_kafka_are_told_and_are_no_reason_for_a_restart() 
 
 
 def test_warm_and_not_in_the_group_it_has_started_and_is_not_ready() -> None:
-    """Waiting for Kafka is no reason to be restarted."""
     worker = Worker()
     worker.health.model_ready(worker.engine.check_health)
     assert worker.verdicts() == (True, True, False)
@@ -71,14 +67,12 @@ def test_warm_and_not_in_the_group_it_has_started_and_is_not_ready() -> None:
 
 
 def test_in_the_group_it_is_ready_with_partitions_or_without() -> None:
-    """A spare worker that took over at once is what a spare is for."""
     worker = Worker().run()
     assert not worker.state.waiting
     assert worker.verdicts() == (True, True, True)
 
 
 def test_a_loop_that_does_not_poll_is_dead_after_its_longest_iteration() -> None:
-    """And says for how long it has not."""
     worker = Worker().run()
     worker.clock.advance(TURN_S)
     assert worker.verdicts() == (True, True, True)
@@ -90,7 +84,6 @@ def test_a_loop_that_does_not_poll_is_dead_after_its_longest_iteration() -> None
 
 
 def test_a_dead_engine_is_a_dead_worker() -> None:
-    """At once, before the loop has noticed."""
     worker = Worker().run()
     worker.engine.die("its processes are gone")
     assert worker.verdicts() == (True, False, False)
@@ -98,7 +91,6 @@ def test_a_dead_engine_is_a_dead_worker() -> None:
 
 
 def test_draining_is_alive_and_not_ready() -> None:
-    """From the signal to the end, through the closing of stream and engine."""
     worker = Worker().run()
     worker.state = replace(IDLE, stopping=True)
     assert worker.verdicts() == (True, True, False)
@@ -109,8 +101,7 @@ def test_draining_is_alive_and_not_ready() -> None:
     assert worker.verdicts() == (True, True, False)
 
 
-def test_a_worker_that_ends_by_an_error_is_dead_and_says_of_what() -> None:
-    """Also while it closes what it has open, which may take a while."""
+def test_a_worker_that_ends_by_an_error_is_dead_and_says_why() -> None:
     worker = Worker().run()
     worker.health.closing(StreamFailed("the topic is gone"))
     worker.health.closing()
@@ -119,14 +110,13 @@ def test_a_worker_that_ends_by_an_error_is_dead_and_says_of_what() -> None:
 
 
 def test_an_error_that_nobody_planned_is_named_and_not_quoted() -> None:
-    """Its text might be a message's."""
+    """Its text might quote a message."""
     worker = Worker().run()
     worker.health.closing(ValueError("my card is 4111"))
     assert worker.health.alive() == ["the worker ends with ValueError"]
 
 
 def test_an_engine_that_dies_while_it_loads_ends_the_start() -> None:
-    """Where the process is on its way out, the probe says so."""
     worker = Worker()
     worker.health.closing(EngineDied("no memory"))
     assert worker.verdicts() == (False, False, False)
@@ -140,7 +130,7 @@ def wait_for(condition: Callable[[], bool]) -> None:
 
 
 def test_a_loop_that_hangs_in_kafkas_client_is_found_dead() -> None:
-    """The real loop on a thread of its own, in a poll that does not return, by the real clock."""
+    """With the real loop on a thread, in a poll that does not return."""
     rig = Rig()
     go = threading.Event()
     go.set()
@@ -171,11 +161,3 @@ def test_a_loop_that_hangs_in_kafkas_client_is_found_dead() -> None:
         rig.loop.stop()
         thread.join(20)
     assert not thread.is_alive()
-
-
-@pytest.mark.parametrize("times", [1, 3])
-def test_being_asked_changes_nothing(times: int) -> None:
-    """Three probes and a scrape ask at any moment."""
-    worker = Worker().run()
-    for _ in range(times):
-        assert worker.verdicts() == (True, True, True)
