@@ -52,9 +52,9 @@ from worker.stream.kafka_topics import prepare_topics
 from worker.stream.port import Stream
 from worker.stream.topics import Topics
 
+# The most records in flight for a shadow: an eighth of a full engine, so that customers' records
+# are hardly slower. Further ones are skipped and counted.
 _MAX_SHADOWS = 32
-"""The most records in flight for a shadow: an eighth of a full engine, so that customers' records
-are hardly slower. Further ones are skipped and counted."""
 
 _log = structlog.get_logger("worker.app")
 

@@ -7,7 +7,7 @@ All problems are collected before they are reported, so that one run shows them 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -46,17 +46,19 @@ BROKEN_RELEASES = (
 def settings_problems(settings: Settings) -> list[SettingsError]:
     """Return every problem with the settings and with the files that they name. The Kafka client
     validates its properties, in milliseconds and without connecting."""
-    kafka, found = settings.kafka, _Problems()
-    found.of(worker_topics(kafka, shadow_topic(settings)).check)
-    found.of(lambda: check_promises(_places(kafka), kafka.delivery))
-    found.of(lambda: kafka_security(kafka))
-    for problem in (*_unreadable(kafka), *_shared_names(kafka)):
-        found.add(problem)
-    if not found.problems:  # the client's errors are less clear than those above
-        found.of(lambda: _check_kafka(settings))
+    kafka = settings.kafka
+    found = [
+        *_problems_of(worker_topics(kafka, shadow_topic(settings)).check),
+        *_problems_of(lambda: check_promises(_places(kafka), kafka.delivery)),
+        *_problems_of(lambda: kafka_security(kafka)),
+        *_unreadable(kafka),
+        *_shared_names(kafka),
+    ]
+    if not found:  # the client's errors are less clear than those above
+        found += _problems_of(lambda: _check_kafka(settings))
     if settings.tracing.enabled:
-        found.of(_require_tracing)
-    return [SettingsError(problem) for problem in found.problems]
+        found += _problems_of(_require_tracing)
+    return [SettingsError(problem) for problem in found]
 
 
 def adapter_problems(settings: Settings, *, digests: bool = True) -> list[Problem]:
@@ -122,19 +124,12 @@ def notes(settings: Settings, origins: Mapping[str, str]) -> list[str]:
     return [*found, *_idle_arms(settings)]
 
 
-class _Problems:
-    def __init__(self) -> None:
-        self.problems: list[str] = []
-
-    def add(self, problem: str) -> None:
-        self.problems.append(problem)
-
-    def of(self, check: Callable[[], object]) -> None:
-        """Add the problems that a check raises."""
-        try:
-            check()
-        except SettingsError as error:
-            self.problems += error.problems
+def _problems_of(check: Callable[[], object]) -> Sequence[str]:
+    try:
+        check()
+    except SettingsError as error:
+        return error.problems
+    return ()
 
 
 def _places(kafka: KafkaSettings) -> dict[str, Mapping[str, str | int | float | bool]]:

@@ -41,8 +41,8 @@ from worker.policies import admission_policy
 from worker.records.encode import DeadLetterEncoder, OutputEncoder
 from worker.settings import RecordSettings, ReviewSettings, Settings
 
+# On a network file system a directory may become visible this much later than its pointer.
 _PATIENCE_S = 60.0
-"""On a network file system a directory may become visible this much later than its pointer."""
 
 _log = structlog.get_logger("worker.adapters")
 
@@ -68,10 +68,10 @@ def make_watcher(
 ) -> AdapterWatcher | None:
     """Return a watcher of the adapters of all arms; None if there is nothing to watch."""
     sources = arm_sources(settings)
-    if opened.loader is None or not sources:
+    if opened.loader is None or opened.files is None or not sources:
         return None
     factory = AdapterFactory(
-        opened.model_files,
+        opened.files,
         opened.loader,
         partial(make_serving_adapter, settings),
         answer_s=settings.loop.deadline_s,

@@ -105,7 +105,7 @@ def test_a_decision_is_seen_to_arrive_and_a_folder_is_gone_on_with(tmp_path: Pat
     assert "Traceback" not in told
     assert list(temporary.glob("filing-clerk*")) == []
     with demo(folder, temporary) as again:
-        again.wait_for(f"holds {COUNT} messages from before; none is added")
+        again.wait_for(f"holds {COUNT} messages from an earlier run; publishing no more")
         left = again.wait_for(r"^(\d+) messages wait for review")[1]
         assert int(left) == int(waiting) - 1
         again.interrupt()

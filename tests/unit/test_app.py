@@ -18,7 +18,7 @@ import pytest
 from confluent_kafka import KafkaError, Producer
 from structlog.testing import capture_logs
 
-from tests.support.follower import AdapterStore, FakeLoader
+from tests.support.follower import AdapterStore, FakeLoader, ToyFiles
 from tests.support.mock_kafka import MockKafka
 from tests.support.toy_adapter import ENCODERS, ONE, TWO, by_length, decode, scores, small_manifest
 from worker import app, serving
@@ -27,7 +27,6 @@ from worker.contract import Manifest, load_adapter
 from worker.contract.store import Pointer, write_pointer
 from worker.engine.fake import FakeEngine
 from worker.engine.memory import TooLarge
-from worker.engine.model_files import LoadedBase
 from worker.engine.open import OpenedEngine
 from worker.engine.port import Answer
 from worker.errors import FeedBroken, MessageRejected, RestartNeeded, StreamFailed
@@ -203,8 +202,8 @@ class Followed:
     def _open(self, *, adapter: Path, **_: Any) -> OpenedEngine:
         manifest = load_adapter(adapter)
         engine = self.loader.load(adapter, manifest)
-        base = LoadedBase(ENCODERS, manifest.base)
-        return OpenedEngine(engine, manifest, ENCODERS, "merged", self.loader, base)
+        files = ToyFiles(manifest.base)
+        return OpenedEngine(engine, manifest, ENCODERS, "merged", self.loader, files)
 
 
 @pytest.fixture

@@ -58,7 +58,7 @@ def stored(store: Path, made: Path) -> str:
 def test_the_defaults_have_no_problem_but_the_adapter_that_is_missing() -> None:
     assert told(Settings()) == []
     (problem,) = refused(Settings())
-    assert problem.startswith("model.adapter must name")
+    assert problem.startswith("model.adapter is not set")
 
 
 def test_every_problem_is_reported_at_once(tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ def test_every_problem_is_reported_at_once(tmp_path: Path) -> None:
     with pytest.raises(SettingsError) as caught:
         run_worker(settings)
     assert all(line in str(caught.value) for line in found)
-    assert "model.adapter must name" in str(caught.value)
+    assert "model.adapter is not set" in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -266,7 +266,7 @@ def test_reserved_engine_arguments_are_reported_with_the_rest(
 
 def test_a_missing_precision_is_reported(encoder: Path) -> None:
     (problem,) = refused(given(model={"adapter": encoder, "encoder_precision": "int8"}))
-    assert "has fp32, and model.encoder_precision asks for int8" in problem
+    assert "has fp32, but model.encoder_precision is int8" in problem
 
 
 @pytest.mark.parametrize("digests", [True, False])

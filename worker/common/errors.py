@@ -23,6 +23,7 @@ Log = Callable[[str, BaseException], bool]
 
 WITHHELD = "(text withheld: it may quote a message)"
 
+# Types whose text names types, files and devices, never a value.
 _SPEAKING = (
     ArithmeticError,
     AttributeError,
@@ -33,10 +34,9 @@ _SPEAKING = (
     RuntimeError,  # torch's and CUDA's errors are of this type
     SystemError,
 )
-"""Types whose text names types, files and devices, never a value."""
 
+# Modules whose exceptions have no message text: ours by rule, and the Kafka client's.
 _SPEAKING_MODULES = ("worker.", "trainer.", "desk.", "cimpl", "confluent_kafka")
-"""Modules whose exceptions have no message text: ours by rule, and the Kafka client's."""
 
 
 def run_program(
@@ -49,7 +49,7 @@ def run_program(
     ``explain`` returns the line and the exit code of an expected error, None for any other. If logs
     are JSON, the error is a JSON event too.
     """
-    show_private(lambda problem, error: _log_unhandled(program, problem, error))
+    show_private(lambda problem, error: _log_event(f"{program}.unhandled", problem, error))
     try:
         app()
     except KeyboardInterrupt:
@@ -57,14 +57,15 @@ def run_program(
     except Exception as error:  # noqa: BLE001 - Python's own traceback would show the text
         if (explained := explain(error)) is not None:
             _fail(program, *explained)
-        if not _log_failure(program, describe_private(error), EXIT_UNEXPECTED, error):
+        problem = describe_private(error)
+        if not _log_event(f"{program}.failed", problem, error, exit_code=EXIT_UNEXPECTED):
             print_private(error)
         sys.exit(EXIT_UNEXPECTED)
     sys.exit(0)
 
 
 def _fail(program: str, message: str, code: int) -> NoReturn:
-    if _log_failure(program, message, code):
+    if _log_event(f"{program}.failed", message, None, exit_code=code):
         pass
     elif sys.stderr.isatty():
         from rich.console import Console
@@ -79,23 +80,13 @@ def _fail(program: str, message: str, code: int) -> NoReturn:
     sys.exit(code)
 
 
-def _log_failure(
-    program: str, problem: str, code: int, unexpected: BaseException | None = None
-) -> bool:
+def _log_event(event: str, problem: str, error: BaseException | None, **fields: object) -> bool:
     # Not imported unless the program has: a container's health check runs every few seconds.
     if "worker.common.logs" not in sys.modules:
         return False
-    from worker.common.logs import log_failure
+    from worker.common.logs import log_if_json
 
-    return log_failure(program, problem, code, unexpected)
-
-
-def _log_unhandled(program: str, problem: str, error: BaseException) -> bool:
-    if "worker.common.logs" not in sys.modules:
-        return False
-    from worker.common.logs import log_unhandled
-
-    return log_unhandled(program, problem, error)
+    return log_if_json(event, error=problem, exc_info=error, **fields)
 
 
 def format_private(error: BaseException) -> str:

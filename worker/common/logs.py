@@ -64,26 +64,11 @@ def configure_logging(
     logging.getLogger(program).setLevel(level.upper())
 
 
-def log_failure(
-    program: str, problem: str, exit_code: int, unexpected: BaseException | None = None
-) -> bool:
-    """Log the error that ends this process, and return True; only if logs are JSON.
-
-    ``unexpected``: an error whose traceback is shown, without values.
-    """
+def log_if_json(event: str, **fields: object) -> bool:
+    """Log an error event (``PROGRAM.WHAT``) and return True, unless logs are for a console."""
     if not _is_json():
         return False
-    structlog.get_logger(program).error(
-        f"{program}.failed", error=problem, exit_code=exit_code, exc_info=unexpected
-    )
-    return True
-
-
-def log_unhandled(program: str, problem: str, error: BaseException) -> bool:
-    """Like ``log_failure``, for an uncaught error that does not end this process."""
-    if not _is_json():
-        return False
-    structlog.get_logger(program).error(f"{program}.unhandled", error=problem, exc_info=error)
+    structlog.get_logger(event.partition(".")[0]).error(event, **fields)
     return True
 
 

@@ -16,8 +16,6 @@ from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from functools import cache
 from typing import Annotated, Any
 
-from worker.contract.taxonomy import Taxonomy
-
 # Marks in a field's annotation: ``Annotated[float, Range(0, 1), Doc("...")]``. ``decode`` checks
 # ranges and patterns; the JSON Schemas (worker.records.schemas) show all three.
 
@@ -54,8 +52,6 @@ that a new optional field does not change the JSON, and the digest, of records w
 
 def encode(value: Any) -> Any:
     """Return the JSON form of a record."""
-    if isinstance(value, Taxonomy):
-        return value.to_dict()
     if is_dataclass(value) and not isinstance(value, type):
         return {
             field.name: encode(inner)
@@ -81,8 +77,6 @@ def decode(kind: Any, value: Any, where: str, *, skip_unknown: bool = False) -> 
     """
     if kind is Any:
         return value
-    if kind is Taxonomy:
-        return Taxonomy.from_dict(value)
     if isinstance(kind, type) and is_dataclass(kind):
         return _decode_dataclass(kind, value, where, skip_unknown=skip_unknown)
     if typing.get_origin(kind) is None:

@@ -78,11 +78,11 @@ def added_token_ids(tokenizer_json: str) -> frozenset[int]:
     )
 
 
+# A long text is cut to this many characters per budgeted token at either end before redaction and
+# tokenization, so that a message of megabytes costs no more than one of kilobytes. Each end fills
+# half the budget, so a kept token may have 32 characters. Text has three to five; redaction can
+# only replace longer stretches, such as mail addresses, that rarely exceed it.
 _CHARS_PER_TOKEN = 16
-"""A long text is cut to this many characters per budgeted token at either end before redaction and
-tokenization, so that a message of megabytes costs no more than one of kilobytes. Each end fills
-half the budget, so a kept token may have 32 characters. Text has three to five; redaction can only
-replace longer stretches, such as mail addresses, that rarely exceed it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,8 +94,8 @@ def check_codes(
 # --- Decisions ---
 
 
+# Half-precision log-probabilities may add up to slightly more than 1.
 _MASS_SLACK = 0.02
-"""Half-precision log-probabilities may add up to slightly more than 1."""
 
 
 @dataclass(frozen=True, slots=True)

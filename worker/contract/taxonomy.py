@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from worker.contract.codec import decode, encode
 from worker.contract.digest import sha256_json
 from worker.contract.errors import TaxonomyError
 
@@ -29,7 +30,7 @@ class Label:
     """One category: the name that routers match and the description that reviewers read."""
 
     name: str
-    description: str
+    description: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,35 +75,19 @@ class Taxonomy:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form, for ``from_dict``."""
-        return {
-            "name": self.name,
-            "version": self.version,
-            "description": self.description,
-            "labels": [
-                {"name": label.name, "description": label.description} for label in self.labels
-            ],
-        }
+        data: dict[str, Any] = encode(self)
+        return data
 
     @classmethod
     def from_dict(cls, data: Any) -> Taxonomy:
         """Build from parsed JSON or TOML. Raises TaxonomyError with the entry at fault."""
-        top = _table(data, "the taxonomy", {"name", "version", "description", "labels"})
-        entries = top.get("labels", [])
-        if not isinstance(entries, list):
-            raise TaxonomyError("'labels' must be a list of tables, each with a 'name'")
-        labels = []
-        for index, entry in enumerate(entries):
-            where = f"label number {index + 1}"
-            table = _table(entry, where, {"name", "description"})
-            labels.append(
-                Label(_text(table, "name", where), _text(table, "description", where, ""))
-            )
-        return cls(
-            name=_text(top, "name", "the taxonomy"),
-            version=_text(top, "version", "the taxonomy"),
-            description=_text(top, "description", "the taxonomy", ""),
-            labels=tuple(labels),
-        )
+        try:
+            given = {"description": "", **data} if isinstance(data, dict) else data
+            found = decode(cls, given, "the taxonomy")
+        except ValueError as error:
+            raise TaxonomyError(str(error)) from None
+        assert isinstance(found, cls)
+        return found
 
     @classmethod
     def from_toml(cls, path: Path) -> Taxonomy:
@@ -130,19 +115,3 @@ def _check_name(taxonomy: str, name: str) -> None:
             f"taxonomy {taxonomy!r} has the label name {name!r}, which means that no label fits: "
             "use another, such as 'other'"
         )
-
-
-def _table(value: Any, where: str, known: set[str]) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise TaxonomyError(f"{where} must be a table, not {type(value).__name__}")
-    unknown = sorted(set(value) - known)
-    if unknown:
-        raise TaxonomyError(f"{where} has unknown keys {unknown}; known are {sorted(known)}")
-    return value
-
-
-def _text(table: dict[str, Any], key: str, where: str, default: str | None = None) -> str:
-    value = table.get(key, default)
-    if not isinstance(value, str):
-        raise TaxonomyError(f"{where} needs {key!r} as text")
-    return value

@@ -20,8 +20,8 @@ from worker.demo.client import Publisher, Seen, Watcher
 from worker.demo.models import demo_samples
 from worker.demo.run import DEAD, INPUT, OUTPUT, REVIEW
 
+# The number of shipped messages that the adapter was not trained on; then they repeat.
 _POOL = 390
-"""The number of shipped messages that the adapter was not trained on; then they repeat."""
 
 
 def generate(

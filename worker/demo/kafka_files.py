@@ -214,29 +214,13 @@ def server_properties(
 
 
 def render_properties(properties: Mapping[str, PropertyValue]) -> str:
-    """Return the text of a Java properties file: ASCII, sorted, one property per line."""
+    """Return the text of a Java properties file: sorted, one property per line."""
     lines = []
     for key, value in sorted(properties.items()):
         text = str(value).lower() if isinstance(value, bool) else str(value)
-        lines.append(f"{_escape(key, key=True)}={_escape(text)}\n")
+        escaped = text.replace("\\", "\\\\").replace("\n", "\\n")
+        lines.append(f"{key}={escaped}\n")
     return "".join(lines)
-
-
-def _escape(text: str, *, key: bool = False) -> str:
-    """Escape as java.util.Properties reads it: as Latin-1, where `\\uXXXX` is a UTF-16 unit."""
-    named = {"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\f": "\\f"}
-    out = []
-    for index, char in enumerate(text):
-        if char in named:
-            out.append(named[char])
-        elif (char == " " and (key or index == 0)) or (key and char in "=:#!"):
-            out.append(f"\\{char}")
-        elif " " <= char <= "~":
-            out.append(char)
-        else:
-            units = char.encode("utf-16-be").hex()
-            out += [f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4)]
-    return "".join(out)
 
 
 def new_cluster_id() -> str:

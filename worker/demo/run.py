@@ -41,8 +41,8 @@ _PARTITIONS = 4
 _LIVE_MESSAGES = 60
 
 
+# Typing this opens the desk; nobody would publish it as a message.
 _OPEN_DESK = "desk"
-"""Typing this opens the desk; nobody would publish it as a message."""
 
 _USUAL_PORT = 8090
 _START_S = 120.0

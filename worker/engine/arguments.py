@@ -27,11 +27,11 @@ _OURS = {
     "convert": "an answer is generated tokens",
 }
 
+# The values that vLLM allows for max_lora_rank.
 _LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
-"""The values that vLLM allows for ``max_lora_rank``."""
 
+# The arguments whose product is the number of processes for the model.
 _RANKS = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
-"""The arguments whose product is the number of processes for the model."""
 
 _PRECISIONS = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
 

@@ -48,10 +48,10 @@ _started_with: dict[str, str | None] | None = None
 _FOREVER = threading.Event()
 
 
+# transformers imports these if they are installed, for assisted generation and object detection.
+# The worker's images lack them, but an environment with the trainer has them. One of them starts a
+# thread, and a process with two threads must not be forked (fit_to_fork).
 _OPTIONAL = ("sklearn", "scipy", "pandas")
-"""transformers imports these if they are installed, for assisted generation and object detection.
-The worker's images lack them, but an environment with the trainer has them. One of them starts a
-thread, and a process with two threads must not be forked (``fit_to_fork``)."""
 
 
 def start(environment: Mapping[str, str], modules: Sequence[str] = ()) -> bool:

@@ -14,13 +14,13 @@ from pathlib import Path
 from worker.contract import AdapterRefused
 from worker.engine.arguments import GIB
 
+# An engine's memory besides weights and KV cache, as a share of the weights, in addition to 1 GiB.
+# Measured with a 7B (15.2 GB, two cores, AVX-512): 19.5 GB in all with a KV cache of 0.2 GB, 21.5
+# GB with 0.5 GB and eight prompts at a time.
 _WORKING = 0.25
-"""An engine's memory besides weights and KV cache, as a share of the weights, in addition to 1 GiB.
-Measured with a 7B (15.2 GB, two cores, AVX-512): 19.5 GB in all with a KV cache of 0.2 GB, 21.5 GB
-with 0.5 GB and eight prompts at a time."""
 
+# Weights up to this size (bytes) may be converted to float32 (cpu_dtype), twice the size.
 _MAY_BE_WIDENED = GIB
-"""Weights up to this size (bytes) may be converted to float32 (``cpu_dtype``), twice the size."""
 
 
 class TooLarge(AdapterRefused):

@@ -24,6 +24,7 @@ _PREFIX = "base_model.model."
 _DOWN = ".lora_A.weight"
 _UP = ".lora_B.weight"
 
+# Keys of adapter_config.json that, if set, change the formula W + scale * B @ A.
 _CANNOT_FOLD = (
     "use_dora",
     "use_rslora",
@@ -36,7 +37,6 @@ _CANNOT_FOLD = (
     "trainable_token_indices",
     "target_parameters",
 )
-"""Keys of ``adapter_config.json`` that, if set, change the formula W + scale * B @ A."""
 
 
 _COPIED = {".json", ".jinja", ".txt", ".model", ".tiktoken"}

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -73,24 +72,6 @@ class ModelFiles(Protocol):
         """Return the tokenizer of a verified adapter, and verify its base if it needs one. Raises
         AdapterRefused."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class LoadedBase:
-    """See ``ModelFiles``: only the base that is loaded."""
-
-    tokenizer: Encoders
-    base: BaseModel
-
-    def encoders(self, adapter: Path, manifest: Manifest) -> Encoders:
-        """See ``ModelFiles``."""
-        if not same_files(manifest.base, self.base):
-            raise AdapterRefused(
-                adapter,
-                f"was trained on {_named(manifest.base)}, and {_named(self.base)} is loaded: "
-                "their files differ",
-            )
-        return self.tokenizer
 
 
 class Bases:

@@ -19,7 +19,7 @@ from worker.engine.arguments import EngineSettings, kv_cache_bytes
 from worker.engine.cascade import CascadeEngine, OpenStage
 from worker.engine.memory import check_room, free_memory, needed_memory, weight_bytes
 from worker.engine.merge import merged_base
-from worker.engine.model_files import Bases, LoadedBase, ModelFiles
+from worker.engine.model_files import Bases, ModelFiles
 from worker.engine.onnx_engine import OnnxLoader
 from worker.engine.pacing import UNBOUNDED, AdmissionPolicy
 from worker.engine.port import AdapterLoader, Declined, Engine
@@ -218,9 +218,8 @@ def load_cascade(
 class OpenedEngine:
     """A running engine, not yet warm, with its adapter's manifest.
 
-    ``loader`` loads more adapters, if requested; ``files`` has their bases and tokenizers, by
-    default the first adapter's alone. ``declined`` is the store's current adapter if it could not
-    be served and the one before it is.
+    ``loader`` loads more adapters, if requested, with the bases and tokenizers in ``files``.
+    ``declined`` is the store's current adapter if it could not be served and the one before it is.
     """
 
     engine: Engine
@@ -230,11 +229,6 @@ class OpenedEngine:
     loader: AdapterLoader | None = None
     files: ModelFiles | None = None
     declined: Declined | None = None
-
-    @property
-    def model_files(self) -> ModelFiles:
-        """The bases and tokenizers for later adapters."""
-        return self.files or LoadedBase(self.encoders, self.manifest.base)
 
 
 def begin_to_open(adapter: Path, engine_args: Mapping[str, Any] | None = None) -> None:

@@ -33,13 +33,11 @@ CORE_MODULES = (
 )
 """Modules that a core imports when it starts; missing ones are skipped."""
 
+# vLLM's executor that computes in the process of the engine's core. On a CPU vLLM replaces the
+# short name uni by a separate process, because OpenMP reads its variables when a process starts.
+# Here the core starts with those variables (computing_environment). That saves importing everything
+# twice, and a queue on which two processes wait by spinning.
 _IN_ITS_CORE = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
-"""vLLM's executor that computes in the process of the engine's core.
-
-On a CPU vLLM replaces the short name ``uni`` by a separate process, because OpenMP reads its
-variables when a process starts. Here the core starts with those variables
-(``computing_environment``). That saves importing everything twice, and a queue on which two
-processes wait by spinning."""
 
 _log = structlog.get_logger("worker.engine")
 

@@ -31,8 +31,8 @@ _log = structlog.get_logger("worker.drift")
 _DIGITS = 4
 
 
+# Labels are reported as moved until they account for this part of the PSI.
 _MOST = 0.8
-"""Labels are reported as moved until they account for this part of the PSI."""
 
 TOLERATED_PSI = 0.01
 """A shift that does not count: the expected shares are estimates from a finite sample too."""
@@ -43,8 +43,8 @@ QUANTILE = 0.95
 LEAST_MASS = 0.001
 """Smallest off-label mass that counts, whatever the quantile: less is rounding."""
 
+# Confidence of the bound on the share above the quantile, since validation is a sample.
 _CONFIDENCE = 0.95
-"""Confidence of the bound on the share above the quantile, since validation is a sample."""
 
 _NORMAL = NormalDist()
 _HALVINGS = 60

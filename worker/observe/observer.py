@@ -39,8 +39,8 @@ from worker.stream.port import Stream
 
 _log = structlog.get_logger("worker.http")
 
+# Added to the longest iteration that the settings allow, for slow machines.
 _SLACK_S = 10.0
-"""Added to the longest iteration that the settings allow, for slow machines."""
 
 
 class Observer:

@@ -17,6 +17,7 @@ Counters begin at 0 for every label value that is known beforehand. Series of a 
 when the partition is revoked.
 """
 
+# Titles by the first metric under them; the others follow in the order of the module.
 _SECTIONS = {
     named.RECORDS: "Records, counted when they are committed",
     named.ADAPTER_RECORDS: "The same by adapter",
@@ -28,7 +29,6 @@ _SECTIONS = {
     named.ADAPTER_TRAFFIC: "Adapters: swap, canary, shadow",
     named.BUILD_INFO: "About this worker",
 }
-"""Titles by the first metric under them; the others follow in the order of the module."""
 
 
 def metrics_page() -> str:

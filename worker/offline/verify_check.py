@@ -22,11 +22,11 @@ Fault = Literal["missing", "twice", "out_of_order", "foreign", "unreadable", "un
 FAULTS: tuple[Fault, ...] = get_args(Fault)
 
 
+# Result partition, input partition and run: within these, results must be in order.
 _Stream = tuple[TopicPartition, TopicPartition, str | None]
-"""Result partition, input partition and run: within these, results must be in order."""
 
+# Input partition and replay id (None: the first run).
 _Run = tuple[TopicPartition, str | None]
-"""Input partition and replay id (None: the first run)."""
 
 
 @dataclass(frozen=True, slots=True)

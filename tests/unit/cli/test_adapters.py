@@ -79,7 +79,7 @@ def test_a_worker_that_follows_and_one_that_refused(
     assert found["workers"][0]["last_refusal"]["reason"] == "files"
     assert show_adapters(store, [url], as_json=False) == 1
     lines = capsys.readouterr().out
-    assert "NOT the current one" in lines
+    assert "NOT the store's current adapter" in lines
     assert "refused" in lines
 
 

@@ -80,7 +80,7 @@ def test_an_error_that_nobody_expected_is_an_event_where_logs_are_events(
     (line,) = capsys.readouterr().err.splitlines()
     told = json.loads(line)
     assert (told["event"], told["level"], told["exit_code"]) == ("worker.failed", "error", 1)
-    assert told["error"].startswith("KeyError (its words are withheld")
+    assert told["error"].startswith("KeyError (text withheld")
     assert "Traceback (most recent call last)" in told["exception"]
     assert "customer" not in line
 
@@ -109,7 +109,7 @@ def test_a_thread_that_fails_is_an_event_too(
     (line,) = capsys.readouterr().err.splitlines()
     told = json.loads(line)
     assert (told["event"], told["level"]) == ("worker.unhandled", "error")
-    assert told["error"].startswith("thread watcher failed: LookupError (its words are withheld")
+    assert told["error"].startswith("thread watcher failed: LookupError (text withheld")
     assert "in watch" in told["exception"]
     assert "customer" not in line
 

@@ -56,7 +56,7 @@ def assert_only_the_adapter_is_missing(done: subprocess.CompletedProcess[str]) -
     """Nothing else is wrong with these settings."""
     assert done.returncode == 2
     (error,) = (line for line in done.stderr.splitlines() if line.startswith("error: "))
-    assert error.startswith("error: model.adapter must name")
+    assert error.startswith("error: model.adapter is not set")
 
 
 def test_help_names_every_command_and_the_exit_codes() -> None:
@@ -127,7 +127,7 @@ def test_an_unknown_setting_is_refused_with_a_suggestion() -> None:
 
 def test_run_without_a_model_says_what_to_set() -> None:
     done = clerk("run", "-s", "kafka.dead_letter_topic=support.labels")
-    assert_last_event(done, 2, "support.labels", "dead letters", "model.adapter must name")
+    assert_last_event(done, 2, "support.labels", "dead letters", "model.adapter is not set")
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,7 @@ def test_it_counts_and_prints_the_command_to_run(
 
     out, err = replay("--dead-letters", "--id", "bug-17")
     assert out == "2 records to label again (by partition 0: 1, 1: 1)\n"
-    assert err == "nothing was done: add --execute --id bug-17 --why TEXT to do it\n"
+    assert err == "only counted: add --execute --id bug-17 --why TEXT to label them\n"
     out, _ = replay("--offsets", "0:2-4")
     assert out == "at most 3 records to label again (by partition 0: 3)\n"
     out, err = replay("--label", "weather", "--execute", "--id", "x", "--why", "y")
@@ -222,7 +222,7 @@ def test_what_waits_is_pending_and_then_done(world: KafkaWorld, verify: Verify) 
     records = published(world)
     done = verify()
     assert done.exit_code == 0, done.output
-    assert "input records that wait there for another attempt (pending): 1" in done.stdout
+    assert "input records waiting there for another attempt (pending): 1" in done.stdout
     assert "one result, or waits for another attempt" in done.stdout
     pass_it(world)
     world.publish([world.label(records[WAITS])])

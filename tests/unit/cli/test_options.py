@@ -25,7 +25,7 @@ def test_options_for_a_range_exclude_each_other() -> None:
     assert found == RecordRange(since_ms=day, until_ms=day + 1000)
     assert source(offsets=["0:5-9", "3:7-"]) == RecordRange(offsets={0: (5, 9), 3: (7, None)})
     for wrong, said in (
-        ({"last": 1, "since": "2026-03-02"}, "--last and --since are given"),
+        ({"last": 1, "since": "2026-03-02"}, "--last and --since exclude each other"),
         ({"until": "2026-03-02", "last": 1}, "--until needs --since"),
         ({"since": "yesterday"}, "write it as"),
         ({"offsets": ["5-9"]}, "PARTITION:FIRST-LAST"),

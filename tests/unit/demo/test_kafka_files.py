@@ -124,24 +124,8 @@ def test_properties_that_the_broker_owns_are_refused(key: str) -> None:
 
 
 def test_properties_are_written_as_java_reads_them() -> None:
-    text = kafka_files.render_properties(
-        {
-            "b": True,
-            "a": 1500,
-            "path": "C:\\x y",
-            "lead": " x",
-            "two": "1\n2",
-            "é =": "ü€😀",
-        }
-    )
-    assert text.splitlines() == [
-        "a=1500",
-        "b=true",
-        "lead=\\ x",
-        "path=C:\\\\x y",
-        "two=1\\n2",
-        "\\u00e9\\ \\==\\u00fc\\u20ac\\ud83d\\ude00",
-    ]
+    text = kafka_files.render_properties({"b": True, "a": 1500, "path": "C:\\x y", "two": "1\n2"})
+    assert text.splitlines() == ["a=1500", "b=true", "path=C:\\\\x y", "two=1\\n2"]
 
 
 def test_cluster_ids_are_what_kafka_accepts() -> None:

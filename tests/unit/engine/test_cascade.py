@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.follower import ToyFiles
 from tests.support.rig import Clock
 from tests.support.toy_adapter import CASCADE, ENCODERS, LARGE, SMALL, large, small
 from worker.contract import Manifest, write_manifest
@@ -18,7 +19,6 @@ from worker.contract.records import InputFormat, SupportMessage
 from worker.core.labeller import Labeller, Prepared
 from worker.engine.cascade import CascadeEngine, OpenStage
 from worker.engine.fake import FakeEngine
-from worker.engine.model_files import LoadedBase
 from worker.engine.open import load_cascade
 from worker.engine.pacing import UNBOUNDED, AdmissionPolicy
 from worker.engine.port import Answer, Engine, StageDecisions
@@ -263,7 +263,7 @@ def test_stages_are_loaded_from_the_last_and_all_are_closed_on_failure(tmp_path:
     for manifest in (SMALL, LARGE, CASCADE):
         (tmp_path / manifest.digest).mkdir()
         write_manifest(tmp_path / manifest.digest, manifest)
-    files = LoadedBase(ENCODERS, SMALL.base)
+    files = ToyFiles(SMALL.base)
     where = tmp_path / CASCADE.digest
     loader = Loader()
     load_cascade(loader, files, where, CASCADE, UNBOUNDED, background=True).check_health()

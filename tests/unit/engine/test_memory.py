@@ -184,7 +184,7 @@ def test_a_second_7b_that_does_not_fit_is_refused_and_nothing_is_loaded(
     started.clear()
     first.hosts.clear()
     later = replace(first, must_fit=True)
-    with pytest.raises(TooLarge, match=r"takes about 18\.2 GiB of memory, and 4\.0 GiB are left"):
+    with pytest.raises(TooLarge, match=r"takes about 18\.2 GiB of memory, and 4\.0 GiB are free"):
         later.load(tmp_path, toy_manifest(name="two"))
     assert started == []
     assert [*later.started] == engines
@@ -214,7 +214,7 @@ def test_an_engine_that_is_just_being_loaded_has_its_memory_already(
     loader = make_loader(tmp_path, serving="merged", must_fit=True)
 
     def start(settings: EngineSettings) -> Running:
-        with pytest.raises(TooLarge, match=r"takes about 19\.7 GiB .*, and 10\.3 GiB are left"):
+        with pytest.raises(TooLarge, match=r"takes about 19\.7 GiB .*, and 10\.3 GiB are free"):
             loader.load(tmp_path, toy_manifest(name="another"))
         return Running(settings, started)
 

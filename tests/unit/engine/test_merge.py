@@ -186,7 +186,7 @@ def test_half_a_pair_is_refused(
 ) -> None:
     weights = make_pair(Q)
     weights.popitem()
-    with pytest.raises(AdapterRefused, match="no half of a LoRA pair"):
+    with pytest.raises(AdapterRefused, match="not half of a LoRA pair"):
         merged_base(base, make_adapter(weights), manifest, tmp_path / "cache")
 
 

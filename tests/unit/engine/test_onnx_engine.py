@@ -83,16 +83,16 @@ def test_another_model_under_the_same_manifest_is_refused(adapter: Path) -> None
     manifest = read_manifest(adapter)
     assert manifest.head is not None
     TinyModel(1, manifest.head.vocabulary).write(adapter / "model.onnx", len(manifest.head.outputs))
-    with pytest.raises(AdapterRefused, match="otherwise than the trainer's model: a logit of gold"):
+    with pytest.raises(AdapterRefused, match="differ from the trainer's model: a logit of gold"):
         OnnxLoader().load(adapter, manifest)
 
 
 @pytest.mark.parametrize(
     ("outputs", "names", "problem"),
     [
-        (3, {}, "gives 3 logits and the head has 4 outputs"),
+        (3, {}, "returns 3 logits; the head has 4 outputs"),
         (4, {"ids": "tokens"}, r"takes \['attention_mask', 'tokens'\]"),
-        (4, {"logits": "scores"}, r"gives \['scores'\]"),
+        (4, {"logits": "scores"}, r"returns \['scores'\]"),
     ],
 )
 def test_a_graph_of_another_form_is_refused(
@@ -147,7 +147,7 @@ def test_the_first_file_is_served_unless_the_operator_says_otherwise(
     assert off_by(load(adapter), manifest) > 1e-4
     assert off_by(load(adapter, precision="int8"), manifest) > 1e-4
     assert off_by(load(adapter, precision="fp32"), manifest) < 1e-5
-    with pytest.raises(AdapterRefused, match="has int8, fp32, and model"):
+    with pytest.raises(AdapterRefused, match="has int8, fp32, but model"):
         load(adapter, precision="bf16")
 
 

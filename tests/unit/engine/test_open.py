@@ -43,7 +43,7 @@ def test_an_altered_adapter_is_refused_before_vllm_is_imported(
     monkeypatch.setattr(opening, "vllm_is_installed", lambda: True)
     monkeypatch.setattr(opening, "vllm_runs_on_cpu", lambda: imported.append("vllm"))
     monkeypatch.setattr(opening, "begin_to_import", lambda _: None)  # by a process of its own
-    with pytest.raises(AdapterRefused, match="is altered: publish it again"):
+    with pytest.raises(AdapterRefused, match="was altered: publish it again"):
         opening.open_engine(base=published.base, adapter=published.adapter, cache_dir=tmp_path)
     assert imported == []
 

@@ -114,5 +114,5 @@ def test_an_encoder_whose_file_answers_otherwise_is_refused_and_the_one_in_servi
     refused = follower.events.last_refusal
     assert refused is not None
     assert refused.reason == "engine"
-    assert "otherwise than the trainer's model" in refused.problem
+    assert "differ from the trainer's model" in refused.problem
     assert follower.main.digest == ONE.digest

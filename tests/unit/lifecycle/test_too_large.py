@@ -47,7 +47,7 @@ def test_it_is_refused_with_both_numbers_and_tried_again_when_there_may_be_room(
     follower.follow()
     refused = follower.events.refused["main"]
     assert (refused.digest, refused.reason) == (TWO.digest, "memory")
-    assert "takes about 19.0 GiB of memory, and 4.0 GiB are left" in refused.problem
+    assert "takes about 19.0 GiB of memory, and 4.0 GiB are free" in refused.problem
     assert "(tried again in 60 s)" in refused.problem
     assert (follower.main.digest, drained.times) == (ONE.digest, 0)
     drained.restart.check()

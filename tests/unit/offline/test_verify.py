@@ -54,7 +54,7 @@ def test_allowed_results_are_counted_if_there_are_any(verdict: Verdict) -> None:
         "of replays: 1,234",
         "repeated, allowed by at_least_once: 2",
         "not judged: outside of the range: 3",
-        "not judged: the input is compacted: 4",
+        "not judged: dropped by compaction of the input: 4",
         "offsets not committed yet (pending): 5",
     ):
         assert f"  {line}\n" in text

@@ -99,9 +99,9 @@ def test_a_value_instead_of_a_section_in_the_file_is_reported(
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        (b"[kafka", "is not TOML"),
-        (b"a = 1\na = 2", "is not TOML"),
-        (b"\xff\xfe", "is not TOML"),
+        (b"[kafka", "not valid TOML"),
+        (b"a = 1\na = 2", "not valid TOML"),
+        (b"\xff\xfe", "not valid TOML"),
     ],
 )
 def test_an_invalid_file_is_named(tmp_path: Path, content: bytes, problem: str) -> None:
@@ -144,7 +144,7 @@ def test_variables_that_are_read_elsewhere_are_left_alone(monkeypatch: pytest.Mo
 
 def test_lists_in_the_environment_are_json(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CLERK_RECORDS__TEXT_FIELDS", "a,b")
-    with pytest.raises(SettingsError, match="given as JSON"):
+    with pytest.raises(SettingsError, match="write lists and tables as JSON"):
         load_settings()
 
 
