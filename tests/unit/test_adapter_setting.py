@@ -1,4 +1,4 @@
-"""What ``model.adapter`` may name: an adapter, or a store that says which one is current."""
+"""``model.adapter``: an adapter, or a store with a current one."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from worker.settings import AdapterSettings, ModelSettings, ReviewSettings, Sett
 
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """Which adapters the engine was opened with; the engine is a fake."""
+    """The adapters with which the (fake) engine was opened."""
     adapters: list[Path] = []
 
     def open_engine(*, adapter: Path, **_: Any) -> OpenedEngine:
@@ -47,7 +47,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
 
 def start(adapter: Path) -> list[dict[str, Any]]:
-    """Open the model as a worker does at its start and return what was logged."""
+    """Open the model like a starting worker; return the log."""
     with structlog.testing.capture_logs() as logs:
         serving.open_model(
             Settings(model=ModelSettings(base=adapter, adapter=adapter))

@@ -1,7 +1,4 @@
-"""The worker, whole, from its first check to its drain, on a broker in this process.
-
-``tests/e2e`` runs it as a process, with Kafka and with a model.
-"""
+"""The whole worker, on an in-process broker. ``tests/e2e`` runs it with Kafka and a model."""
 
 from __future__ import annotations
 
@@ -69,7 +66,7 @@ def settings(broker: MockKafka) -> Settings:
 
 @pytest.fixture
 def handlers() -> Iterator[None]:
-    """The signals' handlers are afterwards what they were."""
+    """Restore the signal handlers."""
     before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
     yield
     assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
@@ -99,8 +96,7 @@ def results(settings: Settings) -> list[tuple[str, str]]:
 
 
 def opener(signal_at: int | None = COUNT) -> Opener:
-    """An engine that refuses what is too hard, and sends this process SIGTERM once it has been
-    asked so often, as anyone who stops a worker does."""
+    """An engine that refuses some messages, and sends SIGTERM after a number of prompts."""
     asked = 0
     lock = threading.Lock()
 

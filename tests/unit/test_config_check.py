@@ -1,4 +1,4 @@
-"""What a worker refuses before it starts, all at once, and what an operator is told besides."""
+"""Problems that keep a worker from starting, reported all at once, and warnings."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def given(**sections: Any) -> Settings:
     return Settings.model_validate(sections)
 
 
-def told(settings: Settings) -> list[str]:
-    """What is wrong with the settings, one line each."""
+def problems_of(settings: Settings) -> list[str]:
+    """The problems of the settings, one line each."""
     return [str(problem) for problem in settings_problems(settings)]
 
 
 def refused(settings: Settings, **how: Any) -> list[str]:
-    """What is wrong with the adapter, one line each."""
+    """The problems of the adapter, one line each."""
     return [str(problem) for problem in adapter_problems(settings, **how)]
 
 
@@ -56,7 +56,7 @@ def stored(store: Path, made: Path) -> str:
 
 
 def test_the_defaults_have_no_problem_but_the_adapter_that_is_missing() -> None:
-    assert told(Settings()) == []
+    assert problems_of(Settings()) == []
     (problem,) = refused(Settings())
     assert problem.startswith("model.adapter is not set")
 
@@ -73,7 +73,7 @@ def test_every_problem_is_reported_at_once(tmp_path: Path) -> None:
             "producer": {"acks": 1},
         },
     )
-    found = told(settings)
+    found = problems_of(settings)
     for said in (
         "kafka.dead_letter_topic: 'support labels' is not the name of a topic",
         "'support.messages' is read (kafka.input_topics) and written (kafka.output_topic)",
@@ -114,13 +114,13 @@ def test_topics_in_conflict_are_refused(kafka: dict[str, Any], says: str) -> Non
 
 def test_a_shadow_needs_a_topic_of_its_own_and_may_name_any_where_there_is_none() -> None:
     adapters = {"shadow_topic": "support.labels"}
-    assert told(given(adapters=adapters)) == []
-    (problem,) = told(given(adapters={**adapters, "shadow": "abcd"}))
+    assert problems_of(given(adapters=adapters)) == []
+    (problem,) = problems_of(given(adapters={**adapters, "shadow": "abcd"}))
     assert "adapters.shadow_topic and kafka.output_topic are both 'support.labels'" in problem
 
 
 def test_a_review_topic_may_be_the_output_topic() -> None:
-    assert told(given(kafka={"review_topic": "support.labels"})) == []
+    assert problems_of(given(kafka={"review_topic": "support.labels"})) == []
 
 
 @pytest.mark.parametrize(
@@ -136,9 +136,9 @@ def test_a_review_topic_may_be_the_output_topic() -> None:
 def test_a_name_that_all_pods_would_share_is_refused(kafka: dict[str, Any], says: str) -> None:
     with pytest.raises(SettingsError, match=says):
         refuse([*settings_problems(given(kafka={**kafka, "instance_id": "pod-0"}))])
-    assert told(given(kafka={k: v for k, v in kafka.items() if k != "client"})) == []
+    assert problems_of(given(kafka={k: v for k, v in kafka.items() if k != "client"})) == []
     own = {"group.instance.id": "pod-0"}
-    assert told(given(kafka={"consumer": own, "instance_id": "pod-0"})) == []
+    assert problems_of(given(kafka={"consumer": own, "instance_id": "pod-0"})) == []
 
 
 def test_names_that_a_file_gives_and_releases_that_break_a_promise_are_noted() -> None:
@@ -156,7 +156,7 @@ def test_names_that_a_file_gives_and_releases_that_break_a_promise_are_noted() -
 
 
 def test_files_that_the_client_needs_are_there_and_readable(tmp_path: Path) -> None:
-    found = told(
+    found = problems_of(
         given(
             kafka={
                 "ssl_key_location": str(tmp_path / "tls.key"),
@@ -171,20 +171,20 @@ def test_files_that_the_client_needs_are_there_and_readable(tmp_path: Path) -> N
         "kafka.consumer.sasl.kerberos.keytab",
     ]
     fine = {"ssl_ca_location": str(tmp_path), "client": {"https.ca.location": "probe"}}
-    assert told(given(kafka=fine)) == []
+    assert problems_of(given(kafka=fine)) == []
 
 
 def test_a_token_callback_has_to_be_importable_and_is_not_called() -> None:
     login = {"security_protocol": "sasl_ssl", "sasl_mechanism": "OAUTHBEARER"}
     for name, said in (("tests.support.nowhere:token", ["cannot be imported"]),
                        ("tests.support.unsigned_token:broken", [])):  # fmt: skip
-        found = told(given(kafka={**login, "sasl_token_callback": name}))
+        found = problems_of(given(kafka={**login, "sasl_token_callback": name}))
         assert [line for line in found if "cannot be imported" in line] == found
         assert len(found) == len(said)
 
 
 def test_the_client_judges_its_properties() -> None:
-    (problem,) = told(given(kafka={"producer": {"linger.msx": 1}}))
+    (problem,) = problems_of(given(kafka={"producer": {"linger.msx": 1}}))
     assert problem.startswith("kafka.producer.linger.msx: the Kafka client refuses this")
 
 
@@ -316,7 +316,7 @@ def test_a_canary_or_shadow_that_would_not_serve_is_noted_and_not_refused(tmp_pa
         adapters={"shadow": "cdef"},
         kafka={"delivery": "at_least_once"},
     )
-    assert told(settings) == refused(settings) == []
+    assert problems_of(settings) == refused(settings) == []
     canary, shadow = notes(settings, {})
     assert canary.startswith("the canary will not serve: ")
     assert shadow.startswith("the shadow will not serve: ")

@@ -1,4 +1,4 @@
-"""Who asks the engine to keep metrics of its own: the worker that shows them, and nobody else."""
+"""Only a worker that shows metrics lets the engine record its own."""
 
 from pathlib import Path
 from types import SimpleNamespace

@@ -1,4 +1,4 @@
-"""What each part is told, of the settings."""
+"""Policies made from the settings."""
 
 from __future__ import annotations
 

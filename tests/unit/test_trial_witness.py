@@ -1,4 +1,4 @@
-"""The file of a trial: found when its process died in one, and only then."""
+"""The file that proves a process's death in a trial."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, Topi
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin import NewTopic as Topic  # type: ignore[attr-defined]
 
-from worker.demo.broker import BrokerError
+from worker.demo.kafka_files import BrokerError
 
 # The client's log lines would disturb the screen; errors come as exceptions.
 _QUIET: dict[str, str | int | float | bool] = {"log_level": 0}

@@ -15,8 +15,8 @@ import time
 from collections.abc import Callable
 from types import FrameType
 
-from worker.demo.broker import BrokerError
 from worker.demo.client import Publisher, Seen, Watcher
+from worker.demo.kafka_files import BrokerError
 from worker.demo.models import demo_samples
 from worker.demo.run import DEAD, INPUT, OUTPUT, REVIEW
 

@@ -25,9 +25,9 @@ from rich.markup import escape
 from worker.contract.manifest import read_manifest
 from worker.contract.taxonomy import Taxonomy
 from worker.demo.base_model import BaseModelError
-from worker.demo.broker import BrokerError, LocalBroker
+from worker.demo.broker import LocalBroker
 from worker.demo.client import Publisher, Watcher, count_records, create_demo_topics
-from worker.demo.kafka_files import free_port, port_is_free
+from worker.demo.kafka_files import BrokerError, free_port, port_is_free
 from worker.demo.models import DemoModel, ModelName, Sample, adapter_dir, demo_samples, ensure_model
 from worker.demo.program import Program, ProgramFailed, start_program, start_worker
 from worker.demo.screen import Screen, Streaming

@@ -1,4 +1,4 @@
-"""``clerk-worker adapters``: what a store names, and what workers really serve."""
+"""``clerk-worker adapters``."""
 
 from __future__ import annotations
 
@@ -60,15 +60,15 @@ def test_a_worker_that_follows_and_one_that_refused(
     assert found["store"]["current"]["digest"] == TWO.digest
     assert found["store"]["canary"]["share"] == 0.25
     assert {adapter["name"] for adapter in found["store"]["adapters"]} == {"one", "two", "three"}
-    [told] = found["workers"]
-    assert told["follows"] is True
+    [shown] = found["workers"]
+    assert shown["follows"] is True
     assert [
-        (adapter["role"], adapter["name"], adapter["share"]) for adapter in told["adapters"]
+        (adapter["role"], adapter["name"], adapter["share"]) for adapter in shown["adapters"]
     ] == [
         ("main", "two", 0.75),
         ("canary", "three", 0.25),
     ]
-    assert told["adapters"][0]["since"] == "2024-05-06T07:08:09.123Z"
+    assert shown["adapters"][0]["since"] == "2024-05-06T07:08:09.123Z"
 
     (store / ONE.digest / "manifest.json").write_text("{}")
     follower.store.publish(ONE)

@@ -1,4 +1,4 @@
-"""``clerk-worker health``: what a container's health check runs."""
+"""``clerk-worker health``, a container's health check."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Commands as a person sees them, and what an error looks like: one line, an exit code."""
+"""Commands in this process: errors, exit codes, terminal output."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Terminal(io.StringIO):
 
 @pytest.fixture(autouse=True)
 def plain(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No colours, 200 columns, no log yet; the hook that ``main`` sets is taken away afterwards."""
+    """No colours, 200 columns, no log yet; the hooks of ``main`` are removed afterwards."""
     monkeypatch.setattr(logging.getLogger(), "handlers", [])
     for name, value in {"NO_COLOR": "1", "COLUMNS": "200", "TERM": "dumb"}.items():
         monkeypatch.setenv(name, value)
@@ -45,7 +45,7 @@ def plain(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def on_terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
-    """From now on both outputs are one terminal."""
+    """Make both outputs one terminal."""
     made = Terminal()
     monkeypatch.setattr(sys, "stdout", made)
     monkeypatch.setattr(sys, "stderr", made)
@@ -61,7 +61,7 @@ def exit_code(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> object:
 
 
 def fails(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
-    """Have any command end with this error."""
+    """Let any command end with this error."""
 
     def fail(**_: object) -> None:
         raise error
@@ -78,10 +78,10 @@ def test_an_error_that_nobody_expected_is_an_event_where_logs_are_events(
         fails(monkeypatch, KeyError("a customer's words"))
         assert exit_code(monkeypatch, "run") == EXIT_UNEXPECTED
     (line,) = capsys.readouterr().err.splitlines()
-    told = json.loads(line)
-    assert (told["event"], told["level"], told["exit_code"]) == ("worker.failed", "error", 1)
-    assert told["error"].startswith("KeyError (text withheld")
-    assert "Traceback (most recent call last)" in told["exception"]
+    logged_event = json.loads(line)
+    assert (logged_event["event"], logged_event["level"], logged_event["exit_code"]) == ("worker.failed", "error", 1)
+    assert logged_event["error"].startswith("KeyError (text withheld")
+    assert "Traceback (most recent call last)" in logged_event["exception"]
     assert "customer" not in line
 
 
@@ -107,10 +107,10 @@ def test_a_thread_that_fails_is_an_event_too(
         configure_logging("json")
         assert exit_code(monkeypatch, "run") == 0
     (line,) = capsys.readouterr().err.splitlines()
-    told = json.loads(line)
-    assert (told["event"], told["level"]) == ("worker.unhandled", "error")
-    assert told["error"].startswith("thread watcher failed: LookupError (text withheld")
-    assert "in watch" in told["exception"]
+    logged_event = json.loads(line)
+    assert (logged_event["event"], logged_event["level"]) == ("worker.unhandled", "error")
+    assert logged_event["error"].startswith("thread watcher failed: LookupError (text withheld")
+    assert "in watch" in logged_event["exception"]
     assert "customer" not in line
 
 

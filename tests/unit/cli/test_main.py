@@ -1,4 +1,4 @@
-"""The command line: what a person sees who types something wrong, and the exit codes."""
+"""The command line as a process: help, usage errors, exit codes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[3]
 
 
 def clerk(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run ``python -m worker`` as a person would."""
+    """Run ``python -m worker``."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("CLERK_")}
     return subprocess.run(
         [sys.executable, "-m", "worker", *arguments],

@@ -1,4 +1,4 @@
-"""``clerk-worker replay`` and ``verify``: what cannot be asked is told, before Kafka is."""
+"""``clerk-worker replay`` and ``verify``."""
 
 from __future__ import annotations
 
@@ -211,7 +211,7 @@ def published(world: KafkaWorld, extra: Sequence[Outgoing] = ()) -> list[Record]
 
 
 def pass_it(world: KafkaWorld, offset: int = 1) -> None:
-    """The group commits an offset of the retry topic."""
+    """Commit an offset of the retry topic."""
     consumer = Consumer({"bootstrap.servers": world.servers, "group.id": world.run, "log_level": 0})
     done = KafkaPartition(world.topics["retry"], 0, offset)
     consumer.commit(offsets=[done], asynchronous=False)

@@ -1,4 +1,4 @@
-"""Real commands that fail in the middle of a message's text say nothing of it, in any form."""
+"""Commands that fail while they process a message show nothing of its text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``key=value`` on a command line, with an error that says how to write it."""
+"""``key=value`` on a command line."""
 
 import re
 from typing import Any

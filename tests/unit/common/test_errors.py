@@ -1,4 +1,4 @@
-"""What went wrong and where is shown; what was being worked on is not."""
+"""Tracebacks show where something failed, and no values."""
 
 from __future__ import annotations
 

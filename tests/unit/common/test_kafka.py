@@ -1,4 +1,4 @@
-"""A function that gives tokens: found by its name, and its failures told without its words."""
+"""Token callbacks: imported by name, and their errors' text is not shown."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MODULE = "tests.support.unsigned_token"
 
 
 def token_callback(name: str, mechanism: str = "OAUTHBEARER") -> TokenCallback:
-    """The function of this name; nobody is told of its failures."""
+    """The function of this name, without reports."""
     return find_token_callback(name, mechanism, lambda why: None, SettingsError)
 
 

@@ -1,4 +1,4 @@
-"""While a program works, full collections look through what came since its start alone."""
+"""Garbage collection while a program works."""
 
 from __future__ import annotations
 

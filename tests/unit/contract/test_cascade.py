@@ -1,4 +1,4 @@
-"""A cascade's manifest: what it binds, and what is refused as one."""
+"""A cascade's manifest and its stages."""
 
 from __future__ import annotations
 
@@ -50,40 +50,20 @@ def test_a_cascade_reads_back_with_the_prompt_of_its_first_stage(tmp_path: Path)
     assert "stages" not in alone
 
 
+FIRST, LAST = cascade_of(SMALL, LARGE).stages
+
+
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
         ({"stages": ()}, "0 entries"),
-        ({"stages": cascade_of(SMALL, LARGE).stages[:1]}, "1 entries"),
-        ({"stages": (cascade_of(SMALL, LARGE).stages[0],) * 5}, "5 entries"),
-        ({"stages": cascade_of(SMALL, LARGE).stages[::-1]}, "every stage but the last"),
-        (
-            {
-                "stages": (
-                    replace(cascade_of(SMALL, LARGE).stages[0], digest="../" + "a" * 61),
-                    cascade_of(SMALL, LARGE).stages[1],
-                )
-            },
-            "not a digest",
-        ),
-        (
-            {
-                "stages": (
-                    replace(cascade_of(SMALL, LARGE).stages[0], kind="cascade"),
-                    cascade_of(SMALL, LARGE).stages[1],
-                )
-            },
-            "is a cascade itself",
-        ),
-        (
-            {
-                "stages": (
-                    replace(cascade_of(SMALL, LARGE).stages[0], sure_from=0.0),
-                    cascade_of(SMALL, LARGE).stages[1],
-                )
-            },
-            "sure_from is 0.0",
-        ),
+        ({"stages": (LAST,)}, "1 entries"),
+        ({"stages": (FIRST,) * 5}, "5 entries"),
+        ({"stages": (LAST, FIRST)}, "every stage but the last"),
+        ({"stages": (FIRST, replace(LAST, digest=FIRST.digest))}, "names an adapter twice"),
+        ({"stages": (replace(FIRST, digest="../" + "a" * 61), LAST)}, "not a digest"),
+        ({"stages": (replace(FIRST, kind="cascade"), LAST)}, "is a cascade itself"),
+        ({"stages": (replace(FIRST, sure_from=0.0), LAST)}, "sure_from is 0.0"),
         ({"lora": LARGE.lora}, "kind 'cascade' has no lora"),
         ({"codes": LARGE.codes, "decoding": "code"}, "has no codes and no decoding"),
         ({"head": toy_encoder_manifest().head}, "has no head"),

@@ -1,4 +1,4 @@
-"""The files between trainer and desk: what is written is read back, and what is wrong is said."""
+"""The files between trainer and desk: read back, or refused with the place."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_neighbours_keep_their_ids_and_errors_name_the_line(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    "told",
+    "hints",
     [
         {"label": "billing"},
         {"suggested": "billing"},
@@ -102,10 +102,10 @@ def test_neighbours_keep_their_ids_and_errors_name_the_line(tmp_path: Path) -> N
         {"neighbours": (Neighbour("a", "b"),)},
     ],
 )
-def test_an_audit_is_blind(told: dict[str, Any]) -> None:
+def test_an_audit_is_blind(hints: dict[str, Any]) -> None:
     """A program that shows such a task cannot reveal what the hold-out or a model says."""
     with pytest.raises(ValueError, match="blind"):
-        task(**(BLIND | told))
+        task(**(BLIND | hints))
 
 
 def test_a_question_has_one_id() -> None:

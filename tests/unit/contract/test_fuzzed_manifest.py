@@ -1,4 +1,4 @@
-"""Whatever stands in a manifest, an adapter is read or refused: no other error is raised."""
+"""Any manifest is read, or refused with AdapterRefused."""
 
 from __future__ import annotations
 

@@ -29,9 +29,9 @@ def test_an_engine_agrees_within_the_tolerance() -> None:
     ],
 )
 def test_the_largest_difference_is_reported(found: list[Any], problem: str) -> None:
-    told = disagreement(GOLDEN, found, 0.125)
-    assert told is not None
-    assert problem in told
+    reported = disagreement(GOLDEN, found, 0.125)
+    assert reported is not None
+    assert problem in reported
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What a manifest says, and that all of it is the adapter's identity."""
+"""The manifest: parts by kind, digest, strict reading."""
 
 import json
 from collections.abc import Callable
@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from tests.support.toy_adapter import (
     SHA,
+    cascade_of,
     toy_encoder_manifest,
     toy_head,
     toy_manifest,
@@ -20,6 +21,7 @@ from tests.support.toy_adapter import (
 )
 from worker.contract import (
     MANIFEST_NAME,
+    REDACTION,
     AdapterRefused,
     Calibration,
     FileDigest,
@@ -51,7 +53,28 @@ def test_the_digest_moves_with_every_part() -> None:
     assert toy_manifest().digest == manifest.digest
 
 
-# The kinds of model in a manifest: each has its parts, and no kind has another's.
+@pytest.mark.parametrize(
+    ("keys", "changes"),
+    [
+        (("prompt", "redaction"), {"prompt": replace(toy_spec(), redaction=REDACTION)}),
+        (("prompt", "prompt_date"), {"prompt": replace(toy_spec(), prompt_date="2026-01-01")}),
+        (("reference",), {"reference": Reference({"billing": 1.0}, {"0.05": 0.4}, {})}),
+    ],
+)
+def test_an_optional_part_is_in_the_digest_and_absent_by_default(
+    keys: tuple[str, ...], changes: dict[str, Any], tmp_path: Path
+) -> None:
+    plain: Any = json.loads(write_manifest(tmp_path, toy_manifest()).read_text())
+    for key in keys[:-1]:
+        plain = plain[key]
+    assert keys[-1] not in plain
+    assert read_manifest(tmp_path).digest == toy_manifest().digest
+    write_manifest(tmp_path, made := toy_manifest(**changes))
+    assert read_manifest(tmp_path) == made
+    assert made.digest != toy_manifest().digest
+
+
+# The kinds of model: each has its own parts.
 
 
 LORA = Lora(16, 32.0, ("query",))
@@ -90,6 +113,16 @@ def test_each_kind_reads_back_and_lacks_what_it_has_not(
     [
         (toy_manifest, {"head": toy_head()}, "kind 'lora-code' has no head"),
         (toy_manifest, {"lora": None}, "kind 'lora-code' needs lora"),
+        (
+            toy_manifest,
+            {"stages": cascade_of(toy_manifest(name="a"), toy_manifest(name="b")).stages},
+            "kind 'lora-code' has no stages",
+        ),
+        (
+            toy_manifest,
+            {"reference": Reference({"nowhere": 1.0}, {}, {})},
+            r"unknown labels: \['nowhere'\]",
+        ),
         (toy_manifest, {"decoding": None}, "kind 'lora-code' needs decoding"),
         (toy_manifest, {"thresholds": Thresholds(0.6, None, 1.0)}, "kind 'lora-code' has none"),
         (toy_encoder_manifest, {"head": None}, "kind 'encoder' needs head"),

@@ -1,4 +1,4 @@
-"""Personal data goes, what a clerk reads stays, and no text is too hostile to read."""
+"""Personal data is redacted, order numbers stay, and hostile texts take linear time."""
 
 import time
 

@@ -23,7 +23,7 @@ from worker.contract import (
 )
 from worker.contract.scoring import check_codes
 
-# Label codes: one token each, or told in the open.
+# --- Label codes ---
 
 
 CODE_LABELS = ("a", "b", "c")

@@ -1,4 +1,4 @@
-"""What is done to a text before it is tokenized, and the digest that names it."""
+"""Normalization before tokenizing, and the digest of a message."""
 
 import hashlib
 import unicodedata

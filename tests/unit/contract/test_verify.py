@@ -1,4 +1,4 @@
-"""Every check before an adapter may label: each refusal names the file and the difference."""
+"""Checks of an adapter: each refusal names the file and the difference."""
 
 from __future__ import annotations
 

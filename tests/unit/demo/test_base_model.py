@@ -1,7 +1,4 @@
-"""The demo's base model: made once, whole or not at all, and what is missing told in words.
-
-The conversion itself takes half a minute: ``tests/e2e`` runs it.
-"""
+"""The demo's base model; ``tests/e2e`` runs the conversion itself, which takes half a minute."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The formatter of a local broker's data folder, made of a shell."""
+"""Errors of the data folder's formatter, replaced by a shell script."""
 
 from __future__ import annotations
 

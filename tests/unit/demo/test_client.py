@@ -1,4 +1,4 @@
-"""The demo's own client and its stream of samples, on a broker in this process."""
+"""The demo's Kafka client and stream of samples, on an in-process broker."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from confluent_kafka import Producer
 from tests.support.mock_kafka import MockKafka
 from tests.support.rig import make_kafka_config
 from worker.demo import generate as generate_module
-from worker.demo.broker import BrokerError
 from worker.demo.client import Publisher, Seen, Watcher, create_demo_topics
 from worker.demo.generate import generate, main
+from worker.demo.kafka_files import BrokerError
 from worker.demo.run import DEAD, INPUT, OUTPUT, REVIEW
 from worker.offline.records import read_range
 from worker.stream.topics import RecordRange

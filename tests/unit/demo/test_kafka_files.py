@@ -1,4 +1,4 @@
-"""The local broker without a broker: its properties, its ports, and the jars it will trust."""
+"""The local broker's properties, ports and pinned jars."""
 
 import hashlib
 import re

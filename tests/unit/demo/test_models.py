@@ -1,4 +1,4 @@
-"""What the demo serves: the models that ship, made whole where they have to be, once."""
+"""The demo's models, completed once."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def trainer(monkeypatch: pytest.MonkeyPatch) -> Calls:
-    """The trainer makes no file, and each time what it was asked is noted."""
+    """A trainer that makes no files; its arguments are recorded."""
     calls: Calls = []
 
     def run(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:

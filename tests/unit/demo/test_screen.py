@@ -1,4 +1,4 @@
-"""What the demo shows: a line a label, what a human should look at, and a summary that is true."""
+"""The demo's output."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_the_summary_counts_what_was_shown() -> None:
     screen.landed(seen("weather"), None, 0.1)
     before = len(shown(screen))
     screen.summary(burst=100, burst_s=4.0, live_s=[0.010, 0.020, 0.030])
-    told = "\n".join(line.rstrip() for line in shown(screen)[before:])
+    printed = "\n".join(line.rstrip() for line in shown(screen)[before:])
     for line in (
         "  results                    7 for 7 messages: 6 output, 1 review",
         "  accuracy                   75.0% (3 of 4 known answers)",
@@ -83,8 +83,8 @@ def test_the_summary_counts_what_was_shown() -> None:
         "  throughput                 25 messages/s (100 at once)",
         "  latency, end to end        p50 20 ms, p99 30 ms (3 messages, a few at a time)",
     ):
-        assert line in told
-    (billing,) = [line.split() for line in told.splitlines() if line.startswith(" billing")]
+        assert line in printed
+    (billing,) = [line.split() for line in printed.splitlines() if line.startswith(" billing")]
     assert billing == ["billing", "5", "3", "of", "4"]
 
 
@@ -92,9 +92,9 @@ def test_figures_that_were_not_measured_are_left_out() -> None:
     screen = make_screen()
     screen.landed(seen("billing"), None, 0.1)
     screen.summary(burst=0, burst_s=0.0, live_s=[0.01])
-    told = "\n".join(shown(screen))
+    printed = "\n".join(shown(screen))
     for name in ("accuracy", "fit no label", "throughput", "latency"):
-        assert name not in told
+        assert name not in printed
 
 
 @pytest.mark.parametrize("terminal", [True, False])
@@ -103,11 +103,11 @@ def test_a_rate_is_live_on_a_terminal_and_periodic_elsewhere(terminal: bool) -> 
     with screen.streaming(expected=120):
         for number in range(120):
             screen.landed(seen("billing", at=number / 10), None, 0.1)
-    told = [line for line in shown(screen) if "messages/s" in line]
+    printed = [line for line in shown(screen) if "messages/s" in line]
     if terminal:
-        assert any("120 of 120  10 messages/s" in line for line in told)
+        assert any("120 of 120  10 messages/s" in line for line in printed)
     else:
-        assert told == ["· 50 of 120  10 messages/s", "· 100 of 120  10 messages/s"]
+        assert printed == ["· 50 of 120  10 messages/s", "· 100 of 120  10 messages/s"]
 
 
 @pytest.mark.parametrize("terminal", [True, False])

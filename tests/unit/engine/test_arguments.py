@@ -1,4 +1,4 @@
-"""What vLLM would be started with. No vLLM is needed."""
+"""vLLM's arguments, without vLLM."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -111,12 +111,12 @@ def test_a_window_too_short_for_the_prompt_is_refused(window: object) -> None:
         build(engine_args={"max_model_len": window})
 
 
-@pytest.mark.parametrize(("rank", "told"), [(8, 8), (16, 16), (24, 32)])
-def test_a_served_adapter_gets_its_rank_and_no_more(rank: int, told: int) -> None:
+@pytest.mark.parametrize(("rank", "allowed"), [(8, 8), (16, 16), (24, 32)])
+def test_a_served_adapter_gets_its_rank_and_no_more(rank: int, allowed: int) -> None:
     manifest = toy_manifest(lora=Lora(rank, 32.0, ("q_proj",)))
     built = build(manifest=manifest, adapter=Path("/adapter"))
     assert built["enable_lora"]
-    assert built["max_lora_rank"] == told
+    assert built["max_lora_rank"] == allowed
 
 
 def test_a_merged_adapter_needs_no_lora() -> None:

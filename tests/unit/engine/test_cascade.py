@@ -1,4 +1,4 @@
-"""A cascade behind the engine port: who is asked, who answers, and what becomes of failures."""
+"""A cascade behind the engine port: stages, failures, deadlines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What vLLM and the libraries below it would be started with. No vLLM is needed."""
+"""vLLM's environment variables and the checks of a GPU's tools, without vLLM."""
 
 from __future__ import annotations
 
@@ -260,9 +260,9 @@ def test_a_driver_of_the_same_cuda_will_do(version: int) -> None:
 
 def test_an_old_driver_is_reported_with_the_fix() -> None:
     """PyTorch's own error comes minutes later, from another process."""
-    with pytest.raises(SettingsError) as told:
+    with pytest.raises(SettingsError) as caught:
         check_driver("13.0", 12080, "570.124.06")
-    assert str(told.value) == (
+    assert str(caught.value) == (
         "the NVIDIA driver (570.124.06) is for CUDA 12.8 at most, and PyTorch here is built for "
         "CUDA 13.0: install a driver of branch 580 or newer on the node"
     )

@@ -1,4 +1,4 @@
-"""A fork server of a process of its own, with a module of the standard library instead of vLLM."""
+"""A fork server in a separate process, with a standard module instead of vLLM."""
 
 from __future__ import annotations
 

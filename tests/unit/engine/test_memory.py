@@ -1,4 +1,4 @@
-"""A second engine that does not fit is refused before anything of it is loaded."""
+"""A second engine that does not fit is refused before it is loaded."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ def make_loader(folder: Path, **more: Any) -> VllmLoader:
 
 @pytest.fixture
 def left(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    """Say how much memory is left."""
+    """Set the free memory."""
     return lambda free: monkeypatch.setattr(opening, "free_memory", lambda: free)
 
 

@@ -1,4 +1,4 @@
-"""Bases side by side: an adapter's is found by the digests of its files."""
+"""Bases and tokenizers, found by the digests of their files."""
 
 import shutil
 from pathlib import Path

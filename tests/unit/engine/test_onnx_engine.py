@@ -1,4 +1,4 @@
-"""An encoder in ONNX Runtime: what is refused at the start, and which of its files is served."""
+"""An encoder in ONNX Runtime: refusals at the start, and the choice of its file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Opening an engine where there is none."""
+"""Opening an engine whose library is not installed."""
 
 import subprocess
 import sys

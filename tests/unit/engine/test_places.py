@@ -1,5 +1,4 @@
-"""How many adapters an engine of vLLM is started for, where some are cascades. No vLLM is needed:
-what it would be started with is looked at."""
+"""The number of adapters for which a vLLM engine is started, with cascades. Without vLLM."""
 
 from __future__ import annotations
 
@@ -65,7 +64,7 @@ class Host:
 
 @pytest.fixture
 def started(monkeypatch: pytest.MonkeyPatch) -> list[EngineSettings]:
-    """With what engines were started, by whatever is opened; adapters are manifests alone."""
+    """The settings of all engines that are started; adapters are manifests alone."""
     found: list[EngineSettings] = []
     for module, name, stand_in in (
         (opening, "require_vllm", lambda: None),
@@ -96,20 +95,19 @@ def stored(store: Path, *manifests: Manifest) -> Path:
 
 
 def start(store: Path, *, watch: bool = True, **adapters: Any) -> None:
-    """Open what the store says, as a worker does that starts; or as a command, that follows
-    nothing."""
+    """Open the adapter like a starting worker, or like a command, which does not watch."""
     settings = Settings(model=ModelSettings(adapter=store), adapters=AdapterSettings(**adapters))
     serving.open_model(settings, watch=watch)
 
 
 def places(settings: EngineSettings) -> tuple[int, int]:
-    """How many adapters vLLM is told of: in a step, and in memory."""
-    arguments = told(settings)
+    """vLLM's number of adapters in a step, and in memory."""
+    arguments = vllm_arguments(settings)
     return arguments["max_loras"], arguments["max_cpu_loras"]
 
 
-def told(settings: EngineSettings) -> dict[str, Any]:
-    """What vLLM is told on a GPU."""
+def vllm_arguments(settings: EngineSettings) -> dict[str, Any]:
+    """vLLM's arguments on a GPU."""
     known = {"disable_log_stats", "max_loras"}
     return engine_arguments(settings, cpu=False, known=known, environment={})
 
@@ -165,7 +163,7 @@ def test_what_comes_later_and_has_no_place_is_kept_in_memory(
     start(stored(tmp_path, SMALL))
     assert places(started[0]) == (3, 12)
     many = replace(started[0], engine_args={"max_loras": 20})
-    built = told(many)
+    built = vllm_arguments(many)
     assert (built["max_loras"], built["max_cpu_loras"]) == (20, 20)
 
 
@@ -180,7 +178,7 @@ def test_an_engine_holds_the_largest_of_its_stages(
     start(stored(tmp_path, cascade_of(words, SMALL), words, SMALL))
     (settings,) = started
     assert settings.manifest.digest == SMALL.digest, "the last one is loaded first"
-    built = told(settings)
+    built = vllm_arguments(settings)
     assert built["max_lora_rank"] == 64
     assert built["max_model_len"] > 500
     assert built["skip_tokenizer_init"] is False
@@ -196,7 +194,7 @@ def test_an_engine_holds_the_canary_that_is_there_when_it_starts(
     stored(store, cascade_of(ENCODER, SMALL), ENCODER)
     start(store)
     assert [each.manifest.digest for each in started] == [SMALL.digest, SMALL.digest]
-    assert [told(each)["max_lora_rank"] for each in started] == [64, 64]
+    assert [vllm_arguments(each)["max_lora_rank"] for each in started] == [64, 64]
 
 
 def test_an_engine_holds_the_stages_of_a_canary_that_is_a_cascade(
@@ -208,7 +206,7 @@ def test_an_engine_holds_the_stages_of_a_canary_that_is_a_cascade(
     start(store)
     (engine,) = started
     assert engine.manifest.digest == SMALL.digest
-    assert told(engine)["max_lora_rank"] == 64
+    assert vllm_arguments(engine)["max_lora_rank"] == 64
 
 
 def test_once_it_serves_a_worker_starts_no_engine_that_has_no_room(

@@ -1,4 +1,4 @@
-"""What vLLM is asked on a GPU. Its modules are stood in for: neither it nor a GPU is needed."""
+"""vLLM's configuration on a GPU, with replaced modules: without vLLM and without a GPU."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How vLLM's processes are started: as this project wants it, or as vLLM does. Without vLLM."""
+"""How vLLM's processes start: as forks, or by vLLM itself. Without vLLM."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Installed = Callable[..., ModuleType]
 
 @pytest.fixture
 def installed(monkeypatch: pytest.MonkeyPatch) -> Installed:
-    """Put a vLLM for CPUs in place whose names are these."""
+    """Install a fake vLLM for CPUs with these names."""
 
     def install(core: Any = Core, **of_utils: Any) -> ModuleType:
         modules = {
@@ -81,8 +81,8 @@ def test_a_vllm_with_other_names_starts_its_core_by_itself(
     with capture_logs() as logs, starting_processes({}):
         assert vars(utils).get("get_mp_context") is of_utils.get("get_mp_context")
         assert os.environ["OMP_NUM_THREADS"] == "7"
-    [told] = logs
-    assert (told["event"], told["log_level"]) == ("engine.started_by_vllm", "warning")
+    [logged] = logs
+    assert (logged["event"], logged["log_level"]) == ("engine.started_by_vllm", "warning")
     assert Core.run_engine_core() == "vLLM's own"
 
 

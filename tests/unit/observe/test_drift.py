@@ -1,4 +1,4 @@
-"""Drift as people see it: log lines, metrics, ``/info``; and nothing of a message in them."""
+"""Drift in log, metrics and ``/info``, without message text."""
 
 from __future__ import annotations
 
@@ -68,8 +68,7 @@ def listener() -> Watched:
 def feed(
     listener: Watched, labels: Sequence[str], value: bytes = b"", by: Manifest | None = None
 ) -> list[Any]:
-    """Publish these labels, of the main adapter or another, in batches of 7, dead letters between
-    them; return the log."""
+    """Publish these labels in batches of 7, with dead letters between them; return the log."""
     adapter = toy_serving_adapter(manifest=by or listener.main)
     with capture_logs() as logs:
         for at in range(0, len(labels), 7):
@@ -112,21 +111,21 @@ def test_before_the_first_window_is_full_only_the_thresholds_show(listener: Watc
 
 def test_a_drifted_window_names_the_labels_that_moved(listener: Watched) -> None:
     """In the log, on the metrics page, and in /info."""
-    [told] = feed(listener, BILLING)
-    assert (told["event"], told["log_level"]) == ("drift.labels", "warning")
-    assert told["moved"]["billing"] == {"share": 1.0, "expected": 0.3333}
-    assert told["psi"] > told["threshold"]
-    assert told["consecutive_windows"] == 1
-    assert len(told["sample"]) == 2
-    assert all(record_id.startswith("in-3-") for record_id in told["sample"])
+    [logged] = feed(listener, BILLING)
+    assert (logged["event"], logged["log_level"]) == ("drift.labels", "warning")
+    assert logged["moved"]["billing"] == {"share": 1.0, "expected": 0.3333}
+    assert logged["psi"] > logged["threshold"]
+    assert logged["consecutive_windows"] == 1
+    assert len(logged["sample"]) == 2
+    assert all(record_id.startswith("in-3-") for record_id in logged["sample"])
     shown = page(listener)
     assert shown("clerk_drift_label_shift", label="billing") == pytest.approx(2 / 3)
     assert shown("clerk_drift_label_shift", label="other") == pytest.approx(-1 / 3)
     assert shown("clerk_drift_consecutive_windows", signal="labels") == 1
     assert shown("clerk_drift_windows_total", signal="labels", result="drifted") == 1
     last = json.loads(json.dumps(listener.info()))["last"]
-    assert last["moved"] == told["moved"]
-    assert last["samples"] == {"labels": told["sample"]}
+    assert last["moved"] == logged["moved"]
+    assert last["samples"] == {"labels": logged["sample"]}
     assert last["consecutive_drifted_windows"] == {"labels": 1, "off_label": 0}
 
 
@@ -148,17 +147,17 @@ def test_off_label_mass_is_logged_separately(listener: Watched) -> None:
         reference=replace(small_manifest().reference, off_label_mass={"0.95": 0.01}),  # type: ignore[type-var]
     )
     listener.main = sure
-    [told] = feed(listener, EVEN)
-    assert told["event"] == "drift.off_label"
-    assert told["ratio"] == 1.0
-    assert len(told["sample"]) == 2
+    [logged] = feed(listener, EVEN)
+    assert logged["event"] == "drift.off_label"
+    assert logged["ratio"] == 1.0
+    assert len(logged["sample"]) == 2
 
 
 def test_without_a_reference_it_is_off_and_says_so_once() -> None:
     with capture_logs() as logs:
         listener = Watched(replace(small_manifest(), reference=None))
-    [told] = logs
-    assert told["event"] == "drift.off"
+    [logged] = logs
+    assert logged["event"] == "drift.off"
     assert feed(listener, BILLING * 3) == []
     assert listener.info() is None
     assert page(listener).series == {}
@@ -175,8 +174,8 @@ def test_another_adapter_begins_a_new_window_and_the_same_one_does_not(listener:
     assert listener.info()["last"] is None
     assert page(listener)("clerk_drift_label_psi") is None
     assert page(listener)("clerk_drift_windows_total", signal="labels", result="drifted") == 1
-    [told] = feed(listener, BILLING[1:])
-    assert told["consecutive_windows"] == 1
+    [logged] = feed(listener, BILLING[1:])
+    assert logged["consecutive_windows"] == 1
     listener.main = replace(small_manifest(), reference=None)
     feed(listener, BILLING[:1])
     assert listener.info() is None
@@ -236,8 +235,8 @@ def test_messages_that_fit_no_output_of_a_head_are_drift() -> None:
         batch = [replace(record, adapter=adapter) for record in finished(*outcomes)]
         with capture_logs() as logs:
             listener(Published(batch, 0.1))
-        told = [line["event"] for line in logs]
-        assert told == (["drift.off_label"] if result == "drifted" else [])
+        logged = [line["event"] for line in logs]
+        assert logged == (["drift.off_label"] if result == "drifted" else [])
         counted = page(listener)("clerk_drift_windows_total", signal="off_label", result=result)
         assert counted == 1
 
@@ -260,7 +259,7 @@ def make_detector(
 def fill(
     detector: DriftDetector, labels: Sequence[str], mass: float | None = 0.0
 ) -> list[WindowReport]:
-    """Add these answers; return the reports that came of it."""
+    """Add these answers; return the reports."""
     reports = [detector.add(name, mass, f"in-0-{at}") for at, name in enumerate(labels)]
     return [report for report in reports if report is not None]
 

@@ -1,4 +1,4 @@
-"""When a worker has started, is alive and is ready; and when not, why."""
+"""The health checks, and their reasons."""
 
 import threading
 import time

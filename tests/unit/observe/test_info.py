@@ -1,4 +1,4 @@
-"""What ``/info`` says, before the model is loaded and after; and what it keeps to itself."""
+"""The content of ``/info`` before and after the model is loaded."""
 
 import json
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""What the loop tells, as it stands on the page of metrics."""
+"""The loop's events on the metrics page."""
 
 from dataclasses import replace
 from typing import Any

@@ -1,4 +1,4 @@
-"""The list of metrics is complete, on the page, and in the documentation."""
+"""The list of metrics is complete, on the page and in the documentation."""
 
 import re
 from pathlib import Path

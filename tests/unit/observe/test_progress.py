@@ -1,4 +1,4 @@
-"""The loop's events as log lines: enough to run by, and no customer's words."""
+"""The loop's events as log lines, without message text."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What is seen of messages that are tried again later: counted apart, until they end."""
+"""Messages on the retry topic are counted separately until they end."""
 
 import pytest
 import structlog

@@ -1,4 +1,4 @@
-"""The HTTP server for probes and scrapes: small, and nobody can hang it."""
+"""The HTTP server for probes and scrapes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def ask(server: HttpServer, path: str, method: str = "GET") -> tuple[int, dict[s
 
 @contextmanager
 def half_open(server: HttpServer, sent: bytes = b"GET /livez HT") -> Iterator[socket.socket]:
-    """A client that begins a request and says no more."""
+    """A client that begins a request and never finishes it."""
     with closing(socket.create_connection(("127.0.0.1", server.port), timeout=10)) as client:
         client.sendall(sent)
         yield client

@@ -1,4 +1,4 @@
-"""Traces, up to a collector: what is sent there is read as the protocol has it."""
+"""Traces, as a collector receives them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which adapter a name stands for, and what is said when it stands for none."""
+"""Adapters' names on the command line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two adapters on one file, by an engine that needs no model, to screen, JSON and CSV."""
+"""Comparing two adapters on a file, with fake engines, to screen, JSON and CSV."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ SECRET = "new parcel"
 
 
 def opener(settings: Settings) -> OpenedEngine:
-    """The adapter called new classifies what is new as other; each refuses one message."""
+    """The adapter called new labels new messages as other; each adapter refuses one message."""
     assert settings.model.adapter is not None
     name = settings.model.adapter.name
     opened.append(name)
@@ -128,12 +128,12 @@ def test_both_label_every_message_one_engine_at_a_time(settings: Settings, tmp_p
 
 
 def test_the_screen_fits_and_has_no_texts(settings: Settings, tmp_path: Path) -> None:
-    told = screen(compared(settings, tmp_path))
-    assert max(map(len, told.splitlines())) <= 80
-    assert "60.0% have the same label from both; 2 do not" in told
-    assert "McNemar's exact p = 0.5" in told
-    assert SECRET not in told
-    lines = told.splitlines()
+    printed = screen(compared(settings, tmp_path))
+    assert max(map(len, printed.splitlines())) <= 80
+    assert "60.0% have the same label from both; 2 do not" in printed
+    assert "McNemar's exact p = 0.5" in printed
+    assert SECRET not in printed
+    lines = printed.splitlines()
     at = next(n for n, line in enumerate(lines) if line.startswith("message"))
     assert lines[at + 1].split() == ["4", "billing", "98%", "other", "97%"]
     assert lines[at + 2].split() == ["3", "delivery", "95%", "other", "97%"]
@@ -176,8 +176,8 @@ def test_labels_with_brackets_are_shown_as_they_are(settings: Settings, tmp_path
         labels=tuple(replace(each, label=names[each.label]) for each in result.comparison.labels),
         moves=tuple((names[a], names[b], count) for a, b, count in result.comparison.moves),
     )
-    told = screen(replace(result, comparison=comparison))
-    assert told.count("billing [urgent]") == told.count("sent back [/b]") == 2
+    printed = screen(replace(result, comparison=comparison))
+    assert printed.count("billing [urgent]") == printed.count("sent back [/b]") == 2
 
 
 def test_nothing_to_compare_is_an_error_before_or_after(settings: Settings, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""From what a person asks for to offsets: times, offsets, and logs that are shorter than both."""
+"""Ranges of records: times, offsets, and logs that are shorter."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A replay from the choice to what it publishes, on a broker in this process and a fake engine.
+"""A replay from the choice to the published results, on an in-process broker and a fake engine.
 
 ``tests/ports/test_replay.py`` kills it half-way, on a real broker.
 """
@@ -77,7 +77,7 @@ DEAD = Criteria(dead_letters=True)
 
 
 def opener(settings: Settings) -> OpenedEngine:
-    """An engine that labels all alike, but for what is too hard."""
+    """An engine that labels everything alike and refuses some messages."""
     del settings
 
     def respond(prompt: Sequence[int]) -> Answer | Exception:
@@ -95,7 +95,7 @@ def unopened(settings: Settings) -> OpenedEngine:
 
 @pytest.fixture
 def world(broker: MockKafka) -> tuple[KafkaWorld, list[Record]]:
-    """Everything labelled, but for a seventh that are dead letters, four of them."""
+    """Everything is labelled, except for a seventh that are dead letters, four of them."""
     made = KafkaWorld(broker.servers, create_topic=broker.create_topic)
     values = [b"hard" if number == 6 else b"a parcel" for number in range(COUNT)]
     records = made.publish_inputs(values, batch=COUNT)
@@ -146,7 +146,7 @@ def replayed(settings: Settings) -> Counter[tuple[str, int, int]]:
 
 
 def reached(settings: Settings, next_offsets: dict[int, int]) -> None:
-    """Commit the progress of the replay's group: a broker does when a transaction is committed."""
+    """Commit the replay's progress, as a broker does with a transaction."""
     kafka = settings.kafka
     group = kafka.model_copy(update={"group_id": f"{kafka.group_id}.replay.{BUG.id}"})
     (topic,) = kafka.input_topics
@@ -401,8 +401,7 @@ OUTPUT = Outgoing("out", None, b"large")
 
 
 class Scripted:
-    """A publisher that fails as told: each failure says whether the batch was published all the
-    same."""
+    """A publisher that fails by a script: each failure says whether the batch was published."""
 
     def __init__(self, *script: tuple[Exception, bool]) -> None:
         self.script = list(script)
@@ -466,8 +465,7 @@ def test_what_is_too_large_is_replaced() -> None:
 
 
 class Picky(Scripted):
-    """A publisher whose broker refuses each batch with a label among these, whole and without a
-    word on which record it is for."""
+    """A publisher that refuses batches with one of these labels, without naming the record."""
 
     def __init__(self, *refused: int) -> None:
         super().__init__()

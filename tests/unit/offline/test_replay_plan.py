@@ -1,4 +1,4 @@
-"""Which records are labelled again: those whose result in force is what was asked for."""
+"""Choosing records by their current results."""
 
 from __future__ import annotations
 

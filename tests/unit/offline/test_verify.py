@@ -1,4 +1,4 @@
-"""A verification for people: counts that matter, and words of strangers as they are."""
+"""The printed verification."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The judge of one input, one result: silent on what is right, and each planted fault is found."""
+"""The checker: no false alarms, and each planted fault is found."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class World:
 
 
 def right_world(rng: random.Random, most: int = 30) -> World:
-    """Offsets with gaps, as markers leave them, and a result of each in order, in any sink."""
+    """Offsets with gaps, like those of markers, and a result for each in order, in any sink."""
     inputs = {
         source: sorted(rng.sample(range(most * 2), rng.randint(0, most))) for source in PARTITIONS
     }
@@ -73,7 +73,7 @@ def judge(world: World, **options: bool) -> Verdict:
 
 
 def plant(world: World, fault: Fault, rng: random.Random) -> bool:
-    """Break one thing; False where this world has nothing to break so."""
+    """Plant one fault; return False if this world has no place for it."""
     places = world.results()
     if fault == "foreign":
         taken = {*world.inputs[PARTITIONS[0]]}

@@ -1,4 +1,4 @@
-"""The judge and the retry topic: what waits is pending, what left it has a result or is missing."""
+"""The checker and the retry topic."""
 
 from __future__ import annotations
 

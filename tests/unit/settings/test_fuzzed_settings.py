@@ -1,4 +1,4 @@
-"""Whatever stands in the sources of the settings: they are read, or refused as a SettingsError."""
+"""Any settings are read, or refused with SettingsError."""
 
 from __future__ import annotations
 

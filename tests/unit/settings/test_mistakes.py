@@ -1,4 +1,4 @@
-"""Mistakes in settings: each is told with its key, its origin and, where possible, the remedy."""
+"""Mistakes in settings are reported with key, origin and fix."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""librdkafka's own properties, however they are written and wherever they come from."""
+"""librdkafka's properties, in any spelling and from any source."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Secrets: shown nowhere, and told as not set where they are not."""
+"""Secrets are never shown."""
 
 import pytest
 

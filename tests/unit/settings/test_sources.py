@@ -1,4 +1,4 @@
-"""Where a setting's value comes from: file, environment and flags, each with its origin."""
+"""The sources of settings: file, environment and flags, with origins."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a person decided: the shape that the desk writes and the trainer reads."""
+"""Corrections: the record that the desk writes and the trainer reads."""
 
 import json
 from dataclasses import replace

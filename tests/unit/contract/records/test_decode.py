@@ -1,4 +1,4 @@
-"""What holds for every decoder: each input format is enumerated from the registry."""
+"""Properties of every decoder in the registry, and of each format."""
 
 import json
 import typing

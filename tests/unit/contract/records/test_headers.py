@@ -1,4 +1,4 @@
-"""Dead letters as others read them: the story is in the headers."""
+"""Dead letters and retry records: their headers, read back."""
 
 import typing
 from dataclasses import replace

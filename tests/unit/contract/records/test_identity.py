@@ -1,4 +1,4 @@
-"""Two clusters that mirror each other under one name give no two messages one id."""
+"""Ids, replays, and clusters that mirror each other."""
 
 from __future__ import annotations
 

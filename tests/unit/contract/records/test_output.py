@@ -1,4 +1,4 @@
-"""The output record as others read it: written by the worker, read back with checks."""
+"""The output record: written by the worker, read back with checks."""
 
 import json
 from typing import Any
