@@ -32,13 +32,13 @@ def made_once(directory: Path, make: Callable[[Path], None]) -> Path:
     directory.parent.mkdir(parents=True, exist_ok=True)
     with directory.with_name(f"{directory.name}.lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if directory.is_dir():
+        if directory.is_dir():  # made by another process while this one waited for the lock
             return directory
         _remove_leftovers(directory.parent)
         scratch = Path(tempfile.mkdtemp(dir=directory.parent, prefix=".partial-"))
         try:
             make(scratch)
-            scratch.chmod(0o755)
+            scratch.chmod(0o755)  # mkdtemp's 0700 would hide it from other users of the cache
             _rename(scratch, directory)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)

@@ -76,6 +76,7 @@ def adapter_problems(settings: Settings, *, digests: bool = True) -> list[Proble
     problems: list[Problem] = []
     model = settings.model
     given = [*([] if model.base is None else [model.base]), *model.bases]
+    # Hashing a base takes a second per gigabyte; a worker does it when it opens the adapter.
     bases = Bases(given, verify_weights=False)
     for where in _served(directory, manifest):
         try:

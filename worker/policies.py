@@ -55,6 +55,7 @@ def isolation_policy(settings: Settings) -> IsolationPolicy | None:
         return None
     return IsolationPolicy(
         process=uuid.uuid4().hex[:8],
+        # No more records than this can have been in the engine when it crashed.
         reach=settings.loop.max_in_flight,
         witness=FileWitness(cache_folder() / "trials", settings.kafka.group_id),
     )

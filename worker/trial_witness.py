@@ -43,6 +43,7 @@ class FileWitness:
         try:
             if self._file is None:
                 self._file = self._create()
+            # pwrite and ftruncate rather than a new file each time: the lock stays on this one.
             os.pwrite(self._file, json.dumps(fields).encode(), 0)
         except OSError as error:
             self._give_up(error)

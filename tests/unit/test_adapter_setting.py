@@ -166,9 +166,9 @@ def test_a_starting_worker_compares_as_a_running_one_does(
     store.point(current, before if previous else None, event)
     with structlog.testing.capture_logs() as logs:
         opened = store.open()
-    told = [line["event"] for line in logs]
-    assert told.count("adapter.not_compared") == (previous == "deleted")
-    assert told.count("adapter.declined_at_start") == declined
+    logged = [line["event"] for line in logs]
+    assert logged.count("adapter.not_compared") == (previous == "deleted")
+    assert logged.count("adapter.declined_at_start") == declined
     if declined:
         assert opened.manifest.digest == before.digest
         assert opened.declined is not None
@@ -226,9 +226,9 @@ def test_a_worker_that_starts_serves_what_its_siblings_go_on_with(
     assert opened.manifest.digest == before.digest
     assert opened.declined is not None
     assert opened.declined.digest == current.digest
-    [told] = [line for line in logs if line["event"] == "adapter.declined_at_start"]
-    assert (told["log_level"], told["adapter_digest"]) == ("error", current.digest[:12])
-    assert told["problem"] == opened.declined.problem
+    [logged] = [line for line in logs if line["event"] == "adapter.declined_at_start"]
+    assert (logged["log_level"], logged["adapter_digest"]) == ("error", current.digest[:12])
+    assert logged["problem"] == opened.declined.problem
     opened.engine.close()
 
 
@@ -241,8 +241,8 @@ def test_it_ends_only_if_neither_can_be_served(store: Store) -> None:
         pytest.raises(AdapterRefused, match="current misclassifies 3 of its own"),
     ):
         store.open()
-    told = [line for line in logs if line["event"] == "adapter.declined_at_start"]
-    assert [line["adapter_digest"] for line in told] == [current.digest[:12], before.digest[:12]]
+    logged = [line for line in logs if line["event"] == "adapter.declined_at_start"]
+    assert [line["adapter_digest"] for line in logged] == [current.digest[:12], before.digest[:12]]
     assert store.is_closed(current)
     assert store.is_closed(before)
 

@@ -36,6 +36,7 @@ def load_offline(
         from worker.demo.run import demo_model_settings
 
         given = [*demo_model_settings(), *given]
+    # Before the user's flags, which then win.
     loaded = load_settings(config, ["log.level=warning", "log.format=console", *given])
     configure_logging(loaded.settings.log.format, loaded.settings.log.level)
     return loaded

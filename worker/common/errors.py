@@ -153,6 +153,7 @@ def _parts(error: BaseException, seen: set[int]) -> Iterator[str]:
     if earlier is not None and id(earlier) not in seen:
         yield from _parts(earlier, seen)
         yield "\nwhich led to:\n\n"
+    # format_tb shows the program's own source lines, and no values.
     if error.__traceback__ is not None:
         yield "Traceback (most recent call last):\n"
         yield from traceback.format_tb(error.__traceback__)

@@ -130,6 +130,7 @@ class SettingsLoader(Generic[S]):
         except RecursionError:
             raise self._error(f"settings: {_TOO_DEEP}") from None
         except ValidationError as error:
+            # Without the input, which may be a secret.
             problems = error.errors(include_url=False, include_input=False)
             raise self._error(self._explain(problems, origins)) from None
 
@@ -184,6 +185,7 @@ class SettingsLoader(Generic[S]):
                 name = ".".join(path[:depth])
                 raise self._error(f"{name} is a value, not a section")
         last = path[-1]
+        # A flag for one librdkafka property must not drop those in the file.
         if isinstance(value, dict) and isinstance(values.get(last), dict):
             values[last] = {**values[last], **value}
         else:

@@ -92,6 +92,7 @@ def _decode_generic(kind: Any, value: Any, where: str, *, skip_unknown: bool) ->
     if origin is Annotated:
         return _marked(inside(arguments[0], value, ""), kind.__metadata__, where)
     if origin in {types.UnionType, typing.Union}:
+        # The contract has no other unions than "or None": JSON could not tell them apart.
         some = next(argument for argument in arguments if argument is not type(None))
         return None if value is None else inside(some, value, "")
     if origin is tuple and isinstance(value, list):
@@ -111,6 +112,8 @@ def _decode_dataclass(kind: Any, value: Any, where: str, *, skip_unknown: bool) 
         raise ValueError(f"{where} must be an object")
     known = {field.name: field for field in _constructor_fields(kind)}
     unknown = sorted(set(value) - set(known))
+    # Files that we write are read strictly, so that a misspelt key is found. Records on topics may
+    # come from a newer version, so their readers skip unknown keys.
     if unknown and not skip_unknown:
         raise ValueError(f"{where} has unknown keys {unknown}")
     missing = [

@@ -43,6 +43,7 @@ def write_atomically(path: Path, data: bytes | Iterable[bytes], *, mode: int = 0
     ``mode`` is applied regardless of the umask: files with messages must stay private. Raises
     OSError, and leaves no temporary file behind.
     """
+    # In the same directory, because a rename is only atomic within one file system.
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:

@@ -235,7 +235,8 @@ def write_answers(answers: Iterable[Answer]) -> str:
     writer.writerow(ANSWER_COLUMNS)
     for answer in answers:
         cells = {name: getattr(answer, name) or "" for name in _NAMES}
-        cells["note"] = _guard(cells["note"])  # the only free text
+        # Only the note is free text; the other columns have fixed values, ids or label names.
+        cells["note"] = _guard(cells["note"])
         writer.writerow([*cells.values(), ANSWERS_SCHEMA])
     return text.getvalue()
 

@@ -393,6 +393,7 @@ def read_manifest(directory: Path) -> Manifest:
     if not isinstance(data, dict):
         raise AdapterRefused(path, "must hold a JSON object")
     version = data.get("schema_version")
+    # Before anything else: the keys of another version would be reported as unknown or missing.
     if version != SCHEMA_VERSION or type(version) is not int:  # True and 1.0 equal 1
         raise AdapterRefused(
             path,

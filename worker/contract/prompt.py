@@ -159,6 +159,7 @@ def _message_ids(spec: PromptSpec, text: str, encode: Encode) -> tuple[tuple[int
     """Redact, tokenize, and cut the middle: support messages say what they want first or last."""
     budget, redacts = spec.max_message_tokens, spec.redaction is not None
     width = budget * _CHARS_PER_TOKEN
+    # Up to twice the width the two ends would overlap, and part of the text would be read twice.
     if len(text) > 2 * width:
         head = tuple(encode(redact_head(text, width) if redacts else text[:width]))
         tail = tuple(encode(redact_tail(text, width) if redacts else text[-width:]))

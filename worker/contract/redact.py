@@ -134,6 +134,7 @@ def _redact(text: str, at: int, counts: Counter[str]) -> tuple[str, int, int]:
     """Return the redacted text, and where position ``at`` starts and ends in it: equal, unless
     ``at`` is inside personal data; then they are the placeholder's."""
     begin = end = at
+    # In this order: a mail address may contain digits, and an IBAN's digits look like a number.
     for find in (_mails, _ibans, _numbers):
         left = _Left(text)
         for start, stop, kind in find(text, left):
@@ -241,6 +242,7 @@ class _Run:
         """Yield the spans to redact: one or more groups, with the plus and brackets before them."""
         index, groups = 0, self._groups
         while index < len(groups):
+            # Cards first: many card numbers begin with what could be a phone number.
             kind, used = "card", self._card(index)
             if not used and (index == self._first or self._is_apart(index)):
                 kind, used = "phone", self._phone(index)

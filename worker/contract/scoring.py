@@ -38,7 +38,8 @@ def choose_codes(
     that place. Raises ContractError if the tokenizer has too few.
     """
     suffix_ids = tuple(encode_control(suffix))
-    by_token: dict[int, Code] = {}  # a tokenizer may map two characters to one token
+    # By token, because a tokenizer may map two characters to the same token (one that folds case).
+    by_token: dict[int, Code] = {}
     for text, token_id in _candidates(tokens):
         ids = tuple(encode_control(suffix + text))
         if ids[:-1] != suffix_ids or len(ids) != len(suffix_ids) + 1:
@@ -147,6 +148,7 @@ def decide_from_codes(
     mass = sum(map(math.exp, raw.values()))
     if mass > 1 + _MASS_SLACK:
         raise InvalidScores(f"the labels' probabilities add up to {mass:.3f}")
+    # Relative to the best one, so that exp neither overflows nor makes every weight zero.
     weights = [math.exp((value - best) / temperature) for value in raw.values()]
     total = sum(weights)
     scores = {label: weight / total for label, weight in zip(raw, weights, strict=True)}

@@ -107,6 +107,7 @@ def find_adapter(path: Path) -> Found:
             )
         return Found(path, None)
     directory = path / pointer.digest
+    # A manifest altered in place has another digest; serving it would mislabel its results.
     _check_name(directory, read_manifest(directory))
     return Found(directory, pointer)
 

@@ -78,6 +78,7 @@ def verify_base(directory: Path, expected: BaseModel, *, weights: bool = True) -
     verify_file(directory / "tokenizer.json", expected.tokenizer_sha256, None, hint)
     for name, wanted in expected.weights.items():
         verify_file(directory / name, wanted.sha256 if weights else None, wanted.bytes, hint)
+    # An engine loads every weight file in the directory.
     extra = sorted({path.name for path in directory.glob("*.safetensors")} - set(expected.weights))
     if extra:
         raise AdapterRefused(
@@ -211,6 +212,7 @@ def load_adapter(directory: Path) -> Manifest:
     hint = f"adapter {manifest.name} was altered: publish it again"
     onnx = {model.file for model in manifest.head.onnx} if manifest.head else set()
     for name, wanted in manifest.files.items():
+        # A name with a path could point at any file of the machine.
         if Path(name).name != name or name == MANIFEST_NAME:
             raise AdapterRefused(
                 directory / MANIFEST_NAME, f"names a file outside the adapter: {name!r}"

@@ -37,6 +37,7 @@ def generate(
     published = landed = 0
     try:
         while not stopped() and (count is None or landed < count):
+            # By the clock since the start, so that waiting for results does not lower the rate.
             due = int((time.monotonic() - began) * rate) + 1
             while published < (due if count is None else min(due, count)):
                 publisher.publish(f"sample-{published}", next(samples).message)

@@ -104,7 +104,8 @@ def _run(screen: Screen, stack: ExitStack, wish: Wish) -> None:
     if servers is None:
         kept = folder / "kafka" if wish.folder else None
         broker = LocalBroker(kept, port=free_port(), on_event=screen.say)
-        stack.callback(broker.close)  # after the programs have ended
+        # Entered before the worker, so that the broker closes after it: a worker drains to Kafka.
+        stack.callback(broker.close)
         servers = broker.bootstrap_servers
     # Before the broker, so that the worker imports vLLM while the broker starts.
     settings = worker_settings(servers, model)

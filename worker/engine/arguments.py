@@ -107,7 +107,8 @@ def engine_arguments(
         "model": str(settings.model),
         "max_model_len": need,
         "enable_prefix_caching": True,
-        "generation_config": "vllm",
+        "generation_config": "vllm",  # not the base's, which may set a temperature
+        # Prompts are token ids and codes are read by id; only answers in words are detokenized.
         "skip_tokenizer_init": all(each.decoding != "choice" for each in settings.manifests),
         "disable_log_stats": True,
     }

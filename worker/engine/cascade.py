@@ -228,6 +228,7 @@ class _Stage:
             overdue, why = self.lane.overdue(now), self.lane.overdue_detail
             for request in overdue:
                 self.lane.remove(request)
+        # Outside of the lock: ending a request runs its callbacks, which may come back here.
         for request in overdue:
             request.end(MessageRejected("deadline_exceeded", why))
             if request.inner is not None:

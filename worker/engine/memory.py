@@ -55,6 +55,7 @@ def needed_memory(weights: int, kv_cache: int, running: Iterable[EngineMemory] =
     adapter into its base needs less, and ends before the engine starts.
     """
     nearest = min(running, key=lambda one: abs(one.weights - weights), default=None)
+    # An engine that holds less than its weights has mapped them from files, which are not counted.
     if nearest is not None and nearest.held > nearest.weights:
         return nearest.held + max(0, weights - nearest.weights)
     computed = weights * 2 if weights <= _MAY_BE_WIDENED else weights

@@ -39,6 +39,7 @@ _CANNOT_FOLD = (
 )
 
 
+# Configuration and tokenizer files. Weights in other formats stay behind: they lack the adapter.
 _COPIED = {".json", ".jinja", ".txt", ".model", ".tiktoken"}
 
 
@@ -66,6 +67,7 @@ def read_lora(adapter: Path, manifest: Manifest, *, tied: bool) -> LoraFiles:
         pair = (f"{_PREFIX}{module}{_DOWN}", f"{_PREFIX}{module}{_UP}")
         if key not in pair or not keys.issuperset(pair):
             raise AdapterRefused(path, f"has {key!r}, which is not half of a LoRA pair")
+        # In a tied base the two are one tensor: changing one side would change the other.
         if tied and module.endswith(("lm_head", "embed_tokens")):
             raise AdapterRefused(
                 path, f"changes {module!r}, which this base shares between input and output"

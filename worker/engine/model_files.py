@@ -102,6 +102,7 @@ class Bases:
         for directory, base in self._verified:
             if same_files(base, wanted):
                 return directory
+        # Not cached: a base may be added to the folder while the worker runs.
         candidates = list(self._candidates())
         if not candidates:
             raise AdapterRefused(

@@ -50,8 +50,9 @@ class Session:
             ) from error
         self._np: Any = np
         options = onnxruntime.SessionOptions()
+        # The engine's own threads run one prompt each; a second level of threads would compete.
         options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.log_severity_level = 3
+        options.log_severity_level = 3  # errors only
         try:
             self._session = onnxruntime.InferenceSession(
                 str(path), options, providers=["CPUExecutionProvider"]
@@ -210,7 +211,7 @@ class OnnxEngine:
         """Let the threads finish their current prompts; fail queued ones with EngineDied."""
         self._closed = True
         self._empty()
-        for _ in self._threads:
+        for _ in self._threads:  # one end mark for each thread
             self._waiting.put(None)
         end = time.monotonic() + _CLOSE_S
         for thread in self._threads:  # daemon threads: one that hangs does not keep the process

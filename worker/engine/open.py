@@ -89,6 +89,7 @@ class VllmLoader:
                 settings = EngineSettings(merged, manifest, engine_args=self.engine_args)
                 return self._start(settings).first
         host = self.hosts.get(base)
+        # An engine closes with its last adapter, so the one in the table may be gone.
         if host is not None and host.is_open:
             return host.add(manifest, adapter, priority=int(background))
         settings = EngineSettings(
@@ -206,7 +207,7 @@ def load_cascade(
             encoders = files.encoders(where, own)
             verify_tokens(own, encoders, where)
             engine = loader.load(where, own, background=background)
-            opened.insert(0, OpenStage(rule, own, encoders.plain, engine))
+            opened.insert(0, OpenStage(rule, own, encoders.plain, engine))  # back in their order
     except BaseException:
         for stage in opened:
             stage.engine.close()

@@ -86,6 +86,7 @@ class AdmissionWindow:
         if mean_s > target_s:
             self.limit = max(self._least, int(limit * target_s / mean_s))
         elif self._full:
+            # Only if it was full: otherwise nothing shows that the engine can take more.
             growth = min(2.0, target_s / mean_s) if mean_s > 0 else 2.0
             self.limit = min(self._policy.max_in_engine, max(limit + 1, int(limit * growth)))
         self._full = False
@@ -150,7 +151,7 @@ class Lane(Generic[K]):
         )
         found = []
         for request, submitted_at in self._requests.items():
-            if submitted_at > latest:
+            if submitted_at > latest:  # ordered by time: all later ones are younger
                 break
             found.append(request)
         return found

@@ -314,6 +314,7 @@ class DriftDetector:
             return None
         self._messages += 1
         self._counts[label] += 1
+        # Samples are drawn for every label: which of them have grown is only known at the end.
         limit = self.baseline.mass
         off_label = limit is not None and off_label_mass is not None and off_label_mass > limit
         self._off_label += off_label
@@ -432,8 +433,10 @@ def make_baseline(manifest: Manifest, policy: DriftPolicy) -> DriftBaseline | No
         return None
     quantile = reference.misfit.get(f"{QUANTILE:g}")
     signals = 1 if quantile is None else 2
+    # Bonferroni: two signals at half the rate raise a false alarm no more often than one.
     alarm_rate = policy.false_alarm_rate / signals
     shares = {name: reference.label_shares.get(name, 0.0) for name in manifest.taxonomy.names}
+    # The adapter's own errors shift the shares without any drift (expected_errors).
     tolerated = TOLERATED_PSI + expected_errors(reference.confidence) ** 2
     label_psi = psi_threshold(policy.window, len(shares), tolerated, alarm_rate)
     above = share_bound(1 - QUANTILE, manifest.calibration.examples, _CONFIDENCE)

@@ -53,6 +53,7 @@ class Health:
         """Check whether the worker can work; if not, a restart may help."""
         if self._failed is not None:
             return [self._failed]
+        # A worker that drains stops polling, and a loading one has no engine: neither is stuck.
         if self._closing or self._check_engine is None:
             return []
         why = []

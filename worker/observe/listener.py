@@ -127,6 +127,7 @@ def loop_samples(
     if state.polled_at is not None:
         yield named.LAST_POLL, [((), wall - max(0.0, now - state.polled_at))]
     topic = state.retry_topic
+    # Messages on the retry topic wait on purpose: counted as lag, they would scale workers up.
     yield named.LAG, _by_partition({at: count for at, count in lag.items() if at.topic != topic})
     ages = {at: 0.0 for at, count in lag.items() if not count}
     ages |= {at: max(0.0, wall - ms / 1000) for at, ms in oldest_ms.items()}
@@ -193,6 +194,7 @@ class AdapterMetrics:
             adapter = serving.digest[:DIGEST_CHARS]
             self._known.pop(adapter, None)
             self._known[adapter] = None
+            # From 0, so that a rate over the first minutes sees the first increase.
             for label in serving.manifest.taxonomy.names:
                 for agrees in named.AGREES:
                     self._registry.begin(named.SHADOW, label, agrees)

@@ -125,7 +125,7 @@ class Observer:
         )
         self.listeners.append(tracing)
         self.propagate_headers = tracing.propagate_headers
-        self._close.append(tracing.close)
+        self._close.append(tracing.close)  # closed last-in first-out, after the HTTP server
 
     def _serve(self) -> None:
         http, health = self._settings.http, self._health

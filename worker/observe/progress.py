@@ -89,6 +89,8 @@ class LogListener:
                     attempt=outcome.attempt,
                     detail=outcome.rejected.detail,
                 )
+        # Rejected records are logged one by one, so that each can be found; labelled ones are only
+        # counted, because there may be hundreds a second.
         self._since_line += len(batch)
         _log.debug("batch.published", records=len(batch), seconds=round(seconds, 4))
         elapsed = self._clock() - self._last_line

@@ -89,6 +89,8 @@ class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
         super().__init__(address, _Handler)
 
     def process_request(self, request: Any, client_address: Any) -> None:
+        # Cutting off the oldest, rather than refusing the newest, lets a probe through while slow
+        # clients hold every place.
         with self._lock:
             oldest = next(iter(self._served)) if len(self._served) >= MAX_REQUESTS else None
             if oldest is not None:

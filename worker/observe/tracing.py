@@ -126,6 +126,7 @@ class Tracing:
     def _end_batch(self, result: TransactionResult) -> None:
         """End the spans. After an abort the messages' spans are dropped: they are retried."""
         failed = None if result == "committed" else result
+        # After an unknown outcome the outputs may have been seen, so their spans must exist.
         if result != "aborted":
             for span, finished in self._spans.values():
                 self._end(span, finished, failed)

@@ -46,6 +46,7 @@ def resolve_adapter(name: str, configured: Path | None) -> Path:
         )
     stored = [inner.name for inner in store.iterdir() if is_digest(inner.name) and inner.is_dir()]
     matches = sorted(digest for digest in stored if digest.startswith(name))
+    # Ambiguous digits are an error: guessing would compare or replay with the wrong adapter.
     if len(matches) != 1:
         matching = f"{len(matches)} adapters" if matches else "no adapter"
         raise SettingsError(f"{store}: {matching} with a digest beginning with {name}")

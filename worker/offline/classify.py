@@ -32,6 +32,7 @@ from worker.offline.answers import wait_for_answers, why_cancelled
 from worker.serving import make_labeller, open_model, record_layout
 from worker.settings import Settings
 
+# Enough to keep an engine busy, and few enough that a large file is read while it is labelled.
 _IN_FLIGHT = 128
 # Prefixed because an input file often has a column "label" already.
 _CSV_PREFIX = "clerk_"

@@ -157,6 +157,7 @@ def _pairs(
     rows: Sequence[Row], firsts: Sequence[Result], seconds: Sequence[Result], *, texts: bool
 ) -> Iterator[Pair]:
     for number, (row, first, second) in enumerate(zip(rows, firsts, seconds, strict=True), 1):
+        # Without a label from both there is nothing to compare; these are counted as unlabelled.
         if first["label"] is None or second["label"] is None:
             continue
         text = row.message.text if texts and isinstance(row.message, SupportMessage) else None

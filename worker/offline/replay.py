@@ -157,7 +157,9 @@ def _own_settings(settings: Settings, request: ReplayRequest, to: Mapping[str, s
     kafka = settings.kafka.model_copy(
         update={
             "group_id": group,
+            # Whatever the workers use: progress and results must not come apart.
             "delivery": "exactly_once",
+            # A misspelt --to-output must be an error, not a new topic that nobody reads.
             "create_topics": False,
             "instance_id": "replay",
             **to,

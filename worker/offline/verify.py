@@ -115,6 +115,7 @@ def run_verify(settings: Settings, request: VerifyRequest) -> Verification:
             _spans(ranges, logs),
             adapters=adapters,
             compacted=compacted,
+            # Readers of at_least_once deduplicate by id.
             repeats_allowed=config.delivery == "at_least_once",
             max_offenders=request.max_offenders,
         )

@@ -78,10 +78,14 @@ def test_an_error_that_nobody_expected_is_an_event_where_logs_are_events(
         fails(monkeypatch, KeyError("a customer's words"))
         assert exit_code(monkeypatch, "run") == EXIT_UNEXPECTED
     (line,) = capsys.readouterr().err.splitlines()
-    logged_event = json.loads(line)
-    assert (logged_event["event"], logged_event["level"], logged_event["exit_code"]) == ("worker.failed", "error", 1)
-    assert logged_event["error"].startswith("KeyError (text withheld")
-    assert "Traceback (most recent call last)" in logged_event["exception"]
+    failure = json.loads(line)
+    assert (failure["event"], failure["level"], failure["exit_code"]) == (
+        "worker.failed",
+        "error",
+        1,
+    )
+    assert failure["error"].startswith("KeyError (text withheld")
+    assert "Traceback (most recent call last)" in failure["exception"]
     assert "customer" not in line
 
 
@@ -107,10 +111,10 @@ def test_a_thread_that_fails_is_an_event_too(
         configure_logging("json")
         assert exit_code(monkeypatch, "run") == 0
     (line,) = capsys.readouterr().err.splitlines()
-    logged_event = json.loads(line)
-    assert (logged_event["event"], logged_event["level"]) == ("worker.unhandled", "error")
-    assert logged_event["error"].startswith("thread watcher failed: LookupError (text withheld")
-    assert "in watch" in logged_event["exception"]
+    failure = json.loads(line)
+    assert (failure["event"], failure["level"]) == ("worker.unhandled", "error")
+    assert failure["error"].startswith("thread watcher failed: LookupError (text withheld")
+    assert "in watch" in failure["exception"]
     assert "customer" not in line
 
 

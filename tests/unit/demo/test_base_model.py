@@ -36,14 +36,14 @@ def converted(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
 @pytest.mark.usefixtures("package")
 def test_it_is_made_once_and_then_reused(tmp_path: Path, converted: list[Path]) -> None:
-    told: list[str] = []
+    events: list[str] = []
     home = tmp_path / "new" / "cache"
-    made = ensure_base_model(home, told.append)
-    assert made == ensure_base_model(home, told.append)
+    made = ensure_base_model(home, events.append)
+    assert made == ensure_base_model(home, events.append)
     assert made.name == f"SmolLM2-135M-Instruct-{pytest.__version__}"
     assert (made / "model.safetensors").read_bytes() == converted[0].read_bytes()
-    assert len(converted) == len(told) == 1
-    assert told[0].startswith("unpacking the base model SmolLM2-135M-Instruct")
+    assert len(converted) == len(events) == 1
+    assert events[0].startswith("unpacking the base model SmolLM2-135M-Instruct")
     assert made.stat().st_mode & 0o777 == 0o755
     assert base_revision() == f"pytest-{pytest.__version__}-q4_1-bf16"
 

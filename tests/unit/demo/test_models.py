@@ -40,10 +40,10 @@ def trainer(monkeypatch: pytest.MonkeyPatch) -> Calls:
 
 
 def test_the_encoder_is_made_once_by_the_trainer(cache: Path, trainer: Calls) -> None:
-    told: list[str] = []
-    model = ensure_model("encoder", told.append)
-    assert ensure_model("encoder", told.append) == model
-    assert len(trainer) == len(told) == 1
+    events: list[str] = []
+    model = ensure_model("encoder", events.append)
+    assert ensure_model("encoder", events.append) == model
+    assert len(trainer) == len(events) == 1
     assert trainer[0][:4] == [sys.executable, "-m", "trainer", "complete"]
     shipped = shipped_dir("encoder")
     assert str(shipped) in trainer[0]
@@ -76,7 +76,7 @@ def test_what_ships_of_the_encoder_is_its_weights_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "events"),
     [
         ("ModuleNotFoundError: No module named 'torch'", "filing-clerk[encoder,trainer,embed"),
         ("tokenizer.json is the base's: name its directory with --base", "embeddings]"),
@@ -84,11 +84,11 @@ def test_what_ships_of_the_encoder_is_its_weights_alone() -> None:
     ],
 )
 def test_a_failure_of_the_trainer_is_reported_with_its_output(
-    cache: Path, monkeypatch: pytest.MonkeyPatch, words: str, told: str
+    cache: Path, monkeypatch: pytest.MonkeyPatch, words: str, events: str
 ) -> None:
     failed = subprocess.CompletedProcess([], 1, "", words)
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: failed)
-    with pytest.raises(ProgramFailed, match=f"(?s)complete failed: .*{told}".replace("[", r"\[")):
+    with pytest.raises(ProgramFailed, match=f"(?s)complete failed: .*{events}".replace("[", r"\[")):
         ensure_model("encoder")
     assert [path.suffix for path in cache.iterdir()] == [".lock"]
 

@@ -38,8 +38,8 @@ def test_an_unknown_key_is_refused_with_a_suggestion(
         load_settings(path, flags)
     assert f"no setting is named '{section}" in str(caught.value)
     assert f"did you mean '{suggestion}" in str(caught.value)
-    told = {"file": f"file {path}", "env": "environment", "flag": "flag"}[source]
-    assert told in str(caught.value)
+    origin = {"file": f"file {path}", "env": "environment", "flag": "flag"}[source]
+    assert origin in str(caught.value)
 
 
 def test_an_unknown_key_like_nothing_gets_no_suggestion() -> None:

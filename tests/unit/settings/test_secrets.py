@@ -47,8 +47,8 @@ since = 2024-01-01
 
 def test_a_secret_that_is_not_set_is_shown_as_not_set() -> None:
     """Asterisks would claim that it is set."""
-    told = shown(load_settings())
-    assert told["kafka.sasl_password"] == ("null", "default")
+    values = shown(load_settings())
+    assert values["kafka.sasl_password"] == ("null", "default")
 
 
 @pytest.mark.parametrize("source", ["file", "env", "flag"])

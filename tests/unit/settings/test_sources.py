@@ -25,11 +25,11 @@ def test_the_environment_wins_over_the_file_and_flags_over_both(
     loaded = load_settings(path, ["kafka.output_topic=flag"])
     kafka = loaded.settings.kafka
     assert (kafka.group_id, kafka.input_topics, kafka.output_topic) == ("file", ("env",), "flag")
-    told = shown(loaded)
-    assert told["kafka.group_id"] == ('"file"', f"file {path}")
-    assert told["kafka.input_topics"] == ('["env"]', "environment")
-    assert told["kafka.output_topic"] == ('"flag"', "flag")
-    assert told["kafka.delivery"] == ('"exactly_once"', "default")
+    values = shown(loaded)
+    assert values["kafka.group_id"] == ('"file"', f"file {path}")
+    assert values["kafka.input_topics"] == ('["env"]', "environment")
+    assert values["kafka.output_topic"] == ('"flag"', "flag")
+    assert values["kafka.delivery"] == ('"exactly_once"', "default")
 
 
 def test_the_file_may_be_named_by_the_environment(

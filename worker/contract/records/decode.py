@@ -80,6 +80,7 @@ def extract_message(data: Any, layout: InputFormat) -> SupportMessage:
     message_id = None
     if layout.id_field is not None:
         found = look_up(data, layout.id_field)
+        # Any other id is dropped rather than rejected: a bad id must not cost a message its label.
         if isinstance(found, str | int) and not isinstance(found, bool):
             message_id = _encodable(str(found))
     return SupportMessage(not_empty("\n".join(texts)), message_id)
@@ -105,7 +106,7 @@ def _parse(text: str) -> Any:
         raise MessageRejected(
             "not_json", f"the value is not JSON: {error.msg} at character {error.pos}"
         ) from None
-    except (RecursionError, ValueError):
+    except (RecursionError, ValueError):  # nested too deeply, or a number of 5,000 digits
         raise MessageRejected("not_json", "the value is JSON beyond this parser's limits") from None
 
 

@@ -185,4 +185,5 @@ def check_replay(replay: Replay) -> None:
 
 
 def _rank(replay: Replay | None) -> tuple[float, str]:
+    # The id breaks ties, so that every reader prefers the same one of two simultaneous replays.
     return (0.0, "") if replay is None else (parse_rfc3339(replay.at).timestamp(), replay.id)

@@ -150,6 +150,7 @@ def read_output(value: bytes | str | None) -> OutputRecord:
 def _check(record: OutputRecord) -> None:
     check_identity(record.id, record.source)
     check_time("labelled_at", record.labelled_at)
+    # Consistency that the JSON Schema cannot express.
     if record.label not in record.scores:
         raise ValueError("scores lacks the chosen label")
     if record.replay is not None:
