@@ -9,8 +9,8 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from worker.offline.verify import MEANING, Verification, show, to_json
-from worker.offline.verify_check import FAULTS, Checker, Offender, ResultsBy, Span, Verdict
+from worker.offline.verify import Verification, show, to_json
+from worker.offline.verify_check import Checker, Offender, ResultsBy, Span, Verdict
 from worker.records.types import TopicPartition
 
 
@@ -37,15 +37,6 @@ def shown(verdict: Verdict, pending: int = 0) -> str:
     return console.file.getvalue()
 
 
-def test_every_fault_has_its_meaning(verdict: Verdict) -> None:
-    assert set(MEANING) == set(FAULTS)
-    text = shown(verdict)
-    assert text.startswith("in (0:0-9), group clerks\n")
-    assert "missing: 10 input records without a result" in text
-    assert "twice" not in text
-    assert sum(line.split()[:2] == ["missing", "in-0-0"] for line in text.splitlines()) == 1
-
-
 def test_allowed_results_are_counted_if_there_are_any(verdict: Verdict) -> None:
     assert "pending" not in shown(verdict)
     more = replace(verdict, replayed=1234, repeated=2, outside=3, compacted=4)
@@ -64,15 +55,6 @@ def test_text_of_foreign_records_is_escaped(verdict: Verdict) -> None:
     odd = Offender("unreadable", None, "out-0-7", "the key 'a[/b]' is [unknown]")
     text = shown(replace(verdict, offenders=(odd,)))
     assert "the key 'a[/b]' is [unknown]" in text
-
-
-def test_json_has_everything(verdict: Verdict) -> None:
-    found = to_json(Verification("in", "clerks", {0: (0, 10)}, 7, ("ab" * 32,), verdict))
-    assert found["proven"] is False
-    assert found["offsets"] == {"0": {"from": 0, "before": 10}}
-    assert found["pending"] == 7
-    assert found["allowed_adapters"] == ("ab" * 32,)
-    assert len(found["offenders"]) == 2
 
 
 def test_an_adapter_that_was_served_in_two_precisions_is_two_lines(verdict: Verdict) -> None:

@@ -41,11 +41,6 @@ def test_the_file_may_be_named_by_the_environment(
     assert load_settings(other).settings.loop.max_in_flight == 8
 
 
-def test_the_shipped_file_loads() -> None:
-    path = Path(__file__).parents[3] / "config" / "worker.toml"
-    assert load_settings(path).settings.kafka.delivery == "exactly_once"
-
-
 def test_values_of_every_kind_come_from_every_source(
     write: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:

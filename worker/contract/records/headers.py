@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Any, Literal
 
 from worker.contract.errors import RecordRefused, RejectReason
 from worker.contract.records.identity import REPLAY_HEADERS, Headers, record_id
@@ -79,28 +79,17 @@ def read_dead_letter(headers: Sequence[tuple[str, bytes | None]]) -> DeadLetter:
         raise _letter_refused("has no headers of a dead letter")
     if missing := sorted(name for name in _LETTER_NAMES.values() if name not in found):
         raise _letter_refused(f"lacks the header {missing[0]}")
-    texts = {field: found[name] for field, name in _LETTER_NAMES.items()}
-    reason, stage = texts["reason"], texts["stage"]
+    values: dict[str, Any] = {field: found[name] for field, name in _LETTER_NAMES.items()}
+    reason, stage = values["reason"], values["stage"]
     if reason not in typing.get_args(RejectReason) or stage not in typing.get_args(Stage):
         raise _letter_refused(f"has an unknown reason or stage: {reason!r}, {stage!r}")
-    numbers = {field: _whole_number(_LETTER_NAMES[field], texts[field]) for field in _NUMBERS}
-    return DeadLetter(
-        reason=cast("RejectReason", reason),
-        stage=cast("Stage", stage),
-        error=texts["error"],
-        topic=texts["topic"],
-        partition=numbers["partition"],
-        offset=numbers["offset"],
-        timestamp_ms=(
-            _whole_number(_LETTER_NAMES["timestamp_ms"], texts["timestamp_ms"])
-            if texts["timestamp_ms"]
-            else None
-        ),
-        attempts=numbers["attempts"],
-        worker_version=texts["worker_version"],
-        adapter_digest=texts["adapter_digest"],
-        cluster=found.get(_LETTER_CLUSTER) or None,
-    )
+    for field in _NUMBERS:
+        values[field] = _whole_number(_LETTER_NAMES[field], values[field])
+    if timestamp := values["timestamp_ms"]:
+        values["timestamp_ms"] = _whole_number(_LETTER_NAMES["timestamp_ms"], timestamp)
+    else:
+        values["timestamp_ms"] = None
+    return DeadLetter(**values, cluster=found.get(_LETTER_CLUSTER) or None)
 
 
 _NUMBERS = ("partition", "offset", "attempts")
@@ -156,6 +145,16 @@ RETRY_HEADERS = NEEDED_RETRY_HEADERS | {_RETRY_CLUSTER}
 
 _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
 _NUMBER = re.compile(r"-?[0-9]{1,19}")
+# What Kafka can hold: partitions are 32-bit integers, offsets and timestamps 64-bit.
+_BOUNDS = {
+    "timestamp_ms": (-(1 << 63), (1 << 63) - 1),
+    "partition": (0, (1 << 31) - 1),
+    "offset": (0, (1 << 63) - 1),
+    "attempt": (1, MOST_ATTEMPTS),
+    "not_before_ms": (0, (1 << 63) - 1),
+    "first_failed_ms": (0, (1 << 63) - 1),
+    "engine_attempts": (0, (1 << 63) - 1),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,35 +210,19 @@ def read_retry(headers: Sequence[tuple[str, bytes | None]]) -> Retry:
     }
     if not _TOPIC.fullmatch(texts["topic"]):
         raise _retry_refused(f"the header {_RETRY_NAMES['topic']} is not a topic's name")
-    reason = next((known for known in RETRY_REASONS if known == texts["reason"]), None)
-    if reason is None:
+    if texts["reason"] not in RETRY_REASONS:
         raise _retry_refused(f"the header {_RETRY_NAMES['reason']} is not a reason for a retry")
-    timestamp = (
-        _bounded_number(texts, "timestamp_ms", -(1 << 63)) if texts["timestamp_ms"] else None
-    )
-    return Retry(
-        topic=texts["topic"],
-        partition=_bounded_number(texts, "partition", 0, (1 << 31) - 1),
-        offset=_bounded_number(texts, "offset", 0),
-        timestamp_ms=timestamp,
-        attempt=_bounded_number(texts, "attempt", 1, MOST_ATTEMPTS),
-        not_before_ms=_bounded_number(texts, "not_before_ms", 0),
-        reason=reason,
-        first_failed_ms=_bounded_number(texts, "first_failed_ms", 0),
-        engine_attempts=_bounded_number(texts, "engine_attempts", 0),
-        cluster=(found.get(_RETRY_CLUSTER) or b"").decode("utf-8", "replace") or None,
-    )
-
-
-def _bounded_number(
-    texts: Mapping[str, str], field: str, least: int, most: int = (1 << 63) - 1
-) -> int:
-    text = texts[field]
-    if not _NUMBER.fullmatch(text) or not least <= int(text) <= most:
-        raise _retry_refused(
-            f"the header {_RETRY_NAMES[field]} is not an integer within its bounds"
-        )
-    return int(text)
+    values: dict[str, Any] = dict(texts)
+    if not texts["timestamp_ms"]:
+        values["timestamp_ms"] = None
+    for field, (least, most) in _BOUNDS.items():
+        if (text := values[field]) is None:
+            continue
+        if not _NUMBER.fullmatch(text) or not least <= int(text) <= most:
+            raise _retry_refused(f"the header {_RETRY_NAMES[field]} is not an integer in bounds")
+        values[field] = int(text)
+    cluster = (found.get(_RETRY_CLUSTER) or b"").decode("utf-8", "replace") or None
+    return Retry(**values, cluster=cluster)
 
 
 def _retry_refused(problem: str) -> RecordRefused:
