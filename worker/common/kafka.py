@@ -47,10 +47,10 @@ class ConnectionSettings(Section):
     )
     sasl_username: str | None = Field(None, description="SASL user name.")
     sasl_password: SecretStr | None = Field(
-        None, description="SASL password; best given in the environment, or as a file."
+        None, description="SASL password; preferably set in the environment or as a file."
     )
     sasl_password_file: Path | None = Field(
-        None, description="File with the SASL password, in place of it: a mounted secret."
+        None, description="File with the SASL password: a mounted secret."
     )
     sasl_token_callback: str | None = Field(
         None,

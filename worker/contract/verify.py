@@ -147,7 +147,7 @@ def read_probes(path: Path, manifest: Manifest) -> ProbeFile | None:
     """Read a file of probes; None if it does not exist.
 
     Raises AdapterRefused, without quoting a message, if the file is unreadable, malformed, or of
-    another adapter: whoever wrote the probes relies on them, so they must not be skipped silently.
+    another adapter: the publisher relies on the probes, so they must not be skipped silently.
     """
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
