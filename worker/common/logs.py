@@ -36,7 +36,7 @@ def configure_logging(
     if console:
         renderer = structlog.dev.ConsoleRenderer(
             colors=sys.stderr.isatty(),
-            # What is given here prints what is a string already; the default prints locals.
+            # plain_traceback prints our own string; the default would print local variables.
             exception_formatter=structlog.dev.plain_traceback,
         )
     else:
