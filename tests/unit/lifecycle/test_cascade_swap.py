@@ -156,7 +156,7 @@ def test_a_cascade_without_one_of_its_stages_is_refused_and_the_adapter_goes_on(
     refused = follower.events.last_refusal
     assert refused is not None
     assert refused.reason == "files"
-    assert "missing: stage absent" in refused.problem
+    assert "it is stage absent of cascade" in refused.problem
     total = add(follower, 0, 10)
     follower.finish(total)
     assert {digest for _, digest in follower.stamps.values()} == {ONE.digest}

@@ -230,8 +230,8 @@ def test_one_replay_is_by_one_adapter(settings: Settings, tmp_path: Path) -> Non
     begun_with = small_manifest().digest[:16]
     with pytest.raises(
         SettingsError,
-        match=f"^--id bug-17: .* begun with the adapter {begun_with}, and this is {ONE.digest[:16]}"
-        f": --adapter {begun_with}, or another --id",
+        match=f"^--id bug-17: .* begun with the adapter {begun_with}, not {ONE.digest[:16]}: give "
+        f"--adapter {begun_with} to resume",
     ):
         run_replay(settings, request(), unopened)
     rest = run_replay(settings, request(adapter=begun_with), opener)
