@@ -55,7 +55,7 @@ def test_a_missing_package_is_reported_with_the_fix(
     with pytest.raises(BaseModelError, match=r"pip install 'filing-clerk\[demo,cpu\]'"):
         ensure_base_model(tmp_path)
     monkeypatch.setattr(base_model, "_PACKAGE", "pytest")
-    with pytest.raises(BaseModelError, match=r"^pytest [\d.]+ does not hold SmolLM2"):
+    with pytest.raises(BaseModelError, match=r"^pytest [\d.]+ does not contain SmolLM2"):
         ensure_base_model(tmp_path)
 
 
