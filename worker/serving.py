@@ -114,7 +114,7 @@ def make_serving_adapter(
         labeller=Labeller(
             manifest=manifest,
             encode_plain=encoders.plain,
-            thresholds=review_thresholds(settings.review, manifest),
+            thresholds=override_thresholds(settings.review, manifest.thresholds),
             layout=record_layout(settings.records),
             tombstones=settings.records.tombstones,
             stages=tuple(
@@ -249,8 +249,8 @@ def _open(settings: Settings, found: Found, *, metrics: bool, watch: bool) -> Op
 
 
 def _try(settings: Settings, opened: OpenedEngine, found: Found, *, watch: bool) -> int:
-    """Try the adapter on its own probes, and with ``watch`` on those of the previous adapter; return
-    the number of its own. Raises AdapterRefused."""
+    """Try the adapter on its own probes, and with ``watch`` on those of the previous one; return the
+    number of its own. Raises AdapterRefused."""
     try:
         tried = check_own_probes(
             make_labeller(settings, opened), opened.engine, settings.loop.deadline_s
@@ -311,11 +311,6 @@ def _named_now(sources: Sequence[ArmSource]) -> list[Manifest]:
                 places = (stage_directory(target.directory, stage) for stage in manifest.stages)
                 found.extend(map(read_manifest, places))
     return found
-
-
-def review_thresholds(review: ReviewSettings, manifest: Manifest) -> Thresholds:
-    """Return the manifest's thresholds, overridden by the settings."""
-    return override_thresholds(review, manifest.thresholds)
 
 
 def override_thresholds(review: ReviewSettings, found: Thresholds) -> Thresholds:

@@ -265,9 +265,9 @@ def test_a_command_or_a_worker_that_follows_nothing_serves_the_current_one_or_no
 
 def test_a_review_threshold_in_the_settings_replaces_the_manifests() -> None:
     manifest = toy_encoder_manifest(golden=one_golden(toy_spec()))
-    found = serving.review_thresholds(ReviewSettings(out_of_scope=-7.5), manifest)
+    found = serving.override_thresholds(ReviewSettings(out_of_scope=-7.5), manifest.thresholds)
     assert found == replace(manifest.thresholds, review_out_of_scope=-7.5)
-    found = serving.review_thresholds(ReviewSettings(confidence=0.25), manifest)
+    found = serving.override_thresholds(ReviewSettings(confidence=0.25), manifest.thresholds)
     assert found == replace(manifest.thresholds, review_confidence=0.25)
 
 

@@ -352,11 +352,6 @@ def write_advice(path: Path, advice: Advice) -> None:
     write_json(path, advice)
 
 
-def read_advice(path: Path) -> Advice:
-    """Raises RecordRefused, without quoting a message."""
-    return read_json(Advice, read_text(path), path.name)
-
-
 # --- Proposals: the next adapter compared with the current one ---
 #
 # The trainer writes a proposal, the desk shows it, and the data owner answers it with a

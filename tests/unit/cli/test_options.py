@@ -27,7 +27,7 @@ def test_options_for_a_range_exclude_each_other() -> None:
     for wrong, said in (
         ({"last": 1, "since": "2026-03-02"}, "--last and --since exclude each other"),
         ({"until": "2026-03-02", "last": 1}, "--until needs --since"),
-        ({"since": "yesterday"}, "write it as"),
+        ({"since": "yesterday"}, "not a time"),
         ({"offsets": ["5-9"]}, "PARTITION:FIRST-LAST"),
         ({"offsets": ["0:1-2", "0:3-4"]}, "twice"),
     ):

@@ -26,7 +26,6 @@ from worker.contract.exchange import (
     ProposalDecision,
     Task,
     parse_tasks,
-    read_advice,
     read_answers,
     read_decision,
     read_proposal,
@@ -39,6 +38,7 @@ from worker.contract.exchange import (
     write_proposal,
     write_tasks,
 )
+from worker.contract.records.identity import read_json
 from worker.contract.text import message_sha256
 
 AT = "2024-05-06T09:00:00Z"
@@ -197,7 +197,7 @@ def test_advice_proposal_and_decision_are_read_back(tmp_path: Path) -> None:
     write_advice(tmp_path / "a", ADVICE)
     write_proposal(tmp_path / "p", PROPOSAL)
     write_decision(tmp_path / "d", DECISION)
-    assert read_advice(tmp_path / "a") == ADVICE
+    assert read_json(Advice, (tmp_path / "a").read_text(), "a") == ADVICE
     assert read_proposal(tmp_path / "p") == PROPOSAL
     assert read_decision(tmp_path / "d", PROPOSAL) == DECISION
     assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o640
@@ -213,6 +213,6 @@ def test_a_decision_about_another_proposal_is_refused(tmp_path: Path) -> None:
 def test_any_bytes_are_a_record_or_an_error(tmp_path_factory: Any, data: bytes) -> None:
     path = tmp_path_factory.mktemp("any") / "file"
     path.write_bytes(data)
-    for read in (read_tasks, read_answers, read_advice, read_proposal, read_decision):
+    for read in (read_tasks, read_answers, read_proposal, read_decision):
         with contextlib.suppress(RecordRefused):
             read(path)
