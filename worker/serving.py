@@ -249,8 +249,8 @@ def _open(settings: Settings, found: Found, *, metrics: bool, watch: bool) -> Op
 
 
 def _try(settings: Settings, opened: OpenedEngine, found: Found, *, watch: bool) -> int:
-    """Try the adapter on its own probes, and with ``watch`` on those of the previous one; return the
-    number of its own. Raises AdapterRefused."""
+    """Try the adapter on its own probes, and with ``watch`` on those of the previous one. Return
+    the number of its own. Raises AdapterRefused."""
     try:
         tried = check_own_probes(
             make_labeller(settings, opened), opened.engine, settings.loop.deadline_s

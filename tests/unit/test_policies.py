@@ -61,7 +61,7 @@ def test_a_password_comes_from_a_file(tmp_path: Path) -> None:
     assert kafka_config(kafka).common["sasl.password"] == "hunter two "
     both = kafka.model_copy(update={"sasl_password": SecretStr("x")})
     for settings, said in (
-        (both, "both given"),
+        (both, "both set"),
         (
             kafka.model_copy(update={"sasl_password_file": tmp_path / "none"}),
             "cannot be read: No such",
