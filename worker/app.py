@@ -72,6 +72,7 @@ def run_worker(
     problems: list[Problem] = [*settings_problems(settings)]
     if opener is None:  # open_model compares the digests of files later
         wrong = adapter_problems(settings, digests=False)
+        # A bad current adapter alone is not fatal if open_model can serve the previous one.
         if problems or (wrong and previous_adapter(settings) is None):
             problems += wrong
     refuse(problems)
@@ -96,6 +97,7 @@ def run_worker(
         observer.model_ready(opened, router, adapter_events)
         stream = KafkaStream(config)
         stack.callback(stream.close)
+        # Registered last, so it runs first: probes report the end while everything closes.
         stack.push(lambda _, error, __: observer.closing(error))
         loop = make_loop(
             settings,

@@ -84,6 +84,7 @@ def adapter_problems(settings: Settings, *, digests: bool = True) -> list[Proble
         except AdapterRefused as error:
             problems.append(error)
             continue
+        # Default arguments bind the loop's variables; every check runs, so that all problems show.
         for check in (
             lambda own=own: _require_engine(own, model),
             lambda where=where, own=own: OnnxLoader(model.encoder_precision).check(where, own),
@@ -223,6 +224,7 @@ def _require_engine(manifest: Manifest, model: ModelSettings) -> None:
 def _check_base(bases: Bases, where: Path, manifest: Manifest, *, tokens: bool) -> None:
     if manifest.needs_base:
         bases.find(where, manifest)
+    # A missing package is reported by _require_engine.
     if tokens and importlib.util.find_spec("tokenizers") is not None:
         verify_tokens(manifest, bases.encoders(where, manifest), where / TOKENIZER_NAME)
 

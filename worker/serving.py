@@ -101,6 +101,7 @@ def watched_store(settings: Settings) -> Path | None:
     """Return the store to follow; None if model.adapter is a single adapter, or watching is off.
     Raises AdapterRefused."""
     adapter = settings.model.adapter
+    # A directory with a manifest is an adapter, even if it is inside of a store: it stays fixed.
     if adapter is None or not settings.adapters.watch or (adapter / MANIFEST_NAME).exists():
         return None
     return adapter if read_pointer(adapter) is not None else None

@@ -19,7 +19,7 @@ from worker.contract.manifest import Manifest, is_digest, read_manifest
 from worker.contract.store import read_canary, read_pointer
 from worker.contract.verify import attach_probes
 
-_TIMEOUT_S = 5.0
+_TIMEOUT_S = 5.0  # for each worker: one that hangs must not hide the others
 
 
 def show_adapters(store: Path | None, workers: Sequence[str], *, as_json: bool) -> int:
@@ -81,6 +81,7 @@ def _count_probes(directory: Path, manifest: Manifest) -> int | None:
 
 
 def _worker(url: str) -> dict[str, Any]:
+    # urlsplit takes HOST:PORT without slashes for a scheme and a path.
     parts = urlsplit(url if "//" in url else f"//{url}", scheme="http")
     answer: dict[str, Any] = {"url": url, "error": None, "adapters": []}
     if parts.scheme != "http" or not parts.hostname:

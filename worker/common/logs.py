@@ -60,7 +60,7 @@ def configure_logging(
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(logging.WARNING)
+    root.setLevel(logging.WARNING)  # third-party libraries: asking for debug means our own loggers
     logging.getLogger(program).setLevel(level.upper())
 
 

@@ -36,6 +36,7 @@ PRIVATE = 0o640
 def read_text(path: Path) -> str:
     """Return a file's text, without a byte order mark. Raises RecordRefused."""
     try:
+        # Not read_text, which would change line ends inside of cells. Excel writes the mark.
         return path.read_bytes().decode("utf-8-sig")
     except OSError as error:
         raise RecordRefused(str(path), error.strerror or type(error).__name__) from error

@@ -410,5 +410,7 @@ def _from_json(data: dict[str, Any]) -> Manifest:
     """Build a manifest with the digest of ``data``. Raises ValueError, TaxonomyError."""
     manifest = decode(Manifest, data, "manifest")
     assert isinstance(manifest, Manifest)
-    object.__setattr__(manifest, "digest_as_read", manifest_digest(data))  # the class is frozen
+    # Computed from the file's JSON, not from the fields: a default filled in while reading would
+    # change it. (The class is frozen.)
+    object.__setattr__(manifest, "digest_as_read", manifest_digest(data))
     return manifest

@@ -115,6 +115,7 @@ def find_adapter(path: Path) -> Found:
 def find_stored(store: Path | None, named: str) -> tuple[Path, str, str]:
     """Return directory, digest and name of an adapter given by its directory, or by the first 4 or
     more digits of its digest in a store. Only the manifest is read. Raises AdapterRefused."""
+    # Fewer than 4 digits would often be ambiguous.
     if store is not None and re.fullmatch(r"[0-9a-f]{4,64}", named):
         found = [
             directory

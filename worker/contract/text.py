@@ -62,6 +62,7 @@ MAX_CHARS = 65_536
 512 tokens can keep (``worker.contract.prompt``)."""
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u2060\ufeff\ud800-\udfff\ufffe\uffff]")
+# Blanks of every kind, such as no-break spaces, except line ends.
 _BLANKS = re.compile(r"[^\S\n]+")
 _NEWLINES = re.compile(r"\n{3,}")
 

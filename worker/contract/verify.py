@@ -217,7 +217,7 @@ def load_adapter(directory: Path) -> Manifest:
             raise AdapterRefused(
                 directory / MANIFEST_NAME, f"names a file outside the adapter: {name!r}"
             )
-        # Anything else, such as a pickle, could run code when a library loads it.
+        # Any other format, such as a pickle, could run code when a library loads it.
         if not name.endswith((".safetensors", ".json")) and name not in onnx:
             raise AdapterRefused(
                 directory / name,

@@ -118,7 +118,7 @@ class Watcher:
                 "group.id": "demo-watch",  # required by the client, never joined
                 "isolation.level": "read_committed",
                 "enable.auto.commit": False,
-                "fetch.wait.max.ms": 50,
+                "fetch.wait.max.ms": 50,  # latencies are shown to the millisecond
                 **_QUIET,
             }
         )

@@ -167,6 +167,7 @@ class ChildProcess:
         try:
             with self._log_path.open("ab") as log:
                 process = subprocess.Popen(  # noqa: S603 - a fixed command, no shell
+                    # -I and -S: the launcher needs no packages, and starts faster without them.
                     [sys.executable, "-I", "-S", str(_LAUNCHER), str(os.getpid()), *self._command],
                     cwd=self._cwd,
                     env=self._env,

@@ -108,7 +108,7 @@ class Screen:
         self.console.print(
             f"  {mark} [{style}]{escape(f'{label:<{self._width}}')}[/{style}] {confidence:4.0%}  "
             f"[dim]{escape(shown)}[/dim]{note}",
-            overflow="ellipsis",
+            overflow="ellipsis",  # one line for each message, whatever the terminal's width
             no_wrap=True,
         )
 

@@ -74,6 +74,7 @@ def context(environment: Mapping[str, str], modules: Sequence[str] = ()) -> Base
         return None
     found = multiprocessing.get_context("forkserver")
     with variables(environment):  # multiprocessing restarts a server that has died
+        # Only a fork can say whether the server may be forked: it inherits the server's state.
         probe = found.Process(target=_end_well_if_fit_to_fork, daemon=True)
         try:
             probe.start()

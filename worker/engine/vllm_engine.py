@@ -152,7 +152,7 @@ class VllmEngine:
         """Abort requests in flight, stop the processes and wait until they are gone."""
         if self._closed:
             return
-        self._closed = True
+        self._closed = True  # first, so that other threads submit nothing more
         atexit.unregister(self.close)
         while not self._start_up.done():  # closed while starting, which ends with its processes
             self._processes.kill()

@@ -47,7 +47,7 @@ LEAST_MASS = 0.001
 _CONFIDENCE = 0.95
 
 _NORMAL = NormalDist()
-_HALVINGS = 60
+_HALVINGS = 60  # of [0, 1]: finer than a float
 
 
 class DriftListener:
@@ -85,6 +85,7 @@ class DriftListener:
         manifest = self._main()
         if self._digest == manifest.digest:
             return
+        # _wanted remembers that the computation runs, so that each batch does not start another.
         if self._wanted != manifest.digest:
             self._wanted = manifest.digest
             self._in_background(lambda: self._make(manifest))
@@ -318,7 +319,7 @@ class DriftDetector:
         limit = self.baseline.mass
         off_label = limit is not None and off_label_mass is not None and off_label_mass > limit
         self._off_label += off_label
-        if self._sample_ids:
+        if self._sample_ids:  # reservoirs of size 0 would still draw random numbers
             self._label_samples[label].add(record_id)
             if off_label:
                 self._off_label_sample.add(record_id)
@@ -542,6 +543,7 @@ def _binomial_tail(least: int, trials: int, p: float) -> float:
         return 0.0
     if p >= 1:
         return 1.0
+    # In logarithms, because binomial coefficients of a window of thousands overflow a float.
     log_p, log_q = math.log(p), math.log1p(-p)
     first = math.lgamma(trials + 1)
     return min(

@@ -86,6 +86,7 @@ class MetricsListener:
         ended = [each for each in batch if not isinstance(each.outcome, Postponed)]
         self._commit_wait([max(0.0, now - each.finished_at) for each in ended])
         sent_ms = [each.record.timestamp_ms for each in ended]
+        # max: the producer's clock may be ahead of ours.
         self._end_to_end([max(0.0, wall - at / 1000) for at in sent_ms if at is not None])
         self._observe([each.outcome for each in ended if isinstance(each.outcome, Classified)])
         outcomes = Counter(each.outcome.kind for each in ended)

@@ -29,6 +29,7 @@ class Registry:
     def __init__(self) -> None:
         # Otherwise each counter has a second series with its creation time.
         prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
+        # auto_describe would already collect when a collector is registered.
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(_EngineMetrics())
         self._counters: dict[Metric, Counter] = {}
@@ -151,6 +152,7 @@ class Histogram:
 
     def observe(self, values: Sequence[float], labels: tuple[str, ...]) -> None:
         """Add values, none of them NaN."""
+        # Outside of the lock, which a scrape waits for.
         places = [bisect_left(self.bounds, value) for value in values]
         with self._lock:
             series = self._of(labels)

@@ -62,7 +62,7 @@ class HttpServer:
         self._thread = threading.Thread(
             target=self._server.serve_forever,
             name="http",
-            kwargs={"poll_interval": 0.1},
+            kwargs={"poll_interval": 0.1},  # shutdown() waits for one
             daemon=True,
         )
         self._thread.start()
@@ -134,6 +134,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(with_body=False)
 
     def _answer(self, *, with_body: bool) -> None:
+        # A query is ignored: some scrapers and load balancers add one.
         path = urlsplit(self.path).path
         make = self.server.pages.get(path)
         if make is None:

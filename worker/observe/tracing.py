@@ -176,6 +176,7 @@ class Tracing:
         span.end()
 
     def _context(self, headers: Headers) -> trace.SpanContext | None:
+        # latin-1 decodes any bytes; the propagator rejects what is not a context.
         carrier = {
             name: (value or b"").decode("latin-1") for name, value in headers if name in _CONTEXT
         }
@@ -220,6 +221,7 @@ def start_tracing(
         provider = TracerProvider(
             resource=Resource.create(own, SCHEMA_URL),
             span_limits=SpanLimits(max_links=None if limited else max_links),
+            # Its exit handler would wait for an unavailable collector; close() has a limit.
             shutdown_on_exit=False,
         )
         exporter = _exporter(os.environ)

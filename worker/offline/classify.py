@@ -195,12 +195,14 @@ def with_progress(
 def _write(results: Iterator[tuple[Row, Result]], kind: FileFormat) -> None:
     if kind != "csv":
         for row, result in results:
+            # Flushed, so that a program behind a pipe sees each result at once.
             print(json.dumps({**row.fields, **result}, ensure_ascii=False), flush=True)
         return
     writer: csv.DictWriter[str] | None = None
     for row, result in results:
         if writer is None:
             columns = [*row.fields, *(_CSV_PREFIX + name for name in _CSV_COLUMNS)]
+            # Rows with more cells than the header are accepted; their extra cells are dropped.
             writer = csv.DictWriter(sys.stdout, columns, extrasaction="ignore", restval="")
             writer.writeheader()
         shown = {**result, "review": " ".join(result.get("review", []))}

@@ -165,6 +165,7 @@ def _pairs(
 
 
 def _id(row: Row, number: int) -> str:
+    # Usual names of id columns in exports.
     for name in ("id", "message_id", "ticket_id"):
         if row.fields.get(name):
             return str(row.fields[name])
@@ -313,7 +314,7 @@ def kappa(firsts: Counter[str], seconds: Counter[str], agreed: int) -> float | N
     1 is perfect, 0 is chance, None if chance alone would always agree."""
     total = firsts.total()
     chance = sum(count * seconds[label] for label, count in firsts.items()) / total**2
-    if chance == 1:
+    if chance == 1:  # both gave every message the same single label: 0 / 0
         return None
     return (agreed / total - chance) / (1 - chance)
 

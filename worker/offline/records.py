@@ -30,7 +30,7 @@ Offsets = Mapping[TopicPartition, tuple[int, int]]
 """By partition: the first offset, and the one after the last."""
 
 
-_EVERY = 1000
+_EVERY = 1000  # records between updates of a progress bar, which are slow
 
 
 def wanted_offsets(

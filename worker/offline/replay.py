@@ -179,6 +179,7 @@ def _label_all(
     """Label and publish in batches; return the numbers of labels and of dead letters."""
     loop = settings.loop
     labelled = dead = 0
+    # Each batch is one transaction, so it has the worker's limit for one.
     for read in _batches(records, min(loop.max_in_flight, PUBLISH_MAX_RECORDS)):
         batch = [each for each in read if not has_no_result(each, settings.records.tombstones)]
         outcomes = label_records(
@@ -357,6 +358,7 @@ def _outcome(
     """Return the outcome of an answer; None to ask again."""
     if future.cancelled():
         return Rejected("deadline_exceeded", "engine", why_cancelled(silence_s), asked.attempts)
+    # A replayed record did not wait in a loop, so its time in the queue means nothing.
     timing = Timing(queue_s=0.0, engine_s=time.monotonic() - asked.since)
     try:
         return adapter.labeller.classify(asked.prepared, future.result(), timing)
