@@ -24,20 +24,20 @@ from worker.records.types import Outgoing, Postponed, Record, Rejected
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("replay", "choose what is labelled again"),
+        ("replay", "choose the records"),
         ("replay --since 2026-03-02", "needs an end"),
         ("replay --offsets 0:5-", "needs an end"),
         ("replay --until 2026-03-02 --review", "--until needs --since"),
         ("replay --since 2026-03-02 --offsets 0:1-2", "choose one"),
-        ("replay --reason bad_luck", "it is one of tombstone"),
+        ("replay --reason bad_luck", "choose one of tombstone"),
         ("replay --made-by xyz", "hexadecimal"),
         ("replay --dead-letters --execute", "--id NAME"),
         ("replay --dead-letters --execute --id x", "--why TEXT"),
-        ("replay --dead-letters --id two/words", "at most 100 letters"),
+        ("replay --dead-letters --id two/words", "use 1 to 100 letters"),
         ("replay --dead-letters --label refund", "a dead letter has no label"),
         ("verify --adapter xyz", "hexadecimal"),
         ("verify --until 2026-03-02", "--until needs --since"),
-        ("verify --since yesterday", "write it as"),
+        ("verify --since yesterday", "not a time"),
     ],
 )
 def test_impossible_choices_are_refused(line: str, said: str) -> None:
@@ -97,7 +97,7 @@ def test_correct_results_are_proven_in_a_few_lines(world: KafkaWorld, verify: Ve
     assert f"  {world.topics['dead']} {dead:>12} results" in lines
     digest = world.manifest.digest[:12]
     served = f"{digest} in fp32 {COUNT - dead}, {digest} (dead letters) {dead}"
-    assert f"  adapters: {served} (any is allowed)" in lines
+    assert f"  adapters: {served} (all adapters are allowed)" in lines
     assert lines[-1] == "proven: every input record has exactly one result, in order"
     assert "planted text" not in done.output
 
@@ -132,7 +132,7 @@ def test_adapters_that_were_not_in_service_are_a_fault(world: KafkaWorld, verify
     assert (
         sum(line.lstrip().startswith("unknown_adapter ") for line in done.stdout.splitlines()) == 2
     )
-    assert "(any is allowed)" not in done.stdout
+    assert "(all adapters are allowed)" not in done.stdout
 
 
 def test_the_store_says_which_adapters_were_in_service(
@@ -170,14 +170,11 @@ def test_an_impossible_check_is_one_line(
     done = verify()
     assert isinstance(done.exception, SettingsError)
     assert done.exception.exit_code == EXIT_SETTINGS
-    assert str(done.exception) == (
-        f"the group {world.run} has committed nothing of {world.topics['in']}: is kafka.group_id "
-        "that of the workers?"
-    )
+    assert str(done.exception).startswith(f"the group {world.run} has committed nothing")
     world.commit({0: 0})
     done = verify("--offsets", "5:0-9")
     assert isinstance(done.exception, SettingsError)
-    assert str(done.exception) == "--offsets: the input has no partition 5: it has 2, from 0"
+    assert str(done.exception) == "--offsets: the input has no partition 5: use 0 to 1"
     broker.go_away()
     done = verify("-s", "kafka.start_timeout_s=0.3")
     assert isinstance(done.exception, StreamFailed)
