@@ -23,7 +23,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -37,7 +37,7 @@ from worker.demo.broker import LocalBroker
 from worker.demo.program import Program
 from worker.engine.fake import FakeEngine
 from worker.engine.open import OpenedEngine
-from worker.observe.observer import observing
+from worker.observe.observer import Observer
 from worker.policies import kafka_config, loop_policy
 from worker.records.types import Batch, CommittedOffset, NextOffset, Record, TopicPartition
 from worker.serving import make_adapter_router
@@ -146,7 +146,7 @@ def measure_loop(records: int) -> None:
     engine = FakeEngine(lambda prompt: scores("billing" if sum(prompt) % 3 else "other"))
     opened = OpenedEngine(engine, small_manifest(), ENCODERS, "merged")
     stream = EndlessStream(PARTITIONS)
-    with observing(settings, 60.0) as observer:
+    with closing(Observer(settings, 60.0)) as observer:
         router, adapter_events = make_adapter_router(settings, opened, observer.adapters)
         observer.model_ready(opened, router, adapter_events)
         loop = make_loop(

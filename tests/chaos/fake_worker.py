@@ -321,7 +321,7 @@ def open_fake(settings: Settings) -> OpenedEngine:
         directory = find_adapter(settings.model.adapter).directory
         manifest = read_manifest(directory)
         first = loader.load(directory, manifest)
-        return OpenedEngine(first, manifest, ENCODERS, "merged", loader)
+        return OpenedEngine(first, manifest, ENCODERS, "merged", loader, ToyFiles(manifest.base))
     if death := os.environ.get("CHAOS_POISON"):
         engine = make_poisoned(control, service_s, concurrency, death)
     else:

@@ -91,7 +91,7 @@ def test_a_decision_is_seen_to_arrive_and_a_folder_is_gone_on_with(tmp_path: Pat
     temporary.mkdir()
     with demo(folder, temporary) as shown:
         servers = shown.wait_for(r"Apache Kafka is ready at (\S+)")[1]
-        waiting, url = shown.wait_for(r"^(\d+) messages wait at the desk: (http://\S+)$").groups()
+        waiting, url = shown.wait_for(r"^(\d+) messages wait for review: (http://\S+)$").groups()
         in_review = re.search(r"(\d+) review", "".join(shown.lines))
         assert in_review is not None
         assert 0 < int(in_review[1]) <= int(waiting) < COUNT
@@ -105,7 +105,7 @@ def test_a_decision_is_seen_to_arrive_and_a_folder_is_gone_on_with(tmp_path: Pat
     assert "Traceback" not in told
     assert list(temporary.glob("filing-clerk*")) == []
     with demo(folder, temporary) as again:
-        again.wait_for(f"holds {COUNT} messages from before; none is added")
-        left = again.wait_for(r"^(\d+) messages wait at the desk")[1]
+        again.wait_for(f"holds {COUNT} messages from an earlier run; publishing no more")
+        left = again.wait_for(r"^(\d+) messages wait for review")[1]
         assert int(left) == int(waiting) - 1
         again.interrupt()

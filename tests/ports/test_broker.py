@@ -19,8 +19,9 @@ import pytest
 from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
-from worker.demo.broker import BrokerError, LocalBroker
+from worker.demo.broker import LocalBroker
 from worker.demo.client import Watcher, create_demo_topics
+from worker.demo.kafka_files import BrokerError
 from worker.demo.program import ChildProcess
 
 ROOT = Path(__file__).parents[2]

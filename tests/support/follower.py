@@ -18,11 +18,12 @@ from tests.support.toy_adapter import (
     write_adapter,
 )
 from worker.contract import ENCODER_KINDS, BaseModel, Encoders, Manifest
+from worker.contract.errors import AdapterRefused
 from worker.contract.store import CanaryPointer, Pointer, write_canary, write_pointer
 from worker.core.arms import CANARY, SHADOW, AdapterRouter, ArmRole, TrafficSplit
 from worker.core.labeller import ServingAdapter
 from worker.engine.fake import FakeEngine
-from worker.engine.model_files import Bases, LoadedBase, ModelFiles
+from worker.engine.model_files import Bases, ModelFiles, same_files
 from worker.engine.open import load_cascade
 from worker.engine.pacing import UNBOUNDED
 from worker.engine.port import AdapterLoader, Answer, Declined, Engine
@@ -179,13 +180,16 @@ class ToyFiles:
     """See ``ModelFiles``: the toy base, and encoders that carry their tokenizers."""
 
     def __init__(self, base: BaseModel) -> None:
-        self._toy = LoadedBase(ENCODERS, base)
+        self._base = base
         self._carried = Bases([])
 
     def encoders(self, adapter: Path, manifest: Manifest) -> Encoders:
         """See ``ModelFiles``."""
-        of: ModelFiles = self._toy if manifest.needs_base else self._carried
-        return of.encoders(adapter, manifest)
+        if not manifest.needs_base:
+            return self._carried.encoders(adapter, manifest)
+        if not same_files(manifest.base, self._base):
+            raise AdapterRefused(adapter, "was trained on another base than the toy")
+        return ENCODERS
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ from trainer.statistics.thresholds import fewest_rows
 from trainer.store.record import Evidence
 from trainer.store.rules import Comparison, Criterion, GateRules, GateVerdict, criterion
 from worker.contract import Manifest
-from worker.contract.store import is_digest
+from worker.contract.manifest import is_digest
 
 _SLACK = 1e-6  # the figures are read from text, and sums differ in their last digits
 

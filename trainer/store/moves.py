@@ -26,6 +26,7 @@ from trainer.errors import BadInput, ProofFailed
 from worker.contract import MANIFEST_NAME, AdapterRefused, Manifest, load_adapter
 from worker.contract.codec import LEAVE_OUT_EMPTY, decode, encode
 from worker.contract.digest import sync_directory
+from worker.contract.manifest import is_digest
 from worker.contract.store import (
     CANARY_NAME,
     CURRENT_NAME,
@@ -33,7 +34,6 @@ from worker.contract.store import (
     CanaryPointer,
     Move,
     Pointer,
-    is_digest,
     load_stored,
     read_canary,
     read_pointer,

@@ -19,8 +19,7 @@ from worker.common.logs import configure_logging
 
 @pytest.fixture(autouse=True)
 def restore_logging(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Leave the process as it was found: a command sets logging up for good, and loggers that were
-    used once would keep it."""
+    """Restore logging: a command configures it for good, and cached loggers would keep it."""
 
     def configure(*given: Any) -> None:
         configure_logging(*given)

@@ -152,7 +152,7 @@ def test_a_cascade_without_one_of_its_stages_is_refused(
     refused = follower.events.last_refusal
     assert refused is not None
     assert refused.reason == "files"
-    assert "missing: stage absent" in refused.problem
+    assert "it is stage absent of cascade" in refused.problem
     total = add(follower, 0, 10)
     follower.finish(total)
     assert {digest for _, digest in follower.stamps.values()} == {ONE.digest}

@@ -96,5 +96,5 @@ def test_an_encoder_that_fails_its_golden_logits_is_refused(
     refused = follower.events.last_refusal
     assert refused is not None
     assert refused.reason == "engine"
-    assert "otherwise than the trainer's model" in refused.problem
+    assert "differ from the trainer's model" in refused.problem
     assert follower.main.digest == ONE.digest

@@ -46,7 +46,7 @@ def test_an_adapter_without_room_is_refused_with_both_numbers_and_tried_again(
     follower.follow()
     refused = follower.events.refused["main"]
     assert (refused.digest, refused.reason) == (TWO.digest, "memory")
-    assert "takes about 19.0 GiB of memory, and 4.0 GiB are left" in refused.problem
+    assert "takes about 19.0 GiB of memory, and 4.0 GiB are free" in refused.problem
     assert "(tried again in 60 s)" in refused.problem
     assert (follower.main.digest, drained.times) == (ONE.digest, 0)
     drained.restart.check()

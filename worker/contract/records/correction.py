@@ -1,9 +1,9 @@
-"""A correction: the label that a person decided on for a message, and what the machine had said.
+"""The correction record: a reviewer's label for a message, and the model's.
 
-It has the id of the output record it answers. A person who agrees with the machine makes one too:
-what was confirmed measures accuracy as much as what was changed. A field is never renamed, retyped
-or dropped within one ``schema_version``; new ones may be added. docs/correction.schema.json is
-made of these classes, by ``make schema``.
+It has the id of the output record that it answers. A reviewer who agrees with the model makes one
+too: accuracy is measured from confirmed labels as much as from changed ones. Within one
+``schema_version`` fields may be added, but are never renamed, retyped or dropped. ``make schema``
+generates docs/correction.schema.json from these classes.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from worker.contract.records.identity import (
 )
 from worker.contract.records.output import OutputRecord
 
-_PSEUDONYM = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+PSEUDONYM = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 
 
 @dataclass(frozen=True, slots=True)
 class MachineLabel:
-    """What the machine had said of this message."""
+    """The model's answer for this message."""
 
     label: Annotated[str, Doc("The label of the output record.")]
     confidence: Annotated[Probability, Doc("Calibrated probability of that label.")]
@@ -37,36 +37,36 @@ class MachineLabel:
 
 @dataclass(frozen=True, slots=True)
 class Correction:
-    """One support message, given exactly one label by a person."""
+    """One support message with exactly one label, given by a reviewer."""
 
     schema_version: Literal[1]
     id: Annotated[
         str,
         Doc(
-            "topic-partition-offset of the input record: the id of the output record. Of two "
-            "corrections with one id, the later one holds."
+            "topic-partition-offset of the input record: the id of the output record. Of several "
+            "corrections with the same id, the last one counts."
         ),
     ]
     source: Source
     message_id: Annotated[str | None, Doc("The sender's own id, as in the output record.")]
-    label: Annotated[str, Doc("The label that the person decided on: one of the taxonomy's names.")]
+    label: Annotated[str, Doc("The reviewer's label: one of the taxonomy's names.")]
     taxonomy: TaxonomyRef
     decided_at: Annotated[str, Doc("RFC 3339 in UTC.")]
     decided_by: Annotated[
         str,
-        Pattern(_PSEUDONYM),
+        Pattern(PSEUDONYM),
         Doc(
-            "Who decided, as a pseudonym: 1 to 64 letters, digits, dots, dashes and underscores. "
+            "Pseudonym of the reviewer: 1 to 64 letters, digits, dots, dashes and underscores. "
             "Never a name or a mail address."
         ),
     ]
     guideline_version: Annotated[
-        str | None, Doc("Version of the labelling guideline that was followed, where there is one.")
+        str | None, Doc("Version of the labelling guideline that was followed, if any.")
     ]
     machine: MachineLabel
 
-    def __post_init__(self) -> None:  # raises ValueError: no way of making one avoids the checks
-        if re.fullmatch(_PSEUDONYM, self.decided_by) is None:
+    def __post_init__(self) -> None:  # raises ValueError, also for records built in code
+        if re.fullmatch(PSEUDONYM, self.decided_by) is None:
             raise ValueError(
                 "decided_by must be a pseudonym: 1 to 64 letters, digits, dots, dashes and "
                 "underscores, not a name or a mail address"
@@ -76,7 +76,7 @@ class Correction:
 
     @property
     def agrees(self) -> bool:
-        """Whether the person decided as the machine had."""
+        """Whether the reviewer confirmed the model's label."""
         return self.label == self.machine.label
 
 
@@ -88,10 +88,9 @@ def correct(
     decided_at: str,
     guideline_version: str | None = None,
 ) -> Correction:
-    """Return a person's decision on what ``output`` is about. Raises ValueError.
+    """Build the correction of an output record. Raises ValueError.
 
-    ``label`` is a name of the taxonomy that the output record refers to; the caller has the
-    taxonomy and checks it.
+    The caller, who has the taxonomy, checks that ``label`` is one of its names.
     """
     return Correction(
         schema_version=1,
@@ -112,5 +111,5 @@ def correct(
 
 
 def read_correction(value: bytes | str | None) -> Correction:
-    """Read a correction's JSON. Keys that are not known are passed over. Raises RecordRefused."""
+    """Parse a correction; unknown keys are ignored. Raises RecordRefused."""
     return read_json(Correction, value, "the correction")
