@@ -32,7 +32,6 @@ from trainer.dataset.clean import (
 )
 from trainer.dataset.extra_files import (
     LABEL_SOURCES,
-    LabelOrigin,
     count_sources,
     read_label_sources,
     source_lines,
@@ -44,6 +43,7 @@ from trainer.dataset.folder import (
     VALIDATION,
     Dataset,
     Example,
+    LabelOrigin,
     earlier_openings,
     open_holdout,
     texts_sha256,

@@ -92,12 +92,12 @@ REFUSED: dict[str, tuple[Rows, tuple[object, ...], tuple[str, ...]]] = {
     "an idle time": (
         _plain,
         ("--time-column", "label"),
-        ("--time-column has no part in --split random",),
+        ("--time-column has no effect with --split random",),
     ),
     "an idle group": (
         _plain,
         ("--group-column", "label"),
-        ("--group-column has no part in --split random",),
+        ("--group-column has no effect with --split random",),
     ),
     "another time": (_columns, ("--split", "time", "--time-column", "at"), ("no column 'at'",)),
     "no language": (
@@ -108,7 +108,7 @@ REFUSED: dict[str, tuple[Rows, tuple[object, ...], tuple[str, ...]]] = {
     "a time that is none": (
         _columns,
         ("--split", "time", "--time-column", "customer"),
-        ("'customer' holds no time that can be",),
+        ("'customer' is not a time",),
     ),
     "one group": (
         _columns,
@@ -123,7 +123,7 @@ REFUSED: dict[str, tuple[Rows, tuple[object, ...], tuple[str, ...]]] = {
     "a language that is none": (
         _columns,
         ("--language-column", "number"),
-        ("'number' holds no language (text of ",),
+        ("'number' is not a language (text of ",),
     ),
 }
 
@@ -170,10 +170,10 @@ def test_a_truncated_parquet_file(refused: Refused, records: list[Record], tmp_p
     whole = path.read_bytes()
     for keep in (len(whole) - 10, len(whole) // 2, 3):
         path.write_bytes(whole[:keep])
-        assert "export.parquet: not a whole Parquet file" in refused(path)
+        assert "export.parquet: not a complete Parquet file" in refused(path)
     # The end is there and a page in the middle is not.
     path.write_bytes(whole[:40] + b"\0" * 200 + whole[240:])
-    assert "export.parquet: not a whole Parquet file" in refused(path)
+    assert "export.parquet: not a complete Parquet file" in refused(path)
 
 
 def test_an_out_that_exists(

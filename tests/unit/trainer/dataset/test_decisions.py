@@ -177,11 +177,11 @@ def test_a_decision_holds_for_the_text_as_exported_and_as_cleaned(
     ("change", "said"),
     [
         ({0: "t999"}, "q.csv:3: no row has the id 't999'"),
-        ({1: "0" * 64}, "q.csv:3: the text of 't001' has changed since it was decided on"),
+        ({1: "0" * 64}, "q.csv:3: the text of 't001' has changed since the decision"),
         ({2: "ok"}, "q.csv:3: unknown decision 'ok': use accept, relabel, drop"),
         ({2: "relabel", 3: "refunds"}, "q.csv:3: unknown label 'refunds'; did you mean 'refund'?"),
         ({2: "relabel"}, "q.csv:3: relabel needs a 'new_label'"),
-        ({0: "t000", 2: "drop"}, "q.csv:3: 't000' is decided otherwise in q.csv:2"),
+        ({0: "t000", 2: "drop"}, "q.csv:3: contradicts q.csv:2 about 't000'"),
     ],
 )
 def test_a_decision_that_cannot_be_meant_is_an_error_with_its_row(

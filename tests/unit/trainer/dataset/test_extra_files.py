@@ -10,8 +10,8 @@ import pytest
 
 from tests.support.trainer_world import call
 from tests.unit.trainer.dataset.conftest import Record, Run, WriteCsv, unlike_messages
-from trainer.dataset.extra_files import COPIES, LabelOrigin, read_copies, read_label_sources
-from trainer.dataset.folder import open_dataset, open_holdout
+from trainer.dataset.extra_files import COPIES, read_copies, read_label_sources
+from trainer.dataset.folder import LabelOrigin, open_dataset, open_holdout
 from trainer.errors import BadInput
 from worker.contract.exchange import Answer, save_answers
 from worker.contract.text import message_sha256
@@ -150,4 +150,4 @@ def test_each_row_of_an_export_may_say_it(export: Path) -> None:
         *("--out", export.parent / "no", "--source-column", "label_source"),
     )
     assert code == 2
-    assert "export.jsonl:5: 'label_source' says where a label comes from, one of export" in error
+    assert "export.jsonl:5: 'label_source' must be one of export" in error

@@ -138,12 +138,12 @@ def test_rules_alone_need_no_model_and_serve_several_languages(rules: Path) -> N
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (("no_op", "stanza"), "the engine 'stanza' fetches its models"),
-        (("nlp_engine_name: no_op", "nlp_engine_name: spacy"), "no installed spaCy model"),
-        (("nlp_configuration", "nlp_settings"), "it needs nlp_configuration"),
-        (("PERSON", "PARCEL"), "knows no PERSON"),
-        (("score: 0.9", "score: much"), "Presidio refuses it"),
-        (("supported_languages: [en, de]", "[["), "no Presidio analyzer configuration"),
+        (("no_op", "stanza"), "the engine 'stanza' downloads its models"),
+        (("nlp_engine_name: no_op", "nlp_engine_name: spacy"), "neither an installed spaCy model"),
+        (("nlp_configuration", "nlp_settings"), "add nlp_configuration"),
+        (("PERSON", "PARCEL"), "does not support PERSON"),
+        (("score: 0.9", "score: much"), "Presidio rejects it"),
+        (("supported_languages: [en, de]", "[["), "not a Presidio analyzer configuration"),
     ],
 )
 def test_a_configuration_that_would_find_nothing_or_fetch_something_is_refused(
@@ -167,10 +167,10 @@ def test_a_model_that_is_not_here_or_finds_nothing_is_refused(tmp_path: Path) ->
     with pytest.raises(BadInput, match="No such file"):
         load_names(str(tmp_path / "absent.yaml"))
     (tmp_path / "empty").mkdir()
-    with pytest.raises(BadInput, match="no spaCy model"):
+    with pytest.raises(BadInput, match="not a spaCy model"):
         load_names(str(tmp_path / "empty"))
     spacy.blank("en").to_disk(tmp_path / "blank")
-    with pytest.raises(BadInput, match="no part that finds entities"):
+    with pytest.raises(BadInput, match="no component that finds entities"):
         load_names(str(tmp_path / "blank"))
 
 

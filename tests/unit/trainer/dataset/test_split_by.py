@@ -25,7 +25,7 @@ from trainer.dataset.folder import SPLITS, open_dataset
 from trainer.dataset.near_duplicates import jaccard, shingles
 from trainer.dataset.prepare import Prepared, build, write_prepared
 from trainer.dataset.readers import read_language, read_source, read_time
-from trainer.dataset.report import missing_languages, tell_split
+from trainer.dataset.report import missing_languages, split_sentences
 from trainer.dataset.settings import ColumnNames, ConflictPolicy, PrepareSettings, SplitBy
 from trainer.dataset.split import assign_balanced
 from trainer.errors import BadInput
@@ -173,7 +173,7 @@ def test_by_group_neither_a_customer_nor_a_near_duplicate_crosses(
 
 def test_near_duplicates_link_groups(prepare: Prepare, export: list[Told]) -> None:
     """Where they link all customers of a time there are few units left, which the error counts."""
-    with pytest.raises(BadInput, match=r"by group the \w+ part would have \d+ of 360 messages"):
+    with pytest.raises(BadInput, match=r"the \w+ split by group would have \d+ of 360 messages"):
         prepare(export, SplitBy.GROUP, "group")
 
 
@@ -231,7 +231,7 @@ def test_a_rare_language_is_in_every_part_in_its_share(
     [(name, lacking)] = missing_languages(prepared.split)
     assert name == "fr"
     assert lacking
-    told = list(tell_split({"split": prepared.split, "counts": prepared.counts}))
+    told = list(split_sentences({"split": prepared.split, "counts": prepared.counts}))
     assert told[-1].startswith("Warning: fr has 2 messages and none in ")
 
 
@@ -270,7 +270,7 @@ def test_the_manifest_the_report_and_the_output_say_how_it_was_split(
     assert record["split"]["groups"]["groups"] == len(records)
     report = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
     for text in (report, " ".join(done.stdout.split())):
-        assert "Split by time, the last part held out: train 2024-05-01T00:00:00.000Z to" in text
+        assert "Split by time, the last period held out: train 2024-05-01T00:00:00.000Z to" in text
         assert "customer-" not in text
 
 
@@ -285,7 +285,7 @@ def test_an_export_makes_the_same_dataset_on_every_machine(
     assert dataset.holdout_sha256 == (
         "a4a1aee7d4a40d40b5d2ed45bc83146ef617794a605dde7c0a52e64e7d0fe9f9"
     )
-    assert next(tell_split(dataset.record)).startswith("Split at random")
+    assert next(split_sentences(dataset.record)).startswith("Split at random")
 
 
 @pytest.mark.parametrize(
@@ -312,7 +312,7 @@ def test_times_are_read_as_exports_have_them(value: object, moment: datetime) ->
 )
 def test_a_time_that_cannot_be_read_is_told_without_its_text(value: object) -> None:
     """Place, column and kind of value; never the value, which may be a message."""
-    with pytest.raises(BadInput, match=r"x:7: 'at' holds no time that can be read \(") as error:
+    with pytest.raises(BadInput, match=r"x:7: 'at' is not a time \(") as error:
         read_time(value, "at", "x:7")
     if isinstance(value, str) and value:
         assert value not in str(error.value)
@@ -337,7 +337,7 @@ def test_a_language_is_a_code_or_a_name() -> None:
     assert read_language("pt-BR", "lang", "x:1") == "pt-br"
     assert read_language(" ", "lang", "x:1") == read_language(None, "lang", "x:1") == "unknown"
     text = "My card has not arrived, where is it?"
-    with pytest.raises(BadInput, match="holds no language") as error:
+    with pytest.raises(BadInput, match="is not a language") as error:
         read_language(text, "lang", "x:1")
     assert "card" not in str(error.value)
 

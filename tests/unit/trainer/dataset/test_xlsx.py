@@ -149,7 +149,7 @@ def test_what_is_no_workbook_is_refused(tmp_path: Path, data: bytes) -> None:
         data = write(path, S=[["message", "label"], ["Hello", "a"]]).read_bytes()
         data = data[: len(data) // 2]
     path.write_bytes(data)
-    with pytest.raises(BadInput, match=r"x\.xlsx: (the file is empty|not a whole)") as error:
+    with pytest.raises(BadInput, match=r"x\.xlsx: (the file is empty|not a complete)") as error:
         read_source(path, ColumnNames())
     assert "\n" not in str(error.value)
 

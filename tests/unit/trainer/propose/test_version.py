@@ -20,7 +20,7 @@ from trainer.dataset.folder import (
 )
 from trainer.dataset.names import load_names
 from trainer.dataset.near_duplicates import near_pairs, verify_disjoint
-from trainer.dataset.report import tell_split
+from trainer.dataset.report import split_sentences
 from trainer.errors import BadInput
 from trainer.propose.version import Message, make_version, read_outcomes
 from trainer.similarity import SIMILARITY
@@ -288,7 +288,7 @@ def test_what_is_said_of_the_split_counts_what_came_later(
         fresh = make_messages(9, seed)
         told = [answer(text, id=f"{seed}-{at}") for at, (text, _) in enumerate(fresh)]
         base = version(base, tmp_path / f"v{round_}", told, [(t, label) for t, label in fresh])
-    said = " ".join(tell_split({**base.record, "counts": {}}))
+    said = " ".join(split_sentences({**base.record, "counts": {}}))
     assert base.record["split"]["added"] == len(base.train) - len(sealed.train) > 9
     assert f"{base.record['split']['added']} messages were added by decisions" in said
 

@@ -20,7 +20,7 @@ from trainer.duel.verdict import MARGIN
 from trainer.errors import BadInput
 from trainer.report.dataset_facts import HIDDEN
 from trainer.report.dataset_page import DUEL_MARGIN, write_dataset_report
-from trainer.report.dataset_rows import count_removed
+from trainer.dataset.report import count_removed
 from trainer.report.page import Report, prepare_again
 from worker.contract import Label, Taxonomy
 
