@@ -96,8 +96,8 @@ def _with_label_names(
                 continue
             if not isinstance(code, int) or not 0 <= code < len(names):
                 raise BadInput(
-                    f"{name} row {number}: {column!r} is not one of the {len(names)} classes (-1 is "
-                    "a row without a label): leave such rows out"
+                    f"{name} row {number}: {column!r} is not one of the {len(names)} classes (-1 "
+                    "is a row without a label): leave such rows out"
                 )
             row[column] = names[code]
     return rows

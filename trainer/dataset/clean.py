@@ -253,7 +253,7 @@ def _introduction(lines: list[str]) -> int:
 
 
 def strip_signature(text: str) -> str:
-    """Return a normalized message without the lines from "-- ", "Sent from my ..." or closing words.
+    """Return a normalized message without the lines from "-- ", "Sent from my" or closing words on.
 
     Cut only near the end: at most 600 characters may follow "-- ", and at most six lines may follow
     closing words, each of at most eight words and not a question.

@@ -26,10 +26,7 @@ from worker.contract import AdapterRefused
 from worker.contract.store import find_adapter, load_stored, read_pointer
 
 WATCHED = (
-    *(
-        f"trainer/store/{name}.py"
-        for name in ("publish", "moves", "plan", "files", "history", "record")
-    ),
+    *(f"trainer/store/{name}.py" for name in ("publish", "moves", "record")),
     *(f"worker/contract/{name}.py" for name in ("store", "digest")),
 )
 

@@ -85,7 +85,7 @@ def test_a_label_that_the_holdout_lacks_fails(make_run: MakeRun) -> None:
     verdict = judge(manifest, without, GateRules(), None)
     assert verdict.failed == ("recall of other, lower end of its interval",)
     row = next(row for row in verdict.criteria if not row.passed)
-    assert row.found.endswith("not shown: at least 6 messages could, all of them right")
+    assert row.found.endswith("not shown: at least 6 messages are needed, all of them right")
     assert judge(manifest, without, GateRules(label_unproven=("other",)), None).passed
 
 
@@ -131,7 +131,9 @@ def test_a_label_with_too_few_messages_is_not_shown_and_may_go_unproven(make_run
 
     found = row(GateRules())
     assert not found.passed
-    assert found.found.endswith("of 2); not shown: at least 6 messages could, all of them right")
+    assert found.found.endswith(
+        "of 2); not shown: at least 6 messages are needed, all of them right"
+    )
     allowed = row(GateRules(label_unproven=("billing",)))
     assert allowed.passed
     assert allowed.found.endswith("allowed by label_unproven")
@@ -163,7 +165,7 @@ def promise(
     ("found", "passed", "told"),
     [
         (promise((582, 600), (768, 800)), True, "validation: 0.9700 of 600"),
-        (promise((570, 600), (768, 800)), False, "its threshold is lower than validation proves"),
+        (promise((570, 600), (768, 800)), False, "its threshold is lower than validation supports"),
         (promise((582, 600), (744, 800)), False, "train again with a higher review_precision"),
         (promise((0, 0), (0, 0)), True, "validation: all go to review; hold-out: all go to review"),
         (promise((570, 600), (752, 800), by="point"), True, "hold-out: 0.9400 of 800"),
@@ -207,7 +209,7 @@ def test_messages_that_belong_together_prove_less(make_run: MakeRun) -> None:
     ("wrong", "passed", "told"),
     [
         (range(100, 101), True, "+0.0 points, at worst -1.2 points (95 %)"),
-        (range(100, 103), False, "not enough messages to tell: about "),
+        (range(100, 103), False, "not enough messages: an equal adapter needs about "),
         (range(100, 109), False, "significantly worse (McNemar's p = "),
     ],
 )
@@ -459,7 +461,7 @@ def test_an_adapter_of_no_known_dataset_is_refused(make_run: MakeRun) -> None:
     (run / "adapter" / "manifest.json").write_text(json.dumps(manifest))
     passed, found = judged(run)
     assert not passed
-    assert "does not say which dataset" in found
+    assert "does not name the dataset" in found
 
 
 def test_a_current_adapter_that_knows_the_hold_out_is_no_measure(
@@ -478,7 +480,7 @@ def test_a_current_adapter_that_knows_the_hold_out_is_no_measure(
         return clerk("publish", new, "--current-evaluation", again / "evaluation", "--dry-run")
 
     code, _, err = publish("unproven")
-    assert (code, "no proof that its hold-out was not learnt from" in err) == (2, True), err
+    assert (code, "without proof that its hold-out was not learnt from" in err) == (2, True), err
     code, _, err = publish("seen", disjoint=proof | {"copies": 4})
     assert (code, "4 of its 300 held-out messages" in err) == (2, True), err
     assert publish("proven", disjoint=proof)[0] == 0

@@ -147,7 +147,7 @@ def test_a_publication_judged_against_another_adapter_is_refused(
     store = tmp_path / "store"
     plan = plan_publication(make_run("one"), store)
     other = publish_adapter(plan_publication(make_run("two"), store))
-    with pytest.raises(BadInput, match=r"two \(.*has become current meanwhile"):
+    with pytest.raises(BadInput, match=r"two \(.*has become current in the meantime"):
         publish_adapter(plan)
     assert find_adapter(store).pointer == other
 

@@ -177,4 +177,4 @@ def test_a_publisher_outside_the_stores_group_is_told_who_can_read(
     code, out, _ = clerk("publish", run)
     assert code == 0
     [path] = store.glob("*.probes.json")
-    assert f"its group {path.group()}, which has to be the workers'" in out
+    assert f"its group {path.group()}, which must be the workers' group" in out

@@ -145,7 +145,7 @@ def test_another_holdout_names_the_command_that_makes_it_comparable(
     wrong = make_run("old3", **HOLDOUT_2) / "evaluation"
     code, _, err = clerk("publish", new, "--current-evaluation", wrong)
     assert code == 2
-    assert "and current is" in err
+    assert "is current: evaluate that one" in err
     code, out, _ = clerk("publish", new, "--current-evaluation", again, "--json")
     assert code == 0
     comparison = json.loads(out)["gate"]["comparison"]
@@ -253,7 +253,7 @@ def test_rollback_refuses_what_it_cannot_serve(
     for arguments, problem in (
         (["--reason", "x"], "adapter_config.json"),
         (["--reason", " "], "--reason"),
-        (["--reason", "x", "--to", "nope"], "names no adapter"),
+        (["--reason", "x", "--to", "nope"], "matches no adapter"),
         (["--reason", "x", "--to", ""], "adapter_config.json"),
     ):
         code, _, err = clerk("rollback", *arguments)
