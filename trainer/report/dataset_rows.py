@@ -338,8 +338,8 @@ def doubtful_section(facts: DatasetFacts) -> Section:
         f"{figures.get('detector', '')}. They agree with "
         f"{numbers.percent(figures.get('agreement'))} of the labels."
     )
-    if vouched := figures.get("vouched"):
-        judged += f" {vouched} labels that a person decided on are not doubted again."
+    if decided := figures.get("decided"):
+        judged += f" {decided} labels that a person decided on are not doubted again."
     if not_judged := figures.get("not_judged"):
         judged += f" {not_judged} could not be judged: their label has no other messages."
     blocks.append(small(judged))

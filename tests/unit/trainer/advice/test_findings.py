@@ -174,17 +174,17 @@ def test_a_label_that_is_two_is_named_among_labels_of_every_width() -> None:
         spreads = draw.permutation(np.linspace(0.3, 0.8, len(SPLIT_LABELS)))
         sound = taxonomy(draw, spreads.tolist())
         told = find_split(sound, SPLIT_LABELS)
-        assert [each.strange for each in told] == [False, False]
+        assert [each.separate for each in told] == [False, False]
         assert told[0].links <= told[1].links
         half = LEAST_LABEL // 2
         sound[3] = np.concatenate([split_vectors(draw, half, 0.5), split_vectors(draw, half, 0.5)])
         told = find_split(sound, SPLIT_LABELS)
-        assert {each.label for each in told if each.strange} <= {"d"}
+        assert {each.label for each in told if each.separate} <= {"d"}
         (planted,) = (each for each in told if each.label == "d")
         first = (planted.part[:half] == 0).mean()
         assert max(first, 1 - first) > 0.9
         assert len(planted.part) == 2 * half
-        called += planted.strange
+        called += planted.separate
     assert called >= 3
 
 
@@ -194,7 +194,7 @@ def test_every_message_is_in_a_part_and_more_of_them_change_little() -> None:
     sound = taxonomy(draw, [0.5] * len(SPLIT_LABELS))
     sound[0] = np.concatenate([split_vectors(draw, 400, 0.5), split_vectors(draw, 400, 0.5)])
     told = find_split(sound, SPLIT_LABELS)[0]
-    assert (told.label, len(told.part), told.strange) == ("a", 800, True)
+    assert (told.label, len(told.part), told.separate) == ("a", 800, True)
     first = (told.part[:400] == 0).mean()
     assert max(first, 1 - first) > 0.9
 

@@ -116,7 +116,7 @@ def test_only_an_earlier_result_is_replaced(tmp_path: Path) -> None:
     check_target(tmp_path, "toy.json")
     (tmp_path / "toy.json").touch()
     check_target(tmp_path, "toy.json")
-    with pytest.raises(BadInput, match=r"holds other files and no other\.json"):
+    with pytest.raises(BadInput, match=r"has other files and no other\.json"):
         check_target(tmp_path, "other.json")
     with pytest.raises(BadInput, match="exists and is not a directory"):
         check_target(tmp_path / "toy.json", "toy.json")

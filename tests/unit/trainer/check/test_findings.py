@@ -132,7 +132,7 @@ def test_copies_under_two_labels_fail_and_near_copies_are_listed() -> None:
         Example("d", "please tell me when I will get my money back", "refund"),
         Example("e", "please tell me when I will get my money back!!", "payment"),
     ]
-    found = find_conflicts(examples, [fingerprint(example.key) for example in examples], 0.7)
+    found = find_conflicts(examples, [fingerprint(example.key) for example in examples])
     assert [(pair.first.id, pair.second.id, pair.exact) for pair in found] == [
         ("a", "b", True),
         ("b", "c", True),
@@ -154,7 +154,7 @@ def leak(make_dataset: Callable[..., Dataset], **splits: list[Example]) -> Findi
         (name, examples, [fingerprint(example.key) for example in examples])
         for name, examples in (("train", dataset.train), ("validation", dataset.validation))
     ]
-    return check_leakage(opened, prints, 0.7)
+    return check_leakage(opened, prints)
 
 
 @pytest.mark.parametrize(

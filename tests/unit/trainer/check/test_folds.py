@@ -22,7 +22,6 @@ from trainer.check.suspects import assign_folds, find_suspects, predict_out_of_f
 from trainer.dataset.extra_files import GROUPS, read_groups
 from trainer.dataset.folder import Dataset, Example, open_dataset, open_holdout
 from trainer.errors import BadInput
-from trainer.similarity import SIMILARITY
 
 pytestmark = pytest.mark.slow
 
@@ -69,7 +68,7 @@ def test_a_wrong_label_on_four_near_copies_is_found() -> None:
     before, after = [], []
     for seed in range(5):
         examples, wrong = copied(seed)
-        clusters = number_clusters(examples, SIMILARITY)
+        clusters = number_clusters(examples)
         before.append(share_found(examples, wrong, np.arange(len(examples))))
         after.append(share_found(examples, wrong, clusters))
     assert np.mean(before) <= 0.1
@@ -145,7 +144,7 @@ def test_a_label_of_nothing_but_copies_of_each_other_is_not_doubted() -> None:
     template = "your weekly newsletter of the shop: offers, news, recipes, number"
     examples = [replace(example, sublabel=None) for example in make_examples(40, 1)]
     examples += [Example(f"n{at}", f"{template} {at}", "newsletter") for at in range(20)]
-    clusters = number_clusters(examples, SIMILARITY)
+    clusters = number_clusters(examples)
     assert len(set(clusters[-20:])) == 1
     names = [*sorted(THINGS), "newsletter"]
     judged = predict_out_of_fold(examples, names, clusters=clusters, embeddings=None, seed=1)
@@ -191,9 +190,9 @@ def test_wrong_labels_on_a_customers_messages_are_found() -> None:
     before, after = [], []
     for seed in range(5):
         examples, customer, wrong = by_customer(seed)
-        alone = number_clusters(examples, SIMILARITY)
+        alone = number_clusters(examples)
         assert len(set(alone)) == len(examples)
-        together = number_clusters(examples, SIMILARITY, customer)
+        together = number_clusters(examples, customer)
         assert len(set(together)) == len(set(customer.values()))
         before.append(share_found(examples, wrong, alone))
         after.append(share_found(examples, wrong, together))
@@ -205,8 +204,8 @@ def test_a_chain_of_near_copies_and_groups_is_one() -> None:
     """Two near-copies of two customers bring all that these wrote into one fold."""
     messages = ["where is my parcel from monday", "where is my parcel from monday ok", "a b c d"]
     examples = [Example(f"m{at}", text, "refund") for at, text in enumerate([*messages, "e f g h"])]
-    assert len(set(number_clusters(examples, SIMILARITY))) == 3
-    united = number_clusters(examples, SIMILARITY, {"m0": 0, "m2": 0, "m1": 1, "m3": 1})
+    assert len(set(number_clusters(examples))) == 3
+    united = number_clusters(examples, {"m0": 0, "m2": 0, "m1": 1, "m3": 1})
     assert len(set(united)) == 1
 
 

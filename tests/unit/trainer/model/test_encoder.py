@@ -75,7 +75,7 @@ def test_a_message_that_is_longer_than_the_encoder_is_refused_by_setting(base: P
     encoders = load_tokenizer(base).encoders
     room = most_message_tokens(base)
     assert room == most_tokens(base) - 2
-    with pytest.raises(BadInput, match=f"has room for {room} tokens"):
+    with pytest.raises(BadInput, match=f"reads at most {room} tokens"):
         make_encoder_prompt(base, encoders, max_message_tokens=room + 1, redaction=None)
     spec = make_encoder_prompt(base, encoders, max_message_tokens=room, redaction=None)
     longest = [prompt.ids for prompt in make_golden(spec, encoders)]

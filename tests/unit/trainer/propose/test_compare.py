@@ -67,8 +67,8 @@ def test_one_that_is_righter_but_leaves_more_to_people_is_no_yes() -> None:
     better, more = compared(40, 10), compared(20, 400, name=REVIEW)
     told = judge([better, more, compared(10, 300, name=ALONE)], PASSED, {})
     assert told.verdict == "not_worth_it"
-    assert "people" in told.headline
-    assert any(each.startswith("Fewer messages labelled rightly") for each in told.reasons_against)
+    assert "review" in told.headline
+    assert any(each.startswith("Fewer messages labelled right") for each in told.reasons_against)
     assert judge([better, more, compared(30, 28, name=ALONE)], PASSED, {}).verdict == "publish"
     alone = compared(300, 10, name=ALONE)  # no reason of its own: it follows from the two
     assert judge([compared(20, 20), alone], PASSED, {}).verdict == "not_worth_it"
@@ -84,7 +84,7 @@ def test_a_holdout_that_judged_many_is_told() -> None:
 
 
 def test_the_same_answers_with_a_lower_threshold_are_no_yes() -> None:
-    """Fewer messages go to people, and more wrong labels go unseen: nothing has become better."""
+    """Fewer messages go to review, and more wrong labels go unseen: nothing has become better."""
     rng = np.random.default_rng(4)
     holdout = Messages.draw(rng, 1500, grouped=False)
     validation = Messages.draw(rng, 800, grouped=False)
@@ -96,7 +96,7 @@ def test_the_same_answers_with_a_lower_threshold_are_no_yes() -> None:
     asked = [compare_answers(name, *pair, None) for name, pair in pairs.items()]
     told = judge(asked, PASSED, {})
     assert told.verdict == "not_worth_it"
-    assert any("messages go to people" in reason for reason in told.reasons_for)
+    assert any("messages go to review" in reason for reason in told.reasons_for)
 
 
 def test_one_that_is_surer_of_the_right_answers_is_a_yes() -> None:

@@ -438,8 +438,8 @@ def test_a_proof_of_disjointness_publishes(clerk: Clerk, make_run: MakeRun) -> N
         ({"trained_on": "d3" * 32}, "another training dataset"),
         ({"evaluated_on": "d3" * 32}, "another hold-out"),
         ({"holdout_sha256": "a2" * 32}, "another hold-out"),
-        ({"holdout_messages": 30}, "30 messages where 300 were evaluated"),
-        ({"similarity": 0.95}, "nearer than 0.95 only"),
+        ({"holdout_messages": 30}, "30 messages, but 300 were evaluated"),
+        ({"similarity": 0.95}, "nearer than 0.95, but"),
     ],
 )
 def test_a_proof_of_something_else_is_none(

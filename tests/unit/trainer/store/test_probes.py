@@ -51,7 +51,7 @@ def test_by_default_no_message_of_a_customer_goes_into_a_store(
     give(run, "validation")
     code, out, _ = clerk("publish", run)
     assert code == 0
-    assert "probes: off. The store holds no message" in out
+    assert "probes: off. The store has no messages" in out
     assert "words" not in texts_in(store)
     record = json.loads((store / f"{read_manifest(run / 'adapter').digest}.json").read_text())
     assert (record["probes"], record["probe_count"]) == ("off", 0)
@@ -65,7 +65,7 @@ def test_what_somebody_wrote_goes_along(clerk: Clerk, store: Path, make_run: Mak
     give(run, "written")
     code, out, _ = clerk("publish", run)
     assert code == 0
-    assert "probes: 1 messages that somebody wrote" in out
+    assert "probes: 1 messages written for this" in out
     assert probes_in(store) == WRITTEN
     [path] = store.glob("*.probes.json")
     assert path.stat().st_mode & 0o777 == 0o640
