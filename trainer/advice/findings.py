@@ -2,8 +2,8 @@
 label that looks like two. Vectors are sentence embeddings of length 1.
 
 Each claim about confused labels is a binomial test against a rate that is acceptable in a sound
-taxonomy, at 5 % over all labels or pairs (Bonferroni): for each kind of claim, a sound taxonomy gets
-a wrong one with a probability of at most 5 %.
+taxonomy, at 5 % over all labels or pairs (Bonferroni): for each kind of claim, a sound taxonomy
+gets a wrong one with a probability of at most 5 %.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ class DecidedMessage:
 def gather(answers: Iterable[Answer], labels: Mapping[str, str]) -> dict[str, DecidedMessage]:
     """Return the decided messages by their digest. ``labels`` maps digests to the dataset's labels.
 
-    A blind audit's label and the hold-out's label are two opinions. Other decisions are not opinions,
-    because reviewers who see a label or a suggestion agree with it too often.
+    A blind audit's label and the hold-out's label are two opinions. Other decisions are not
+    opinions, because reviewers who see a label or a suggestion agree with it too often.
     """
     found: dict[str, DecidedMessage] = {}
     for answer in answers:
@@ -84,8 +84,8 @@ TOLERATED_LABEL = 0.25
 
 @dataclass(frozen=True, slots=True)
 class PairFound:
-    """Two confused labels: the messages (``digests``) on which reviewers disagree between just these
-    two, of the ``messages`` with either label. ``alike``: they look like one label."""
+    """Two confused labels: the messages (``digests``) on which reviewers disagree between just
+    these two, of the ``messages`` with either label. ``alike``: they look like one label."""
 
     labels: tuple[str, str]
     disagreements: int

@@ -145,8 +145,8 @@ def _pair(pair: PairFound, show: _Shower) -> Finding:
             title=f"{a} and {b} look like one label.",
             evidence=f"Two reviewers disagree between just these two labels on {of} of their "
             "messages, which is close to guessing.",
-            advice="Merge them, or describe the difference in the guideline, with examples of both, "
-            "and have the messages below decided again.",
+            advice="Merge them, or describe the difference in the guideline, with examples of "
+            "both, and have the messages below decided again.",
             gain="Neither reviewers nor a model can be right on these messages now; up to "
             f"{pair.disagreements / pair.messages:.0%} of both labels' messages would be.",
             cost=_cost(pair.messages) + " to decide again if they stay separate; none if merged.",
@@ -242,8 +242,8 @@ def _contradictory(found: LabelFound, show: _Shower) -> Finding:
         kind="contradictory",
         labels=(found.label,),
         title=f"Reviewers do not agree what {found.label} is.",
-        evidence=f"Two reviewers disagree on {found.disagreements} of the {found.messages} messages "
-        "that one of them gave it, and not with one other label in particular.",
+        evidence=f"Two reviewers disagree on {found.disagreements} of the {found.messages} "
+        "messages that one of them gave it, and not with one other label in particular.",
         advice="Rewrite its description: what belongs to it, what does not.",
         gain="A model can learn only what the reviewers agree on.",
         cost=_cost(found.disagreements) + " to decide again.",

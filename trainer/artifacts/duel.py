@@ -93,8 +93,8 @@ class LearningCurvePoint(Record):
 
 
 class DuelRecord(Record):
-    """``duel.json``. ``recommendation`` is a candidate's name, ``verdict`` the reason, ``rules`` the
-    rules applied.
+    """``duel.json``. ``recommendation`` is a candidate's name, ``verdict`` the reason, ``rules``
+    the rules applied.
 
     ``tested_baseline`` was chosen on validation and tested for being within ``margin`` (a share)
     of the adapter. With ``required_messages``, an equal one passes four times in five;

@@ -123,9 +123,9 @@ class Accepted(Record):
 class KeptPromise(Record):
     """Tests of the promised precision of labels without review, on validation and on the hold-out.
 
-    ``precision`` was promised by its lower bound or as the share found (``by``). The null hypothesis
-    on validation, on which the threshold was chosen, is "the precision is below the promised one";
-    on the hold-out it is "the precision is at least the promised one".
+    ``precision`` was promised by its lower bound or as the share found (``by``). The null
+    hypothesis on validation, on which the threshold was chosen, is "the precision is below the
+    promised one"; on the hold-out it is "the precision is at least the promised one".
     """
 
     precision: float
@@ -179,8 +179,8 @@ class EngineAgreement(Record):
 
 
 class OutOfScope(Record):
-    """How well messages that fit no label are detected, by confidence and by off-label mass or, with
-    a head, by its out-of-scope score; and how many would go to review."""
+    """How well messages that fit no label are detected, by confidence and by off-label mass or,
+    with a head, by its out-of-scope score; and how many would go to review."""
 
     messages: int
     auroc_confidence: float
@@ -250,8 +250,8 @@ class Answer(Record):
     ``unconstrained_in_set`` is true if the most probable token was a label's code (None: the engine
     does not report it). A model with a head has an out-of-scope score and no off-label mass. A
     cascade gives ``reasons`` for a review, since its scores do not show which stage found a message
-    out of scope. Messages of one ``group`` (a thread, or near-copies; None: alone) count as fewer in
-    tests."""
+    out of scope. Messages of one ``group`` (a thread, or near-copies; None: alone) count as fewer
+    in tests."""
 
     id: str
     label: str | None
@@ -273,8 +273,8 @@ class Prediction(Answer):
 
 
 class BatchScore(Record):
-    """One message scored in a batch of up to ``batch_size`` messages; ``seconds`` is the time of the
-    whole batch."""
+    """One message scored in a batch of up to ``batch_size`` messages; ``seconds`` is the time of
+    the whole batch."""
 
     id: str
     batch_size: int

@@ -66,7 +66,8 @@ def write_queue(path: Path, suspects: Sequence[Suspect], *, update: bool) -> int
     """Write the queue; return the number of earlier decisions that it keeps.
 
     A queue with decisions is never overwritten: this raises BadInput, or with ``update`` keeps them
-    at the rows with the same id and text. Decided rows that are no longer suspected move to the end.
+    at the rows with the same id and text. Decided rows that are no longer suspected move to the
+    end.
     """
     kept = refuse_overwriting(path, update=update)
     rows = [_row(rank, suspect) for rank, suspect in enumerate(suspects, start=1)]

@@ -114,8 +114,8 @@ class ProcessGroup:
     # megabytes, which are summed once a step, and the short forward pass needs the bare model.
 
     def __init__(self, device: str, mixed_precision: str) -> None:
-        """``device`` "auto" is this process's GPU, if any; ``mixed_precision`` "auto" is bfloat16 on
-        a GPU that has units for it."""
+        """``device`` "auto" is this process's GPU, if any; ``mixed_precision`` "auto" is bfloat16
+        on a GPU that has units for it."""
         from accelerate import Accelerator  # takes seconds
 
         cpu = device == "cpu" or (device == "auto" and not torch.cuda.is_available())

@@ -1,8 +1,8 @@
 """A small encoder with a linear head over its pooled output, for training or as published.
 
 BERT, RoBERTa, ModernBERT, DeBERTa and others that ``AutoModel`` loads from a directory. Two kinds
-of model have this form: fine-tuned encoders (whole, or by LoRA), and frozen sentence embeddings with
-logistic regression.
+of model have this form: fine-tuned encoders (whole, or by LoRA), and frozen sentence embeddings
+with logistic regression.
 """
 
 from __future__ import annotations

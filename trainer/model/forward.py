@@ -168,8 +168,8 @@ def _packed_states(
 
 
 def _within_window(config: Any, prompts: Sequence[PromptIds]) -> bool:
-    """Return whether every token sees all preceding ones, as ``packed_mask`` assumes: in some models
-    it sees only a sliding window."""
+    """Return whether every token sees all preceding ones, as ``packed_mask`` assumes: in some
+    models it sees only a sliding window."""
     window = getattr(config, "sliding_window", None)
     return not window or max(map(len, prompts)) <= window
 

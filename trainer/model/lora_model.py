@@ -113,9 +113,9 @@ def load_lora_model(
     """Load the frozen base and put LoRA layers of ``rank`` on every linear layer but the head
     (Hu et al. 2021, arXiv 2106.09685; all layers as in Dettmers et al. 2023, arXiv 2305.14314).
 
-    ``target_modules`` limits the layers (``q_proj``...). With ``load_in_4bit`` the base is loaded in
-    4-bit NormalFloat with double quantization (QLoRA, the second paper; needs bitsandbytes), else
-    in ``base_dtype``. Adapter weights are always float32. Raises BadInput.
+    ``target_modules`` limits the layers (``q_proj``...). With ``load_in_4bit`` the base is loaded
+    in 4-bit NormalFloat with double quantization (QLoRA, the second paper; needs bitsandbytes),
+    else in ``base_dtype``. Adapter weights are always float32. Raises BadInput.
     """
     from transformers import AutoModelForCausalLM  # takes seconds
 
@@ -271,7 +271,7 @@ def encode_prompts(
         prompt = build_prompt(spec, message, tokenizer.encoders.plain)
         if prompt is None:
             raise BadInput(
-                f"message {message_id}: has no printable text, so a worker would reject it: remove it"
+                f"message {message_id}: has no printable text, so a worker rejects it: remove it"
             )
         prompts[message_id] = prompt.ids
     return prompts
@@ -317,8 +317,8 @@ def read_weights(directory: Path) -> dict[str, Tensor]:
 
 
 def add_by_addmm(peft_model: Any) -> int:
-    """Replace the forward pass of a PEFT model's plain LoRA layers by a faster one, and return their
-    number. State dicts, names and gradients stay the same.
+    """Replace the forward pass of a PEFT model's plain LoRA layers by a faster one, and return
+    their number. State dicts, names and gradients stay the same.
 
     ``base(x) + scaling * x A' B'`` takes one ``addmm`` for the sum, the scale and the second
     product, and no float32 copy of ``x`` under autocast. PEFT's ``forward`` stays for 4-bit layers,

@@ -93,8 +93,8 @@ def onnx_logits(
     batch_size: int = BATCH_SIZE,
     on_batch: Callable[[list[int], float], None] = lambda _prompts, _seconds: None,
 ) -> Floats:
-    """Return ONNX Runtime's logits, (prompts, classes), on the CPU; ``on_batch`` gets the indexes of
-    the finished prompts and the seconds they took."""
+    """Return ONNX Runtime's logits, (prompts, classes), on the CPU; ``on_batch`` gets the indexes
+    of the finished prompts and the seconds they took."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -180,8 +180,8 @@ class OnnxScorer:
 
 def open_onnx(directory: Path, manifest: Manifest) -> OnnxScorer | None:
     """Return the scorer of the file with which temperature and thresholds were fitted
-    (``Head.judged``), as workers use it; None if the encoder has no ONNX file. Raises ProofFailed if
-    its golden logits differ on this machine, and BadInput if a package is missing."""
+    (``Head.judged``), as workers use it; None if the encoder has no ONNX file. Raises ProofFailed
+    if its golden logits differ on this machine, and BadInput if a package is missing."""
     head = manifest.head
     if head is None or head.judged is None:
         return None

@@ -329,7 +329,8 @@ RowT = TypeVar("RowT", bound=_HasIds)
 class TrainingRow:
     """Token ids of prompt and answer, and each position's target id or ``IGNORE_INDEX``.
 
-    ``sublabel`` is an additional training target, if the data has one; the adapter does not keep it.
+    ``sublabel`` is an additional training target, if the data has one; the adapter does not keep
+    it.
     """
 
     label: str

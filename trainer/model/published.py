@@ -31,8 +31,8 @@ _OF_THE_BASE = (BASE_CONFIG, TOKENIZER)
 
 
 def read_adapter(directory: Path, base: Path | None) -> tuple[Manifest, BaseTokenizer]:
-    """Verify everything that a worker verifies: files, base, token ids, golden prompts. ``base`` may
-    be None if the adapter needs none.
+    """Verify everything that a worker verifies: files, base, token ids, golden prompts. ``base``
+    may be None if the adapter needs none.
 
     Raises AdapterRefused, or BadInput for an adapter that does not score every label.
     """
@@ -101,8 +101,8 @@ def complete_encoder(source: Path, out: Path, base: Path | None) -> Manifest:
 
 
 def _lacking(source: Path, manifest: Manifest) -> list[str]:
-    """Verify the existing files and return the names of the missing ones. Raises AdapterRefused, and
-    BadInput if one of them cannot be made again."""
+    """Verify the existing files and return the names of the missing ones. Raises AdapterRefused,
+    and BadInput if one of them cannot be made again."""
     there = {name for name in manifest.files if (source / name).is_file()}
     for name in there:
         wanted = manifest.files[name]

@@ -162,9 +162,9 @@ class Class:
 def find_classes(
     examples: Iterable[Example], labels: Sequence[str], *, finer: bool
 ) -> tuple[Class, ...]:
-    """Return the head's classes, by label in the taxonomy's order: with ``finer`` the sublabels that
-    occur under each, or the label itself if it has none. The name of a sublabel that occurs under
-    two labels, or equals a label's name, includes its label."""
+    """Return the head's classes, by label in the taxonomy's order: with ``finer`` the sublabels
+    that occur under each, or the label itself if it has none. The name of a sublabel that occurs
+    under two labels, or equals a label's name, includes its label."""
     found: dict[str, set[str]] = {label: set() for label in labels}
     for example in examples:
         if finer and example.sublabel is not None:

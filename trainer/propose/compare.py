@@ -155,10 +155,10 @@ class Judgement:
 def judge(
     compared: Sequence[Compared], gate: GateVerdict, changes: Mapping[str, int], judged: int = 0
 ) -> Judgement:
-    """Recommend a trial if the gate passes it, it is shown to be worse in no comparison of mistakes,
-    and it is shown to be better in one. It is not recommended if fewer messages would be labelled
-    right without review. ``judged`` is the number of adapters for which the earlier hold-out has
-    been opened, the current one included.
+    """Recommend a trial if the gate passes it, it is shown to be worse in no comparison of
+    mistakes, and it is shown to be better in one. It is not recommended if fewer messages would be
+    labelled right without review. ``judged`` is the number of adapters for which the earlier
+    hold-out has been opened, the current one included.
 
     In a whole sequence of proposals that are as good as the current adapter, one is recommended by
     mistake with a probability of at most 5 %: each proposal spends a part of that (``alpha_of``),

@@ -36,8 +36,8 @@ def _verdict(proposal: Proposal) -> Section:
     headline = Point(_TONES[proposal.verdict], proposal.headline, "")
     if proposal.verdict == "refused":
         how = (
-            "It cannot be published from here. To overrule the gate, use `clerk-trainer publish RUN "
-            "--store STORE --force --reason TEXT`; the reason is recorded."
+            "It cannot be published from here. To overrule the gate, use `clerk-trainer publish "
+            "RUN --store STORE --force --reason TEXT`; the reason is recorded."
         )
     else:
         how = (

@@ -192,8 +192,8 @@ def judge_labels(
     """Yield a row for each label's recall.
 
     By default a label passes if the lower end of its recall's interval reaches the floor (Clopper &
-    Pearson 1934, exact, one-sided at 5 %). A label of ``label_unproven`` fails only if the upper end
-    is below the floor.
+    Pearson 1934, exact, one-sided at 5 %). A label of ``label_unproven`` fails only if the upper
+    end is below the floor.
     """
     # No correction for many labels: every label has to pass, so a run with one label below the
     # floor passes at most once in twenty times anyway.
@@ -296,7 +296,8 @@ def judge_regression(
     ``non_inferiority_p``). One that is significantly worse within the margin fails too (McNemar's
     test): replacing the current adapter would gain nothing.
 
-    ``against`` is the comparison, the reason why it is impossible, or None if no adapter is current.
+    ``against`` is the comparison, the reason why it is impossible, or None if no adapter is
+    current.
     """
     name = "against the current adapter"
     margin = rules.non_inferiority_margin

@@ -57,7 +57,8 @@ def read_evidence(directory: Path) -> Evidence:
 
 
 def read_answers(directory: Path, file: LinesFile[Answer]) -> tuple[Answer, ...]:
-    """Read an evaluation's answers. Raises BadInput that names the line, also for a duplicate id."""
+    """Read an evaluation's answers. Raises BadInput that names the line, also for a duplicate
+    id."""
     answers = file.read(directory)
     check_unique(answers, directory / file.name)
     return answers
@@ -264,6 +265,7 @@ def make_record(
 
 
 def make_gate_record(verdict: GateVerdict, rules: GateRules, *, forced: bool) -> GateRecord:
+    """Return the gate's verdict as a record."""
     return GateRecord(
         passed=verdict.passed,
         forced=forced,

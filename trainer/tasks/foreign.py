@@ -98,8 +98,8 @@ def read_foreign(path: Path, form: Form, tasks: Sequence[Task], labels: Sequence
     """Read the reviewers' answers to ``tasks``.
 
     A task whose reviewers agree has an outcome; single opinions are returned too, for ``advise``.
-    Raises BadInput that names the place of an unreadable record, an unknown task, or a label outside
-    the taxonomy, and repeats no message text.
+    Raises BadInput that names the place of an unreadable record, an unknown task, or a label
+    outside the taxonomy, and repeats no message text.
     """
     read: Callable[[Any], Iterator[AnsweredTask]]
     read = _argilla_opinions if form == "argilla" else _studio_opinions

@@ -185,8 +185,8 @@ def judge_cheaply(dataset: Dataset, pool: Pool, embeddings: Path | None) -> Pool
 def learn_tasks(
     asking: Asking, pool: Pool, judged: PoolScores, size: int, *, seed: int
 ) -> list[Task]:
-    """Return tasks for the messages whose labels would improve the model most (``choose_batch``), in
-    the order of the draw."""
+    """Return tasks for the messages whose labels would improve the model most (``choose_batch``),
+    in the order of the draw."""
     names = asking.dataset.taxonomy.names
     chosen = choose_batch(judged.probabilities, judged.features, size, seed=seed)
     gaps = margins(judged.probabilities)
@@ -303,8 +303,8 @@ def judge_by_adapter(
     *,
     device: str = "auto",
 ) -> PoolScores:
-    """Score the pool as serving does. Raises BadInput if the adapter's labels are not the dataset's,
-    AdapterRefused if a worker would refuse it."""
+    """Score the pool as serving does. Raises BadInput if the adapter's labels are not the
+    dataset's, AdapterRefused if a worker would refuse it."""
     manifest, tokenizer = read_adapter(adapter, base)
     names = dataset.taxonomy.names
     if set(manifest.taxonomy.names) != set(names):
