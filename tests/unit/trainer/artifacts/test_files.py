@@ -48,7 +48,6 @@ def test_a_file_that_is_not_there_is_none_or_told_with_its_command(tmp_path: Pat
 
 
 def test_keys_that_the_model_does_not_name_are_dropped(tmp_path: Path) -> None:
-    """Whatever somebody added may be a customer's words."""
     (tmp_path / "toy.json").write_text('{"schema":"toy/1","share":1,"names":[],"text":"words"}')
     assert TOY.read(tmp_path).to_json() == {"schema": "toy/1", "share": 1.0, "names": []}
 

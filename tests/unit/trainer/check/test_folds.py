@@ -63,8 +63,8 @@ def share_found(examples: list[Example], wrong: set[str], clusters: NDArray[np.i
 
 
 def test_a_wrong_label_on_four_near_copies_is_found() -> None:
-    """Simulated with known truth, five times: with each message alone in its fold the copies vouch
-    for each other and next to none is found; with their cluster in one fold nearly all are."""
+    """Simulated with known truth, five times. With each message alone in its fold, the copies
+    confirm each other and hardly any is found."""
     before, after = [], []
     for seed in range(5):
         examples, wrong = copied(seed)
@@ -78,7 +78,6 @@ def test_a_wrong_label_on_four_near_copies_is_found() -> None:
 def test_check_puts_wrong_labels_on_near_copies_into_the_queue(
     make_dataset: Callable[..., Dataset],
 ) -> None:
-    """The whole command's way: most of the copies are in the queue, with the right suggestion."""
     examples, wrong = copied(1)
     checked = check_dataset(make_dataset(examples), CheckSettings())
     found = {suspect.example.id: suspect.suggested for suspect in checked.suspects}
@@ -88,7 +87,6 @@ def test_check_puts_wrong_labels_on_near_copies_into_the_queue(
 
 
 def test_a_cluster_lies_in_one_fold_and_classes_are_shared_out() -> None:
-    """Whatever the seed; and of single messages each fold has its share to the row."""
     random = np.random.default_rng(0)
     targets = random.integers(0, 11, 600)
     clusters = np.where(
@@ -119,8 +117,6 @@ def test_a_cluster_lies_in_one_fold_and_classes_are_shared_out() -> None:
     ],
 )
 def test_few_clusters_are_dealt_out_too(sizes: dict[int, list[int]], most: int) -> None:
-    """However few there are: no error, no warning, and the clusters of a class lie apart, so that
-    as much of it as can be is known when one of them is judged."""
     targets: list[int] = []
     clusters: list[int] = []
     for target, members in sizes.items():
@@ -139,8 +135,7 @@ def test_few_clusters_are_dealt_out_too(sizes: dict[int, list[int]], most: int) 
 
 
 def test_a_label_of_nothing_but_copies_of_each_other_is_not_doubted() -> None:
-    """Hidden whole, the label is unknown to the model: that says nothing about the label, and the
-    figures say how many were not judged."""
+    """If it is hidden entirely, the model does not know the label."""
     template = "your weekly newsletter of the shop: offers, news, recipes, number"
     examples = [replace(example, sublabel=None) for example in make_examples(40, 1)]
     examples += [Example(f"n{at}", f"{template} {at}", "newsletter") for at in range(20)]
@@ -185,8 +180,8 @@ def by_customer(seed: int) -> tuple[list[Example], dict[str, int], set[str]]:
 
 
 def test_wrong_labels_on_a_customers_messages_are_found() -> None:
-    """Simulated with known truth, five times. None is a near-duplicate of another, so that clusters
-    alone deal a customer's messages into several folds, where they vouch for each other."""
+    """Simulated with known truth, five times. The messages are not near-duplicates, so without
+    groups they are in several folds and confirm each other."""
     before, after = [], []
     for seed in range(5):
         examples, customer, wrong = by_customer(seed)
@@ -201,7 +196,6 @@ def test_wrong_labels_on_a_customers_messages_are_found() -> None:
 
 
 def test_a_chain_of_near_copies_and_groups_is_one() -> None:
-    """Two near-copies of two customers bring all that these wrote into one fold."""
     messages = ["where is my parcel from monday", "where is my parcel from monday ok", "a b c d"]
     examples = [Example(f"m{at}", text, "refund") for at, text in enumerate([*messages, "e f g h"])]
     assert len(set(number_clusters(examples))) == 3
@@ -233,7 +227,6 @@ def prepared(tmp_path: Path) -> tuple[Dataset, dict[str, int], set[str]]:
 def test_check_deals_groups_whole_after_a_split_by_group(
     prepared: tuple[Dataset, dict[str, int], set[str]],
 ) -> None:
-    """The whole way from the export: most wrong labels outside the hold-out are in the queue."""
     dataset, _, wrong = prepared
     checked = check_dataset(dataset, CheckSettings())
     there = {example.id for example in (*dataset.train, *dataset.validation)} & wrong
@@ -247,8 +240,7 @@ def test_check_deals_groups_whole_after_a_split_by_group(
 def test_the_dataset_holds_numbers_and_no_names(
     prepared: tuple[Dataset, dict[str, int], set[str]],
 ) -> None:
-    """Who wrote together is known of every part, and no customer is named; the file is for owner
-    and group, and its digest is the manifest's. No unit of the hold-out is in another part."""
+    """groups.jsonl has no customer's name, and no group is in two splits."""
     dataset, customer, _ = prepared
     groups = read_groups(dataset)
     assert groups is not None

@@ -119,8 +119,6 @@ def near_across(found: dict[str, list[Told]]) -> int:
 def test_by_time_nothing_that_was_learnt_is_later_than_the_first_held_out(
     prepare: Prepare, export: list[Told]
 ) -> None:
-    """Training, validation and hold-out follow each other without overlap; no near-duplicate is on
-    two sides, though a third of the rows are; every row is in a part or counted as left out."""
     prepared = prepare(export, SplitBy.TIME, "time")
     found = sides(prepared, export)
     assert max(row.at for row in found["train"]) < min(row.at for row in found["validation"])
@@ -137,14 +135,13 @@ def test_by_time_nothing_that_was_learnt_is_later_than_the_first_held_out(
 def test_a_random_split_of_the_same_rows_does_learn_from_the_future(
     prepare: Prepare, export: list[Told]
 ) -> None:
-    """So the tests above and below can fail: at random both time and customers cross."""
+    """A control: with a random split, both times and customers cross."""
     found = sides(prepare(export, SplitBy.RANDOM), export)
     assert max(row.at for row in found["train"]) > min(row.at for row in found["holdout"])
     assert {r.customer for r in found["train"]} & {r.customer for r in found["holdout"]}
 
 
 def test_by_time_with_a_group_no_customer_crosses(prepare: Prepare, few_copies: list[Told]) -> None:
-    """Earlier messages of a held-out customer leave training, as near-duplicates do."""
     found = sides(prepare(few_copies, SplitBy.TIME, "time", "group"), few_copies)
     assert near_across(found) == 0
     assert max(row.at for row in found["train"]) < min(row.at for row in found["holdout"])
@@ -156,7 +153,6 @@ def test_by_time_with_a_group_no_customer_crosses(prepare: Prepare, few_copies: 
 def test_by_group_neither_a_customer_nor_a_near_duplicate_crosses(
     prepare: Prepare, few_copies: list[Told], seed: int
 ) -> None:
-    """Each part has its share, to a fifth, of all and of every label."""
     own = few_copies
     found = sides(prepare(own, SplitBy.GROUP, "group", seed=seed), own)
     side_of = defaultdict(set)
@@ -172,14 +168,11 @@ def test_by_group_neither_a_customer_nor_a_near_duplicate_crosses(
 
 
 def test_near_duplicates_link_groups(prepare: Prepare, export: list[Told]) -> None:
-    """Where they link all customers of a time there are few units left, which the error counts."""
     with pytest.raises(BadInput, match=r"the \w+ split by group would have \d+ of 360 messages"):
         prepare(export, SplitBy.GROUP, "group")
 
 
 def test_a_copy_that_comes_again_is_the_later_one(prepare: Prepare, export: list[Told]) -> None:
-    """A message that came in training's time and word for word in the hold-out's is held out, once,
-    with its later id. Where its label was disputed and the earlier one won, it is in no part."""
     by_id = {row.id: row for row in export}
     again = [
         by_id["t000"]._replace(id="late", at=START + timedelta(hours=359)),
@@ -195,24 +188,9 @@ def test_a_copy_that_comes_again_is_the_later_one(prepare: Prepare, export: list
     assert prepared.counts["out_of_time_removed"] == 1
 
 
-def test_the_order_of_lines_changes_nothing(prepare: Prepare, export: list[Told]) -> None:
-    """By time, by group and with languages: the same rows shuffled give the same parts."""
-    sparse = [row for row in export if int(row.id[1:]) % 3 != 2]
-    for how, columns in (
-        (SplitBy.TIME, ("time", "group")),
-        (SplitBy.GROUP, ("group", "language")),
-        (SplitBy.RANDOM, ("language",)),
-    ):
-        first = prepare(sparse, how, *columns)
-        random.Random(7).shuffle(sparse)
-        assert prepare(sparse, how, *columns).splits == first.splits
-
-
 def test_a_rare_language_is_in_every_part_in_its_share(
     prepare: Prepare, export: list[Told]
 ) -> None:
-    """240 messages of one language and 6 of another, 2 a label: both are in all three parts, labels
-    keep their shares, and nobody is warned. Of a language with two messages somebody is."""
     plain = [row._replace(language="de") for row in export if int(row.id[1:]) % 3 != 2]
     rare = [
         plain[0]._replace(id=f"r{n}", message=message, label=LABELS[n % 3], language="FR")
@@ -236,8 +214,7 @@ def test_a_rare_language_is_in_every_part_in_its_share(
 
 
 def test_languages_keep_their_share_of_each_label() -> None:
-    """A label that is all but in one language stays so in each part: label and language are
-    stratified together where there are enough messages, not one by one."""
+    """Label and language are stratified together if there are enough messages, not separately."""
     strata = {}
     for n in range(1000):
         label, language = "ab"[n % 2], "de" if (n % 2 == 0) == (n % 10 < 8) else "en"
@@ -256,7 +233,6 @@ def test_languages_keep_their_share_of_each_label() -> None:
 def test_the_manifest_the_report_and_the_output_say_how_it_was_split(
     run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
 ) -> None:
-    """With the times between which each part lies; customers are counted and never named."""
     rows = [
         (*record, f"2024-05-{1 + n // 10:02} {n % 10:02}:00:00", f"customer-{n}")
         for n, record in enumerate(records)
@@ -277,8 +253,7 @@ def test_the_manifest_the_report_and_the_output_say_how_it_was_split(
 def test_an_export_makes_the_same_dataset_on_every_machine(
     write_csv: WriteCsv, records: list[Record], taxonomy: Path, tmp_path: Path
 ) -> None:
-    """Adapters name their dataset by its digest and the hold-out by its file's: anyone who prepares
-    the same export again finds the same ones."""
+    """Adapters refer to their dataset by this digest, and to the hold-out by its file's."""
     settings = PrepareSettings((write_csv(records),), taxonomy, tmp_path / "out")
     dataset = write_prepared(build(settings), settings)
     assert dataset.digest == "1205b43001cea9b6b0d4f2adc5e2881bb5814986a948f070af4d66bb6274e206"
@@ -302,7 +277,6 @@ def test_an_export_makes_the_same_dataset_on_every_machine(
     ],
 )  # fmt: skip
 def test_times_are_read_as_exports_have_them(value: object, moment: datetime) -> None:
-    """ISO 8601 with and without an offset, seconds and milliseconds since 1970, Parquet's dates."""
     assert read_time(value, "at", "x:1") == moment
 
 
@@ -311,7 +285,7 @@ def test_times_are_read_as_exports_have_them(value: object, moment: datetime) ->
     ["", None, "my card 1234 was stolen", "05/06/2024", True, 12, float("nan"), "1" * 14, []],
 )
 def test_a_time_that_cannot_be_read_is_told_without_its_text(value: object) -> None:
-    """Place, column and kind of value; never the value, which may be a message."""
+    """The value may be a message."""
     with pytest.raises(BadInput, match=r"x:7: 'at' is not a time \(") as error:
         read_time(value, "at", "x:7")
     if isinstance(value, str) and value:
@@ -322,7 +296,6 @@ def test_a_time_that_cannot_be_read_is_told_without_its_text(value: object) -> N
 def test_times_with_and_without_an_offset_have_no_order(
     refused: Refused, write_csv: WriteCsv, records: list[Record]
 ) -> None:
-    """Both rows are named."""
     rows = [(*record, f"2024-05-06 07:08:{n % 60:02}") for n, record in enumerate(records)]
     rows[5] = (*records[5], "2024-05-06 07:08:09+02:00")
     line = refused(
@@ -333,7 +306,6 @@ def test_times_with_and_without_an_offset_have_no_order(
 
 
 def test_a_language_is_a_code_or_a_name() -> None:
-    """Case does not matter; an empty cell is one of its own; a sentence is refused unquoted."""
     assert read_language("pt-BR", "lang", "x:1") == "pt-br"
     assert read_language(" ", "lang", "x:1") == read_language(None, "lang", "x:1") == "unknown"
     text = "My card has not arrived, where is it?"
@@ -343,7 +315,6 @@ def test_a_language_is_a_code_or_a_name() -> None:
 
 
 def test_times_of_parquet_are_read_to_the_microsecond(tmp_path: Path) -> None:
-    """Data frames write nanoseconds, which Python's times cannot hold."""
     import pyarrow as pa
     from pyarrow import parquet
 

@@ -71,7 +71,6 @@ def test_under_autocast_it_differs_by_rounding_alone() -> None:
 
 
 def test_what_is_not_plain_is_left_to_peft() -> None:
-    """Another variant, merged and switched off layers, and a base in another precision."""
     from peft.tuners.lora import Linear
 
     assert pair(use_dora=True)[2] == 0

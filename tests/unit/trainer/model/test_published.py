@@ -76,8 +76,7 @@ def test_it_is_whole_again_to_the_last_byte(
 def test_another_processor_makes_the_same_bytes(
     adapter: Path, kept: Path, small_base: Path, tmp_path: Path
 ) -> None:
-    """A process that takes itself to be on an old one, where the libraries add up in another
-    order."""
+    """In a process that simulates an old processor, on which the libraries sum in another order."""
     done = subprocess.run(
         [
             *(sys.executable, "-m", "trainer", "complete", str(kept), "--json"),
@@ -128,7 +127,6 @@ def test_what_is_not_the_published_model_is_refused(
     code: int,
     told: str,
 ) -> None:
-    """In one line, and nothing is written."""
     change(kept)
     found, _, error = call("complete", kept, "--base", small_base, "--out", tmp_path / "whole")
     assert found == code, error

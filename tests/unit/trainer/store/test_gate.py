@@ -37,7 +37,6 @@ def verdict_of(run: Path, rules: GateRules | None = None) -> dict[str, bool]:
 
 
 def test_a_good_adapter_passes_every_criterion(make_run: MakeRun) -> None:
-    """Ten wrong of 300, spread over one label, calibrated: nothing to object to."""
     found = verdict_of(make_run("good"))
     assert all(found.values())
     labels = ("billing", "delivery", "other")
@@ -70,14 +69,11 @@ def test_a_good_adapter_passes_every_criterion(make_run: MakeRun) -> None:
 def test_each_shortcoming_fails_its_own_criterion(
     make_run: MakeRun, changes: dict[str, Any], failing: set[str]
 ) -> None:
-    """Accuracy, a weak label, another adapter, a part of a hold-out, an invented label, doubtful
-    confidences, and figures that their own predictions contradict."""
     found = verdict_of(make_run("weak", **changes))
     assert {name for name, passed in found.items() if not passed} == failing
 
 
 def test_a_label_that_the_holdout_lacks_fails(make_run: MakeRun) -> None:
-    """A recall of nothing is no recall."""
     run = make_run("absent")
     manifest = read_manifest(run / "adapter")
     evidence = read_evidence(run / "evaluation")
@@ -97,7 +93,6 @@ def test_the_interval_or_the_point_is_judged_as_the_rules_say(make_run: MakeRun)
 
 
 def test_free_answers_outside_the_set_are_judged_only_when_asked(make_run: MakeRun) -> None:
-    """The share is 0.01; an evaluation that did not look cannot pass such a rule."""
     run, blind = make_run("free"), make_run("blind", outside_labels={"unconstrained_share": None})
     name = "free answers outside the set"
     assert name not in verdict_of(run)
@@ -121,7 +116,6 @@ def test_the_recall_itself_or_its_lower_end_is_judged_as_the_rules_say(make_run:
 
 
 def test_a_label_with_too_few_messages_is_not_shown_and_may_go_unproven(make_run: MakeRun) -> None:
-    """Two right of two show nothing. It is for the publisher to let such a label go."""
     run = make_run("tiny", wrong=(), messages=6)
     manifest, evidence = read_manifest(run / "adapter"), read_evidence(run / "evaluation")
 
@@ -140,7 +134,6 @@ def test_a_label_with_too_few_messages_is_not_shown_and_may_go_unproven(make_run
 
 
 def test_a_label_that_is_shown_to_be_bad_may_not_go_unproven(make_run: MakeRun) -> None:
-    """Nobody's word makes 45 of 100 right enough."""
     run = make_run("bad", wrong=range(0, 165, 3))
     rules = GateRules(label_unproven=("billing",))
     assert not verdict_of(run, rules)["recall of billing, lower end of its interval"]
@@ -175,8 +168,8 @@ def promise(
 def test_the_promised_precision_is_a_criterion(
     make_run: MakeRun, found: KeptPromise, passed: bool, told: str
 ) -> None:
-    """Validation shows it and the hold-out does not speak against it; of a threshold by the point
-    value the hold-out may not refute it. A lower threshold fails, whatever else is good."""
+    """Validation must show it and the hold-out must not refute it; by the point value, only the
+    latter."""
     run = make_run("promise")
     evidence = altered(read_evidence(run / "evaluation"), promise=found)
     rows = judge(read_manifest(run / "adapter"), evidence, GateRules(), None).criteria
@@ -186,8 +179,8 @@ def test_the_promised_precision_is_a_criterion(
 
 
 def test_messages_that_belong_together_prove_less(make_run: MakeRun) -> None:
-    """Three against one of 300 prove it where the messages are independent and the margin is three
-    points; in threads of ten the same answers prove nothing."""
+    """Three against one of 300 pass a margin of three points if messages are independent, but not
+    in threads of ten."""
     shared = set(range(0, 300, 30))
     rules = GateRules(non_inferiority_margin=0.03)
     found = []
@@ -216,8 +209,8 @@ def test_messages_that_belong_together_prove_less(make_run: MakeRun) -> None:
 def test_it_has_to_be_shown_that_the_new_adapter_is_not_worse(
     make_run: MakeRun, wrong: range, passed: bool, told: str
 ) -> None:
-    """On the same 300 messages: one each way is proof of less than two points, three against one
-    is none and the row says how many messages it takes, nine against one is a regression."""
+    """One each way of 300 proves a margin of two points; three against one does not, and the row
+    says how many messages would; nine against one is a regression."""
     shared = set(range(0, 300, 30))
     old = read_evidence(make_run("old", shared | {1}) / "evaluation")
     new = read_evidence(make_run("new", shared | set(wrong)) / "evaluation")
@@ -234,21 +227,9 @@ def test_it_has_to_be_shown_that_the_new_adapter_is_not_worse(
     assert f"p = {non_inferiority_p(counts, 0.02):.2g}" in row.found
 
 
-def test_a_larger_margin_asks_for_fewer_messages(make_run: MakeRun) -> None:
-    """The row names the margin that so many messages can tell."""
-    shared = set(range(0, 300, 30))
-    old = read_evidence(make_run("old", shared | {1}) / "evaluation")
-    new = read_evidence(make_run("new", shared | {100, 101, 102}) / "evaluation")
-    manifest = read_manifest(new.path.parents[1] / "adapter")
-    against = compare_evidence(new, old)
-    assert judge(manifest, new, GateRules(), against).failed == ("against the current adapter",)
-    assert judge(manifest, new, GateRules(non_inferiority_margin=0.03), against).passed
-
-
 def test_one_that_is_significantly_worse_by_less_than_the_margin_fails_too(
     make_run: MakeRun,
 ) -> None:
-    """Nine against one of 300: a margin of ten points allows it, and nothing is gained by it."""
     shared = set(range(0, 300, 30))
     old = read_evidence(make_run("old", shared | {1}) / "evaluation")
     new = read_evidence(make_run("new", shared | set(range(100, 109))) / "evaluation")
@@ -260,15 +241,7 @@ def test_one_that_is_significantly_worse_by_less_than_the_margin_fails_too(
     assert row.found.endswith("significantly worse (McNemar's p = 0.021)")
 
 
-def test_a_better_one_passes(make_run: MakeRun) -> None:
-    old = read_evidence(make_run("old", range(0, 300, 20)) / "evaluation")
-    new = read_evidence(make_run("new", range(0, 300, 60)) / "evaluation")
-    manifest = read_manifest(new.path.parents[1] / "adapter")
-    assert judge(manifest, new, GateRules(), compare_evidence(new, old)).passed
-
-
 def test_different_holdouts_cannot_be_compared(make_run: MakeRun) -> None:
-    """The gate refuses what it cannot know, unless it is allowed to go without."""
     runs = (
         make_run("new"),
         make_run("other", dataset={"holdout_sha256": "b2" * 32}),
@@ -283,14 +256,6 @@ def test_different_holdouts_cannot_be_compared(make_run: MakeRun) -> None:
     manifest = read_manifest(new.path.parents[1] / "adapter")
     assert judge(manifest, new, GateRules(), reason).failed == ("against the current adapter",)
     assert judge(manifest, new, GateRules(), reason, allow_unpaired=True).passed
-
-
-def test_a_store_keeps_no_texts(make_run: MakeRun) -> None:
-    """Of an evaluation and its predictions only figures, labels and ids are kept."""
-    evidence = read_evidence(make_run("one") / "evaluation")
-    assert "words" not in json.dumps(evidence.evaluation.to_json())
-    assert b"words" not in evidence.kept_answers
-    assert json.loads(evidence.kept_answers.splitlines()[5])["id"] == "m5"
 
 
 @pytest.mark.parametrize(
@@ -320,7 +285,6 @@ def test_a_store_keeps_no_texts(make_run: MakeRun) -> None:
 def test_a_broken_evaluation_is_told_by_file_and_line(
     make_run: MakeRun, file: str, text: str, problem: str
 ) -> None:
-    """One line that says where, as for every bad input."""
     run = make_run("broken")
     (run / "evaluation" / file).write_text(text)
     with pytest.raises(BadInput, match=problem):
@@ -333,14 +297,12 @@ def test_a_missing_evaluation_says_which_command_makes_it(tmp_path: Path) -> Non
 
 
 def test_the_shipped_rules_are_the_defaults() -> None:
-    """config/gate.toml explains what holds when no file is named."""
     assert load_rules(CONFIG) == GateRules() == load_rules(None)
     named = set(tomllib.loads(CONFIG.read_text(encoding="utf-8")))
     assert named == set(asdict(GateRules())) - {"unconstrained_share"}
 
 
 def test_flags_win_over_the_file(tmp_path: Path) -> None:
-    """For one run, without editing anything."""
     file = tmp_path / "gate.toml"
     file.write_text('accuracy = 0.5\naccuracy_by = "point"\nmacro_f1 = 1\n')
     found = load_rules(file, ["accuracy=0.7", "accuracy_by=lower", "unconstrained_share=0.1"])
@@ -369,7 +331,6 @@ def test_flags_win_over_the_file(tmp_path: Path) -> None:
 def test_a_wrong_rule_is_told_with_its_origin(
     tmp_path: Path, text: str, flags: list[str], problem: str
 ) -> None:
-    """A gate with a typing error in it is no gate."""
     file = tmp_path / "gate.toml"
     file.write_text(text)
     with pytest.raises(BadInput, match=problem):
@@ -402,8 +363,6 @@ def judged(run: Path) -> tuple[bool, str]:
 
 
 def test_an_evaluation_on_another_dataset_does_not_publish(clerk: Clerk, make_run: MakeRun) -> None:
-    """Good figures, of messages that may have been trained on: refused, nothing is current, and
-    the row says how to fix it."""
     run = make_run("one", dataset={"digest": OTHER})
     code, out, _ = clerk("publish", run, "--json")
     assert code == 3
@@ -415,12 +374,10 @@ def test_an_evaluation_on_another_dataset_does_not_publish(clerk: Clerk, make_ru
 
 
 def test_its_own_dataset_needs_no_proof(make_run: MakeRun) -> None:
-    """An evaluation on the dataset that was trained on publishes without one."""
     assert judged(make_run("one"))[0]
 
 
 def test_a_proof_of_disjointness_publishes(clerk: Clerk, make_run: MakeRun) -> None:
-    """Another dataset, compared message by message: the proof stays in the store's record."""
     run = make_run("one", dataset={"digest": OTHER}, disjoint=PROOF)
     code, out, _ = clerk("publish", run, "--json")
     assert code == 0
@@ -445,7 +402,6 @@ def test_a_proof_of_disjointness_publishes(clerk: Clerk, make_run: MakeRun) -> N
 def test_a_proof_of_something_else_is_none(
     make_run: MakeRun, changes: dict[str, Any], said: str
 ) -> None:
-    """Overlap, a proof of other digests or of a part, and one that overlooks rewordings."""
     passed, found = judged(
         make_run("one", dataset={"digest": OTHER}, disjoint={**PROOF, **changes})
     )
@@ -454,7 +410,6 @@ def test_a_proof_of_something_else_is_none(
 
 
 def test_an_adapter_of_no_known_dataset_is_refused(make_run: MakeRun) -> None:
-    """Where the manifest names none, nothing can be shown."""
     run = make_run("one")
     manifest = json.loads((run / "adapter" / "manifest.json").read_text())
     manifest["data"] = {}
@@ -467,8 +422,6 @@ def test_an_adapter_of_no_known_dataset_is_refused(make_run: MakeRun) -> None:
 def test_a_current_adapter_that_knows_the_hold_out_is_no_measure(
     clerk: Clerk, store: Path, make_run: MakeRun
 ) -> None:
-    """It is right about messages that it was trained on: the comparison is refused, whether
-    nothing was proven or the proof found copies, and says what to do; with a proof it counts."""
     assert clerk("publish", make_run("old"))[0] == 0
     digest = find_adapter(store).directory.name
     other = {"digest": OTHER, "holdout_sha256": "b2" * 32}

@@ -48,7 +48,8 @@ def beyond_the_smallest_image(loaded: set[str]) -> set[str]:
 def test_looking_at_a_store_and_going_back_needs_no_numpy(
     clerk: Clerk, make_run: MakeRun, store: Path, canary: bool
 ) -> None:
-    """list, promote and rollback load only what worker-tools has: no NumPy, SciPy, PyTorch."""
+    """list, promote and rollback work in the image worker-tools, without NumPy, SciPy and
+    PyTorch."""
     assert clerk("publish", make_run("one"))[0] == 0
     first = read_pointer(store)
     assert clerk("publish", make_run("two"), *(("--canary", 0.1) if canary else ()))[0] == 0
