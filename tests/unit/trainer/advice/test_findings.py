@@ -1,6 +1,6 @@
-"""What is said of confused labels: rarely where nothing is wrong, and soon where something is.
+"""Findings about labels: rarely wrong in a sound taxonomy, and soon there in a bad one.
 
-People are simulated: each is wrong once in twenty times, and then gives any other label.
+Reviewers are simulated: each is wrong once in twenty times, and then gives a random other label.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ MISTAKES = 0.05
 def people(
     seed: int, messages: int, *, merged: tuple[int, int] | None = None, vague: int | None = None
 ) -> list[DecidedMessage]:
-    """Return messages with two people's labels. ``merged`` are two labels that are one, so that
-    people guess between them; of a ``vague`` label every second message gets any label."""
+    """Return messages with two reviewers' labels. Between the ``merged`` labels they guess; every
+    second message of a ``vague`` label gets a random one."""
     draw = np.random.default_rng(seed)
 
     def say(truth: int) -> str:
@@ -115,7 +115,7 @@ def unit(rows: NDArray[np.float64]) -> Vectors:
 
 
 def label_vectors(draw: np.random.Generator, count: int, intents: int = 4) -> Vectors:
-    """Return messages of one label: some intents about one centre, as real labels have them."""
+    """Return messages of one label: several intents around one centre, as in real labels."""
     centre = draw.normal(0, 1, 48)
     middles = centre + draw.normal(0, 0.45, (intents, 48))
     return unit(middles[draw.integers(intents, size=count)] + draw.normal(0, 0.8, (count, 48)))
@@ -149,7 +149,8 @@ WIDTH = 48
 
 
 def split_vectors(draw: np.random.Generator, count: int, spread: float) -> Vectors:
-    """Return messages of one label: seven requests about one centre, ``spread`` from it."""
+    """Return messages of one label: seven requests around one centre, at a distance of
+    ``spread``."""
     centre = draw.normal(0, 1, WIDTH)
     middles = centre + draw.normal(0, spread, (7, WIDTH))
     return unit(middles[draw.integers(7, size=count)] + draw.normal(0, 1.6, (count, WIDTH)))

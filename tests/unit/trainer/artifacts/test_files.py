@@ -1,4 +1,4 @@
-"""A record file is read by one model: exactly, or refused with the file and what to do."""
+"""Record files are read exactly, or refused with the file's name and a remedy."""
 
 from __future__ import annotations
 

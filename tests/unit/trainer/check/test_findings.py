@@ -1,4 +1,4 @@
-"""What each check says, and about what."""
+"""The findings of each check, and the command."""
 
 from __future__ import annotations
 

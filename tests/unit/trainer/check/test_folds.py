@@ -1,4 +1,4 @@
-"""No message is judged by a model that learnt it, or a near-copy of it."""
+"""No message is judged by a model that was trained on it or on a near-copy."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
 def copied(seed: int) -> tuple[list[Example], set[str]]:
-    """Return messages of which every tenth has three near-copies, and the ids of six groups of
-    those under a wrong label, each copy under the same one: a template that was filed wrongly."""
+    """Return messages of which every tenth has three near-copies, and the ids of six such groups
+    with a wrong label, the same for each copy: a template that was labelled wrong."""
     rng = random.Random(seed)
     single = [replace(example, sublabel=None) for example in make_examples(60, seed)]
     names = sorted(THINGS)
@@ -157,9 +157,8 @@ NAMES = sorted(THINGS)
 
 
 def by_customer(seed: int) -> tuple[list[Example], dict[str, int], set[str]]:
-    """Return messages of customers who write four each and sign them, the customer's number by
-    message, and the ids of six customers' messages, which are under a wrong label: one mailbox
-    that was filed wrongly as a whole."""
+    """Return messages of customers who wrote and signed four each, the customer's number by
+    message, and the ids of six customers' messages, which have a wrong label."""
     rng = random.Random(seed)
     singles = [replace(example, sublabel=None) for example in make_examples(100, seed)]
     by_label = {name: [one for one in singles if one.label == name] for name in NAMES}
@@ -205,7 +204,7 @@ def test_a_chain_of_near_copies_and_groups_is_one() -> None:
 
 @pytest.fixture
 def prepared(tmp_path: Path) -> tuple[Dataset, dict[str, int], set[str]]:
-    """Return a dataset that the command split by customer, who wrote what, and what is wrong."""
+    """Return a dataset split by customer, the customers by message, and the wrong ids."""
     examples, customer, wrong = by_customer(1)
     taxonomy = tmp_path / "taxonomy.toml"
     labels = "".join(f'[[labels]]\nname = "{name}"\ndescription = "d"\n' for name in NAMES)

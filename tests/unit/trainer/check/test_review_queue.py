@@ -1,4 +1,4 @@
-"""The review queue: safe to open, safe to edit, never lost."""
+"""The review queue can be opened and edited safely, and is never lost."""
 
 from __future__ import annotations
 

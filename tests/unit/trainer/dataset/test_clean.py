@@ -1,4 +1,4 @@
-"""Every message is cleaned as serving does it, and as was asked: what is cut, and what is not."""
+"""What stripping quotations and signatures cuts, and what it leaves."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decisions of people: applied, recorded, refused, and no disturbance to the split."""
+"""Reviewers' decisions: applied, recorded or refused, without changing the split."""
 
 from __future__ import annotations
 

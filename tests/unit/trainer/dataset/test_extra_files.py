@@ -1,4 +1,4 @@
-"""Where labels come from, and how often a held-out message came, is kept with the dataset."""
+"""A dataset keeps the origins of labels, and how often each hold-out message occurred."""
 
 from __future__ import annotations
 

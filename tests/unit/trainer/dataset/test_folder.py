@@ -1,4 +1,4 @@
-"""The dataset folder: read as written, sealed, and every opening of the hold-out counted."""
+"""The dataset folder: read as written, sealed, with every opening of the hold-out counted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A label is the same label in whatever Unicode form, file and encoding somebody wrote it."""
+"""A label is the same in every Unicode form, file and encoding."""
 
 from __future__ import annotations
 

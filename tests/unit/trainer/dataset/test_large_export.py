@@ -1,4 +1,4 @@
-"""A large export: memory and time grow with the rows, and with their number alone."""
+"""Memory and time grow linearly with the rows of an export."""
 
 from __future__ import annotations
 

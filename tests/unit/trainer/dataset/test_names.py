@@ -1,5 +1,5 @@
-"""Names are redacted by Presidio with what the user brings: here a spaCy pipeline and rules that
-the tests write, so that no model has to be downloaded."""
+"""Redaction of names by Presidio, with a spaCy pipeline and rules that the tests write, so that no
+model has to be downloaded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Near-duplicates: found without comparing every pair, exactly those; and proofs based on them."""
+"""Near-duplicates, compared with a search over all pairs, and the proofs based on them."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def test_templates_are_told_of_from_three_messages_on() -> None:
 
 
 def missed(keys: list[str], similarity: float) -> tuple[int, int]:
-    """Return how many near pairs there are, and how many the search puts apart."""
+    """Return the number of near pairs, and how many of them the search separates."""
     cluster_of = {
         place: number
         for number, cluster in enumerate(near_clusters(keys, similarity=similarity))
@@ -215,7 +215,7 @@ def test_thousands_of_near_copies_of_a_long_message_are_one_cluster_in_linear_ti
 
 
 def tail(draw: random.Random) -> str:
-    """Return a quotation and a signature that are like no other."""
+    """Return a unique quotation and signature."""
     words = ["".join(draw.choices("bcdfghklmnprstvw", k=7)) for _ in range(40)]
     lines = [" ".join(words[at : at + 8]) for at in range(0, 32, 8)]
     quoted = "".join(f"\n> {line}" for line in lines)

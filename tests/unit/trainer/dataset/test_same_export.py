@@ -1,4 +1,4 @@
-"""A dataset is what it holds: the order of an export's lines is nothing of it."""
+"""A dataset depends on its content, not on the order of lines, files or formats."""
 
 from __future__ import annotations
 

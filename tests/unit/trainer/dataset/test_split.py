@@ -1,4 +1,4 @@
-"""The split: who goes where, and who stays."""
+"""The random split: clusters, quotas and stability."""
 
 from __future__ import annotations
 

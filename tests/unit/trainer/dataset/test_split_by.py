@@ -1,5 +1,4 @@
-"""Splits by time, by group and by language: leakage is measured, against what is known of the
-rows."""
+"""Splits by time, group and language: leakage is measured against the known truth."""
 
 from __future__ import annotations
 
@@ -34,8 +33,8 @@ from trainer.similarity import SIMILARITY
 START = datetime(2024, 1, 1, tzinfo=UTC)
 
 
-class Told(NamedTuple):
-    """What a row of the made-up export is known to be."""
+class Truth(NamedTuple):
+    """The truth about a row of the made-up export."""
 
     id: str
     message: str
@@ -49,12 +48,12 @@ Prepare = Callable[..., Prepared]
 
 
 @pytest.fixture
-def export() -> list[Told]:
+def export() -> list[Truth]:
     """Return 360 rows of 90 customers over 360 hours, labels in turn; every third message is a
     rewording of one that came up to 100 hours before, mostly another customer's."""
     rng = random.Random(3)
     fresh = unlike_messages(360, seed=2)
-    rows: list[Told] = []
+    rows: list[Truth] = []
     for n in range(360):
         old = rows[rng.randrange(max(0, n - 100), n)] if n % 3 == 2 else None
         message = f"{old.message.removesuffix('.')} ok {n}." if old else fresh[n]
@@ -62,13 +61,13 @@ def export() -> list[Told]:
         # Customers come within half a day and then no more.
         customer = f"c{n // 12}-{rng.randrange(3)}"
         at = START + timedelta(hours=n)
-        rows.append(Told(f"t{n:03}", message, label, at, customer, ("de", "en")[n % 4 == 0]))
+        rows.append(Truth(f"t{n:03}", message, label, at, customer, ("de", "en")[n % 4 == 0]))
     rng.shuffle(rows)
     return rows
 
 
 @pytest.fixture
-def few_copies(export: list[Told]) -> list[Told]:
+def few_copies(export: list[Truth]) -> list[Truth]:
     """Return the same rows with 10 rewordings in place of 120."""
     fresh = unlike_messages(360, seed=11)
     numbered = [(int(row.id[1:]), row) for row in export]
@@ -79,7 +78,7 @@ def few_copies(export: list[Told]) -> list[Told]:
 
 @pytest.fixture
 def prepare(tmp_path: Path, taxonomy: Path) -> Prepare:
-    def build_it(rows: list[Told], split: SplitBy, *columns: str, **more: Any) -> Prepared:
+    def build_it(rows: list[Truth], split: SplitBy, *columns: str, **more: Any) -> Prepared:
         path = tmp_path / f"{len(list(tmp_path.iterdir()))}.csv"
         with path.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file)
@@ -94,12 +93,12 @@ def prepare(tmp_path: Path, taxonomy: Path) -> Prepare:
     return build_it
 
 
-def sides(prepared: Prepared, rows: list[Told]) -> dict[str, list[Told]]:
+def sides(prepared: Prepared, rows: list[Truth]) -> dict[str, list[Truth]]:
     by_id = {row.id: row for row in rows}
     return {side: [by_id[example.id] for example in prepared.splits[side]] for side in SPLITS}
 
 
-def near_across(found: dict[str, list[Told]]) -> int:
+def near_across(found: dict[str, list[Truth]]) -> int:
     """Count pairs of near-duplicates on two sides, by comparing every pair."""
     sets = {
         side: [shingles(row.message.casefold()) for row in rows] for side, rows in found.items()
@@ -117,7 +116,7 @@ def near_across(found: dict[str, list[Told]]) -> int:
 
 
 def test_by_time_nothing_that_was_learnt_is_later_than_the_first_held_out(
-    prepare: Prepare, export: list[Told]
+    prepare: Prepare, export: list[Truth]
 ) -> None:
     prepared = prepare(export, SplitBy.TIME, "time")
     found = sides(prepared, export)
@@ -133,7 +132,7 @@ def test_by_time_nothing_that_was_learnt_is_later_than_the_first_held_out(
 
 
 def test_a_random_split_of_the_same_rows_does_learn_from_the_future(
-    prepare: Prepare, export: list[Told]
+    prepare: Prepare, export: list[Truth]
 ) -> None:
     """A control: with a random split, both times and customers cross."""
     found = sides(prepare(export, SplitBy.RANDOM), export)
@@ -141,7 +140,9 @@ def test_a_random_split_of_the_same_rows_does_learn_from_the_future(
     assert {r.customer for r in found["train"]} & {r.customer for r in found["holdout"]}
 
 
-def test_by_time_with_a_group_no_customer_crosses(prepare: Prepare, few_copies: list[Told]) -> None:
+def test_by_time_with_a_group_no_customer_crosses(
+    prepare: Prepare, few_copies: list[Truth]
+) -> None:
     found = sides(prepare(few_copies, SplitBy.TIME, "time", "group"), few_copies)
     assert near_across(found) == 0
     assert max(row.at for row in found["train"]) < min(row.at for row in found["holdout"])
@@ -151,7 +152,7 @@ def test_by_time_with_a_group_no_customer_crosses(prepare: Prepare, few_copies: 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_by_group_neither_a_customer_nor_a_near_duplicate_crosses(
-    prepare: Prepare, few_copies: list[Told], seed: int
+    prepare: Prepare, few_copies: list[Truth], seed: int
 ) -> None:
     own = few_copies
     found = sides(prepare(own, SplitBy.GROUP, "group", seed=seed), own)
@@ -167,12 +168,12 @@ def test_by_group_neither_a_customer_nor_a_near_duplicate_crosses(
         assert 12 <= sum(row.label == label for row in found["holdout"]) <= 24
 
 
-def test_near_duplicates_link_groups(prepare: Prepare, export: list[Told]) -> None:
+def test_near_duplicates_link_groups(prepare: Prepare, export: list[Truth]) -> None:
     with pytest.raises(BadInput, match=r"the \w+ split by group would have \d+ of 360 messages"):
         prepare(export, SplitBy.GROUP, "group")
 
 
-def test_a_copy_that_comes_again_is_the_later_one(prepare: Prepare, export: list[Told]) -> None:
+def test_a_copy_that_comes_again_is_the_later_one(prepare: Prepare, export: list[Truth]) -> None:
     by_id = {row.id: row for row in export}
     again = [
         by_id["t000"]._replace(id="late", at=START + timedelta(hours=359)),
@@ -189,7 +190,7 @@ def test_a_copy_that_comes_again_is_the_later_one(prepare: Prepare, export: list
 
 
 def test_a_rare_language_is_in_every_part_in_its_share(
-    prepare: Prepare, export: list[Told]
+    prepare: Prepare, export: list[Truth]
 ) -> None:
     plain = [row._replace(language="de") for row in export if int(row.id[1:]) % 3 != 2]
     rare = [

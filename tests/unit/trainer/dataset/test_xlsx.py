@@ -1,4 +1,4 @@
-"""Workbooks as exports: cells as the text that a person sees, and errors that name the cell."""
+"""Workbooks as exports: cells as text, and errors that name the cell."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A chat template that prints today's date prints one day, on every day."""
+"""A chat template that prints today's date always prints the same date."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What computes is named, also where nothing tells its name."""
+"""Devices and machines are described, even without /proc/cpuinfo."""
 
 from __future__ import annotations
 

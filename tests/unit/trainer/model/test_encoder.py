@@ -1,4 +1,4 @@
-"""Encoders of every architecture: what they read, what they answer, and their ONNX files."""
+"""Encoders of several architectures: prompts, answers and ONNX files."""
 
 from __future__ import annotations
 

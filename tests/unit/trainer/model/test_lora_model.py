@@ -1,4 +1,4 @@
-"""A LoRA layer as one addition computes what PEFT's own does, and leaves to it the rest."""
+"""The fast LoRA forward pass equals PEFT's, and leaves special cases to it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An encoder that is kept without what can be made again: whole once more, to the same bytes."""
+"""An encoder that is kept without files that can be made again is completed to the same bytes."""
 
 from __future__ import annotations
 

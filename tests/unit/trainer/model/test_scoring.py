@@ -1,4 +1,4 @@
-"""One scoring loop: the same scores in whatever batch, and the model left as it was."""
+"""Scoring: the same scores in every batch, and an unchanged model afterwards."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is told of a proposal: better, as good, or worse; and how often that is wrong."""
+"""The recommendation of a proposal, and how often it is wrong."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command hands the model of names on, and a proposal without it is not made."""
+"""The command passes the model of names on, and refuses a proposal without it."""
 
 from __future__ import annotations
 

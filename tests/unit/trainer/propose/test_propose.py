@@ -1,4 +1,4 @@
-"""The circle with a real model of a small kind: decisions, proposal, a person, a canary."""
+"""From decisions to a canary, with a small real model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A proposal that is killed at every file it writes, of two kinds of model."""
+"""A proposal that is killed at every file it writes, for two kinds of model."""
 
 from __future__ import annotations
 

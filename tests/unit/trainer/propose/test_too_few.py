@@ -1,4 +1,4 @@
-"""Too few decisions for a proposal: nothing stays in its folder, and more of them find it free."""
+"""With too few decisions the folder of a proposal is emptied, and can be used later."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A new version of a dataset: what people decided, once each, and a hold-out that stays."""
+"""A new version of a dataset: each decision once, and an unchanged hold-out."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def test_the_latest_decision_counts_and_a_tie_is_no_decision(tmp_path: Path) -> 
         save_answers(tmp_path / f"{at}.csv", pair)
         assert read_outcomes([tmp_path / f"{at}.csv"])[late.message_sha256] == late
     save_answers(tmp_path / "tie.csv", [answer("x", id="x"), late])
-    with pytest.raises(BadInput, match="two ways"):
+    with pytest.raises(BadInput, match="two different decisions"):
         read_outcomes([tmp_path / "tie.csv"])
 
 

@@ -1,4 +1,4 @@
-"""Trials: an adapter next to the current one, promoted or taken off."""
+"""Canaries: promoted or ended."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def digests(store: Path) -> tuple[str | None, str | None]:
 
 @pytest.fixture
 def two(clerk: Clerk, make_run: Any) -> tuple[str, str]:
-    """One is current and two is on trial for a tenth; their digests."""
+    """Return the digests of the current adapter and of a canary with a share of 0.1."""
     assert clerk("publish", make_run("one"))[0] == 0
     code, out, _ = clerk("publish", make_run("two"), "--canary", 0.1, "--json")
     assert code == 0

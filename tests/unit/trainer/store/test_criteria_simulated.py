@@ -1,4 +1,5 @@
-"""The gate against a known truth: how often does it refuse the good and let the bad through?"""
+"""The gate in simulations with known truth: how often does it refuse good adapters and pass bad
+ones?"""
 
 from __future__ import annotations
 
@@ -25,8 +26,8 @@ BLANK = EvaluationRecord.model_validate(evaluation_json(), strict=False)
 
 
 def share_refused(rules: GateRules, recalls: Sequence[float], per_label: int) -> float:
-    """Return in which share of runs any label fails, of adapters with these true recalls: exactly,
-    by the row of every number of messages that can be found."""
+    """Return the exact share of runs in which a label fails, for adapters with these true
+    recalls."""
     failing = []
     for hits in range(per_label + 1):
         figures = tuple(LabelFigures(name, 1, hits / per_label, 1, per_label) for name in LABELS)

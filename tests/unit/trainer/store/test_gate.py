@@ -1,4 +1,4 @@
-"""The gate: what passes, what does not, and what is told of each criterion."""
+"""The gate: the criteria, their rows and their rules."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a kill, a full disk or a second publisher leaves: the old adapter serving."""
+"""After a kill, a full disk or a second publisher, the old adapter still serves."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whose messages are in a store is somebody's choice, and the default is nobody's."""
+"""The messages in a store are chosen explicitly; by default there are none."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CUSTOMERS = (Probe("a customer's words", "billing"), Probe("another customer's w
 
 
 def give(run: Path, source: ProbeSource) -> None:
-    """Have a run hold probes as train and evaluate leave them."""
+    """Write probes into a run as train and evaluate do."""
     digest = read_manifest(run / "adapter").digest
     if source == "validation":
         write_probes(probes_path(run / "adapter"), ProbeFile(digest, source, CUSTOMERS))

@@ -1,4 +1,4 @@
-"""Argilla's and Label Studio's JSON: what is written they import, and what they export is read."""
+"""Argilla's and Label Studio's JSON is written and read."""
 
 from __future__ import annotations
 

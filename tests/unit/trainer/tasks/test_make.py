@@ -1,4 +1,4 @@
-"""Which messages are asked about: uncertain, unlike each other, and none twice."""
+"""The choice of messages to ask about: uncertain, diverse, and none twice."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from worker.contract.text import message_sha256
 
 def a_pool(groups: int = 12, each: int = 20, dimensions: int = 24) -> tuple[Floats, Floats]:
     """Return probabilities and unit features of messages in tight groups, of which the first half
-    is hard to tell and the second easy."""
+    is uncertain and the second certain."""
     draw = np.random.default_rng(3)
     centres = np.eye(groups, dimensions)
     features = np.repeat(centres, each, axis=0) + draw.normal(0, 0.01, (groups * each, dimensions))

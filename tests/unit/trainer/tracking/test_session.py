@@ -1,4 +1,4 @@
-"""A tracker that fails is told of once and ends nothing."""
+"""A failing tracker is reported once and does not stop a training."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from trainer.tracking.session import Figures, Tracker, Tracking, open_tracking
 
 
 class Recorder:
-    """Keeps what it is given; ``fails_at`` names the call that raises."""
+    """Records its calls; ``fails_at`` names the call that raises."""
 
     def __init__(self, fails_at: str | None = None) -> None:
         self.fails_at = fails_at
