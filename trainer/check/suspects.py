@@ -278,9 +278,6 @@ SIMILAR = 3
 _WARN = 0.01
 _LISTED = 100
 
-METHODS = ("prune_by_noise_rate", "low_self_confidence", "confident_learning")
-"""The ways in which cleanlab flags rows; docs/figures.md compares them."""
-
 CERTAIN = 0.9
 """Doubt above which a label is always suspected, beyond the estimated number of errors."""
 
@@ -307,9 +304,7 @@ def self_confidence(
     return np.asarray(get_self_confidence_for_each_label(labels, probabilities))
 
 
-def flag(
-    labels: NDArray[np.int64], probabilities: NDArray[np.float64], method: str = METHODS[0]
-) -> NDArray[np.bool_]:
+def flag(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Return which rows (rows,) are probably mislabelled.
 
     ``probabilities`` (rows, classes) must come from models that were not trained on the row; every
@@ -318,10 +313,14 @@ def flag(
     """
     from cleanlab.filter import find_label_issues
 
-    return np.asarray(
-        find_label_issues(labels, probabilities, filter_by=method, n_jobs=1, verbose=False),
-        dtype=bool,
+    found = find_label_issues(
+        labels,
+        probabilities,
+        filter_by="prune_by_noise_rate",  # docs/figures.md compares it with the other methods
+        n_jobs=1,
+        verbose=False,
     )
+    return np.asarray(found, dtype=bool)
 
 
 def doubtful(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> NDArray[np.bool_]:

@@ -25,12 +25,12 @@ import re
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from hashlib import blake2b
 from itertools import chain, islice
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -110,7 +110,7 @@ def group_near(
         tick(1)
     _, firsts, number = np.unique(digests, return_index=True, return_inverse=True)
     sets = lru_cache(_SETS_KEPT)(lambda at: shingles(key_of(int(firsts[at]))))
-    with Candidates(len(firsts), similarity) as candidates:
+    with closing(Candidates(len(firsts), similarity)) as candidates:
         for place in firsts.tolist():
             candidates.add(mask(key_of(place)))
         clusters = candidates.unite(
@@ -319,17 +319,10 @@ class Candidates:
         self._added = 0
         self._waiting: list[str] = []
         self._waiting_chars = 0
-        self._file = tempfile.SpooledTemporaryFile(_HELD_BYTES)  # noqa: SIM115 (see __exit__)
+        self._file = tempfile.SpooledTemporaryFile(_HELD_BYTES)  # noqa: SIM115 (see close)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Delete the temporary file."""
         self._file.close()
 
     def add(self, text: str) -> None:

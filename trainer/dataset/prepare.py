@@ -131,7 +131,8 @@ def build(settings: PrepareSettings, on_progress: OnProgress = _unreported) -> P
     rows, sources = _read(settings, taxonomy, on_progress)
     cleaner = make_cleaner(settings)
     rows_read = len(rows)
-    originals = _originals(rows, decisions)
+    decided = {decision.id for decision in decisions}
+    originals = {row.id: normalize(row.message) for row in rows if row.id in decided}
     cleaning = _clean(rows, settings, cleaner, on_progress)
     firsts = number_copies(rows)
     usable, applied = rows, apply_decisions(rows, originals, decisions)
@@ -146,7 +147,8 @@ def build(settings: PrepareSettings, on_progress: OnProgress = _unreported) -> P
     deduped = dedupe_exact(fresh, settings.conflicts, applied.decided)
     refuse_small(deduped.rows, taxonomy, settings.minimum_per_label)
 
-    near = _group_near(firsts, on_progress)
+    tick = on_progress("compare", len(firsts))
+    near = group_near(len(firsts), lambda key: firsts[key].folded, similarity=SIMILARITY, tick=tick)
     clusters = unite_copies(near.clusters, ((row.key, row.message) for row in usable))
     split = split_rows(usable, clusters, given_keys, settings)
     filled = fill_splits(deduped.rows, held.rows, split, settings)
@@ -286,17 +288,6 @@ def _read_decisions(settings: PrepareSettings, taxonomy: Taxonomy) -> tuple[list
         decisions += some
         undecided += still_open
     return decisions, undecided
-
-
-def _originals(rows: Sequence[Row], decisions: Sequence[Decision]) -> dict[str, str]:
-    """Return id -> message before cleaning, for the rows with a decision."""
-    decided = {decision.id for decision in decisions}
-    return {row.id: normalize(row.message) for row in rows if row.id in decided}
-
-
-def _group_near(firsts: Sequence[Row], on_progress: OnProgress) -> NearGroups:
-    tick = on_progress("compare", len(firsts))
-    return group_near(len(firsts), lambda key: firsts[key].folded, similarity=SIMILARITY, tick=tick)
 
 
 def _unit_of(split: Split, filled: FilledSplits) -> dict[str, int]:

@@ -72,10 +72,12 @@ def _lines(record: Mapping[str, Any], digest: str) -> Iterator[str]:
     yield from _cleaning(record)
     yield from _duplicates(record)
     yield from _decisions(record)
-    if record.get("label_sources"):
+    if sources := record.get("label_sources"):
+        origins = sorted({origin for side in SPLITS for origin in sources[side]})
+        rows = [(origin, *(sources[side].get(origin, 0) for side in SPLITS)) for origin in origins]
         yield "## Where labels come from"
         yield ""
-        yield from table(("source", *SPLITS), list(_label_sources(record["label_sources"])))
+        yield from table(("source", *SPLITS), rows)
         yield ""
     yield "## How it was split"
     yield ""
@@ -99,11 +101,6 @@ def _lines(record: Mapping[str, Any], digest: str) -> Iterator[str]:
     yield ""
     for name, value in record["settings"].items():
         yield f"- {name}: {value}"
-
-
-def _label_sources(counted: Mapping[str, Mapping[str, int]]) -> Iterator[Sequence[object]]:
-    for origin in sorted({origin for side in SPLITS for origin in counted[side]}):
-        yield (origin, *(counted[side].get(origin, 0) for side in SPLITS))
 
 
 def _what_is_in_it(record: Mapping[str, Any]) -> Iterator[str]:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -74,7 +74,12 @@ def read_new_messages(paths: Sequence[Path]) -> dict[str, Message]:
     Lines with ``id``, ``message`` and optionally ``label``). Raises BadInput, RecordRefused."""
     found: dict[str, Message] = {}
     for path in paths:
-        messages = _of_tasks(path) if _is_tasks(path) else _of_export(path)
+        if '"tasks/1"' in next(iter(_lines(path)), ""):
+            messages = [
+                Message(each.message_id, each.text, each.label) for each in read_tasks(path)
+            ]
+        else:
+            messages = list(_of_export(path))
         found |= {message_sha256(message.text): message for message in messages}
     return found
 
@@ -106,16 +111,7 @@ def _is_later(answer: Answer, before: Answer, path: Path) -> bool:
     return (answer.decided_at or "") > (before.decided_at or "")
 
 
-def _is_tasks(path: Path) -> bool:
-    first = next(iter(_lines(path)), "{}")
-    return '"tasks/1"' in first
-
-
-def _of_tasks(path: Path) -> Iterable[Message]:
-    return (Message(task.message_id, task.text, task.label) for task in read_tasks(path))
-
-
-def _of_export(path: Path) -> Iterable[Message]:
+def _of_export(path: Path) -> Iterator[Message]:
     for number, line in enumerate(_lines(path), start=1):
         try:
             record: dict[str, Any] = json.loads(line)

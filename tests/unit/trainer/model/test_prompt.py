@@ -190,7 +190,7 @@ def test_a_long_row_keeps_prompt_and_answer_and_loses_its_middle() -> None:
             lambda row: replace(row, targets=(*row.targets[:-2], 65, IGNORE_INDEX)),
             "learns 1 token, not its last",
         ),
-        (lambda row: replace(row, ids=(*row.ids[:-1], 66)), "another answer"),
+        (lambda row: replace(row, ids=(*row.ids[:-1], 66)), "answer and target differ"),
         (lambda row: replace(row, ids=row.ids[1:], targets=row.targets[1:]), "prompt's parts"),
         (
             lambda row: replace(row, ids=(*row.ids, 2), targets=(*row.targets, IGNORE_INDEX)),
