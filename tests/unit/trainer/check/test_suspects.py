@@ -15,16 +15,14 @@ from trainer.check import suspects as out_of_fold
 from trainer.check.run import CheckSettings, check_dataset
 from trainer.check.suspects import (
     assign_folds,
-    assign_sublabel_folds,
     check_sublabels,
     cross_val_predict,
     find_suspects,
     fit_predict,
-    group_sublabels,
     predict_out_of_fold,
     text_features,
 )
-from trainer.dataset.folder import Dataset, Example
+from trainer.dataset.folder import Dataset
 
 pytestmark = pytest.mark.slow
 
@@ -126,23 +124,6 @@ def test_too_many_doubted_labels_fail(planted: Planted, monkeypatch: pytest.Monk
     assert check_dataset(planted[0], CheckSettings()).record("q.csv", 0).verdict == "fail"
 
 
-def test_sublabels_are_numbered_within_their_labels() -> None:
-    index = {"a": 0, "b": 1}
-    examples = [
-        *(Example(f"1{n}", "", "a", "x") for n in range(6)),
-        *(Example(f"2{n}", "", "b", "x") for n in range(6)),
-        *(Example(f"3{n}", "", "b", f"rare{n}") for n in range(4)),
-    ]
-    groups, classes = group_sublabels(examples, index)
-    assert groups is not None
-    assert groups.tolist() == [0] * 6 + [2] * 6 + [1] * 4
-    assert classes == (("a", "x"), ("b", None), ("b", "x"))
-    assert (
-        group_sublabels([replace(example, sublabel=None) for example in examples], index)[0] is None
-    )
-    assert group_sublabels([*examples[:6], Example("4", "", "b", "y")], index)[0] is None
-
-
 def test_no_row_is_judged_by_a_model_that_learnt_it() -> None:
     features = np.eye(40, dtype=np.float32)
     targets = np.arange(40) % 2
@@ -187,20 +168,6 @@ def test_a_sublabel_under_the_wrong_label_is_told(make_dataset: Callable[..., Da
     first = finding.figures["misplaced"][0]
     told = (first["sublabel"], first["label"], first["reads_like"])
     assert told == ("refund c", "payment", "refund")
-
-
-def test_whole_sublabels_are_hidden_and_never_a_whole_label() -> None:
-    examples = [
-        *(Example(f"a{n}", "", "a", f"a{n % 3}") for n in range(9)),
-        *(Example(f"b{n}", "", "b", "only") for n in range(4)),
-    ]
-    folds = assign_sublabel_folds(examples)
-    by_sublabel: dict[object, set[int]] = {}
-    for example, fold in zip(examples, folds.tolist(), strict=True):
-        by_sublabel.setdefault(example.sublabel, set()).add(fold)
-    assert all(len(found) == 1 for found in by_sublabel.values())
-    assert by_sublabel["only"] == {-1}
-    assert len({min(by_sublabel[f"a{n}"]) for n in range(3)}) == 3
 
 
 @pytest.mark.parametrize("messages", [["?!", "...", "🙏"], ["a", "b"], ["same", "same"]])

@@ -296,22 +296,6 @@ def rows(*labels: str, message: str = "Hello") -> list[Row]:
     return some
 
 
-def test_the_first_of_exact_copies_is_kept() -> None:
-    some = [*rows("a", "a", "a"), *rows("b", message="Bye")]
-    number_copies(some)
-    done = dedupe_exact(some, ConflictPolicy.DROP)
-    assert [row.id for row in done.rows] == ["Hello0", "Bye0"]
-    assert (done.copies, done.left_out, done.conflicts) == (2, 0, ())
-
-
-def test_all_sides_of_a_conflict_are_dropped() -> None:
-    done = dedupe_exact(rows("a", "a", "b"), ConflictPolicy.DROP)
-    assert done.rows == ()
-    assert (done.copies, done.left_out) == (0, 3)
-    assert done.conflicts[0].rows == tuple(rows("a", "a", "b"))
-    assert done.conflicts[0].kept is None
-
-
 def test_the_majority_is_kept_on_request_and_a_tie_is_dropped() -> None:
     done = dedupe_exact(rows("b", "a", "b"), ConflictPolicy.KEEP_MAJORITY)
     assert [row.label for row in done.rows] == ["b"]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch.nn.attention import flex_attention as flex
-from torch.nn.attention.flex_attention import BlockMask, flex_attention
+from torch.nn.attention.flex_attention import flex_attention
 
 from trainer.errors import ProofFailed
 from trainer.model import forward
@@ -116,36 +116,6 @@ def test_a_row_scores_the_same_alone_and_beside_longer_rows(
         answer_logits(model.causal_lm, prefix, prompts(rows), layout=layout)[2],
         answer_logits(model.causal_lm, prefix, prompts(rows[2:3]), layout=layout)[0],
     )
-
-
-def test_packed_prompts_hold_each_token_once_and_no_padding() -> None:
-    three = [(7, 8, 1), (7, 8, 2, 3, 4), (7, 8, 5)]
-    packed = pack(three, 2, CPU)
-    assert packed.ids.tolist() == [7, 8, 1, 2, 3, 4, 5]
-    assert packed.positions.tolist() == [0, 1, 2, 2, 3, 4, 2]
-    assert packed.owners.tolist() == [0, 0, 1, 2, 2, 2, 3]
-    assert packed.last.tolist() == [2, 5, 6]
-    filled = pack(three, 2, CPU, multiple=4)
-    assert filled.ids.tolist() == [*packed.ids.tolist(), 0]
-    assert filled.owners.tolist()[-1] == 4
-    assert filled.last.tolist() == packed.last.tolist()
-
-
-def test_a_packed_token_sees_the_prefix_and_its_own_prompt() -> None:
-    packed = pack([(7, 8, 1), (7, 8, 2, 3)], 2, CPU, multiple=FLEX_BLOCK)
-    seen = packed_mask(packed, 2, "sdpa")[0, 0]
-    wanted = [[1, 0, 0, 0, 0], [1, 1, 0, 0, 0], [1, 1, 1, 0, 0], [1, 1, 0, 1, 0], [1, 1, 0, 1, 1]]
-    assert seen[:5, :5].int().tolist() == wanted
-    assert seen[5, :6].int().tolist() == [1, 1, 0, 0, 0, 1]
-    added = packed_mask(packed, 2, "eager")[0, 0]
-    assert torch.equal(added == 0, seen)
-    assert (added[~seen] < -1e38).all()
-    blocks = packed_mask(packed, 2, "flex_attention")
-    assert isinstance(blocks, BlockMask)
-    assert tuple(blocks.shape) == (1, 1, FLEX_BLOCK, FLEX_BLOCK)
-    at = torch.arange(FLEX_BLOCK)
-    sees = blocks.mask_mod(torch.tensor(0), torch.tensor(0), at[:, None], at[None])
-    assert torch.equal(sees, seen)
 
 
 def test_a_mask_of_blocks_leaves_most_of_a_batch_out() -> None:

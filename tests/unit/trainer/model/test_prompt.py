@@ -150,7 +150,6 @@ def test_good_rows_are_proven_and_can_be_shown() -> None:
 
 
 def test_a_character_of_many_tokens_is_shown_whole() -> None:
-
     def decode_bytes(ids: Iterable[int]) -> str:
         return bytes(ids).decode("utf-8", errors="replace")
 

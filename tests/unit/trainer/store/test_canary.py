@@ -99,7 +99,6 @@ def test_killed_between_the_two_a_promotion_completes(
     two: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-
     def killed(_: Path) -> None:
         raise KeyboardInterrupt
 

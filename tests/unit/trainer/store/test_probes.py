@@ -154,7 +154,6 @@ def test_written_messages_of_another_adapter_are_refused(clerk: Clerk, make_run:
 def test_a_publisher_outside_the_stores_group_is_told_who_can_read(
     clerk: Clerk, store: Path, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-
     def denied(*_: object) -> None:
         raise PermissionError(1, "Operation not permitted")
 
