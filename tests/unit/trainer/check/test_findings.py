@@ -243,7 +243,7 @@ def test_a_check_writes_figures_and_a_queue_and_says_what_to_do(planted: Planted
     dataset, wrong = planted
     done = check(dataset)
     assert done.exit_code == 0, done.output
-    for words in ("suspected wrong labels", "Review queue", "→ Decide on the review queue"):
+    for words in ("suspected wrong labels", "Review queue", "→ Work through the review queue"):
         assert words in " ".join(done.stdout.split())
     record = json.loads((dataset.directory / "check.json").read_text())
     assert record["schema"] == "check/2"
@@ -290,7 +290,7 @@ def test_decisions_are_kept_or_nothing_is_done(planted: Planted) -> None:
     before = queue.read_bytes()
     done = check(planted[0])
     assert done.exit_code == 2
-    assert "1 rows that somebody filled in" in done.stderr
+    assert "1 rows with decisions" in done.stderr
     assert queue.read_bytes() == before
     assert not (planted[0].directory / "check.json").exists()
     done = check(planted[0], "--update", "--json")

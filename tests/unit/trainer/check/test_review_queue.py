@@ -88,7 +88,7 @@ def test_a_queue_that_somebody_filled_in_is_not_overwritten(tmp_path: Path) -> N
     decide(path, note="ask Ann")
     before = path.read_bytes()
     with pytest.raises(
-        BadInput, match=r"queue.csv: holds 1 rows that somebody filled in.*--update"
+        BadInput, match=r"queue.csv: has 1 rows with decisions.*--update"
     ):
         write_queue(path, [suspect(3)], update=False)
     assert path.read_bytes() == before
@@ -117,9 +117,9 @@ def test_an_update_keeps_what_people_wrote(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        (b"a,b\n1,2\n", "no column 'id': this is no review queue"),
-        (b"\xff\xfe\x00", "cannot read the queue that is there"),
-        ((",".join(COLUMNS) + "\n1,2\n").encode(), "row 1 has not as many cells"),
+        (b"a,b\n1,2\n", "no column 'id': not a review queue"),
+        (b"\xff\xfe\x00", "cannot read the existing queue"),
+        ((",".join(COLUMNS) + "\n1,2\n").encode(), "row 1 does not have as many cells"),
     ],
 )
 def test_another_file_in_the_queue_s_place_is_left_alone(

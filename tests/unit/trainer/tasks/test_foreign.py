@@ -137,7 +137,7 @@ def test_a_person_is_a_number_and_never_a_mail_address(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (lambda records: records[0].update(id="f" * 32), "no file of --tasks"),
+        (lambda records: records[0].update(id="f" * 32), "not in --tasks"),
         (lambda records: records[0]["responses"]["label"][0].update(value="sports"), "taxonomy"),
         (lambda records: records[0]["responses"].update(label=["x"]), "not a record"),
     ],
