@@ -87,9 +87,7 @@ def test_a_queue_that_somebody_filled_in_is_not_overwritten(tmp_path: Path) -> N
     assert len(read(path)) == 2
     decide(path, note="ask Ann")
     before = path.read_bytes()
-    with pytest.raises(
-        BadInput, match=r"queue.csv: has 1 rows with decisions.*--update"
-    ):
+    with pytest.raises(BadInput, match=r"queue.csv: has 1 rows with decisions.*--update"):
         write_queue(path, [suspect(3)], update=False)
     assert path.read_bytes() == before
 
