@@ -18,15 +18,13 @@ from worker.contract.timestamps import rfc3339
 
 def render_report(record: Mapping[str, Any], digest: str) -> str:
     """Return ``report.md`` for a manifest."""
-    return "\n".join(_lines(record, digest)) + "\n"
+    return "\n\n".join(_blocks(record, digest)) + "\n"
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> Iterator[str]:
-    """Yield the lines of a Markdown table."""
-    yield "| " + " | ".join(header) + " |"
-    yield "|" + "|".join("---" if place == 0 else "---:" for place in range(len(header))) + "|"
-    for row in rows:
-        yield "| " + " | ".join(_cell(value) for value in row) + " |"
+def _table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    rule = "|" + "|".join(["---"] + ["---:"] * (len(header) - 1)) + "|"
+    lines = (f"| {' | '.join(map(_cell, row))} |" for row in rows)
+    return "\n".join([f"| {' | '.join(header)} |", rule, *lines])
 
 
 def _cell(value: object) -> str:
@@ -34,17 +32,14 @@ def _cell(value: object) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
 
-def _lines(record: Mapping[str, Any], digest: str) -> Iterator[str]:
+def _blocks(record: Mapping[str, Any], digest: str) -> Iterator[str]:
+    """Yield the headings, paragraphs, lists and tables."""
     counts = record["counts"]
     yield f"# Dataset {record['name']}"
-    yield ""
     yield f"Digest `{digest}`, made {record['created_at']}."
-    yield ""
     yield from _what_is_in_it(record)
-    yield ""
     yield "## Where the rows came from"
-    yield ""
-    yield from table(
+    yield _table(
         ("file", "rows", "columns", "sha256"),
         [
             (
@@ -57,10 +52,8 @@ def _lines(record: Mapping[str, Any], digest: str) -> Iterator[str]:
             if source
         ],
     )
-    yield ""
     yield "## What became of them"
-    yield ""
-    yield from table(
+    yield _table(
         ("", "rows"),
         [
             ("read", counts["rows_read"]),
@@ -68,22 +61,18 @@ def _lines(record: Mapping[str, Any], digest: str) -> Iterator[str]:
             *((f"**{name}**", count) for name, count in counts["splits"].items()),
         ],
     )
-    yield ""
-    yield from _cleaning(record)
-    yield from _duplicates(record)
+    yield "## Cleaning"
+    yield "\n".join(_cleaning(record))
+    yield "## Duplicates and disagreement"
+    yield "\n".join(_duplicates(record))
     yield from _decisions(record)
     if sources := record.get("label_sources"):
         origins = sorted({origin for side in SPLITS for origin in sources[side]})
         rows = [(origin, *(sources[side].get(origin, 0) for side in SPLITS)) for origin in origins]
         yield "## Where labels come from"
-        yield ""
-        yield from table(("source", *SPLITS), rows)
-        yield ""
+        yield _table(("source", *SPLITS), rows)
     yield "## How it was split"
-    yield ""
-    for sentence in split_sentences(record):
-        yield f"- {sentence}"
-    yield ""
+    yield "\n".join(f"- {sentence}" for sentence in split_sentences(record))
     yield (
         "Each cluster of near-duplicates is in one split, because a hold-out message whose "
         "rewording is in training measures memory, not skill. The splits depend on the seed "
@@ -91,16 +80,12 @@ def _lines(record: Mapping[str, Any], digest: str) -> Iterator[str]:
         "exported, not on the order of lines. Decisions do not move messages between splits, so "
         "figures before and after a correction can be compared."
     )
-    yield ""
     yield (
         "The hold-out is sealed: only an evaluation opens it, and `dataset.json` counts every "
         f"opening. Its file's SHA-256 is `{record['files']['holdout.jsonl']['sha256']}`."
     )
-    yield ""
     yield "## Settings"
-    yield ""
-    for name, value in record["settings"].items():
-        yield f"- {name}: {value}"
+    yield "\n".join(f"- {name}: {value}" for name, value in record["settings"].items())
 
 
 def _what_is_in_it(record: Mapping[str, Any]) -> Iterator[str]:
@@ -111,9 +96,8 @@ def _what_is_in_it(record: Mapping[str, Any]) -> Iterator[str]:
         (name, *(counts[name] for counts in per_label), surplus.get(name, 0)) for name in names
     ]
     rows.append(("all", *(sum(counts.values()) for counts in per_label), sum(surplus.values())))
-    yield from table(("label", *SPLITS, "surplus"), rows)
+    yield _table(("label", *SPLITS, "surplus"), rows)
     if surplus:
-        yield ""
         yield (
             f"At most {record['settings']['per_label']} training examples a label; the surplus is "
             "in `surplus.jsonl`, unused."
@@ -150,8 +134,6 @@ def count_removed(counts: Mapping[str, Any]) -> dict[str, int]:
 def _cleaning(record: Mapping[str, Any]) -> Iterator[str]:
     counts, settings = record["counts"], record["settings"]
     cleaned = counts["cleaned"]
-    yield "## Cleaning"
-    yield ""
     yield (
         f"- Normalized by `{cleaned['rules']}`, as serving does with every message: "
         f"{cleaned.get('normalized', 0):,} changed."
@@ -173,7 +155,6 @@ def _cleaning(record: Mapping[str, Any]) -> Iterator[str]:
         yield "- Personal data was not redacted (`--redact`)."
     if names := record.get("names_redaction"):
         yield f"- {names_sentence(names)}"
-    yield ""
 
 
 def names_sentence(names: Mapping[str, Any]) -> str:
@@ -191,8 +172,6 @@ def names_sentence(names: Mapping[str, Any]) -> str:
 def _duplicates(record: Mapping[str, Any]) -> Iterator[str]:
     counts, examples = record["counts"], record["examples"]
     near, conflicts = counts["near_clusters"], counts["conflicts"]
-    yield "## Duplicates and disagreement"
-    yield ""
     yield (
         f"- {near['messages']:,} messages are near-duplicates of another (similarity "
         f"{SIMILARITY} or more, or equal without signature, quotation and personal data), in "
@@ -231,7 +210,6 @@ def _duplicates(record: Mapping[str, Any]) -> Iterator[str]:
             "(accept, relabel or drop; `new_label` for relabel) and prepare again with "
             "`--decisions conflicts.csv`."
         )
-    yield ""
 
 
 def _named(groups: Sequence[Sequence[str]]) -> Iterator[str]:
@@ -244,15 +222,12 @@ def _decisions(record: Mapping[str, Any]) -> Iterator[str]:
     if not record["decisions"]["files"]:
         return
     yield "## Reviewers' decisions"
-    yield ""
     yield f"{len(made):,} made, {record['counts']['decisions']['undecided']:,} still undecided."
-    yield ""
     if made:
-        yield from table(
+        yield _table(
             ("id", "decision", "from", "to", "by", "note"),
             [(d["id"], d["decision"], d["from"], d["to"] or "", d["by"], d["note"]) for d in made],
         )
-        yield ""
 
 
 _MOST_LANGUAGES = 60
