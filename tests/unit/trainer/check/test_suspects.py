@@ -19,10 +19,11 @@ from trainer.check.suspects import (
     cross_val_predict,
     find_suspects,
     fit_predict,
+    group_sublabels,
     predict_out_of_fold,
     text_features,
 )
-from trainer.dataset.folder import Dataset
+from trainer.dataset.folder import Dataset, Example
 
 pytestmark = pytest.mark.slow
 
@@ -176,3 +177,20 @@ def test_features_of_odd_messages_are_finite_and_of_length_one(messages: list[st
     assert found.shape[0] == len(messages)
     lengths = np.linalg.norm(found, axis=1)
     assert np.all(np.isclose(lengths, 1, atol=1e-5) | (lengths == 0))
+
+
+def test_sublabels_are_numbered_within_their_labels() -> None:
+    index = {"a": 0, "b": 1}
+    examples = [
+        *(Example(f"1{n}", "", "a", "x") for n in range(6)),
+        *(Example(f"2{n}", "", "b", "x") for n in range(6)),
+        *(Example(f"3{n}", "", "b", f"rare{n}") for n in range(4)),
+    ]
+    groups, classes = group_sublabels(examples, index)
+    assert groups is not None
+    assert groups.tolist() == [0] * 6 + [2] * 6 + [1] * 4
+    assert classes == (("a", "x"), ("b", None), ("b", "x"))
+    assert (
+        group_sublabels([replace(example, sublabel=None) for example in examples], index)[0] is None
+    )
+    assert group_sublabels([*examples[:6], Example("4", "", "b", "y")], index)[0] is None
