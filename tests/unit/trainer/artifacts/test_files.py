@@ -43,7 +43,9 @@ def test_a_file_that_is_not_there_is_none_or_told_with_its_command(tmp_path: Pat
     assert TOY.read_if_present(tmp_path) is None
     assert LINES.read_if_present(tmp_path) is None
     for file in (TOY, LINES):
-        with pytest.raises(BadInput, match=r"No such file or directory: clerk-trainer play writes"):
+        with pytest.raises(
+            BadInput, match=r"No such file or directory: make it with clerk-trainer play"
+        ):
             file.read(tmp_path)
 
 

@@ -115,7 +115,7 @@ def said_to_be_of_another_version(kept: Path) -> None:
     [
         (alter("head.safetensors"), 2, "head.safetensors"),
         (said_to_be_of_another_version, 4, r"made with onnx 0\.1 \(here [\d.]+\): install those"),
-        (lambda kept: (kept / "head.safetensors").unlink(), 2, "holds no head.safetensors"),
+        (lambda kept: (kept / "head.safetensors").unlink(), 2, "has no head.safetensors"),
     ],
     ids=["altered", "another version", "weights"],
 )
