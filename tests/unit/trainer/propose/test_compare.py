@@ -75,7 +75,7 @@ def test_one_that_is_righter_but_leaves_more_to_people_is_no_yes() -> None:
 
 def test_a_holdout_that_judged_many_is_told() -> None:
     often, seldom = (judge([compared(20, 20)], PASSED, {}, times) for times in (7, 5))
-    told = [each for each in often.reasons_against if "judged 7 adapters" in each]
+    told = [each for each in often.reasons_against if "used for 7 adapters" in each]
     assert len(told) == 1
     assert "audit" in told[0]
     assert set(seldom.reasons_against) == set(often.reasons_against) - set(told)
