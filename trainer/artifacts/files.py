@@ -119,6 +119,7 @@ def encode_lines(records: Iterable[Record]) -> bytes:
 
 def write_json(path: Path, value: Any) -> None:
     """Write indented JSON atomically."""
+    # allow_nan=False: NaN is not JSON, and readers in other languages would fail on it.
     text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)
     write_atomically(path, f"{text}\n".encode())
 

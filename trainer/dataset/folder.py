@@ -258,6 +258,7 @@ def write_dataset(
         **facts,
     }
     record["digest"] = _digest(record)
+    # Last: a folder without a manifest is not a dataset, so a killed writer leaves none behind.
     _write_manifest(directory, record | {"holdout_openings": list(openings)})
     return Dataset(
         directory,

@@ -30,6 +30,7 @@ NAME = "[name]"
 
 _PERSON = "PERSON"
 _MARKS = re.compile("|".join(re.escape(mark) for mark in (*PLACEHOLDERS.values(), NAME)))
+# Engines that use installed models; the others download theirs.
 _LOCAL_ENGINES = ("spacy", "slim", "no_op", "transformers")
 
 

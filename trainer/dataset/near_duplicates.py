@@ -280,6 +280,7 @@ _CHUNK_CHARS = 1 << 16  # arrays of this many shingles stay in a core's cache
 _SMALL_RUN = 64
 _HELD_BYTES = 1 << 25  # of bands in memory, 256 bytes a text; beyond it they go to the disk
 _PAIRS_AT_ONCE = 1 << 15
+# (most texts, hashes in a band): Candidates has the rates of missed pairs.
 _LADDER = ((1 << 14, 3), (1 << 17, 4), (1 << 19, 5))
 _LONGEST_BAND = 6
 
