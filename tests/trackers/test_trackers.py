@@ -157,5 +157,5 @@ def test_an_mlflow_that_cannot_be_reached_is_told_once(monkeypatch: pytest.Monke
     tracking.finish(training())
     assert isinstance(printed.file, io.StringIO)
     text = printed.file.getvalue()
-    assert text.count("mlflow takes no figures") == 1
+    assert text.count("mlflow failed") == 1
     assert "secret" not in text

@@ -182,8 +182,8 @@ def _learn(
     pool = make_pool(
         asking.dataset,
         found,
-        told=keys,
-        told_sha256=digests,
+        asked=keys,
+        asked_sha256=digests,
         holdout=holdout_fingerprints(asking.dataset),
     )
     model = embedding_model(embeddings)
@@ -478,15 +478,15 @@ def _carry_out(out: Path, store: Path, decided: Path, rules: GateRules, *, as_js
     from trainer.propose.steps import carry_out, carry_out_all
 
     if decided.is_dir():
-        told = carry_out_all(out, store, decided, rules)
-        rows = [asdict(each) for each in told]
-        lines = [f"{each.proposal[:8]}: {each.outcome}. {each.why}".strip() for each in told]
+        done = carry_out_all(out, store, decided, rules)
+        rows = [asdict(each) for each in done]
+        lines = [f"{each.proposal[:8]}: {each.outcome}. {each.why}".strip() for each in done]
         text = "\n".join(lines) or f"{decided}: nothing new is decided"
         show_text({"decided": rows}, text, as_json=as_json)
         return
-    done = carry_out(out, store, decided, rules)
-    result = {"outcome": done.outcome, "decided_by": done.decision.decided_by}
-    text = f"{out}: {done.outcome}; decided by {done.decision.decided_by}"
+    outcome, decision = carry_out(out, store, decided, rules)
+    result = {"outcome": outcome, "decided_by": decision.decided_by}
+    text = f"{out}: {outcome}; decided by {decision.decided_by}"
     show_text(result, text, as_json=as_json)
 
 

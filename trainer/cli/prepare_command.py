@@ -114,7 +114,7 @@ def _progress(console: Console) -> Iterator[Callable[[str, int], Callable[[int],
 
 def tell_prepared(result: Mapping[str, Any], console: Console) -> None:
     """Print the result of ``prepare`` for people."""
-    from trainer.dataset.report import count_fates, tell_names, tell_split
+    from trainer.dataset.report import count_removed, names_sentence, split_sentences
 
     counts = result["counts"]
     for source in result["sources"]:
@@ -134,17 +134,13 @@ def tell_prepared(result: Mapping[str, Any], console: Console) -> None:
     console.print()
     console.print(table)
     console.print()
-    fates = [
-        f"{fate}: {count:,}"
-        for fate, count in count_fates(counts)
-        if count and fate not in result["splits"]
-    ]
-    console.print(f"Rows {'; '.join(fates)}.", markup=False)
+    left_out = [f"{why}: {count:,}" for why, count in count_removed(counts).items() if count]
+    console.print("; ".join([f"Rows read: {counts['rows_read']:,}", *left_out]) + ".", markup=False)
     if counts["conflicts"]["messages"] or counts["near_clusters"]["with_several_labels"]:
         console.print("Messages with several labels are in conflicts.csv; decide them there.")
     names = result["names_redaction"]
-    told = [tell_names(names).replace("*", "").replace("`", "")] if names else []
-    for sentence in (*tell_split(result), *told):
+    told = [names_sentence(names).replace("*", "").replace("`", "")] if names else []
+    for sentence in (*split_sentences(result), *told):
         console.print(sentence, markup=False)
     if opened := result["holdout_openings"]:
         console.print(

@@ -20,7 +20,7 @@ from trainer.check.findings import (
     SUSPECTS,
 )
 from trainer.dataset.folder import SPLITS, TRAIN
-from trainer.dataset.report import tell_split
+from trainer.dataset.report import count_removed, split_sentences
 from trainer.facts import Table
 from trainer.numbers import flatten
 from trainer.report.charts import STYLE_OF_SPLIT, bar
@@ -28,20 +28,6 @@ from trainer.report.dataset_facts import DatasetFacts, conflicts, suspects
 from trainer.report.page import Block, Drawn, Section, Shown, Titled, readable, show_text, small
 from trainer.report.run import Input, lacking
 from trainer.similarity import SIMILARITY
-
-REMOVED = (
-    ("empty", ("empty_dropped",)),
-    ("too long", ("too_long_dropped",)),
-    ("dropped by a person's decision", ("decisions", "rows_dropped")),
-    ("exact duplicates of another row", ("exact_duplicates_removed",)),
-    ("one text under several labels", ("conflicts", "rows_left_out")),
-    ("copies of hold-out messages", ("holdout_copies_removed", "exact")),
-    ("near-copies of hold-out messages", ("holdout_copies_removed", "near")),
-    ("near-copies of validation messages", ("near_validation_removed",)),
-    ("labelled in an earlier part of the time", ("out_of_time_removed",)),
-    ("more than asked for of a label", ("surplus",)),
-)
-"""Why a row may be left out, and where the dataset's counts hold how often it was."""
 
 
 def rows_section(facts: DatasetFacts) -> Section:
@@ -66,11 +52,6 @@ def rows_section(facts: DatasetFacts) -> Section:
     if settings := list(flatten(facts.record.get("settings") or {})):
         blocks.append(Titled("Settings", settings))
     return Section("rows", title, blocks)
-
-
-def count_removed(counts: Mapping[str, Any]) -> dict[str, int]:
-    """Return how many rows were left out for each reason, those of none included."""
-    return {name: _count(counts, path) for name, path in REMOVED}
 
 
 def duplicates_section(facts: DatasetFacts) -> Section:
@@ -127,15 +108,6 @@ def _ladder(counts: Mapping[str, Any], rows: Iterable[tuple[str, int]], style: s
         if count
     ]
     return Table(("", "", "rows", "share"), shown, words=2)
-
-
-def _count(counts: Mapping[str, Any], path: tuple[str, ...]) -> int:
-    number: Any = counts
-    for key in path:
-        number = number.get(key) if isinstance(number, Mapping) else None
-    if isinstance(number, Mapping):
-        return int(sum(number.values()))
-    return int(number or 0)
 
 
 def _sources(record: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
@@ -256,7 +228,7 @@ def splits_section(facts: DatasetFacts) -> Section:
     languages: Mapping[str, Mapping[str, int]] = split.get("languages") or {}
     told = [
         sentence
-        for sentence in tell_split(_with_counts(record))
+        for sentence in split_sentences(_with_counts(record))
         if not sentence.startswith("Language ")
     ]
     blocks: list[Block] = [*told]
@@ -366,8 +338,8 @@ def doubtful_section(facts: DatasetFacts) -> Section:
         f"{figures.get('detector', '')}. They agree with "
         f"{numbers.percent(figures.get('agreement'))} of the labels."
     )
-    if vouched := figures.get("vouched"):
-        judged += f" {vouched} labels that a person decided on are not doubted again."
+    if decided := figures.get("decided"):
+        judged += f" {decided} labels that a person decided on are not doubted again."
     if not_judged := figures.get("not_judged"):
         judged += f" {not_judged} could not be judged: their label has no other messages."
     blocks.append(small(judged))

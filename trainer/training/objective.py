@@ -24,7 +24,6 @@ from trainer.model.forward import Layout, answer_states
 from trainer.model.lora_model import LoraModel
 from trainer.model.prompt import HeadRow, TrainingRow
 from trainer.model.scoring import Class
-from trainer.similarity import SIMILARITY
 from trainer.statistics.calibration import Floats, Ints
 from trainer.training.inputs import Inputs, take_per_label
 from trainer.training.learner import LearnerRow, Loss
@@ -299,7 +298,7 @@ def _think(recipe: Recipe, inputs: Inputs[Any]) -> _Thought:
     found = predict_out_of_fold(
         examples,
         inputs.labels,
-        clusters=number_clusters(examples, SIMILARITY, read_groups(dataset)),
+        clusters=number_clusters(examples, read_groups(dataset)),
         embeddings=find_embedding_model(),
         seed=recipe.seed,
     )

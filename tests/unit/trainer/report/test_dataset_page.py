@@ -16,11 +16,11 @@ from tests.unit.trainer.check.shop import FILLERS, THINGS
 from tests.unit.trainer.report.page import Page, refuse_unknown_options
 from trainer.check.findings import CHECK, SUSPECTS
 from trainer.dataset.folder import Example, count_openings, open_dataset, write_dataset
+from trainer.dataset.report import count_removed
 from trainer.duel.verdict import MARGIN
 from trainer.errors import BadInput
 from trainer.report.dataset_facts import HIDDEN
 from trainer.report.dataset_page import DUEL_MARGIN, write_dataset_report
-from trainer.report.dataset_rows import count_removed
 from trainer.report.page import Report, prepare_again
 from worker.contract import Label, Taxonomy
 
