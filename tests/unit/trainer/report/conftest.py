@@ -1,5 +1,5 @@
-"""A whole run folder without a model: scores are drawn, every figure is computed from them by the
-same code that an evaluation uses."""
+"""A complete run folder without a model: scores are drawn at random, and every figure is computed
+from them by the code of an evaluation."""
 
 from __future__ import annotations
 
@@ -385,7 +385,7 @@ def made(tmp_path: Path) -> Made:
 
 @pytest.fixture
 def make_run(tmp_path: Path) -> Callable[..., Made]:
-    """Return a function that writes a run with settings of one's own."""
+    """Return ``write_run`` for the test's folder."""
     return lambda **settings: write_run(tmp_path, **settings)
 
 

@@ -1,4 +1,4 @@
-"""Bfloat16 arithmetic on a CPU is tried, whatever the kind of model."""
+"""Whether a CPU computes in bfloat16 is decided by a trial."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CPU = torch.device("cpu")
 
 
 def test_a_trial_says_which_arithmetic_is_faster() -> None:
-    """By the medians of what was run under each, and random numbers are as they were."""
+    """And leaves the random state unchanged."""
     slow = {False: 0.02, True: 0.0}
     before = torch.get_rng_state()
 
@@ -38,7 +38,7 @@ def test_a_trial_says_which_arithmetic_is_faster() -> None:
 
 
 def test_a_trial_of_a_large_model_ends_after_a_round(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Steps of minutes are not repeated to know their time to the second."""
+    """Steps of minutes are not repeated."""
     clock = iter(range(0, 10_000, 60))
     monkeypatch.setattr(time, "perf_counter", lambda: float(next(clock)))
     steps: list[bool] = []
@@ -55,8 +55,8 @@ def test_an_adapter_is_trained_in_what_was_faster(
     faster: bool,
     dtype: str,
 ) -> None:
-    """The trial is of the step that the training makes, and leaves no gradient behind: in float32
-    the weights are those of a training that tried nothing."""
+    """The trial leaves no gradient behind: in float32 the loss is that of a training without a
+    trial."""
 
     def measured(step: Any, device: torch.device) -> bool:
         is_bf16_faster(step, device)
@@ -75,7 +75,7 @@ def test_an_adapter_is_trained_in_what_was_faster(
 def test_memory_is_planned_for_the_arithmetic_that_takes_more(
     tiny_base: Path, tmp_path: Path, dataset_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is planned before a weight is loaded, and tried after."""
+    """The plan is made before loading, the trial after."""
     monkeypatch.setattr(memory, "free_memory", lambda _: 10**12)
 
     def planned(bf16: bool | None) -> int:
