@@ -92,16 +92,15 @@ def review(record: EvaluationRecord) -> Facts:
             f"{percent(found.accuracy_at_wanted)} are right"
         ),
     )
-    if found.wanted_by == "lower":
-        yield (
-            "extra review for the guarantee",
-            (
-                f"{percent(found.coverage_by_point - found.coverage_at_wanted)}; a threshold "
-                f"without the guarantee leaves {percent(found.coverage_by_point)} without review, "
-                f"{percent(found.accuracy_by_point)} of them right, and misses the precision half "
-                "the time"
-            ),
-        )
+    yield (
+        "extra review for the guarantee",
+        (
+            f"{percent(found.coverage_by_point - found.coverage_at_wanted)}; a threshold "
+            f"without the guarantee leaves {percent(found.coverage_by_point)} without review, "
+            f"{percent(found.accuracy_by_point)} of them right, and misses the precision half "
+            "the time"
+        ),
+    )
 
 
 def outside_labels(record: EvaluationRecord) -> Facts:

@@ -325,7 +325,6 @@ def _evaluation(adapter: Path, bound: Bound, predictions: Predictions) -> Evalua
             temperature=1.0,
             limits=bound.limits,
             wanted_precision=known.review.wanted_precision,
-            tolerance=0.0,
             speeds=(),
             disjoint=known.disjoint,
             promised=promised_by(made),

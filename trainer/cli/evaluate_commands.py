@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 
 Adapter = Annotated[Path, typer.Argument(metavar="ADAPTER", help="An adapter's directory.")]
-Device = Annotated[str, typer.Option(help="cpu, cuda, ...; auto: a GPU where there is one.")]
 
 TrainedOn = Annotated[
     Path | None,
@@ -83,20 +82,10 @@ def evaluate(  # noqa: PLR0917 - the arguments of a command are its flags
             "[default: what the adapter promises].",
         ),
     ] = None,
-    tolerance: Annotated[
-        float,
-        typer.Option(
-            min=0.0,
-            max=1.0,
-            help="Largest difference of a probability between the two engines. Merged bfloat16 "
-            "weights and logits, 1/8 of a nat apart, move an even decision by up to a tenth.",
-        ),
-    ] = 0.1,
     limit: Annotated[
         int | None,
         typer.Option(min=1, help="Use only this many messages of each set; the result says so."),
     ] = None,
-    device: Device = "auto",
     worker_set: Annotated[
         list[str] | None,
         typer.Option(
@@ -139,9 +128,7 @@ def evaluate(  # noqa: PLR0917 - the arguments of a command are its flags
             engine=engine,
             out_of_scope=out_of_scope,
             wanted_precision=wanted_precision,
-            tolerance=tolerance,
             limit=limit,
-            device=device,
             worker_settings=tuple(worker_set or ()),
             trained_on=trained_on,
             probes=probes,
@@ -202,7 +189,6 @@ def duel(  # noqa: PLR0917 - the arguments of a command are its flags
     base_prompted: Annotated[
         bool, typer.Option(help="Also prompt the base, without an adapter, with the taxonomy.")
     ] = True,
-    device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Compare the adapter with cheaper candidates on the same hold-out, and say what to ship.
@@ -244,7 +230,6 @@ def duel(  # noqa: PLR0917 - the arguments of a command are its flags
             recorded=tuple(candidate or ()),
             base_prompted=base_prompted,
             margin=margin / 100,
-            device=device,
             against=tuple(against or ()),
             trained_on=trained_on,
         )

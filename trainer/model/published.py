@@ -53,7 +53,7 @@ def open_scorer(
     manifest: Manifest,
     prompts: Sequence[PromptIds],
     *,
-    device: str,
+    device: str = "auto",
 ) -> PromptScorer:
     """Load an adapter as it is served and return what scores prompts with it; the forward pass of a
     language model is verified on a few of ``prompts``. Raises BadInput, ProofFailed."""

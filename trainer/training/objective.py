@@ -202,7 +202,7 @@ class Teacher:
     """A teacher's probabilities for the training rows, and their share ``weight`` of the target.
 
     ``places`` maps a row's token ids to its index. ``labels`` is (rows, labels); ``finer`` is
-    (rows, finer outputs), or None if the teacher did not learn finer labels. Rows of ``finer`` may sum to
+    (rows, finer outputs), or None if the teacher did not learn finer labels. Its rows may sum to
     less than 1, because the teacher groups rare finer labels into a class that has no output.
     """
 

@@ -90,7 +90,6 @@ def evaluation_of(manifest: Manifest, **changes: Any) -> EvaluationRecord:
             "threshold_for_wanted": 0.7,
             "coverage_at_wanted": 0.9,
             "accuracy_at_wanted": 0.95,
-            "wanted_by": "lower",
             "coverage_by_point": 0.9,
             "accuracy_by_point": 0.95,
         },

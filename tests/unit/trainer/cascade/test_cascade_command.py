@@ -88,7 +88,6 @@ def write_run(tmp_path: Path, dataset: Dataset) -> Write:
                 temperature=1.0,
                 limits=manifest.thresholds,
                 wanted_precision=0.95,
-                tolerance=0.0,
                 speeds=(EngineSpeed("transformers", speed, "x86"),),
             ),
             Predictions(parts[0], parts[1], None, None, None),

@@ -138,7 +138,6 @@ def write_run(
             temperature=TEMPERATURE,
             limits=LIMITS,
             wanted_precision=0.98,
-            tolerance=0.02,
             speeds=(EngineSpeed("torch", 21.4, "cpu x86"),),
         ),
         Predictions(holdout, validation, validation[:40], None, None),

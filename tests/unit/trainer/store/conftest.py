@@ -122,7 +122,6 @@ def write_evaluation(
             "threshold_for_wanted": 0.0,
             "coverage_at_wanted": 1.0,
             "accuracy_at_wanted": None,
-            "wanted_by": "lower",
             "coverage_by_point": 0.9,
             "accuracy_by_point": 0.95,
         },
