@@ -403,7 +403,7 @@ def expected_wrong(
     (``vouched``, ids) counts as right."""
     own, probabilities = out_of_fold.own, out_of_fold.probabilities
     decided = np.array([example.id in vouched for example in examples], dtype=np.bool_)
-    return wrong_share(own, probabilities, vouched=decided)
+    return wrong_share(own, probabilities, confirmed=decided)
 
 
 def check_suspects(

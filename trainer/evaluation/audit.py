@@ -167,7 +167,7 @@ def _read_sample(
     if undecided:
         raise BadInput(
             f"{undecided[0]}: {len(undecided)} of {len(truth)} rows have no true_label: label "
-            f"every row, or write {NO_LABEL!r} if no label fits (unlabelled rows would bias the result)"
+            f"every row, or write {NO_LABEL!r} if no label fits: gaps would bias the result"
         )
     return truth, seed
 
