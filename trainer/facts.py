@@ -5,15 +5,16 @@ Nothing here reads a file or imports a slow library, because ``publish`` writes 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from trainer import numbers
-from trainer.artifacts.duel import CandidateFigures, DuelRecord
+from trainer.artifacts.duel import CandidateFigures, CostRecord, DuelRecord
 from trainer.artifacts.evaluation import EvaluationRecord
 from trainer.artifacts.training import SweepRecord
-from trainer.numbers import decimal, interval, percent, points, probability, significant
+from trainer.numbers import decimal, interval, money, percent, points, probability, significant
 from trainer.statistics.calibration import ece_by_chance
 from trainer.statistics.figures import LabelFigures
 from trainer.statistics.metrics import share_interval
@@ -302,3 +303,64 @@ def trials(sweep: SweepRecord) -> Table:
         words=len(names),
         marked=(0,),
     )
+
+
+def cost(record: CostRecord) -> Facts:
+    """Yield the break-even and the bill, in the record's currency."""
+    planned, volume = record.planned, numbers.count(record.planned.messages_per_month)
+    even = f"never: {record.break_even_reason}"
+    if planned.break_even_days is not None:
+        messages = numbers.count(record.break_even_messages)
+        even = (
+            f"after {_days(planned.break_even_days)} ({messages} messages), at {volume} messages "
+            "a month"
+        )
+    yield "break-even", even
+    cheaper = f"never: {record.pays_from_reason}"
+    if record.pays_from_messages_per_month is not None:
+        cheaper = f"from {numbers.count(record.pays_from_messages_per_month)} messages a month on"
+    yield "serving cheaper than hosted", cheaper
+    parts = f"training {money(record.training)}, labelling {money(record.labelling)}"
+    yield "once", f"{money(record.one_off)} ({parts})"
+    yield "a month: adapter", money(planned.serving)
+    yield "a month: hosted", money(planned.hosted)
+    own = money(record.per_thousand_messages, 4)
+    yield "1,000 messages: adapter", f"{own} at the planned utilisation"
+    yield "1,000 messages: hosted", money(record.hosted_per_thousand, 4)
+
+
+def cost_by_volume(record: CostRecord) -> Table:
+    """Return the monthly bill at each volume."""
+    columns = ("messages a month", "replicas", "serving", "per thousand", "hosted", "saved",
+               "break-even")  # fmt: skip
+    rows = [
+        (
+            numbers.count(volume.messages_per_month),
+            numbers.count(volume.replicas),
+            money(volume.serving),
+            money(volume.serving_per_thousand, 4),
+            money(volume.hosted),
+            money(volume.saving),
+            _days(volume.break_even_days),
+        )
+        for volume in record.by_volume
+    ]
+    return Table(columns, rows, words=0)
+
+
+def cost_inputs(record: CostRecord) -> Table:
+    """Return every input with its unit and its source."""
+    rows = [
+        (
+            given.name.replace("_", " "),
+            given.unit,
+            given.source or numbers.NONE,
+            numbers.written(given.value),
+        )
+        for given in record.inputs
+    ]
+    return Table(("input", "unit", "from", "value"), rows, words=3)
+
+
+def _days(days: float | None) -> str:
+    return "never" if days is None else numbers.counted(math.ceil(days), "day")

@@ -15,7 +15,6 @@ from trainer.artifacts.duel import CostRecord, DuelRecord
 from trainer.artifacts.evaluation import EvaluationRecord
 from trainer.cost import DAYS_PER_MONTH, describe_margin
 from trainer.dataset.extra_files import TRAFFIC
-from trainer.facts import Table
 from trainer.report.charts import Chart, Line, Mark, line_chart, span
 from trainer.report.page import (
     BAD,
@@ -438,61 +437,16 @@ def cost_section(run: Run) -> Section:
     title = "Cost"
     if run.cost is None:
         return lacking("cost", title, Input.COST)
-    found, planned = run.cost, run.cost.planned
-    money = numbers.money
-    pays = f"never pays for itself: {found.break_even_reason}."
-    if planned.break_even_days is not None:
-        messages = numbers.count(found.break_even_messages)
-        pays = f"pays for itself after {_days(planned.break_even_days)} ({messages} messages)."
-    volume = numbers.count(planned.messages_per_month)
-    least = numbers.count(found.pays_from_messages_per_month)
-    serving = (
-        f"Serving never costs less than the hosted model: {found.pays_from_reason}."
-        if found.pays_from_reason
-        else f"From {least} messages a month on, serving costs no more than the hosted model."
-    )
-    training, labelling = money(found.training), money(found.labelling)
-    own = money(found.per_thousand_messages, 4)
-    columns = ("messages a month", "replicas", "serving", "per thousand", "hosted", "saved",
-               "break-even")  # fmt: skip
-    volumes = [
-        (
-            numbers.count(volume.messages_per_month),
-            numbers.count(volume.replicas),
-            money(volume.serving),
-            money(volume.serving_per_thousand, 4),
-            money(volume.hosted),
-            money(volume.saving),
-            _days(volume.break_even_days),
-        )
-        for volume in found.by_volume
-    ]
-    inputs = [
-        (
-            given.name.replace("_", " "),
-            given.unit,
-            given.source or numbers.NONE,
-            numbers.written(given.value),
-        )
-        for given in found.inputs
-    ]
+    note = f"All amounts in {run.cost.currency}. Replicas are paid around the clock."
     return Section(
         "cost",
         title,
         [
-            f"At {volume} messages a month the adapter {pays}",
-            serving,
-            [
-                ("once", f"{money(found.one_off)} (training {training}, labelling {labelling})"),
-                ("a month: adapter", money(planned.serving)),
-                ("a month: hosted", money(planned.hosted)),
-                ("1,000 messages: adapter", f"{own} at the planned utilisation"),
-                ("1,000 messages: hosted", money(found.hosted_per_thousand, 4)),
-            ],
-            small(f"All amounts in {found.currency}. Replicas are paid around the clock."),
-            _running_total(found),
-            Titled("By volume", Table(columns, volumes, words=0)),
-            Titled("Inputs", Table(("input", "unit", "from", "value"), inputs, words=3)),
+            list(facts.cost(run.cost)),
+            small(note),
+            _running_total(run.cost),
+            Titled("By volume", facts.cost_by_volume(run.cost)),
+            Titled("Inputs", facts.cost_inputs(run.cost)),
         ],
     )
 
@@ -521,7 +475,3 @@ def _running_total(found: CostRecord) -> Chart:
         y_range=(0.0, max(*(y for _, y in (*own, *hosted)), 1e-6) * 1.05),
         marks=[Mark(even, "break-even")] if even is not None and even <= months else (),
     )
-
-
-def _days(days: float | None) -> str:
-    return "never" if days is None else numbers.counted(math.ceil(days), "day")
