@@ -117,20 +117,20 @@ def tasks(
             raise BadInput("--messages, --asked and --adapter belong to --for learn")
         opened = open_dataset(dataset)
         asking = Asking(opened, out.stem, guideline)
-        told: dict[str, object] = {}
+        details: dict[str, object] = {}
         if purpose == "check":
             made = _check(asking, embeddings)[:size]
         elif purpose == "audit":
-            made, told["openings"] = _audit(asking, size)
+            made, details["openings"] = _audit(asking, size)
         else:
-            made, told["left_out"], told["by"] = _learn(
+            made, details["left_out"], details["by"] = _learn(
                 asking, messages or [], asked or [], adapter=adapter, base=base,
                 embeddings=embeddings, size=size or 50,
             )  # fmt: skip
         _write(out, made, form, opened)
-        result = {"tasks": str(out), "purpose": purpose, "count": len(made), **told}
+        result = {"tasks": str(out), "purpose": purpose, "count": len(made), **details}
         text = f"{out}: {len(made):,} tasks ({purpose})"
-        text += "".join(f"; {name.replace('_', ' ')}: {value}" for name, value in told.items())
+        text += "".join(f"; {name.replace('_', ' ')}: {value}" for name, value in details.items())
         show_text(result, text, as_json=as_json)
 
 
@@ -313,10 +313,10 @@ def advise(
                 for each in found.findings
             ],
         }
-        show(result, console, lambda to: _tell_advice(to, found, out), as_json=as_json)
+        show(result, console, lambda to: _print_advice(to, found, out), as_json=as_json)
 
 
-def _tell_advice(console: Console, found: Advice, out: Path) -> None:
+def _print_advice(console: Console, found: Advice, out: Path) -> None:
     print_text(
         console,
         f"{found.decisions:,} messages decided, {found.doubly:,} of them by two reviewers",
@@ -468,16 +468,16 @@ def _make(request: Request, console: Console, *, as_json: bool) -> None:
         show_text(few, f"no proposal: {why}", as_json=as_json)
         return
     out = request.out
-    show(encode(proposal), console, lambda to: _tell_proposal(to, proposal, out), as_json=as_json)
+    show(encode(proposal), console, lambda to: _print_proposal(to, proposal, out), as_json=as_json)
 
 
 def _carry_out(out: Path, store: Path, decided: Path, rules: GateRules, *, as_json: bool) -> None:
     from trainer.propose.steps import carry_out, carry_out_all
 
     if decided.is_dir():
-        told = carry_out_all(out, store, decided, rules)
-        rows = [asdict(each) for each in told]
-        lines = [f"{each.proposal[:8]}: {each.outcome}. {each.why}".strip() for each in told]
+        done_all = carry_out_all(out, store, decided, rules)
+        rows = [asdict(each) for each in done_all]
+        lines = [f"{each.proposal[:8]}: {each.outcome}. {each.why}".strip() for each in done_all]
         text = "\n".join(lines) or f"{decided}: no new decisions"
         show_text({"decided": rows}, text, as_json=as_json)
         return
@@ -487,7 +487,7 @@ def _carry_out(out: Path, store: Path, decided: Path, rules: GateRules, *, as_js
     show_text(result, text, as_json=as_json)
 
 
-def _tell_proposal(console: Console, proposal: Proposal, out: Path) -> None:
+def _print_proposal(console: Console, proposal: Proposal, out: Path) -> None:
     print_text(console, f"Publish {proposal.adapter.name} as a canary? {proposal.headline}")
     for title, reasons in (("for", proposal.reasons_for), ("against", proposal.reasons_against)):
         for reason in reasons:

@@ -340,10 +340,10 @@ def audit(
         from trainer.evaluation.audit import audit_evaluation
 
         record = audit_evaluation(evaluation, sample)
-        show(record.to_json(), console, lambda where: _tell_audit(where, record), as_json=as_json)
+        show(record.to_json(), console, lambda where: _print_audit(where, record), as_json=as_json)
 
 
-def _tell_audit(console: Console, record: AuditRecord) -> None:
+def _print_audit(console: Console, record: AuditRecord) -> None:
     low, high = record.label_error_rate_interval_95
     print_text(
         console,

@@ -102,7 +102,7 @@ def report(
             done = write_report(
                 folder, out or folder / REPORT, dataset=dataset, texts=texts, gate=choice
             )
-    show(_result(done, kind), console, lambda to: _tell(done, to), as_json=as_json)
+    show(_result(done, kind), console, lambda to: _print_report(done, to), as_json=as_json)
 
 
 REPORT = "report.html"
@@ -129,7 +129,7 @@ def _result(done: Report, kind: str) -> dict[str, object]:
     }
 
 
-def _tell(done: Report, console: Console) -> None:
+def _print_report(done: Report, console: Console) -> None:
     from trainer import numbers
 
     private = ", contains customers' messages" if done.with_texts else ""

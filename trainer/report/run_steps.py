@@ -267,7 +267,7 @@ def _check(run: Run) -> str:
     return check_command(Path(_dataset(run)), base_of(run))
 
 
-# What to do about each criterion of the gate that is not met.
+# Steps for failed criteria of the gate.
 
 _MOST_MESSAGES = 100_000
 _MOST_HELD_OUT = 0.4

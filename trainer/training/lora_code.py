@@ -71,7 +71,7 @@ class LoraCode:
         if recipe.serve_in_4bit == recipe.load_in_4bit:
             return training
         # Rounding to 4 bits shifts every score, and the temperature is fitted on scores.
-        model.release()  # its memory is needed for the base as workers hold it
+        model.release()  # both bases at once may not fit
         served = load_as_served(
             recipe.base,
             model.lora,
