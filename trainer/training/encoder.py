@@ -109,7 +109,7 @@ class Encoder:
         logits = HeadScorer(model).logits([prompt.ids for prompt in golden])
         files = _make_onnx_files(training, result, golden, logits)
         ours = _labels(training, result)
-        agreed = np.array([_labels(training, file.result) == ours for file in files]).all(axis=0)
+        agreed = np.all([_labels(training, file.result) == ours for file in files], axis=0)
         head = Head(
             outputs=tuple(HeadOutput(each.name, each.label) for each in inputs.classes),
             pooling=model.classifier.pooling,

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from huggingface_hub import ModelCard
 
-from tests.support.trainer_world import training_json
+from tests.support.trainer_world import evaluation_json, training_json
 from trainer.artifacts.evaluation import EVALUATION, EvaluationRecord
 from trainer.artifacts.training import TRAINING, TrainingRecord
 from trainer.model.base_license import find_license
@@ -49,51 +49,24 @@ def test_redacted_names_are_a_limit(manifest: Manifest) -> None:
 
 def evaluation_of(manifest: Manifest, **changes: Any) -> EvaluationRecord:
     labels = list(manifest.taxonomy.names)
-    value = {
-        "schema": "evaluation/1",
-        "created_at": "2026-05-06T07:08:09Z",
-        "limited": False,
-        "adapter": {"name": manifest.name, "digest": manifest.digest, "path": "/home/x/adapter"},
-        "dataset": {
-            "name": "shop",
-            "digest": "d1" * 32,
-            "directory": "/home/x/data",
-            "holdout_sha256": "a1" * 32,
-            "openings": 3,
-        },
-        "labels": labels,
-        "examples": 330,
-        "accuracy": 0.9,
-        "accuracy_interval_95": [0.863, 0.928],
-        "macro_f1": 0.897,
-        "per_label": [
+    value = evaluation_json(
+        adapter={"name": manifest.name, "digest": manifest.digest, "path": "/home/x/adapter"},
+        labels=labels,
+        examples=330,
+        accuracy=0.9,
+        accuracy_interval_95=[0.863, 0.928],
+        macro_f1=0.897,
+        per_label=[
             {"label": name, "precision": 0.9, "recall": 0.8, "f1": 0.85, "support": 40 - at * 3}
             for at, name in enumerate(labels)
         ],
-        "confusion": [],
-        "outside_labels": {"constrained": 0, "unconstrained": 0, "unconstrained_share": 0.0},
-        "calibration": {
-            "temperature": 1.1,
-            "nll": 0.3,
-            "nll_uncalibrated": 0.4,
-            "ece": 0.031,
-            "ece_uncalibrated": 0.05,
-            "reliability": [{"confidence": 0.9, "accuracy": 0.9, "count": 330}],
-        },
-        "coverage": [],
-        "review": {
-            "confidence_below": 0.7,
-            "off_label_mass_above": 0.1,
-            "share": 0.1,
-            "accepted_accuracy": 0.95,
-            "wanted_precision": 0.95,
-            "threshold_for_wanted": 0.7,
-            "coverage_at_wanted": 0.9,
-            "accuracy_at_wanted": 0.95,
-            "coverage_by_point": 0.9,
-            "accuracy_by_point": 0.95,
-        },
-        "engines": [],
+    )
+    value["dataset"] |= {"digest": "d1" * 32, "directory": "/home/x/data", "openings": 3}
+    value["review"] |= {"share": 0.1, "accepted_accuracy": 0.95}
+    value["calibration"] |= {
+        "ece": 0.031,
+        "ece_uncalibrated": 0.05,
+        "reliability": [{"confidence": 0.9, "accuracy": 0.9, "count": 330}],
     }
     return EVALUATION.validate(value | changes, Path("evaluation.json"))
 

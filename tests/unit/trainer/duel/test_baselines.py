@@ -35,16 +35,6 @@ def test_word_counts_learn_the_words(splits: tuple[EmbeddedSplit, EmbeddedSplit]
     assert found.probabilities.sum(axis=1) == pytest.approx(np.ones(30))
 
 
-def test_sublabels_are_summed_into_their_labels(
-    splits: tuple[EmbeddedSplit, EmbeddedSplit],
-) -> None:
-    train, validation = splits
-    found = train_linear(train, validation, validation, LABELS, features="combined", sublabels=True)
-    assert found.probabilities.shape == (30, 3)
-    assert found.probabilities.sum(axis=1) == pytest.approx(np.ones(30))
-    assert found.validation_accuracy > 0.9
-
-
 def test_two_labels_may_share_a_sublabels_name(
     embed_letters: Callable[..., EmbeddedSplit],
 ) -> None:
@@ -77,17 +67,6 @@ def test_the_penalty_is_chosen_on_validation_the_strongest_among_equals(
     best = max(by_c.values())
     assert found.hyperparameters == {"C": min(c for c, score in by_c.items() if score == best)}
     assert by_c[1e-6] < max(by_c.values())  # the choice mattered
-
-
-def test_embedding_time_counts_where_embeddings_are_used(
-    splits: tuple[EmbeddedSplit, EmbeddedSplit],
-) -> None:
-    train, validation = splits
-    found = train_linear(
-        train, validation, validation, LABELS, features="embeddings", sublabels=False, grid=(1.0,)
-    )
-    assert found.train_seconds > 0.5
-    assert found.judge_seconds > 0.5
 
 
 def test_given_hyperparameters_are_used(splits: tuple[EmbeddedSplit, EmbeddedSplit]) -> None:

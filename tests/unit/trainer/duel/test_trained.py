@@ -5,14 +5,13 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 
-from tests.support.trainer_world import World, call, call_help
+from tests.support.trainer_world import World, call
 from trainer.dataset.folder import Dataset, count_openings
 from trainer.duel.baselines import BASELINES
-from trainer.training.recipe import RecipeKind
 from worker.contract import load_adapter, write_manifest
 from worker.contract.store import find_adapter
 
@@ -78,11 +77,6 @@ def test_an_encoder_can_be_the_adapter_of_a_duel(
     assert code == 0, error
     assert record["candidates"][0]["served_as"] == "encoder"
     assert all(candidate["kind"] != "base" for candidate in record["candidates"])
-
-
-@pytest.mark.parametrize("kind", get_args(RecipeKind))
-def test_a_kind_that_can_take_part_is_named_by_help(kind: str) -> None:
-    assert kind in " ".join(call_help("duel").split())
 
 
 def test_every_baseline_is_served_or_says_why_not() -> None:

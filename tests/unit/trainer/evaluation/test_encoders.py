@@ -14,7 +14,7 @@ from tests.support.trainer_world import call
 from trainer.artifacts.evaluation import EVALUATION, PREDICTIONS, VALIDATION
 from trainer.dataset.folder import Dataset
 from trainer.errors import ProofFailed
-from trainer.evaluation.predictions import Outputs, logprobs_of, outputs_from, outputs_of
+from trainer.evaluation.predictions import logprobs_of, outputs_of
 from trainer.evaluation.summary import recompute, verify_evaluation
 from trainer.model.onnx_files import open_onnx
 from trainer.model.prompt import load_tokenizer
@@ -140,12 +140,3 @@ def test_the_trainers_numbers_are_the_contracts(encoder_run: Path) -> None:
     assert out_of_scope_score([1.0, 2.0], "energy") == pytest.approx(
         energy(np.array([[1.0, 2.0]]))[0]
     )
-
-
-def test_outputs_are_read_back_from_the_record(encoder_run: Path) -> None:
-    outputs = outputs_of(load_adapter(encoder_run / "adapter"))
-    again = outputs_from(outputs.labels, outputs.to_record())
-    assert (again.names, again.labels) == (outputs.names, outputs.labels)
-    logits = np.random.default_rng(2).normal(size=(5, len(outputs.names)))
-    assert again.decide(logits, 1.3) == outputs.decide(logits, 1.3)
-    assert outputs_from(["a", "b"], None) == Outputs(("a", "b"))

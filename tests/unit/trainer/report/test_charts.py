@@ -8,17 +8,12 @@ import pytest
 
 from trainer.report import charts
 from trainer.report.charts import (
-    MOST_POINTS,
     Chart,
-    Frame,
     Line,
-    averaged,
-    bar,
     confidence_chart,
     confusion_chart,
     length_chart,
     line_chart,
-    span,
 )
 from trainer.statistics.figures import LengthBin
 
@@ -78,16 +73,6 @@ def test_every_cell_of_the_heat_map_explains_itself() -> None:
     ]
 
 
-def test_nothing_is_drawn_outside_the_frame() -> None:
-    chart = line(((1, 0.2), (2, 0.4), (3, 0.1)), y_range=(0.0, 0.5))
-    frame = Frame()
-    dots = [circle for circle in ET.fromstring(chart.svg).iter("circle") if circle.get("r") == "4"]
-    assert len(dots) == 6
-    for dot in dots:
-        assert frame.left <= float(dot.get("cx", "")) <= frame.width - frame.right
-        assert frame.top <= float(dot.get("cy", "")) <= frame.height - frame.bottom
-
-
 @pytest.mark.parametrize(
     ("low", "high"), [(0, 1), (0.912, 0.944), (0, 2.4), (1, 17_000), (0, 2e-4), (-3, 3), (0, 12)]
 )
@@ -117,19 +102,3 @@ def test_a_histogram_says_what_is_in_each_bar() -> None:
     assert "98.5% to 99.0% (confidence): 1 right, 0 wrong" in chart.svg
     lengths = length_chart([LengthBin(0, 8, 5, 2)], unit="tokens", title="", caption="")
     assert lengths.rows == (("1 to 8", "3", "2"),)
-
-
-def test_a_long_training_is_averaged_not_cut() -> None:
-    points = [(float(n), float(n % 7)) for n in range(10_000)]
-    shown = averaged(points)
-    assert len(shown) <= MOST_POINTS
-    assert sum(y for _, y in shown) / len(shown) == pytest.approx(3, abs=0.01)
-    assert (shown[0][0], shown[-1][0]) == (12.0, 9987.0)
-
-
-def test_bars_stay_inside_their_cell() -> None:
-    bars = [bar((share, "s1")) for share in (1.0, 0.0, 1.7)]
-    bars.append(bar((0.5, "s1"), (0.2, "s3"), (0.3, "s5")))
-    for drawn in (*bars, span(0.97, 1.0, 1.0), span(0, 1, 0)):
-        for rect in ET.fromstring(drawn).iter("rect"):
-            assert 0 <= float(rect.get("x", "")) + float(rect.get("width", "")) <= 100.01

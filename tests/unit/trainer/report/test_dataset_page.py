@@ -248,21 +248,3 @@ def test_the_command_tells_a_dataset_from_a_run(prepared: Path, tmp_path: Path) 
     code, _, error = call("report", tmp_path / "nowhere")
     assert code == 2
     assert "or a dataset folder of clerk-trainer prepare" in error
-
-
-def test_prepare_and_check_end_by_naming_the_page(prepared: Path) -> None:
-
-    from typer.testing import CliRunner
-
-    from trainer.cli.main import app
-
-    folder = prepared.parent
-    options = ["--message-column", "text", "--label-column", "category", "--unusable", "drop"]
-    done = CliRunner().invoke(
-        app,
-        ["prepare", "--input", str(folder / "export.jsonl"), "--out", str(folder / "again"),
-         "--taxonomy", str(folder / "taxonomy.toml"), *options],
-    )  # fmt: skip
-    assert f"clerk-trainer report {folder / 'again'}" in " ".join(done.stdout.split())
-    done = CliRunner().invoke(app, ["check", str(folder / "again"), "--no-embeddings"])
-    assert f"clerk-trainer report {folder / 'again'}" in " ".join(done.stdout.split())

@@ -81,11 +81,6 @@ def test_auroc_is_the_share_of_pairs_in_order_ties_counting_half() -> None:
     assert auroc(low, high) == pytest.approx(roc_auc_score(truth, np.r_[low, high]))
 
 
-def test_auroc_of_separate_and_of_equal_values() -> None:
-    assert auroc(np.array([0.1, 0.2]), np.array([0.3])) == 1.0
-    assert auroc(np.array([0.5, 0.5]), np.array([0.5])) == 0.5
-
-
 # Grouped messages.
 
 

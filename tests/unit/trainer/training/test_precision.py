@@ -12,9 +12,7 @@ from rich.console import Console
 
 from tests.unit.trainer.training.test_train import recipe
 from trainer.training import arithmetic as precision
-from trainer.training import memory
 from trainer.training.arithmetic import is_bf16_faster
-from trainer.training.memory import plan_memory, read_shape
 from trainer.training.train import train
 
 pytestmark = pytest.mark.slow
@@ -70,17 +68,3 @@ def test_an_adapter_is_trained_in_what_was_faster(
     if not faster:
         plain = recipe(tmp_path / "plain", tiny_base, dataset_dir, epochs=1)
         assert train(plain, Console(quiet=True)).epochs[0].train_loss == record.epochs[0].train_loss
-
-
-def test_memory_is_planned_for_the_arithmetic_that_takes_more(
-    tiny_base: Path, tmp_path: Path, dataset_dir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The plan is made before loading, the trial after."""
-    monkeypatch.setattr(memory, "free_memory", lambda _: 10**12)
-
-    def planned(bf16: bool | None) -> int:
-        asked = recipe(tmp_path, tiny_base, dataset_dir)
-        sizes: Any = {"prefix_tokens": 8, "longest_tokens": 64, "bf16": bf16}
-        return plan_memory(read_shape(tiny_base), asked, CPU, **sizes).estimate.total
-
-    assert planned(None) == max(planned(True), planned(False))
