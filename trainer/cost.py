@@ -19,6 +19,7 @@ from trainer.artifacts.evaluation import EVALUATION, EVALUATION_FOLDER
 from trainer.artifacts.training import TRAINING
 from trainer.errors import BadInput
 from worker.common.settings import split_assignment, toml_value
+from worker.contract.timestamps import rfc3339_now
 
 HOURS_PER_MONTH = 365.25 * 24 / 12
 DAYS_PER_MONTH = 365.25 / 12
@@ -97,6 +98,26 @@ def compute_cost(given: CostInputs) -> Cost:
         break_even_reason=reason,
         pays_from_messages_per_month=pays_from,
         pays_from_reason=pays_reason,
+    )
+
+
+def make_record(collected: CollectedInputs) -> CostRecord:
+    """Return ``cost.json``. Raises BadInput, with its source, for an input that is out of range."""
+    try:
+        found = compute_cost(collected.numbers)
+    except ValueError as error:
+        name = str(error).partition(" ")[0]
+        sources = {given.name: given.source for given in collected.inputs}
+        raise BadInput(f"{sources.get(name, 'cost')}: {error}") from error
+    figures: dict[str, Any] = {name: getattr(found, name) for name in Cost.__dataclass_fields__}
+    return CostRecord(
+        created_at=rfc3339_now(),
+        currency=collected.currency,
+        inputs=collected.inputs,
+        one_off=found.one_off,
+        break_even_days=found.planned.break_even_days,
+        by_volume=tuple(by_volume(collected.numbers, collected.volumes)),
+        **figures,
     )
 
 

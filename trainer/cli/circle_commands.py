@@ -12,8 +12,12 @@ from rich.console import Console
 
 from trainer.cli.shared import (
     AsJson,
+    Embeddings,
+    GateFile,
+    Guideline,
     OptionalBase,
     Store,
+    Texts,
     embedding_model,
     make_console,
     outcomes,
@@ -79,13 +83,8 @@ def tasks(
         ),
     ] = None,
     base: OptionalBase = None,
-    embeddings: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Embedding model [default: the installed one, if any]."),
-    ] = None,
-    guideline: Annotated[
-        str | None, typer.Option(metavar="VERSION", help="Version of the labelling guideline.")
-    ] = None,
+    embeddings: Embeddings = None,
+    guideline: Guideline = None,
     as_json: AsJson = False,
 ) -> None:
     """Choose messages for reviewers, and write them for the desk or another labelling tool.
@@ -263,21 +262,9 @@ def advise(
         list[Path], typer.Option(metavar="FILE", help="Decisions (CSV). Repeatable.")
     ],
     out: Annotated[Path, typer.Option(metavar="FILE", help="File to write, JSON (advice/1).")],
-    messages: Annotated[
-        list[Path] | None,
-        typer.Option(
-            metavar="FILE",
-            help="Texts of messages that are not in the dataset: tasks, or messages.jsonl of the "
-            "desk's export. Repeatable.",
-        ),
-    ] = None,
-    guideline: Annotated[
-        str | None, typer.Option(metavar="VERSION", help="The current version of the guideline.")
-    ] = None,
-    embeddings: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Embedding model [default: the installed one, if any]."),
-    ] = None,
+    messages: Texts = None,
+    guideline: Guideline = None,
+    embeddings: Embeddings = None,
     texts: Annotated[
         bool, typer.Option("--texts/--no-texts", help="Include message texts in the file.")
     ] = True,
@@ -361,14 +348,7 @@ def propose(
         list[Path] | None,
         typer.Option(metavar="FILE", help="Decisions since then (clerk-desk export). Repeatable."),
     ] = None,
-    messages: Annotated[
-        list[Path] | None,
-        typer.Option(
-            metavar="FILE",
-            help="Texts of messages that are not in the dataset: tasks, or messages.jsonl of the "
-            "desk's export. Repeatable.",
-        ),
-    ] = None,
+    messages: Texts = None,
     redact_names: Annotated[
         str | None,
         typer.Option(
@@ -382,9 +362,7 @@ def propose(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="A setting of the recipe. Repeatable."),
     ] = None,
-    gate: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="TOML file with the gate's rules.")
-    ] = None,
+    gate: GateFile = None,
     gate_sets: Annotated[
         list[str] | None,
         typer.Option("--gate-set", metavar="KEY=VALUE", help="A rule of the gate. Repeatable."),

@@ -8,12 +8,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from trainer.cli.shared import AsJson, make_console, outcomes, print_text, show
+from trainer.cli.shared import (
+    AsJson,
+    GateFile,
+    GateSets,
+    make_console,
+    outcomes,
+    print_text,
+    show,
+)
 from trainer.errors import BadInput
 
 if TYPE_CHECKING:
-    from trainer.artifacts.duel import CostRecord, Volume
-    from trainer.cost import CollectedInputs, Cost
     from trainer.report.page import Report
 
 
@@ -51,16 +57,8 @@ def report(
             help="Let the gate compare with the current adapter in this store.",
         ),
     ] = None,
-    gate: Annotated[
-        Path | None,
-        typer.Option("--gate", metavar="FILE", help="The gate's rules, such as config/gate.toml."),
-    ] = None,
-    sets: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", metavar="KEY=VALUE", help="A rule of the gate, over the file's. Repeatable."
-        ),
-    ] = None,
+    gate: GateFile = None,
+    sets: GateSets = None,
     as_json: AsJson = False,
 ) -> None:
     """Write one HTML page about a run or a dataset.
@@ -182,19 +180,10 @@ def cost(
     """
     with outcomes():
         from trainer.artifacts.duel import COST
-        from trainer.cost import by_volume, collect_inputs, compute_cost
+        from trainer.cost import collect_inputs, make_record
         from trainer.terminal import show_cost
 
-        gathered = collect_inputs(run, inputs, engine, sets or [])
-        try:
-            found = compute_cost(gathered.numbers)
-        except ValueError as error:
-            name = str(error).partition(" ")[0]
-            sources = {given.name: given.source for given in gathered.inputs}
-            source = sources.get(name, "cost")
-            raise BadInput(f"{source}: {error}") from error
-        volumes = by_volume(gathered.numbers, gathered.volumes)
-        record = _record(gathered, found, volumes)
+        record = make_record(collect_inputs(run, inputs, engine, sets or []))
         folder = out or run
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
@@ -207,26 +196,3 @@ def cost(
         )
         if folder is not None and not as_json:
             print_text(make_console(as_json=as_json), f"\n{folder / COST.name}: all of it")
-
-
-def _record(gathered: CollectedInputs, found: Cost, volumes: list[Volume]) -> CostRecord:
-    from trainer.artifacts.duel import CostRecord
-    from worker.contract.timestamps import rfc3339_now
-
-    return CostRecord(
-        created_at=rfc3339_now(),
-        currency=gathered.currency,
-        inputs=gathered.inputs,
-        training=found.training,
-        labelling=found.labelling,
-        one_off=found.one_off,
-        per_thousand_messages=found.per_thousand_messages,
-        hosted_per_thousand=found.hosted_per_thousand,
-        planned=found.planned,
-        break_even_messages=found.break_even_messages,
-        break_even_days=found.planned.break_even_days,
-        break_even_reason=found.break_even_reason,
-        pays_from_messages_per_month=found.pays_from_messages_per_month,
-        pays_from_reason=found.pays_from_reason,
-        by_volume=tuple(volumes),
-    )

@@ -40,6 +40,44 @@ OptionalDataset = Annotated[Path | None, _DATASET]
 Base = Annotated[Path, _BASE]
 OptionalBase = Annotated[Path | None, _BASE]
 
+Embeddings = Annotated[
+    Path | None,
+    typer.Option(
+        "--embeddings",
+        metavar="DIR",
+        help="Embedding model's directory [default: the installed one, if any].",
+    ),
+]
+Texts = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--messages",
+        metavar="FILE",
+        help="Texts of messages that are not in the dataset: tasks, or messages.jsonl of the "
+        "desk's export. Repeatable.",
+    ),
+]
+Guideline = Annotated[
+    str | None,
+    typer.Option(
+        "--guideline", metavar="VERSION", help="Current version of the labelling guideline."
+    ),
+]
+GateFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--gate",
+        metavar="FILE",
+        help="TOML file with the gate's rules, such as config/gate.toml (the defaults).",
+    ),
+]
+GateSets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="A rule of the gate, over the file's. Repeatable."
+    ),
+]
+
 Store = Annotated[
     Path,
     typer.Option("--store", metavar="DIR", help="The adapter store: a folder that workers read."),

@@ -17,6 +17,9 @@ from trainer.artifacts.evaluation import EVALUATION_FOLDER
 from trainer.artifacts.training import TRAINING
 from trainer.cli.shared import (
     AsJson,
+    Embeddings,
+    GateFile,
+    GateSets,
     Store,
     make_console,
     named,
@@ -60,19 +63,8 @@ def publish(
             "evaluation it was published with].",
         ),
     ] = None,
-    gate: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="TOML file with the gate's rules, such as config/gate.toml (the defaults).",
-        ),
-    ] = None,
-    sets: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", metavar="KEY=VALUE", help="A rule of the gate, over the file's. Repeatable."
-        ),
-    ] = None,
+    gate: GateFile = None,
+    sets: GateSets = None,
     allow_unpaired: Annotated[
         bool,
         typer.Option(
@@ -120,12 +112,7 @@ def publish(
             "--dataset", metavar="DIR", help="With --what: the dataset [default: the duel's]."
         ),
     ] = None,
-    embeddings: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR", help="With --what: the embedding model [default: the installed one]."
-        ),
-    ] = None,
+    embeddings: Embeddings = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the gate's result; change nothing.")
     ] = False,

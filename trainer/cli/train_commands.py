@@ -15,6 +15,7 @@ from rich.table import Table
 
 from trainer.cli.shared import (
     AsJson,
+    Embeddings,
     OptionalBase,
     OptionalDataset,
     embedding_model,
@@ -55,10 +56,7 @@ def check(
         int, typer.Option(min=16, help="The recipe's limit for a message, in tokens.")
     ] = 512,
     floor: Annotated[int, typer.Option(min=20, help="Examples that each label needs.")] = 200,
-    embeddings: Annotated[
-        Path | None,
-        typer.Option(help="Embedding model's directory [default: the installed one, if any]."),
-    ] = None,
+    embeddings: Embeddings = None,
     use_embeddings: Annotated[
         bool,
         typer.Option("--use-embeddings/--no-embeddings", help="Check labels by embeddings too."),

@@ -14,6 +14,7 @@ import pytest
 
 from tests.support.toy_adapter import toy_manifest
 from tests.support.trainer_world import training_json
+from trainer.artifacts.duel import CostInput
 from trainer.artifacts.evaluation import (
     EVALUATION,
     OUT_OF_SCOPE,
@@ -23,7 +24,7 @@ from trainer.artifacts.evaluation import (
     EvaluatedDataset,
     Prediction,
 )
-from trainer.cost import CostInputs, by_volume, compute_cost
+from trainer.cost import CollectedInputs, CostInputs, make_record
 from trainer.dataset.extra_files import COPIES, Traffic, copy_lines
 from trainer.dataset.folder import Dataset, Example, write_dataset
 from trainer.evaluation.predictions import Outputs, predict
@@ -324,28 +325,11 @@ def cost_record(hosted_price: float) -> dict[str, Any]:
         output_tokens_per_message=4,
         messages_per_month=2e6,
     )
-    found = compute_cost(given)
-    return {
-        "schema": "cost/1",
-        "created_at": "2026-06-01T13:00:00Z",
-        "currency": "EUR",
-        "inputs": [
-            {"name": "training_hours", "value": 0.7, "unit": "machine hours", "source": "measured"},
-            {"name": "volumes", "value": [1e5, 2e6], "unit": "messages", "source": "flag --set"},
-        ],
-        "training": found.training,
-        "labelling": found.labelling,
-        "one_off": found.one_off,
-        "per_thousand_messages": found.per_thousand_messages,
-        "hosted_per_thousand": found.hosted_per_thousand,
-        "planned": found.planned.to_json(),
-        "break_even_messages": found.break_even_messages,
-        "break_even_days": found.planned.break_even_days,
-        "break_even_reason": found.break_even_reason,
-        "pays_from_messages_per_month": found.pays_from_messages_per_month,
-        "pays_from_reason": found.pays_from_reason,
-        "by_volume": [row.to_json() for row in by_volume(given, (1e5, 2e6))],
-    }
+    inputs = (
+        CostInput(name="training_hours", value=0.7, unit="machine hours", source="measured"),
+        CostInput(name="volumes", value=[1e5, 2e6], unit="messages", source="flag --set"),
+    )
+    return make_record(CollectedInputs(given, "EUR", (1e5, 2e6), inputs)).to_json()
 
 
 def sweep_record() -> dict[str, Any]:
