@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from trainer import numbers
 from trainer.cli.shared import (
     AsJson,
     DatasetFolder,
@@ -24,7 +25,7 @@ from trainer.errors import BadInput, NotGoodEnough
 
 if TYPE_CHECKING:
     from trainer.artifacts.evaluation import AuditRecord
-    from trainer.cascade.table import CascadeRecord, CascadeRow
+    from trainer.cascade.table import AloneRow, CascadeRecord, CascadeRow
 
 
 Adapter = Annotated[Path, typer.Argument(metavar="ADAPTER", help="An adapter's directory.")]
@@ -460,14 +461,14 @@ def _print_cascade(console: Console, record: CascadeRecord) -> None:
     ):
         table.add_column(column, justify="right", overflow="fold")
     for alone, shares in ((first, ("100.0%", "")), (last, ("", "100.0%"))):
-        low, high = alone.accuracy_interval_95
-        table.add_row(
-            *("alone", *shares, _share(alone.review_share), _share(alone.accepted_precision)),
-            *(f"{alone.accuracy:.2%}", f"{low:.1%} to {high:.1%}"),
-            *(_speed(alone.messages_per_s), _cost(alone.messages_per_s, last.messages_per_s)),
-        )
+        speeds = last.messages_per_s, alone.messages_per_s
+        cost = speeds[0] / speeds[1] if speeds[0] and speeds[1] else None
+        table.add_row(*_cells("alone", *shares, alone, cost))
     for row in record.rows:
-        table.add_row(*_cells(row, chosen=row.margin == record.margin))
+        shares = f"{row.first_share:.1%}", f"{row.last_share:.1%}"
+        style = "bold" if row.margin == record.margin else ""
+        cells = _cells(f"{row.margin:.2%}", *shares, row, row.relative_cost)
+        table.add_row(*cells, style=style)
     console.print(table)
     if record.messages_needed is not None:
         print_text(
@@ -491,30 +492,12 @@ def _print_cascade(console: Console, record: CascadeRecord) -> None:
         print_text(console, record.verdict)
 
 
-def _cells(row: CascadeRow, *, chosen: bool) -> list[str]:
-    low, high = row.accuracy_interval_95
-    mark = "[bold]" if chosen else ""
-    cells = [
-        f"{row.margin:.2%}",
-        f"{row.first_share:.1%}",
-        f"{row.last_share:.1%}",
-        f"{row.review_share:.1%}",
-        _share(row.accepted_precision),
-        f"{row.accuracy:.2%}",
-        f"{low:.1%} to {high:.1%}",
-        _speed(row.messages_per_s),
-        "" if row.relative_cost is None else f"{row.relative_cost:.2f}",
-    ]
-    return [f"{mark}{cell}" for cell in cells]
-
-
-def _share(share: float | None) -> str:
-    return "" if share is None else f"{share:.1%}"
-
-
-def _speed(messages_per_s: float | None) -> str:
-    return "" if messages_per_s is None else f"{messages_per_s:.0f}"
-
-
-def _cost(messages_per_s: float | None, last: float | None) -> str:
-    return "" if messages_per_s is None or last is None else f"{last / messages_per_s:.2f}"
+def _cells(
+    name: str, first: str, last: str, row: AloneRow | CascadeRow, cost: float | None
+) -> tuple[str, ...]:
+    return (
+        *(name, first, last),
+        *(numbers.percent(row.review_share), numbers.percent(row.accepted_precision)),
+        *(numbers.percent(row.accuracy, 2), numbers.interval(row.accuracy_interval_95)),
+        *(numbers.significant(row.messages_per_s), numbers.decimal(cost, 2)),
+    )
