@@ -290,6 +290,7 @@ def write_evaluation(draft: Path, adapter: Path, bound: Bound) -> None:
 
 def _link(source: str, target: str) -> None:
     """Hard-link a file, or copy it if the file system does not allow that."""
+    # A stage can have gigabytes, and its run folder already has the same immutable files.
     try:
         os.link(source, target)
     except OSError:

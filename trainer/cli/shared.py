@@ -100,6 +100,7 @@ def outcomes() -> Iterator[None]:
         code = next(code for kind, code in _CODES if isinstance(error, kind))
         _leave(str(error), code)
     except OSError as error:
+        # A full disk or missing rights are the user's to fix; any other OSError is a bug.
         if error.errno not in {errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT}:
             raise
         where = f"{error.filename}: " if error.filename else ""

@@ -95,7 +95,7 @@ def check(
         folder = dataset.resolve()
         queue = queue or folder.with_name(f"{folder.name}-review.csv")
         result = folder / RESULT
-        _refuse_queue(queue, update=update)
+        _refuse_queue(queue, update=update)  # now, because the check takes minutes
         settings = CheckSettings(
             base=base,
             embeddings=embedding_model(embeddings) if use_embeddings else None,

@@ -330,6 +330,8 @@ def _learning_curve(
     largest = max(Counter(example.label for example in train.examples).values())
     for size in (*(size for size in CURVE_SIZES if size < largest), largest):
         part = take_part(train, size, seed=seed)
+        # Hyperparameters are those of the whole split; a search for every size would multiply the
+        # time of the duel.
         accuracy = trained.validation_accuracy
         if size < largest:
             accuracy = train_linear(

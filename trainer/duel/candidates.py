@@ -135,6 +135,7 @@ def ask_base(
 
 def reuse_evaluation(record: EvaluationRecord, directory: Path, ids: Sequence[str]) -> Candidate:
     """Take the adapter's answers from an evaluation instead of scoring again."""
+    # ``outside_labels`` is the unconstrained count, as when the adapter is scored here.
     answers = {answer.id: answer.predicted for answer in PREDICTIONS.read(directory)}
     return Candidate(
         name=ADAPTER,

@@ -231,4 +231,5 @@ def _name(holdout_sha256: str, seed: int, size: int) -> str:
 
 
 def _draw(ids: Sequence[str], seed: int, size: int) -> list[str]:
+    # By a hash of each id: the same sample whatever the order of the ids, on any machine.
     return sorted(ids, key=lambda id_: shuffle_key(seed, f"audit\n{id_}"))[:size]

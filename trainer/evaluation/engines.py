@@ -238,6 +238,7 @@ class MessageSets:
 
 def sample(elements: Sequence[Element], limit: int | None) -> tuple[Element, ...]:
     """Return all elements, or the same ``limit`` random ones each time, in their order."""
+    # A fixed seed, so that two previews with the same limit can be compared.
     if limit is None or limit >= len(elements):
         return tuple(elements)
     chosen = sorted(random.Random(_SEED).sample(range(len(elements)), limit))  # noqa: S311

@@ -273,6 +273,7 @@ def _promise(setup: Setup, predictions: Predictions) -> KeptPromise | None:
     return KeptPromise(
         precision=precision,
         by=by,
+        # Validation has to prove the promise; the hold-out can only refute it.
         validation=_accepted(
             predictions.validation, lambda right, groups: proof(right, groups, precision)
         ),

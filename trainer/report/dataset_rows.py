@@ -440,6 +440,7 @@ def _pairs(moves: Sequence[Sequence[Any]]) -> list[dict[str, Any]]:
                 "other": other,
                 "forth": numbers.count(max(forth, back)),
                 "back": numbers.count(min(forth, back)),
+                # The rarer direction has a third, as for the confusions of a run.
                 "both": 3 * min(forth, back) >= forth + back,
             }
         )

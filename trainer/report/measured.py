@@ -78,7 +78,7 @@ def confusion_section(run: Run) -> Section:
         return lacking("confusion", title, Input.EVALUATION)
     labels, matrix = run.evaluation.labels, run.evaluation.confusion
     pairs = confused_pairs(labels, matrix)
-    shown = [pair for pair in pairs if pair.total > 1][:MOST_PAIRS]
+    shown = [pair for pair in pairs if pair.total > 1][:MOST_PAIRS]  # one mistake is no pattern
     reading = {
         "pairs": [(pair, numbers.probability(pair.p)) for pair in shown],
         "all_pairs": len(pairs),

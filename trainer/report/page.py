@@ -206,6 +206,7 @@ class Report:
 
 def write_page(out: Path, head: Head, sections: Sequence[Section]) -> Report:
     """Write the page; only owner and group may read it if it holds message texts."""
+    # "replace": labels and names may contain lone surrogates, which UTF-8 cannot encode.
     page = render_page(head, sections).encode("utf-8", "replace")
     write_atomically(out, page, mode=PRIVATE if head.private else 0o644)
     shown = {section.key: section.present for section in sections}
@@ -239,7 +240,7 @@ def _templates() -> Environment:
     environment = Environment(
         loader=PackageLoader("trainer.report", "templates"),
         autoescape=True,
-        undefined=StrictUndefined,
+        undefined=StrictUndefined,  # a misspelled name must fail, not print nothing
         trim_blocks=True,
         lstrip_blocks=True,
         auto_reload=False,
@@ -295,6 +296,7 @@ def prepare_again(record: Mapping[str, Any], *changes: Sequence[str]) -> tuple[s
         return ()
     replaced = {option[0] for option in new} - _REPEATABLE
     kept = [option for option in before if option[0] not in replaced]
+    # A new folder always: a dataset is immutable, because runs refer to it by its digest.
     words = [word for option in (*kept, *new) for word in option]
     return (command("prepare", *words, "--out", "NEW"),)
 

@@ -156,6 +156,8 @@ def write_report(
     Raises BadInput if a file is missing or of another adapter or dataset, ProofFailed if the
     evaluation's figures do not follow from its predictions; nothing is written then.
     """
+    # All checks come before the dataset is read: with texts that opens the hold-out, and a refused
+    # report must not cost an opening.
     run = read_run(directory)
     _check_same(run, directory)
     if run.evaluation is not None and run.predictions:

@@ -105,6 +105,8 @@ class Encoder:
             dtype=recipe.weights_dtype,
         )
         verify_read_back(training, result, read_encoder_state)
+        # Golden logits are the float32 model's, not an ONNX file's: a worker compares whichever
+        # file it loads with them.
         golden = make_golden(inputs.spec, inputs.tokenizer.encoders)
         logits = HeadScorer(model).logits([prompt.ids for prompt in golden])
         files = _make_onnx_files(training, result, golden, logits)

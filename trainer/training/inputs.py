@@ -33,6 +33,7 @@ from trainer.training.recipe import Recipe
 from worker.contract import BaseModel, Code, PromptSpec
 from worker.contract.digest import sha256_json
 
+# A resumed training may change these. The number of threads in use is compared separately.
 _NO_EFFECT_ON_WEIGHTS = {
     "name",
     "checkpoint_every_s",
@@ -227,6 +228,7 @@ def take_per_label(examples: Sequence[Example], per_label: int, seed: int) -> tu
     number takes a subset of a larger one, so the points of a learning curve are nested."""
     if not per_label:
         return tuple(examples)
+    # Ranked by a hash of the id, so an example's rank does not depend on how many are taken.
     places = [sha256_json([seed, example.id]) for example in examples]
     chosen = first_of_each([example.label for example in examples], places, per_label)
     return tuple(examples[at] for at in chosen)

@@ -138,6 +138,7 @@ class TrainLoop:
         on_step: Callable[[Step], None],
     ) -> None:
         state, recipe = self.state, self._recipe
+        # A generator per epoch: one for the whole training would have to be in the checkpoint.
         rng = random.Random(f"{recipe.seed}:{state.epoch}")  # noqa: S311 - an order of rows
         batches = list(length_grouped_batches(self._rows, recipe.batch_size, rng))
         progress.start(state.epoch, recipe.epochs, len(self._rows))

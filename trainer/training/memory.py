@@ -318,6 +318,7 @@ def plan_memory(
         )
         return MemoryPlan(larger(estimated, bf16), free, gradient_checkpointing)
 
+    # Checkpointing is the last resort, because it computes every layer twice.
     free = free_memory(device)
     asked = recipe.gradient_checkpointing
     chosen = plan(gradient_checkpointing=asked is True)

@@ -89,6 +89,8 @@ class Training:
     def identity(self) -> dict[str, Any]:
         """The values that must not change between a checkpoint and the training that resumes it."""
         return weights_identity(self.recipe, self.inputs.dataset, self.base) | {
+            # Other numbers of threads or processes add in another order and round differently, so
+            # the resumed weights would not be those of an uninterrupted training.
             "threads": torch.get_num_threads(),
             "processes": self.group.world_size,
             "bf16": self.group.bf16,
@@ -180,6 +182,7 @@ class Result:
 def score_best(training: Training) -> Result:
     """Load the best weights, rounded as in the file, into the model and calibrate them. Processes
     share the scoring and get the same result."""
+    # Rounded first: the temperature and the thresholds must fit the weights that are served.
     weights = round_weights(training.loop.state.best, training.recipe.weights_dtype)
     training.model.load_state_dict(weights)
     logprobs = training.validator.score()

@@ -101,6 +101,7 @@ def save_checkpoint(
     data = buffer.getvalue()
     name = f"step-{state.step:07d}.pt"
     write_atomically(directory / name, data)
+    # The record last: a kill between the two leaves the earlier checkpoint in force.
     record = {"file": name, "sha256": sha256_bytes(data), "identity": dict(identity)}
     write_atomically(
         directory / _RECORD, (json.dumps(record, indent=1, sort_keys=True) + "\n").encode()
@@ -236,7 +237,7 @@ class StepLog:
                 for key, value in step.to_json().items()
             }
             self._file.write(json.dumps(rounded) + "\n")
-            self._file.flush()
+            self._file.flush()  # so that a kill loses no finished step
 
 
 def _lines_up_to(path: Path, last_step: int) -> list[str]:

@@ -103,7 +103,7 @@ def train(
             remove_checkpoint(recipe.run)
             print_result(console, recipe.run / ADAPTER, record)
         joined.barrier()
-        return TRAINING.read(recipe.run)
+        return TRAINING.read(recipe.run)  # from the file: only the main process has the record
     finally:
         if group is None:
             joined.close()
@@ -150,6 +150,7 @@ def _write_run(
     manifest, result = KINDS[recipe.kind].write(
         training, result, created_at=created_at, outcome=outcome
     )
+    # The adapter first and the record last: a run without a record is unfinished and is resumed.
     VALIDATION_SCORES.write(recipe.run, result.scored_examples(inputs.dataset.validation))
     trainable = sum(weights.numel() for weights in training.model.trainable_parameters())
     record = TrainingRecord(
