@@ -110,7 +110,7 @@ def _label_probabilities(prediction: dict[str, Any]) -> dict[str, float]:
         ("best", "the duel has no such candidate: choose one of adapter, tfidf"),
     ],
 )
-def test_what_no_worker_serves_is_refused_with_the_reason(
+def test_a_candidate_that_no_worker_serves_is_refused_with_the_reason(
     run: Path, tmp_path: Path, what: str, problem: str
 ) -> None:
     code, _, error = call("publish", run, "--store", tmp_path / "store", "--what", what)

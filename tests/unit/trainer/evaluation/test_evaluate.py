@@ -60,7 +60,7 @@ def test_unconstrained_answers_are_counted_over_the_whole_vocabulary(
     for prediction in found:
         mass = prediction.off_label_mass
         assert mass is not None
-        if mass < 0.5:  # then no token outside can be the likeliest of all three
+        if mass < 0.5:  # then no token outside the codes can be the most likely
             highest = max(np.exp(list(prediction.logprobs.values())))
             assert prediction.unconstrained_in_set or mass > highest
 
@@ -142,13 +142,13 @@ def test_the_runs_card_has_the_figures_and_a_failing_tracker_is_only_a_warning(
         tracking={"tracker": "mlflow", "project": "p", "run": "r"},
     )
     (run / "training.json").write_text(json.dumps(training), encoding="utf-8")
-    code, record, told = call(
+    code, record, output = call(
         *("evaluate", run / "adapter", "--dataset", world.dataset.directory),
         *("--base", world.base, "--json"),
     )
     assert code == 0
     assert f"| accuracy | {record['accuracy']:.1%} (" in (run / "README.md").read_text()
-    assert " ".join(told.split()).count("no mlflow today") == 1
+    assert " ".join(output.split()).count("no mlflow today") == 1
 
 
 def test_an_altered_adapter_is_refused_before_the_holdout_is_opened(

@@ -240,13 +240,13 @@ def test_a_trial_of_a_sweep_shows_the_sweep(made: Made, tmp_path: Path) -> None:
     """A sweep's record is next to its run folders; a run that is not a trial does not show it."""
     record = json.loads((made.run / "sweep.json").read_text("utf-8"))
     (made.run / "sweep.json").unlink()
-    beside = made.run.parent / "sweep.json"
-    beside.write_text(json.dumps(record), "utf-8")
+    next_to_run = made.run.parent / "sweep.json"
+    next_to_run.write_text(json.dumps(record), "utf-8")
     assert not draw(made.run, tmp_path)[0].sections["sweep"]
     record["trials"][0]["run"] = made.run.name
     for size, trial in zip((60, 120, 240), record["trials"], strict=False):
         trial["per_label"] = size
-    beside.write_text(json.dumps(record), "utf-8")
+    next_to_run.write_text(json.dumps(record), "utf-8")
     report, page, _ = draw(made.run, tmp_path)
     assert report.sections["sweep"]
     assert "adapter (best of the sweep)" in page.words
@@ -308,14 +308,14 @@ def test_the_report_judges_by_what_the_adapter_promises(
     assert 0.93 < accepted < 0.95 < review["wanted_precision"] == 0.98
     path = made.run / "training.json"
     recipe = json.loads(path.read_text("utf-8"))["recipe"]
-    for promise, told, advised in (
+    for promise, text_, advised in (
         (0.9, "the adapter promises that 90.0% of those are right.", False),
         (0.95, "that 95.0% of those are right. The difference is within the uncertainty", False),
         (0.99, "the adapter promises that 99.0% of those are right.", True),
     ):
         rewrite(path, recipe=recipe | {"review_precision": promise})
         _, page, text = draw(made.run, tmp_path)
-        assert told in page.words
+        assert text_ in page.words
         assert ("Send more to review, or validate on more" in page.words) is advised
         assert "review_precision=0.975" not in text
 

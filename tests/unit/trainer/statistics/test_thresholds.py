@@ -140,7 +140,7 @@ def test_with_the_recommended_rows_the_promise_comes_within_reach() -> None:
     """Simulated: with the recommended number of rows the median training sends about the predicted
     share to review."""
     rng = np.random.default_rng(5)
-    told, came, now = [], [], []
+    predicted, after, before = [], [], []
     for _ in range(150):
         confidence, correct = draw(rng, 198)
         promise = find_promise(confidence, correct, PRECISION, floor=FLOOR)
@@ -148,12 +148,12 @@ def test_with_the_recommended_rows_the_promise_comes_within_reach() -> None:
             continue
         assert promise.rows > 198
         assert promise.review_at_rows is not None
-        told.append(promise.review_at_rows)
-        now.append(review(confidence, correct, PRECISION))
-        came.append(review(*draw(rng, promise.rows), PRECISION))
-    assert len(told) >= 75
-    assert np.median(now) - np.median(came) > 0.1
-    assert abs(np.median(told) - np.median(came)) < 0.1
+        predicted.append(promise.review_at_rows)
+        before.append(review(confidence, correct, PRECISION))
+        after.append(review(*draw(rng, promise.rows), PRECISION))
+    assert len(predicted) >= 75
+    assert np.median(before) - np.median(after) > 0.1
+    assert abs(np.median(predicted) - np.median(after)) < 0.1
 
 
 @pytest.mark.slow
@@ -165,7 +165,7 @@ def test_a_recommended_lower_promise_is_kept() -> None:
     truth = np.sort(truth)[::-1]
     true_precision = np.cumsum(truth) / np.arange(1, len(truth) + 1)
     kept: list[bool] = []
-    told: list[bool] = []
+    as_predicted: list[bool] = []
     while len(kept) < 400:
         confidence, correct = draw(rng, 198)
         promise = find_promise(confidence, correct, PRECISION, floor=FLOOR)
@@ -174,9 +174,9 @@ def test_a_recommended_lower_promise_is_kept() -> None:
         threshold = review_threshold(confidence, correct, promise.lesser, floor=FLOOR)
         count = int(np.searchsorted(-truth, -threshold, side="right"))
         kept.append(count == 0 or bool(true_precision[count - 1] >= promise.lesser))
-        told.append(review(confidence, correct, promise.lesser) == promise.review_at_lesser)
+        as_predicted.append(review(confidence, correct, promise.lesser) == promise.review_at_lesser)
     assert np.mean(kept) >= 0.95
-    assert all(told)
+    assert all(as_predicted)
 
 
 def test_the_advice_in_words() -> None:

@@ -305,7 +305,7 @@ def right(lost: int, won: int, same: int = 700) -> dict[OnnxPrecision, Bools]:
     ("lost", "won", "first"),
     [
         (0, 0, "int8"),  # the same answers
-        (1, 0, "int8"),  # one message is no evidence
+        (1, 0, "int8"),  # a single message is not evidence
         (5, 3, "int8"),  # 2 more of 8 that differ
         (0, 9, "int8"),
         (2, 0, "fp32"),
