@@ -32,7 +32,6 @@ def test_an_altered_dataset_ends_with_code_2_and_one_line(
     tiny_base: Path,
     dataset_dir: Path,
 ) -> None:
-
     copy = tmp_path / "data"
     shutil.copytree(dataset_dir, copy)
     with (copy / "train.jsonl").open("a", encoding="utf-8") as file:

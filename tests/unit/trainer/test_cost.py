@@ -263,7 +263,6 @@ def test_the_error_of_a_run_without_measurements_names_the_file(tmp_path: Path) 
 
 
 def test_the_template_marks_every_figure_as_an_example() -> None:
-
     lines = TEMPLATE.read_text().splitlines()
     figures = [line for line in lines if re.match(r"(# )?\w+ = ", line)]
     assert len(figures) >= len(UNITS)

@@ -105,7 +105,6 @@ def test_many_labels_go_all_the_way(base: Path, tmp_path: Path, count: int) -> N
 
 @pytest.mark.parametrize("count", [77, ROOM])
 def test_many_labels_are_outputs_of_an_encoders_head(tmp_path: Path, count: int) -> None:
-
     labels = names(count)
     source, taxonomy = write_source(tmp_path, labels)
     base = make_tiny_encoder(tmp_path / "base", names(ROOM) * 9, vocab_size=700)

@@ -84,7 +84,6 @@ def read_card(text: str) -> Any:
 
 
 def test_hugging_faces_reader_finds_base_task_library_and_figures(manifest: Manifest) -> None:
-
     found = evaluation_of(manifest)
     text = make_card(Sources(manifest, training_of(manifest, license="apache-2.0"), found))
     data = read_card(text)
@@ -141,7 +140,6 @@ def test_without_an_evaluation_it_has_only_validation_figures(manifest: Manifest
 
 
 def test_words_that_are_markdown_or_yaml_stay_words(manifest: Manifest) -> None:
-
     labels = manifest.taxonomy.labels
     about = Label(labels[0].name, "a | b <script>\n# c")
     taxonomy = replace(manifest.taxonomy, labels=(about, *labels[1:]))

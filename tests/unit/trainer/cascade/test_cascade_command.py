@@ -256,7 +256,6 @@ def test_a_first_stage_that_cannot_keep_the_promise_answers_nothing(
 
 
 def test_runs_that_cannot_be_compared_are_refused(write_run: Write, tmp_path: Path) -> None:
-
     small = write_run("small", 0.01, 0.5)
     other = write_run("other", 0.01, 0.1, data={"digest": "ab" * 32})
     taxonomy = toy_taxonomy(LABELS)

@@ -128,7 +128,6 @@ def test_every_baseline_is_trained_on_labels_and_finer_labels_and_has_a_curve(
 
 @pytest.mark.parametrize("baseline", BASELINES, ids=lambda baseline: baseline.name)
 def test_a_baseline_is_named_by_help_and_documentation(baseline: Baseline) -> None:
-
     assert baseline.title in " ".join(call_help("duel").split())
     documented = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
     assert f"| `{baseline.name}` | {baseline.title}" in documented

@@ -169,7 +169,6 @@ def test_a_complete_audit_finds_the_true_accuracy(site: Site) -> None:
 
 
 def test_a_message_that_no_label_fits_is_an_error_of_label_and_answer(site: Site) -> None:
-
     draw(site, "--size", HELD)
 
     def none_fits(rows: list[dict[str, str]]) -> None:

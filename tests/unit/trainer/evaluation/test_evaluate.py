@@ -130,7 +130,6 @@ def test_an_evaluation_with_a_limit_is_marked_and_has_its_own_folder(world: Worl
 def test_the_runs_card_has_the_figures_and_a_failing_tracker_is_only_a_warning(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-
     def connect(name: str) -> Tracker:
         raise ConnectionError(f"no {name} today")
 

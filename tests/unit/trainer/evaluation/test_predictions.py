@@ -67,7 +67,6 @@ def test_confidences_that_differ_fail_the_proof() -> None:
 
 
 def test_raw_scores_come_back_from_a_workers_calibrated_ones() -> None:
-
     raw = np.log([0.7, 0.2])
     weights = np.exp(raw / 2)
     scores = dict(zip(LABELS, weights / weights.sum(), strict=True))

@@ -103,7 +103,6 @@ def test_without_the_training_dataset_there_is_no_proof(world: World, tmp_path: 
 def test_the_wrong_folder_is_refused_before_the_hold_out_is_opened(
     world: World, tmp_path: Path
 ) -> None:
-
     dataset = another(world, tmp_path / "new", fresh(world))
     code, _, errors = evaluate(world, dataset, tmp_path / "out", "--trained-on", dataset.directory)
     assert code == 2

@@ -68,7 +68,6 @@ def export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def prepare(*words: object, out: str = "data/1") -> None:
-
     columns = ("--message-column", "Nachricht", "--label-column", "Rubrik")
     taxonomy = ("--taxonomy", "taxonomy.toml")
     code, _, error = call("prepare", *words, *columns, *taxonomy, "--out", out, "--json")
@@ -87,13 +86,11 @@ def check_again(data: Path, **figures: dict[str, Any]) -> None:
 
 
 def open_often(data: Path) -> None:
-
     for _ in range(7):
         open_holdout(open_dataset(data), purpose="evaluate", subject="ab" * 32)
 
 
 def printed(data: Path) -> list[list[str]]:
-
     write_dataset_report(data, Path("page.html"))
     return Page(Path("page.html").read_text(encoding="utf-8")).commands
 

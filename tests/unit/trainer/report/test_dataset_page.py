@@ -163,7 +163,6 @@ def test_a_small_hold_out_is_called_too_small_for_the_gates_margin(
 
 
 def test_without_a_check_the_page_says_how_to_make_one(prepared: Path, tmp_path: Path) -> None:
-
     bare = tmp_path / "bare"
     bare.mkdir()
     for path in prepared.iterdir():
@@ -177,7 +176,6 @@ def test_without_a_check_the_page_says_how_to_make_one(prepared: Path, tmp_path:
 
 
 def test_a_check_of_another_dataset_is_refused(prepared: Path, tmp_path: Path) -> None:
-
     other = tmp_path / "other"
     other.mkdir()
     for path in prepared.iterdir():

@@ -70,7 +70,6 @@ def test_without_a_store_there_is_no_row_about_the_current_adapter(
 
 
 def test_a_run_without_an_adapter_has_no_rows(made: Made, tmp_path: Path) -> None:
-
     (made.run / "adapter" / "manifest.json").unlink()
     report, page = draw(made, tmp_path)
     assert not report.sections["gate"]
@@ -78,7 +77,6 @@ def test_a_run_without_an_adapter_has_no_rows(made: Made, tmp_path: Path) -> Non
 
 
 def test_a_run_that_was_not_measured_begins_there(made: Made, tmp_path: Path) -> None:
-
     for name in ("evaluation", "duel"):
         for path in (made.run / name).iterdir():
             path.unlink()

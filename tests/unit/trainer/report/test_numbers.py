@@ -35,7 +35,6 @@ from trainer import numbers
     ],
 )
 def test_each_kind_of_number_has_one_form(written: str, expected: str) -> None:
-
     assert written == expected
 
 

@@ -224,7 +224,6 @@ def test_a_complete_run_has_every_section(made: Made, tmp_path: Path) -> None:
 def test_the_cost_says_when_it_pays_or_that_it_never_does(
     made: Made, tmp_path: Path, rewrite: Callable[..., None]
 ) -> None:
-
     record = json.loads((made.run / "cost.json").read_text("utf-8"))
     _, page, _ = draw(made.run, tmp_path)
     days = math.ceil(record["planned"]["break_even_days"])
@@ -295,7 +294,7 @@ def test_the_verdict_is_the_duels_own_conclusion(
     assert ("It takes 3,162 messages." in page.words) is (conclusion == "undecided")
     assert "four times in five with 3,162 messages" in page.words
     assert "\N{MINUS SIGN}1.8 0.123" in page.words
-    assert "up to 20,000 more messages filed wrongly a month, of 2,000,000" in page.words
+    assert "up to 20,000 more wrong labels a month" in page.words
 
 
 def test_the_report_judges_by_what_the_adapter_promises(
@@ -396,7 +395,6 @@ def test_a_large_holdout_stays_below_one_and_a_half_megabytes(
 def test_the_commands_json_names_missing_sections_and_a_page_with_texts_is_private(
     made: Made, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-
     def run(*arguments: str) -> tuple[int, str, str]:
         monkeypatch.setattr("sys.argv", ["clerk-trainer", "report", *arguments])
         with pytest.raises(SystemExit) as left:

@@ -61,7 +61,6 @@ def test_labels_with_brackets_are_shown_as_they_are(make_run: Callable[..., Made
 
 @pytest.mark.parametrize("is_terminal", [True, False])
 def test_a_bar_is_for_terminals(tmp_path: Path, is_terminal: bool) -> None:
-
     with (tmp_path / "out").open("w+") as file:
         console = Console(file=file, force_terminal=is_terminal, width=100, color_system=None)
         with make_bar(console, "scoring", 40) as more:

@@ -61,7 +61,6 @@ def test_a_cascade_worse_by_more_than_the_margin_ships_at_most_once_in_twenty_ti
 
 
 def test_more_messages_let_the_small_model_answer_more() -> None:
-
     rng = np.random.default_rng(3)
     shares = []
     for count in (400, 4000, 40_000):

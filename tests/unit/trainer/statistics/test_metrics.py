@@ -96,7 +96,6 @@ def test_independent_messages_count_as_they_are() -> None:
 
 
 def test_copies_count_as_one() -> None:
-
     groups = np.arange(3000) // 10
     assert design_effect(groups % 5 > 0, groups) == pytest.approx(10, rel=0.02)
 
@@ -149,7 +148,6 @@ def test_the_levels_of_a_sequence_add_up_to_at_most_alpha() -> None:
 
 
 def test_every_length_is_in_one_bin() -> None:
-
     bins = length_bins([3, 4, 5, 6, 12, 13], cut=(4,))
     assert bins == [
         LengthBin(2, 3, 1),

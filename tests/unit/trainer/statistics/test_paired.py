@@ -31,7 +31,6 @@ def test_the_paired_interval_holds_the_truth(total: int, a_only: float, b_only: 
 
 
 def test_the_paired_interval_turns_with_its_sides_and_is_never_empty() -> None:
-
     low, high = paired_interval(Discordance(18, 7, 660))
     turned = paired_interval(Discordance(7, 18, 660))
     assert turned == pytest.approx((-high, -low))

@@ -11,7 +11,6 @@ pytestmark = pytest.mark.slow
 
 
 def test_without_copies_it_is_the_accuracy() -> None:
-
     right = np.arange(100) < 93
     share, interval = weighted_accuracy(right, np.ones(100, dtype=np.int64))
     assert share == pytest.approx(0.93)

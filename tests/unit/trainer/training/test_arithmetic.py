@@ -45,7 +45,6 @@ def test_the_layout_and_attention_of_a_recipe(
 
 
 def test_flex_attention_needs_triton_and_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-
     monkeypatch.setattr(layout, "find_spec", lambda _: None)
     assert attention_of(recipe(), on_gpu=True) == "sdpa"
     with pytest.raises(BadInput, match="needs a GPU: set it to auto"):

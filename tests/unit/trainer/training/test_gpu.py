@@ -82,7 +82,6 @@ def learn(given: dict[str, object]) -> list[float]:
 def test_it_learns_on_a_gpu(
     wide_base: Path, dataset_dir: Path, tmp_path: Path, more: dict[str, object]
 ) -> None:
-
     losses = learn(settings(wide_base, dataset_dir, tmp_path / "run", **more))
     assert losses[-1] < 0.9 * losses[0]
 
@@ -91,7 +90,6 @@ def test_it_learns_on_a_gpu(
 def test_it_learns_on_a_base_of_four_bits(
     tiny_base: Path, dataset_dir: Path, tmp_path: Path
 ) -> None:
-
     more = {"load_in_4bit": True, "serve_in_4bit": True, "prompt_layout": "whole"}
     losses = learn(settings(tiny_base, dataset_dir, tmp_path / "run", **more))
     assert losses[-1] < 0.9 * losses[0]
@@ -102,7 +100,6 @@ def test_it_learns_on_a_base_of_four_bits(
 def test_an_adapter_of_four_bits_is_evaluated_on_the_base_that_serves(
     tiny_base: Path, dataset_dir: Path, tmp_path: Path, serve_in_4bit: bool
 ) -> None:
-
     more = {"load_in_4bit": True, "serve_in_4bit": serve_in_4bit, "prompt_layout": "whole"}
     learn(settings(tiny_base, dataset_dir, tmp_path / "run", **more))
     manifest = load_adapter(tmp_path / "run" / "adapter")

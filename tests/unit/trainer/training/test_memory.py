@@ -51,7 +51,6 @@ def recipe(name: str = "trainer.toml", **more: object) -> Recipe:
 def test_the_shape_is_read_without_loading_a_weight(
     tiny_base: Path, make_lora_model: Callable[..., LoraModel]
 ) -> None:
-
     from transformers import AutoModelForCausalLM
 
     shape = read_shape(tiny_base)
@@ -213,7 +212,6 @@ def shape() -> BaseShape:
 @pytest.mark.parametrize("bf16", [False, True])
 @pytest.mark.parametrize("tokens", [32, 192])
 def test_the_estimate_is_what_a_step_holds(tokens: int, bf16: bool) -> None:
-
     parts = estimate_encoder(
         shape(), encoder_recipe(), longest_tokens=tokens, classes=CLASSES, bf16=bf16, heap=1.0
     )

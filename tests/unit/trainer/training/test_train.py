@@ -192,7 +192,6 @@ def test_messages_are_shown_only_on_a_terminal(
 def test_validation_figures_can_be_recomputed_and_hold_no_text(
     trained: tuple[Path, Manifest, str], dataset_dir: Path
 ) -> None:
-
     run, manifest, _ = trained
     text = (run / "validation_predictions.jsonl").read_text(encoding="utf-8")
     lines = [json.loads(line) for line in text.splitlines()]
@@ -269,7 +268,6 @@ def test_the_manifest_says_what_it_was_made_of(trained: tuple[Path, Manifest, st
 def test_an_adapter_is_not_replaced_unasked_and_a_strange_folder_never(
     trained: tuple[Path, Manifest, str], tiny_base: Path, dataset_dir: Path, tmp_path: Path
 ) -> None:
-
     run, manifest, _ = trained
     with pytest.raises(BadInput, match="add --replace"):
         train(recipe(run.parent, tiny_base, dataset_dir), Console(quiet=True))
