@@ -375,7 +375,7 @@ def estimate_step(prepared: Prepared, longest: int, shape: str, device: torch.de
             "run": prepared.store,
             "micro_batch_size": _STEP_ROWS,
             "lora_dropout": 0.0,
-            "packing": True,
+            "prompt_layout": "packed",
             "attn_implementation": "flex_attention" if device.type == "cuda" else "sdpa",
         },
     )

@@ -179,7 +179,6 @@ def evaluation_json(**changes: Any) -> dict[str, Any]:
             "threshold_for_wanted": 0.5,
             "coverage_at_wanted": 1.0,
             "accuracy_at_wanted": 1.0,
-            "wanted_by": "lower",
             "coverage_by_point": 1.0,
             "accuracy_by_point": 1.0,
         },

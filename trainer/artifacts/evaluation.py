@@ -88,12 +88,11 @@ class HoldoutCalibration(Record):
 
 
 class ReviewFigures(Record):
-    """The thresholds in force and their effect; then the threshold that the wanted precision
-    asks for, fitted on validation and applied to the hold-out.
+    """The thresholds in force and their effect; then the threshold for the wanted precision, by its
+    lower bound on validation, applied to the hold-out.
 
-    ``wanted_by`` says what had to reach the precision on validation: its lower bound, or the
-    share that was found. ``coverage_by_point`` and ``accuracy_by_point``
-    are those of the latter's threshold, for what the certainty costs.
+    ``coverage_by_point`` and ``accuracy_by_point`` are those of the threshold by the point value:
+    the difference is the cost of the guarantee.
     """
 
     confidence_below: float | None
@@ -105,7 +104,6 @@ class ReviewFigures(Record):
     threshold_for_wanted: float
     coverage_at_wanted: float
     accuracy_at_wanted: float | None
-    wanted_by: ThresholdRule
     coverage_by_point: float
     accuracy_by_point: float | None
 

@@ -395,7 +395,7 @@ def expected_wrong(
 ) -> WrongShare:
     """Estimate the share of wrong labels. The labels of ``decided`` ids count as right."""
     right = np.array([example.id in decided for example in examples], dtype=np.bool_)
-    return wrong_share(out_of_fold.own, out_of_fold.probabilities, vouched=right)
+    return wrong_share(out_of_fold.own, out_of_fold.probabilities, confirmed=right)
 
 
 def check_suspects(

@@ -206,6 +206,6 @@ def verify_forward(
     if not worst <= _TOLERANCE:
         raise ProofFailed(
             f"the short forward pass differs from the model's own by {worst:.3f} of the logits' "
-            "spread: this architecture needs its own head; try share_prefix = false"
+            "spread: this architecture needs its own head; try prompt_layout = whole"
         )
     return worst

@@ -53,7 +53,7 @@ def open_scorer(
     manifest: Manifest,
     prompts: Sequence[PromptIds],
     *,
-    device: str,
+    device: str = "auto",
 ) -> PromptScorer:
     """Load an adapter as it is served, and return its scorer. A language model's forward pass is
     verified on a few of ``prompts``. Raises BadInput, ProofFailed."""

@@ -77,7 +77,6 @@ class Request:
     canary_share: float
     least_decisions: int
     current_base: Path | None
-    device: str = "auto"
     redact_names: str | None = None
 
 
@@ -117,14 +116,14 @@ def propose(request: Request, console: Console) -> Proposal:
         train(request.recipe, console, resume=True, replace=False)
     in_service = request.store / current.digest
     adapter, bases = request.out / RUN / "adapter", (request.recipe.base, request.current_base)
-    _evaluate(request, adapter, new, request.out / RUN / EVALUATION_FOLDER, bases[0], console)
+    _evaluate(adapter, new, request.out / RUN / EVALUATION_FOLDER, bases[0], console)
     before, of_current = request.out / BEFORE, request.out / CURRENT
-    _evaluate(request, adapter, base, before, bases[0], console, trained_on=new)
-    _evaluate(request, in_service, base, of_current, bases[1], console)
+    _evaluate(adapter, base, before, bases[0], console, trained_on=new)
+    _evaluate(in_service, base, of_current, bases[1], console)
     grown = None
     if new.holdout_sha256 != base.holdout_sha256:
         grown = request.out / RUN / EVALUATION_FOLDER, request.out / GROWN
-        _evaluate(request, in_service, new, grown[1], bases[1], console, trained_on=base)
+        _evaluate(in_service, new, grown[1], bases[1], console, trained_on=base)
     outcomes = read_outcomes(request.decisions)
     compared = compare((before, of_current), grown, outcomes)
     plan = plan_proposed(request.out, request.store, request.rules)
@@ -251,7 +250,6 @@ def _refuse_few(count: int, least: int) -> None:
 
 
 def _evaluate(
-    request: Request,
     adapter: Path,
     dataset: Dataset,
     out: Path,
@@ -266,7 +264,6 @@ def _evaluate(
             dataset.directory,
             base,
             out,
-            device=request.device,
             trained_on=trained_on.directory if trained_on else None,
         ),
         console,

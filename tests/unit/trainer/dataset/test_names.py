@@ -17,7 +17,7 @@ from rich.console import Console
 from tests.fuzz.slow import cpu_s
 from tests.support.trainer_world import call
 from tests.unit.trainer.dataset.conftest import Record, WriteCsv
-from trainer.cli.prepare_command import tell_prepared
+from trainer.cli.prepare_command import print_prepared
 from trainer.dataset.folder import Dataset, open_dataset, write_dataset
 from trainer.dataset.names import NAME, load_names, replace_spans
 from trainer.dataset.near_duplicates import verify_disjoint
@@ -209,7 +209,7 @@ def test_a_dataset_says_that_its_names_were_redacted_and_by_what(
     assert "**Serving does not redact names**" in report
     assert "en_staff 1.2.3" in report
     console = Console(record=True, width=200, file=io.StringIO())
-    tell_prepared(result, console)
+    print_prepared(result, console)
     assert "Serving does not redact names" in console.export_text()
 
 
