@@ -87,7 +87,7 @@ SENSE: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     (model(adapter=""), ("config.model.adapter is empty",)),
     (model(base="models/base"), ("config.model.base", "absolute path")),
     (kafka(bootstrap_servers=""), ("config.kafka.bootstrap_servers is empty",)),
-    (kafka(bootstrap_servers="kafka"), ("names no port", "networkPolicy.kafkaPorts")),
+    (kafka(bootstrap_servers="kafka"), ("has no port", "networkPolicy.kafkaPorts")),
     (kafka(instance_id="a"), ("config.kafka.instance_id", "fence each other")),
     ({"config": {"http": {"port": 0}}}, ("config.http.port is 0", "probes")),
     ({"config": {"http": {"host": "127.0.0.1"}}}, ("config.http.host", "kubelet")),
@@ -113,7 +113,7 @@ SENSE: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ),
     (
         {"env": {"A": "1"}, "secretEnv": {"A": {"name": "s", "key": "k"}}},
-        ("env.A is in secretEnv too",),
+        ("env.A is also in secretEnv",),
     ),
     (
         {"secretEnv": {"CLERK_HTTP__HOST": {"name": "s", "key": "k"}}},
@@ -136,12 +136,12 @@ SENSE: list[tuple[dict[str, Any], tuple[str, ...]]] = [
             kafka(security_protocol="ssl", ssl_ca_location="/x"),
             {"auth": {"tls": {"caSecret": "a"}}},
         ),
-        ("config.kafka.ssl_ca_location is made from auth.tls",),
+        ("config.kafka.ssl_ca_location is set by the chart from auth.tls",),
     ),
     # Volumes.
     (
         {"storage": {"models": {"claim": {"create": True}}}},
-        ("storage.models: volume and claim.create are both given",),
+        ("storage.models: volume and claim.create are both set",),
     ),
     ({"download": {"enabled": True}}, ("download.image is empty", "download.files")),
     (
@@ -152,7 +152,7 @@ SENSE: list[tuple[dict[str, Any], tuple[str, ...]]] = [
                 "files": [{"url": "https://a", "path": "/a", "sha256": "0" * 64}],
             }
         },
-        ("download: files and a command",),
+        ("download: files and command",),
     ),
     (
         {"download": {"files": [{"url": "https://a", "path": "/a", "sha256": "tbd"}]}},
@@ -163,13 +163,13 @@ SENSE: list[tuple[dict[str, Any], tuple[str, ...]]] = [
             "rollback": {"enabled": True},
             "storage": {"adapters": {"volume": {"persistentVolumeClaim": {"readOnly": True}}}},
         },
-        ("rollback: storage.adapters.volume cannot be written to",),
+        ("rollback: storage.adapters.volume is read-only",),
     ),
     ({"commonLabels": {"app.kubernetes.io/name": "x"}}, ("commonLabels.app.kubernetes.io/name",)),
     # Counts.
     (
         merge(kafka(topic_partitions=4), {"replicaCount": 6}),
-        ("replicaCount is 6", "4 partitions", "2 would idle"),
+        ("replicaCount is 6", "4 partitions", "2 workers would do nothing"),
     ),
     (
         merge(kafka(topic_partitions=4), {"autoscaling": {"kind": "keda", "maxReplicas": 5}}),
@@ -183,7 +183,7 @@ SENSE: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ({"autoscaling": {"kind": "hpa"}}, ("autoscaling.hpa.metrics is empty",)),
     (
         {"autoscaling": {"kind": "hpa", "minReplicas": 0, "hpa": {"metrics": [{"type": "Pods"}]}}},
-        ("only kind keda scales to nothing",),
+        ("only kind keda can scale to 0",),
     ),
     (
         {"autoscaling": {"kind": "keda", "keda": {"metadata": {"topic": "x"}}}},
@@ -197,11 +197,11 @@ SENSE: list[tuple[dict[str, Any], tuple[str, ...]]] = [
                 "secretEnv": {"CLERK_KAFKA__SASL_PASSWORD": {"name": "s", "key": "k"}},
             },
         ),
-        ("KEDA needs to log in too", "autoscaling.keda.authentication"),
+        ("KEDA must also log in", "autoscaling.keda.authentication"),
     ),
     (model(engine_args={"tensor_parallel_size": 2}), ("gpu.count is 1", "2 GPUs")),
     # Time.
-    ({"terminationGracePeriodSeconds": 59}, ("is 59", "drain for 60 s", "killed in the middle")),
+    ({"terminationGracePeriodSeconds": 59}, ("is 59", "drain for 60 s", "killed before it is done")),
     (
         merge({"config": {"loop": {"drain_s": 120}}}, {"terminationGracePeriodSeconds": 140}),
         ("is 140", "drain for 150 s"),
@@ -221,7 +221,7 @@ SENSE: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ({"metrics": {"rules": {"jobs": ['a"b']}}}, ("/metrics/rules/jobs/0",)),
     (
         {"metrics": {"monitor": "none", "rules": {"enabled": True}}},
-        ("metrics.rules: with metrics.monitor none the job is not known", "metrics.rules.jobs"),
+        ("metrics.rules: with metrics.monitor none, the release's job", "metrics.rules.jobs"),
     ),
     # The trainer.
     (
@@ -242,10 +242,10 @@ SENSE: list[tuple[dict[str, Any], tuple[str, ...]]] = [
             "trainer.propose.proposals is empty",
         ),
     ),
-    (propose({"emptyDir": {}}), ("trainer.propose.proposals would keep nothing",)),
+    (propose({"emptyDir": {}}), ("trainer.propose.proposals is not a persistent, writable volume",)),
     (
         propose({"persistentVolumeClaim": {"claimName": "proposals", "readOnly": True}}),
-        ("trainer.propose.proposals would keep nothing",),
+        ("trainer.propose.proposals is not a persistent, writable volume",),
     ),
     (
         merge(PROPOSE, {"storage": {"adapters": {"mountPath": ""}}}),
