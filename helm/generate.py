@@ -124,8 +124,8 @@ def _type_of(value: Value) -> Schema:
 
 
 def _values_schema(values: tuple[Value, ...]) -> Schema:
-    # Values are required because Helm removes a value that a user sets to null, and a template would
-    # then crash without naming it. Values without a default, and those passed to Kubernetes
+    # Values are required because Helm removes a value that a user sets to null, and a template
+    # would then crash without naming it. Values without a default, and those passed to Kubernetes
     # unchanged, may be removed.
     required = [v.name for v in values if v.default is not None and not v.extra.get("free")]
     return _closed({value.name: schema_of(value) for value in values}) | {"required": required}

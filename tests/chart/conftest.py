@@ -31,7 +31,6 @@ def _helm() -> None:
 
 @pytest.fixture(scope="session")
 def tools() -> Path:
-    """Folder with the programs of .venv-chart."""
     if not (TOOLS / "checkov").exists():
         _missing("linters")
     return TOOLS

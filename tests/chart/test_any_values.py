@@ -35,7 +35,7 @@ secrets = st.fixed_dictionaries({"name": st.just("model-store"), "key": label})
 
 @st.composite
 def any_values(draw: st.DrawFn) -> dict[str, Any]:
-    """Values that make sense, however unusual."""
+    """Valid values, however unusual."""
     below = {key: value for key, value in MINIMAL.items() if key != "storage"}
     storage = {}
     for name in ("models", "adapters"):
@@ -125,7 +125,7 @@ def _jobs(draw: st.DrawFn) -> dict[str, Any]:
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(values=any_values(), release=release_names)
 def test_it_renders_whole_and_safe(values: dict[str, Any], release: str) -> None:
-    """Valid YAML, whole references, legal names and labels, text as text, restricted pods."""
+    """Valid YAML, intact references, legal names and labels, text kept as text, restricted pods."""
     documents = render(values, release=release)
     assert list(broken(documents, BROUGHT | {"support-dataset"})) == []
     for pod in pods(documents):

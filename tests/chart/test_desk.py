@@ -37,7 +37,6 @@ SASL = {
 
 
 def rendered(*changes: dict[str, Any]) -> list[Document]:
-    """Render the least that works with a desk, and changes to it."""
     values = DESK
     for change in changes:
         values = merge(values, change)
@@ -45,17 +44,15 @@ def rendered(*changes: dict[str, Any]) -> list[Document]:
 
 
 def desk(**changes: Any) -> dict[str, Any]:
-    """Changes to the values of the desk."""
     return {"desk": changes}
 
 
 def pod_of(documents: list[Document]) -> Any:
-    """The desk's pod."""
     return find(documents, "Deployment", "-desk")["spec"]["template"]["spec"]
 
 
 def variables(documents: list[Document]) -> dict[str, Any]:
-    """What its container finds in the environment: values, or references to Secrets."""
+    """The container's environment: values, or references to Secrets."""
     return {
         given["name"]: given.get("value") or given["valueFrom"]["secretKeyRef"]
         for given in pod_of(documents)["containers"][0]["env"]
@@ -63,13 +60,12 @@ def variables(documents: list[Document]) -> dict[str, Any]:
 
 
 def egress_ports(documents: list[Document]) -> set[int]:
-    """Ports that its network policy lets out, but for DNS."""
+    """Ports that the network policy lets out, without DNS."""
     rules = find(documents, "NetworkPolicy", "-desk")["spec"]["egress"]
     return {port["port"] for rule in rules for port in rule["ports"]} - {53}
 
 
 def test_without_it_nothing_of_it_is_made() -> None:
-    """The desk is a part that somebody asks for."""
     for document in render(MINIMAL):
         labels = document["metadata"]["labels"]
         assert labels["app.kubernetes.io/component"] != "desk", document["kind"]
@@ -78,7 +74,8 @@ def test_without_it_nothing_of_it_is_made() -> None:
 def test_its_settings_are_read_by_the_desk_itself(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The workers' Kafka, records and certificates, unless it has its own; the Ingress's name."""
+    """The workers' Kafka, records and certificates, unless the desk has its own; the Ingress's host
+    name."""
     workers = {"records": {"text_fields": ["subject", "body"]}, "kafka": {"output_topic": "out"}}
     documents = rendered(
         SASL,
@@ -111,7 +108,7 @@ def test_its_settings_are_read_by_the_desk_itself(
 
 
 def test_secrets_come_by_reference_alone() -> None:
-    """PostgreSQL's address, Kafka's password, the client's secret: none of them in a ConfigMap."""
+    """PostgreSQL's URL, Kafka's password, the client secret: none of them in a ConfigMap."""
     documents = render(None, EXAMPLES / "desk.yaml")
     found = variables(documents)
     assert found["CLERK_DESK_DATABASE__URL"] == {"name": "desk-database", "key": "url"}
@@ -124,7 +121,6 @@ def test_secrets_come_by_reference_alone() -> None:
 
 
 def test_sqlite_is_one_process_on_a_volume_that_stays() -> None:
-    """The old pod ends before the new one begins, and what people decided outlives the release."""
     documents = rendered()
     deployment = find(documents, "Deployment", "-desk")["spec"]
     assert deployment["replicas"] == 1
@@ -142,7 +138,7 @@ def test_sqlite_is_one_process_on_a_volume_that_stays() -> None:
 
 
 def test_postgresql_lets_replicas_be_rolled() -> None:
-    """One more before one less, no volume; the schema is brought up to date before each starts."""
+    """Without a volume; the schema is migrated before each pod starts."""
     documents = rendered(desk(replicaCount=3, database={"secret": "pg"}))
     deployment = find(documents, "Deployment", "-desk")["spec"]
     assert deployment["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
@@ -171,7 +167,6 @@ def test_who_may_talk_to_whom() -> None:
 
 
 def test_every_pod_of_it_is_restricted() -> None:
-    """As strict as the worker's: no root, no rights, nothing writable but the volume and /tmp."""
     for documents in (rendered(), render(None, EXAMPLES / "desk.yaml")):
         (pod,) = [pod for pod in pods(documents) if pod.name.endswith("-desk")]
         assert list(violations(pod.spec)) == []
@@ -181,7 +176,6 @@ def test_every_pod_of_it_is_restricted() -> None:
 
 
 def test_prometheus_finds_it_beside_the_workers() -> None:
-    """One monitor for each, of the kind that was asked for."""
     documents = rendered({"metrics": {"monitor": "service"}})
     monitor = find(documents, "ServiceMonitor", "-desk")
     assert monitor["spec"]["selector"]["matchLabels"]["app.kubernetes.io/component"] == "desk"
@@ -195,7 +189,7 @@ def test_prometheus_finds_it_beside_the_workers() -> None:
 
 
 def test_the_ingress_leads_to_the_pages_alone() -> None:
-    """Metrics say how much comes in and how right the machine is: nobody's business outside."""
+    """Metrics reveal volume and accuracy, so they stay inside."""
     documents = rendered(desk(ingress={"enabled": True, "host": "desk.example.com"}))
     (rule,) = find(documents, "Ingress", "-desk")["spec"]["rules"]
     (path,) = rule["http"]["paths"]
@@ -213,21 +207,20 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (desk(config={"kafka": {"sasl_password": "x"}}), "desk.config.kafka.sasl_password"),
     (desk(config={"database": {"url": "x"}}), "use desk.database.secret"),
     (desk(ingress={"enabled": True}), "desk.ingress.host is empty"),
-    (desk(database={"secret": "x", "volume": {"emptyDir": {}}}), "are both given"),
+    (desk(database={"secret": "x", "volume": {"emptyDir": {}}}), "are both set"),
     (desk(config={"reviews": {}}), "reviews"),
 ]
 
 
 @pytest.mark.parametrize(("change", "said"), REFUSED, ids=[said for _, said in REFUSED])
 def test_what_cannot_work_is_refused(change: dict[str, Any], said: str) -> None:
-    """Before anything reaches a cluster, with what to do instead."""
     with pytest.raises(Refused) as caught:
         rendered(change)
     assert said in str(caught.value)
 
 
 def test_exports_go_where_proposals_are_made_of_them() -> None:
-    """One volume: the desk writes to it, the trainer reads it; without one there is none."""
+    """The desk writes to the volume and the trainer reads it."""
     claim = {"persistentVolumeClaim": {"claimName": "decided"}}
     pod = pod_of(rendered(desk(exports=claim)))
     (volume,) = [each for each in pod["volumes"] if each["name"] == "exports"]

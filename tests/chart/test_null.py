@@ -24,7 +24,7 @@ CRASHES = ("nil pointer", "error calling", 'executing "', "wrong type", "YAML pa
 
 
 def paths(values: Mapping[str, Any], part: Mapping[str, Any], at: str = "") -> Iterator[str]:
-    """Every value that is the chart's, maps too; what is in a map of Kubernetes's is not."""
+    """Yield the path of every value, maps included, but not inside Kubernetes' own maps."""
     for key, inner in values.items():
         path = f"{at}.{key}" if at else key
         yield path
@@ -34,7 +34,7 @@ def paths(values: Mapping[str, Any], part: Mapping[str, Any], at: str = "") -> I
 
 
 def without(path: str) -> dict[str, Any]:
-    """Values that take this one away."""
+    """Values that remove this one."""
     value: Any = None
     for key in reversed(path.split(".")):
         value = {key: value}
@@ -53,7 +53,7 @@ ALL: dict[str, Any] = merge(merge(PROPOSE, DESK), {
 
 
 def outcome(path: str) -> str | None:
-    """What is wrong with how the chart takes it; None where nothing is."""
+    """The problem when a value is removed, or None."""
     try:
         documents = render_minimal(merge(ALL, without(path)))
     except Refused as refused:
@@ -67,7 +67,7 @@ def outcome(path: str) -> str | None:
 
 
 def is_required(path: str) -> bool:
-    """Whether the schema wants this value to be there, and so Helm renders nothing without it."""
+    """Whether the schema requires this value."""
     *maps, name = path.split(".")
     part = SCHEMA
     for key in maps:
@@ -76,7 +76,7 @@ def is_required(path: str) -> bool:
 
 
 def test_no_value_that_is_taken_away_crashes_a_template() -> None:
-    """Each alone: the schema wants it, or the chart is whole without it, or says why not."""
+    """Each alone: the schema requires it, the chart works without it, or it says why not."""
     rest = [path for path in paths(VALUES, SCHEMA) if not is_required(path)]
     assert 20 < len(rest) < 80
     with ThreadPoolExecutor(4) as pool:
@@ -86,13 +86,11 @@ def test_no_value_that_is_taken_away_crashes_a_template() -> None:
 
 @pytest.mark.parametrize("path", ["auth", "auth.tls", "storage.models", "metrics.rules", "probes"])
 def test_a_map_that_is_taken_away_is_named(path: str) -> None:
-    """The message says which, and that null is what is wrong."""
     with pytest.raises(Refused) as caught:
         render_minimal(without(path))
     assert path.rpartition(".")[2] in str(caught.value)
 
 
 def test_sections_of_settings_may_be_taken_away() -> None:
-    """They are the worker's, and the worker has defaults of its own."""
     documents = render_minimal(merge(without("config.loop"), without("config.http")))
     assert "[loop]" not in find(documents, "ConfigMap")["data"]["worker.toml"]

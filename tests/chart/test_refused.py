@@ -23,7 +23,7 @@ TRAINER = {
 
 
 def propose(proposals: dict[str, Any]) -> dict[str, Any]:
-    """Values for proposals without the trainer's own job, kept in this volume."""
+    """Values for proposals without the trainer's own job, with this volume."""
     decisions = {"persistentVolumeClaim": {"claimName": "decisions"}}
     job = {"enabled": True, "decisions": decisions, "proposals": proposals}
     return merge(TRAINER, {"trainer": {"enabled": False, "propose": job}})
@@ -33,7 +33,6 @@ PROPOSE = propose({"persistentVolumeClaim": {"claimName": "proposals"}})
 
 
 def test_nothing_given_names_everything_that_is_missing_at_once() -> None:
-    """One run of helm tells it all."""
     with pytest.raises(Refused) as caught:
         render({})
     said = str(caught.value)
@@ -43,12 +42,10 @@ def test_nothing_given_names_everything_that_is_missing_at_once() -> None:
 
 
 def kafka(**keys: Any) -> dict[str, Any]:
-    """Settings of config.kafka."""
     return {"config": {"kafka": keys}}
 
 
 def model(**keys: Any) -> dict[str, Any]:
-    """Settings of config.model."""
     return {"config": {"model": keys}}
 
 
@@ -138,6 +135,23 @@ SENSE: list[tuple[dict[str, Any], tuple[str, ...]]] = [
         ),
         ("config.kafka.ssl_ca_location is set by the chart from auth.tls",),
     ),
+    (
+        kafka(security_protocol="sasl_ssl", sasl_mechanism="OAUTHBEARER"),
+        ("there is no source of tokens",),
+    ),
+    (
+        kafka(security_protocol="sasl_ssl", sasl_mechanism="PLAIN", sasl_token_callback="a:b"),
+        ("set it to OAUTHBEARER",),
+    ),
+    # Names that all pods would share.
+    (
+        kafka(consumer={"group.instance.id": "a"}),
+        ("config.kafka.consumer.group.instance.id would be the same in every pod",),
+    ),
+    (
+        {"secretEnv": {"CLERK_KAFKA__TRANSACTIONAL_ID": {"name": "s", "key": "k"}}},
+        ("secretEnv.CLERK_KAFKA__TRANSACTIONAL_ID would be the same in every pod",),
+    ),
     # Volumes.
     (
         {"storage": {"models": {"claim": {"create": True}}}},
@@ -201,7 +215,10 @@ SENSE: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ),
     (model(engine_args={"tensor_parallel_size": 2}), ("gpu.count is 1", "2 GPUs")),
     # Time.
-    ({"terminationGracePeriodSeconds": 59}, ("is 59", "drain for 60 s", "killed before it is done")),
+    (
+        {"terminationGracePeriodSeconds": 59},
+        ("is 59", "drain for 60 s", "killed before it is done"),
+    ),
     (
         merge({"config": {"loop": {"drain_s": 120}}}, {"terminationGracePeriodSeconds": 140}),
         ("is 140", "drain for 150 s"),
@@ -242,7 +259,10 @@ SENSE: list[tuple[dict[str, Any], tuple[str, ...]]] = [
             "trainer.propose.proposals is empty",
         ),
     ),
-    (propose({"emptyDir": {}}), ("trainer.propose.proposals is not a persistent, writable volume",)),
+    (
+        propose({"emptyDir": {}}),
+        ("trainer.propose.proposals is not a persistent, writable volume",),
+    ),
     (
         propose({"persistentVolumeClaim": {"claimName": "proposals", "readOnly": True}}),
         ("trainer.propose.proposals is not a persistent, writable volume",),
@@ -257,8 +277,7 @@ SENSE: list[tuple[dict[str, Any], tuple[str, ...]]] = [
 @pytest.mark.parametrize(
     ("values", "words"), [*TYPOS, *TYPES, *SENSE], ids=lambda parameter: str(parameter)[:60]
 )
-def test_it_is_refused_and_said_why(values: dict[str, Any], words: tuple[str, ...]) -> None:
-    """The message names the value, what is wrong and, where it can, what to write instead."""
+def test_refused_with_the_reason(values: dict[str, Any], words: tuple[str, ...]) -> None:
     with pytest.raises(Refused) as caught:
         render_minimal(values)
     said = str(caught.value)
@@ -269,7 +288,6 @@ def test_it_is_refused_and_said_why(values: dict[str, Any], words: tuple[str, ..
 
 
 def test_nothing_can_be_written_to_an_image() -> None:
-    """Neither a download nor a trainer."""
     values = merge(merge(MINIMAL, TRAINER), {"download": {"enabled": True, "image": "x"}})
     values["storage"] = {
         name: {"volume": {"image": {"reference": "x"}}} for name in values["storage"]
@@ -290,12 +308,10 @@ TOKENS = model(engine_args={"long_prefill_token_threshold": 4096})
     [{}, SASL, TRAINER, PROPOSE, TOKENS],
     ids=["minimal", "sasl", "trainer", "propose", "tokens"],
 )
-def test_what_the_refusals_start_from_works(values: dict[str, Any]) -> None:
-    """Each is refused for its own fault and not for its surroundings."""
+def test_the_values_that_refusals_start_from_work(values: dict[str, Any]) -> None:
     assert render_minimal(values)
 
 
 def test_an_old_kubernetes_is_refused() -> None:
-    """Chart.yaml says from which version on the chart is for."""
     with pytest.raises(Refused, match=r"1\.29"):
         render_minimal(kube_version="1.28.0")

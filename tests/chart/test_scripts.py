@@ -43,7 +43,6 @@ def worker(pages: dict[str, tuple[int, Any]]) -> Iterator[str]:
 
 
 def check(*targets: str) -> tuple[int, str]:
-    """Run the script as the test pod does."""
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, *targets],
         capture_output=True,
@@ -60,7 +59,6 @@ READY = {"/readyz": (200, {"ok": True, "why": []}), "/info": INFO}
 
 
 def test_workers_that_are_ready_pass_and_say_what_they_serve() -> None:
-    """Exit 0, one line a worker and its information."""
     with worker(READY) as first, worker(READY) as second:
         code, said = check(first, second)
     assert code == 0
@@ -69,7 +67,6 @@ def test_workers_that_are_ready_pass_and_say_what_they_serve() -> None:
 
 
 def test_one_that_is_not_ready_fails_and_says_why() -> None:
-    """Exit 1 with the worker's own reason."""
     warming = {"/readyz": (503, {"ok": False, "why": ["the model is not warm"]}), "/info": INFO}
     with worker(READY) as first, worker(warming) as second:
         code, said = check(first, second)
@@ -78,8 +75,8 @@ def test_one_that_is_not_ready_fails_and_says_why() -> None:
     assert "1 of 2 workers are ready" in said
 
 
-def test_something_else_on_the_port_is_no_worker() -> None:
-    """An answer that is not JSON, a closed port, an unknown name, no worker at all: each exit 1."""
+def test_another_server_is_not_a_worker() -> None:
+    """A body that is not JSON, a closed port, an unknown name, no worker at all: each exits 1."""
     with worker({"/readyz": (200, b"<html>"), "/info": INFO}) as stranger:
         assert check(stranger)[0] == 1
     assert "no answer" in check(stranger)[1]  # it is closed now
@@ -96,7 +93,7 @@ SHARD = bytes(range(256)) * 4096 * 4  # 4 MiB
 
 
 class Store:
-    """A model store on loopback. ``cut`` requests are broken off in the middle, ``stall`` ones hang
+    """A model store on loopback. ``cut`` requests break off in the middle; with ``stall`` they hang
     there."""
 
     def __init__(self) -> None:
@@ -139,7 +136,7 @@ def store() -> Iterator[Store]:
 
 
 def begin(path: Path, url: str, digest: str = sha256(SHARD).hexdigest()) -> subprocess.Popen[str]:
-    """Start it as the init container does: by its text."""
+    """Start it as the init container does: from its text."""
     text = DOWNLOAD.read_text(encoding="utf-8").replace(
         "_PAUSE_S, _TIMEOUT_S = 5, 5.0", "_PAUSE_S, _TIMEOUT_S = 5, 0.05"
     )
@@ -152,10 +149,8 @@ def begin(path: Path, url: str, digest: str = sha256(SHARD).hexdigest()) -> subp
     )
 
 
-def test_a_download_that_is_killed_leaves_nothing_that_is_taken_for_the_file(
-    store: Store, tmp_path: Path
-) -> None:
-    """The next one fetches it again, and the one after has nothing to do."""
+def test_a_killed_download_leaves_no_partial_file(store: Store, tmp_path: Path) -> None:
+    """The next one downloads it again; the one after that finds it complete."""
     path = tmp_path / "base" / "model.safetensors"
     store.stall = True
     killed = begin(path, store.url)
@@ -172,13 +167,12 @@ def test_a_download_that_is_killed_leaves_nothing_that_is_taken_for_the_file(
     assert (again.returncode, path.read_bytes() == SHARD) == (0, True), said
     asked = len(store.asked)
     once_more = begin(path, store.url)
-    assert once_more.communicate(timeout=60)[0] == f"{path} is there\n"
+    assert once_more.communicate(timeout=60)[0] == f"{path} exists\n"
     assert len(store.asked) == asked
     assert store.asked[0][1] == "Bearer of-the-store"
 
 
 def test_an_answer_that_is_cut_off_is_asked_for_again(store: Store, tmp_path: Path) -> None:
-    """Its half has another digest."""
     store.cut = 2
     done = begin(tmp_path / "shard", store.url)
     said, _ = done.communicate(timeout=60)
@@ -188,16 +182,15 @@ def test_an_answer_that_is_cut_off_is_asked_for_again(store: Store, tmp_path: Pa
 
 
 def test_other_bytes_than_asked_for_are_refused(store: Store, tmp_path: Path) -> None:
-    """In a line that says both digests, and nothing stays."""
     done = begin(tmp_path / "shard", store.url, "0" * 64)
     said, _ = done.communicate(timeout=60)
     assert done.returncode == 1
-    assert f"the digest {sha256(SHARD).hexdigest()}, not {'0' * 64}" in said
+    assert f"expected the digest {'0' * 64}, got {sha256(SHARD).hexdigest()}" in said
     assert list(tmp_path.iterdir()) == []
 
 
 def test_workers_wait_for_the_first_adapter(tmp_path: Path) -> None:
-    """Saying what for; a store and a single adapter both end it."""
+    """A store's pointer and an adapter's manifest both end the wait."""
     for name in ("current.json", "manifest.json"):
         folder = tmp_path / name.partition(".")[0]
         folder.mkdir()

@@ -15,20 +15,18 @@ from worker.settings import load_settings
 
 
 def toml_of(config: dict[str, Any], **values: Any) -> str:
-    """Return worker.toml for a ``config``."""
     documents = render_minimal({"config": config, **values})
     return str(find(documents, "ConfigMap")["data"]["worker.toml"])
 
 
 def load(text: str, folder: Path) -> Any:
-    """Let the worker read it."""
     file = folder / "worker.toml"
     file.write_text(text, encoding="utf-8")
     return load_settings(file).settings
 
 
 def test_every_section_goes_through(tmp_path: Path) -> None:
-    """Numbers stay numbers of their kind, lists lists, properties and engine arguments whole."""
+    """Numbers keep their type, lists stay lists, properties and engine arguments are complete."""
     found = load(
         toml_of({
             "kafka": {
@@ -66,7 +64,7 @@ def test_every_section_goes_through(tmp_path: Path) -> None:
 
 
 def test_an_encoder_is_served_without_a_base(tmp_path: Path) -> None:
-    """Its settings name none: an empty one would be the working directory."""
+    """Its settings name no base: an empty one would be the working directory."""
     documents = render({}, EXAMPLES / "encoder.yaml")
     found = load(find(documents, "ConfigMap")["data"]["worker.toml"], tmp_path)
     assert found.model.base is None
@@ -74,7 +72,6 @@ def test_an_encoder_is_served_without_a_base(tmp_path: Path) -> None:
 
 
 def test_certificates_are_where_the_settings_say(tmp_path: Path) -> None:
-    """auth.tls mounts them and tells the worker."""
     documents = render_minimal({
         "config": {"kafka": {"security_protocol": "ssl"}},
         "auth": {"tls": {
@@ -103,7 +100,7 @@ def test_certificates_are_where_the_settings_say(tmp_path: Path) -> None:
 def test_variables_that_the_chart_sets_are_settings(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A name that the worker does not know would keep it from starting."""
+    """The worker would refuse to start with an unknown variable."""
     documents = render_minimal({
         "config": {"kafka": {"security_protocol": "sasl_ssl", "sasl_mechanism": "PLAIN"}},
         "auth": {"sasl": {"secret": "login"}, "tls": {
@@ -151,7 +148,7 @@ engine_args = st.dictionaries(
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(arguments=engine_args, group=odd_text.filter(bool))
 def test_whatever_is_given_arrives(arguments: dict[str, Any], group: str) -> None:
-    """Any text, number, list or table comes out of the TOML as it went into the values."""
+    """Any text, number, list or table comes out of the TOML unchanged."""
     config = {"kafka": {"group_id": group}, "model": {"engine_args": arguments}}
     found = tomllib.loads(toml_of(config))
     assert found["kafka"]["group_id"] == group

@@ -23,12 +23,11 @@ KEDA = CHART / "examples" / "keda.yaml"
 
 
 def kinds(documents: list[dict[str, Any]]) -> set[str]:
-    """Which kinds there are."""
     return {document["kind"] for document in documents}
 
 
 def test_the_probes_ask_the_workers_three_paths_and_give_it_time() -> None:
-    """Start-up within fifteen minutes by default; an unready worker is not restarted for it."""
+    """Start-up within fifteen minutes by default; an unready worker is not restarted."""
     container = worker_container(render_minimal())
     start, live, ready = (
         container[f"{kind}Probe"] for kind in ("startup", "liveness", "readiness")
@@ -42,7 +41,7 @@ def test_the_probes_ask_the_workers_three_paths_and_give_it_time() -> None:
 
 @pytest.mark.parametrize(("budget", "period"), [(601, 7), (600, 600), (3600, 11)])
 def test_the_start_up_budget_is_never_cut_short(budget: int, period: int) -> None:
-    """Rounded up to whole probes; the rollout waits longer than a start may take."""
+    """Rounded up to whole probes; the rollout's deadline is longer than a start."""
     startup = {"probes": {"startup": {"budgetSeconds": budget, "periodSeconds": period}}}
     documents = render_minimal(startup)
     probe = worker_container(documents)["startupProbe"]
@@ -62,13 +61,12 @@ def test_the_start_up_budget_is_never_cut_short(budget: int, period: int) -> Non
 def test_a_pod_gets_the_time_it_may_drain_and_half_a_minute(
     config: dict[str, Any], grace: int
 ) -> None:
-    """terminationGracePeriodSeconds follows the settings."""
     spec = find(render_minimal({"config": config}), "Deployment")["spec"]["template"]["spec"]
     assert spec["terminationGracePeriodSeconds"] == grace
 
 
 def test_the_grace_covers_the_workers_own_bound() -> None:
-    """Three publishes are what the worker itself counts with (max_iteration_s)."""
+    """The worker itself counts with three publishes (max_iteration_s)."""
     from worker import policies
     from worker.settings import Settings
 
@@ -97,7 +95,6 @@ def test_a_change_of_the_settings_restarts_the_pods_and_nothing_else_does() -> N
 
 
 def test_no_spare_gpu_is_needed_for_a_rollout() -> None:
-    """maxSurge 0 by default; the count is left to the autoscaler where there is one."""
     spec = find(render_minimal(), "Deployment")["spec"]
     assert spec["strategy"]["rollingUpdate"] == {"maxSurge": 0, "maxUnavailable": 1}
     assert spec["replicas"] == 1
@@ -108,7 +105,6 @@ def test_no_spare_gpu_is_needed_for_a_rollout() -> None:
 
 
 def test_gpus_are_asked_for_as_text_beside_the_other_limits() -> None:
-    """And two of them for a model over two."""
     limits = worker_container(render_minimal())["resources"]["limits"]
     assert limits == {"memory": "12Gi", "nvidia.com/gpu": "1"}
     two = {
@@ -119,7 +115,6 @@ def test_gpus_are_asked_for_as_text_beside_the_other_limits() -> None:
 
 
 def test_the_pods_name_is_the_instance_id() -> None:
-    """Stable over restarts of the container, never shared by two pods."""
     (variable,) = [
         entry
         for entry in worker_container(render_minimal())["env"]
@@ -129,7 +124,7 @@ def test_the_pods_name_is_the_instance_id() -> None:
 
 
 def test_models_are_read_only_for_the_worker_and_writable_for_the_download() -> None:
-    """The only places a worker can write to are scratch."""
+    """The worker can write only to scratch volumes."""
     documents = render(None, KEDA)
     (pod,) = [pod for pod in pods(documents) if pod.owner["kind"] == "Deployment"]
     download, _ = pod.spec["initContainers"]
@@ -143,7 +138,6 @@ def test_models_are_read_only_for_the_worker_and_writable_for_the_download() -> 
 
 
 def test_a_host_path_is_the_one_volume_that_breaks_the_restricted_level() -> None:
-    """As the README says; nothing else about it does."""
     values = merge(MINIMAL, {})
     values["storage"] = {"models": {"volume": {"hostPath": {"path": "/srv"}}},
                          "adapters": {"mountPath": ""}}  # fmt: skip
@@ -151,13 +145,7 @@ def test_a_host_path_is_the_one_volume_that_breaks_the_restricted_level() -> Non
     assert list(violations(pod.spec)) == ["volume models: hostPath"]
 
 
-def test_everything_is_in_the_releases_namespace() -> None:
-    """Also for those who render here and apply elsewhere."""
-    assert {document["metadata"]["namespace"] for document in render(None, KEDA)} == {"support"}
-
-
 def test_claims_outlive_the_release() -> None:
-    """Gigabytes of weights are not deleted by helm uninstall."""
     claims = [claim for claim in render(None, KEDA) if claim["kind"] == "PersistentVolumeClaim"]
     assert [claim["metadata"]["name"] for claim in claims] == [
         "clerk-filing-clerk-models", "clerk-filing-clerk-adapters", "clerk-cache",
@@ -168,7 +156,6 @@ def test_claims_outlive_the_release() -> None:
 
 
 def test_by_default_nothing_is_made_that_needs_an_operator() -> None:
-    """KEDA's and Prometheus's kinds come only when asked for."""
     assert kinds(render_minimal()) == {
         "ConfigMap", "Deployment", "NetworkPolicy", "Pod", "PodDisruptionBudget", "Service",
         "ServiceAccount",
@@ -201,7 +188,7 @@ def test_keda_asks_for_what_the_worker_reads() -> None:
 
 @pytest.mark.parametrize("inputs", [["chat", "mail"], ["^support.messages.*"]])
 def test_keda_asks_for_the_whole_group_where_it_reads_several_topics(inputs: list[str]) -> None:
-    """KEDA adds the lag of all topics of the group where it is told none."""
+    """Without a topic KEDA adds up the lag of all topics of the group."""
     changes = {"config": {"kafka": {"input_topics": inputs}}, "autoscaling": {"kind": "keda"}}
     (trigger,) = find(render_minimal(changes), "ScaledObject")["spec"]["triggers"]
     assert trigger["metadata"]["consumerGroup"] == "support.clerk-filing-clerk"
@@ -209,7 +196,6 @@ def test_keda_asks_for_the_whole_group_where_it_reads_several_topics(inputs: lis
 
 
 def test_keda_logs_in_with_a_token_of_its_own() -> None:
-    """The mechanism is the worker's; MSK's provider is further metadata, and the login is yours."""
     values = {
         "config": {"kafka": {"security_protocol": "sasl_ssl", "sasl_mechanism": "OAUTHBEARER",
                              "sasl_token_callback": "msk_token:token"}},
@@ -227,7 +213,6 @@ def test_keda_logs_in_with_a_token_of_its_own() -> None:
 
 
 def test_a_plain_autoscaler_goes_by_the_metrics_given() -> None:
-    """And KEDA stays out of it."""
     target = {"type": "AverageValue", "averageValue": "500"}
     metric = {"type": "Pods", "pods": {"metric": {"name": "clerk_backlog"}, "target": target}}
     documents = render_minimal({"autoscaling": {"kind": "hpa", "hpa": {"metrics": [metric]}}})
@@ -240,8 +225,7 @@ HOME = yaml.safe_load((CHART / "Chart.yaml").read_text(encoding="utf-8"))["home"
 
 
 def test_the_rules_are_the_files_but_for_whose_they_are() -> None:
-    """Without the release's matchers, labels and address of the runbook they are what the file has;
-    braces of theirs are not taken for Helm's."""
+    """Without the release's matchers, labels and runbook URL, they are equal to the file."""
     made = find(render(None, KEDA), "PrometheusRule")
     release, *groups = made["spec"]["groups"]
     assert release["name"] == "filing-clerk.release"
@@ -261,7 +245,7 @@ def test_the_rules_are_the_files_but_for_whose_they_are() -> None:
 
 
 def test_the_dashboard_is_a_config_map_that_the_sidecar_finds() -> None:
-    """By its label; it holds less than 1 MiB."""
+    """By its label; it is smaller than 1 MiB."""
     made = find(render(None, KEDA), "ConfigMap", "-dashboard")
     (text,) = made["data"].values()
     assert len(text.encode()) < 1024 * 1024
@@ -284,7 +268,8 @@ def test_the_dashboard_is_a_config_map_that_the_sidecar_finds() -> None:
 def test_a_release_says_that_it_should_have_workers(
     values: dict[str, Any], expected: tuple[str, str] | None
 ) -> None:
-    """Under the job that its monitor gives them, or an alert would miss what never was ready."""
+    """Under the job that its monitor sets; otherwise the alert would miss a release that was never
+    ready."""
     merged = merge(values, {"metrics": {"rules": {"enabled": True}}})
     groups = find(render_minimal(merged), "PrometheusRule")["spec"]["groups"]
     found = [rule for group in groups for rule in group["rules"]
@@ -299,7 +284,6 @@ def test_a_release_says_that_it_should_have_workers(
 
 
 def alerts_of(values: dict[str, Any]) -> dict[str, Any]:
-    """The alerts that a release has, by name."""
     merged = merge(values, {"metrics": {"monitor": "pod", "rules": {"enabled": True}}})
     groups = find(render_minimal(merged), "PrometheusRule")["spec"]["groups"]
     assert all(group["rules"] for group in groups)
@@ -307,7 +291,6 @@ def alerts_of(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_an_alert_is_left_out_or_labelled_alone() -> None:
-    """All others stay as they are; labels of the rule itself stay, but for what is given."""
     plain = alerts_of({})
     own = {
         "ClerkDrift": {"enabled": False},
@@ -330,7 +313,6 @@ def test_an_alert_is_left_out_or_labelled_alone() -> None:
                                  "https://git.example/clerk/blob/v1")],
 )  # fmt: skip
 def test_a_pager_can_open_the_runbook(given: str, address: str) -> None:
-    """Every link is a whole one: below the project's home, or where the values say."""
     for name, rule in alerts_of({"metrics": {"rules": {"runbookBaseUrl": given}}}).items():
         assert rule["annotations"]["runbook_url"] == f"{address}/docs/operations.md#{name.lower()}"
 
@@ -340,7 +322,6 @@ def test_a_pager_can_open_the_runbook(given: str, address: str) -> None:
     [("pod", "PodMonitor", "podMetricsEndpoints"), ("service", "ServiceMonitor", "endpoints")],
 )
 def test_prometheus_finds_the_workers_port_by_name(monitor: str, kind: str, key: str) -> None:
-    """Either kind of monitor, never both."""
     documents = render_minimal({"metrics": {"monitor": monitor, "labels": {"team": "x"}}})
     made = find(documents, kind)
     (endpoint,) = made["spec"][key]
@@ -353,7 +334,6 @@ def test_prometheus_finds_the_workers_port_by_name(monitor: str, kind: str, key:
 
 
 def test_nothing_goes_out_but_kafka_and_dns_and_nothing_in_but_scrapes() -> None:
-    """Ports are those of the servers; the trainer reaches nothing at all."""
     documents = render(None, CHART / "examples" / "air-gapped.yaml")
     policy = find(documents, "NetworkPolicy", "filing-clerk")["spec"]
     dns, kafka = policy["egress"]
@@ -370,7 +350,7 @@ def test_nothing_goes_out_but_kafka_and_dns_and_nothing_in_but_scrapes() -> None
 
 
 def test_a_password_may_come_as_a_file() -> None:
-    """For workers and the topics' job; the user's name stays a variable, and no password is one."""
+    """For workers and the topics job; the user name stays a variable."""
     documents = render({"auth": {"sasl": {"passwordAsFile": True}}}, KEDA)
     for pod in pods(documents):
         if pod.owner["kind"] not in {"Deployment", "Job"}:
@@ -403,7 +383,7 @@ FILE = {"url": "https://models.example/a", "path": "/models/a", "sha256": "0" * 
     ],
 )  # fmt: skip
 def test_traces_reach_their_collector(env: dict[str, str], port: int) -> None:
-    """A policy that lets Kafka through alone would swallow them."""
+    """A policy that lets only Kafka through would block them."""
     peer = {"podSelector": {"matchLabels": {"app": "collector"}}}
     policy = {"networkPolicy": {"tracingPeers": [peer]}}
     documents = render_minimal(merge(merge(TRACING, policy), {"env": env}))
@@ -414,7 +394,6 @@ def test_traces_reach_their_collector(env: dict[str, str], port: int) -> None:
 
 
 def test_a_download_reaches_its_store() -> None:
-    """On its port, and for as long as there is a download."""
     store = {"ipBlock": {"cidr": "10.20.0.0/16"}}
     values = {
         "download": {"enabled": True, "files": [FILE]},
@@ -425,7 +404,7 @@ def test_a_download_reaches_its_store() -> None:
 
 
 def test_files_are_fetched_by_the_charts_own_program_in_a_small_image() -> None:
-    """One argument for each file; the tools' image where there is one, else the worker's."""
+    """One argument for each file; in the tools image if there is one, else the worker's."""
     values = {"download": {"enabled": True, "files": [FILE]}}
     for image in ("", "registry.example/clerk/worker-tools:1"):
         documents = render_minimal(merge(values, {"topics": {"image": image}}))
@@ -437,7 +416,6 @@ def test_files_are_fetched_by_the_charts_own_program_in_a_small_image() -> None:
 
 
 def test_workers_wait_for_an_adapter_where_one_is_still_to_come() -> None:
-    """Before the model is loaded, with the store mounted as they have it."""
     documents = render_minimal({"storage": {"adapters": {"wait": True}}})
     (wait,) = find(documents, "Deployment")["spec"]["template"]["spec"]["initContainers"]
     assert wait["args"][1] == "/adapters"
@@ -447,8 +425,8 @@ def test_workers_wait_for_an_adapter_where_one_is_still_to_come() -> None:
 
 
 def test_the_way_back_at_night_is_a_job_that_waits() -> None:
-    """It writes to the store once, has no network, and its name is the reason. Its image is a small
-    one, or one that is on a node already: nobody waits for the trainer's at night."""
+    """It writes to the store once and has no network; its name is the reason. Its image is small or
+    already on a node."""
     tools = "registry.example/clerk/worker-tools:1"
     named = render_minimal({"rollback": {"enabled": True}, "topics": {"image": tools}})
     (pod,) = [pod for pod in pods(named) if pod.owner["kind"] == "CronJob"]
@@ -468,7 +446,7 @@ def test_the_way_back_at_night_is_a_job_that_waits() -> None:
 
 
 def test_what_every_object_and_every_pod_is_given() -> None:
-    """Labels of the values on all; hosts and DNS in each pod; selectors stay as they are."""
+    """Common labels on all objects; hosts and DNS in each pod; selectors stay as they are."""
     values = {
         "commonLabels": {"team": "support"},
         "podLabels": {"team": "workers"},
@@ -499,7 +477,7 @@ def test_what_every_object_and_every_pod_is_given() -> None:
 
 
 def test_topics_are_made_before_the_workers_with_the_same_settings() -> None:
-    """A hook with its own copy of worker.toml and the same log-in."""
+    """A hook with its own copy of worker.toml and the same login."""
     documents = render(None, KEDA)
     job = find(documents, "Job")
     assert job["metadata"]["annotations"]["helm.sh/hook"] == "pre-install,pre-upgrade"
@@ -517,7 +495,8 @@ def test_topics_are_made_before_the_workers_with_the_same_settings() -> None:
 
 
 def test_the_trainer_goes_step_by_step_and_takes_no_for_an_answer() -> None:
-    """Train, evaluate, publish; a refusal is not tried again; without a schedule only by hand."""
+    """Train, evaluate, publish; a refusal is not retried; without a schedule it only starts by
+    hand."""
     cron = find(render(None, KEDA), "CronJob", "-trainer")["spec"]
     assert cron["suspend"] is True
     job = cron["jobTemplate"]["spec"]
@@ -544,7 +523,6 @@ def test_the_trainer_goes_step_by_step_and_takes_no_for_an_answer() -> None:
 
 
 def test_the_trainers_steps_are_commands_that_it_has() -> None:
-    """Each step's name and options are known to clerk-trainer."""
     import typer.main
 
     from trainer.cli.main import app
@@ -560,8 +538,8 @@ def test_the_trainers_steps_are_commands_that_it_has() -> None:
 
 
 def test_proposals_are_made_of_the_desks_exports_and_stay() -> None:
-    """Answers are carried out first; what people decided is only read; the folder of a job is its
-    own, so that a pod that is started again goes on; it stands alone, without the trainer's job."""
+    """Answers are carried out first; decisions are read-only; each job has its own folder, so a
+    restarted pod continues. It works without the trainer's own job."""
     alone = {"trainer": {"enabled": False}, "networkPolicy": {"enabled": True}}
     documents = render(alone, KEDA)
     assert find(documents, "ConfigMap", "-trainer")["data"]["trainer.toml"]
@@ -587,7 +565,7 @@ def test_proposals_are_made_of_the_desks_exports_and_stay() -> None:
 
 
 def test_as_part_of_another_chart_it_renders_too(tmp_path: Any) -> None:
-    """Helm hands a subchart the key "global", which a closed schema would refuse."""
+    """Helm passes a subchart the key "global", which a closed schema would refuse."""
     import shutil
 
     parent = tmp_path / "parent"
