@@ -16,6 +16,7 @@ from typing import cast
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
+from tests.support.topics import topic_settings
 from worker.demo.broker import LocalBroker
 from worker.demo.program import Program, start_worker
 
@@ -48,16 +49,16 @@ class Arena:
         self._reader = Reader(self.servers, list(self.topics.values())[1:], self.partitions)
         self.stack.callback(self._reader.close)
 
+    @property
+    def kafka_settings(self) -> dict[str, str]:
+        """The worker's settings for these topics, without TOML's quotes."""
+        return topic_settings(self.servers, self.run, self.topics)
+
     def start_worker(self) -> Program:
-        """Start one more worker; it is ended with the arena at the latest."""
+        """Start one more worker. It ends with the arena at the latest."""
         self._workers += 1
         given = {
-            "kafka.bootstrap_servers": f"'{self.servers}'",
-            "kafka.group_id": f"'{self.run}'",
-            "kafka.input_topics": f"'{self.topics['in']}'",
-            "kafka.output_topic": f"'{self.topics['out']}'",
-            "kafka.review_topic": f"'{self.topics['review']}'",
-            "kafka.dead_letter_topic": f"'{self.topics['dead']}'",
+            **{name: f"'{value}'" for name, value in self.kafka_settings.items()},
             "kafka.consumer": "{'session.timeout.ms' = 6000}",
             "log.format": "'json'",
             "http.port": "0",

@@ -22,11 +22,10 @@ QUICK_START_S = 4.5
 the first load, which is slow here on purpose, and not long after it."""
 
 
-def test_offsets_are_loaded_in_peace_after_a_kill(tmp_path: Path) -> None:
-    """The load that a broker begins as the leader it was ends before it leads again: Kafka 4.4
-    takes the end of one load for that of another, and then tells offsets of long ago.
-
-    On a machine so busy that the start is slow, the same with a shorter log."""
+def test_offsets_are_loaded_undisturbed_after_a_kill(tmp_path: Path) -> None:
+    """The load of offsets that a restarted broker begins must end before it leads again: Kafka 4.4
+    mistakes the end of one load for another's and then returns old offsets. On a machine so busy
+    that the start is slow, a shorter log is tried."""
     for commits in (10_000, 2_500, 600):
         offset, steps, start_s = _after_a_kill(tmp_path / f"{commits}.log", commits)
         if start_s < QUICK_START_S:
@@ -39,9 +38,8 @@ def test_offsets_are_loaded_in_peace_after_a_kill(tmp_path: Path) -> None:
 
 
 def _after_a_kill(log: Path, commits: int) -> tuple[int | None, list[str], float]:
-    """Kill a broker that has so many commits, and start it again. Return the committed offset that
-    it then tells (None: it does not answer), what its log says of loads, and how long it took
-    until the first load began."""
+    """Kill a broker with so many commits and restart it. Return the committed offset (None: no
+    answer), the steps of loading in its log, and the seconds until the first load began."""
     with LocalBroker(log_path=log, properties=SLOW_LOADING) as broker:
         client = {"bootstrap.servers": broker.bootstrap_servers, **QUIET}
         admin = AdminClient(client)

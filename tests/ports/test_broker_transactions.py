@@ -15,9 +15,9 @@ OPEN_FOR_MS = 3000
 
 
 def test_a_transaction_that_was_open_is_aborted_everywhere(tmp_path: Path) -> None:
-    """It runs out before the broker leads its partitions again. Kafka 4.3.0 to 4.4.0 then calls it
-    aborted without a word of it in those partitions (KAFKA-20734): the next transaction under its
-    name would commit its records too, and its offsets would stay open for ever."""
+    """The transaction times out before the broker leads its partitions again. Kafka 4.3.0 to 4.4.0
+    then writes no abort marker into those partitions (KAFKA-20734): the next transaction with
+    its id would commit its records too, and its offsets would stay open for ever."""
     place = TopicPartition("in", 0, 7)
     with LocalBroker(log_path=tmp_path / "broker.log") as broker:
         client = {"bootstrap.servers": broker.bootstrap_servers, **QUIET}

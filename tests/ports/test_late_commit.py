@@ -16,7 +16,7 @@ from tests.support.topics import read_all
 def test_a_commit_that_is_answered_late_is_in_doubt_and_ends_nobody(
     bootstrap_servers: str, topic: Callable[[str], str]
 ) -> None:
-    """The answer was that it is done: the next producer finds it so, and nothing is twice."""
+    """The commit had succeeded: the next producer finds it, and nothing is published twice."""
     names = [topic(name) for name in ("in", "out", "review", "dead")]
     done = subprocess.run(
         [sys.executable, "-m", "tests.support.late_commit", bootstrap_servers, *names],

@@ -10,18 +10,19 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
-from typing import Any
+from collections.abc import Callable
+from contextlib import closing
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import pytest
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Producer
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.chaos.fake_worker import open_fake
 from tests.chaos.harness import FAKE_WORKER, Arena, messages
 from tests.support.collector import Collector, attributes
+from tests.support.topics import read_messages
 from worker import __version__
 from worker.app import run_worker
 from worker.demo.program import Program
@@ -30,12 +31,6 @@ from worker.errors import EngineDied
 from worker.settings import Settings, load_settings
 
 GOOD, BROKEN, TOMBSTONES, EMPTY = 600, 40, 20, 10
-
-
-@pytest.fixture
-def arena(bootstrap_servers: str) -> Iterator[Arena]:
-    with ExitStack() as stack:
-        yield Arena(bootstrap_servers, stack)
 
 
 def get(url: str, path: str) -> tuple[int, bytes]:
@@ -72,7 +67,7 @@ def wait_for(condition: Callable[[], object], timeout_s: float = 60) -> None:
 
 
 class Scrape:
-    """The page of metrics; the sum of a name's series that have the labels asked for."""
+    """A page of metrics; calling it sums a name's series with the given labels."""
 
     def __init__(self, url: str) -> None:
         status, body = get(url, "/metrics")
@@ -102,7 +97,6 @@ def ready(url: str) -> bool:
 
 
 def test_the_numbers_are_what_was_published(arena: Arena) -> None:
-    """Records by outcome and reason, labels, lag to zero, transactions: all of them add up."""
     worker = arena.start_worker()
     url = url_of(worker)
     values: list[bytes | None] = [*messages(GOOD), *[b"{"] * BROKEN]
@@ -149,7 +143,7 @@ def test_the_numbers_are_what_was_published(arena: Arena) -> None:
 def test_backpressure_and_lag_are_seen_while_there_is_a_backlog(
     arena: Arena, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An engine that is too slow: fetching pauses, what is behind is counted, it catches up."""
+    """The engine is too slow: fetching pauses, the lag is counted, then it catches up."""
     monkeypatch.setenv("CHAOS_SERVICE_S", "0.05")
     arena.settings = {
         "loop.max_in_flight": "20",
@@ -172,7 +166,7 @@ def test_backpressure_and_lag_are_seen_while_there_is_a_backlog(
 def test_while_the_model_loads_it_answers_that_it_does(
     arena: Arena, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Alive from the first second, started when warm, ready when in the group; /info throughout."""
+    """Alive from the start, started when warm, ready when in the group; /info throughout."""
     monkeypatch.setenv("CHAOS_LOAD_S", "4")
     url = url_of(arena.start_worker())
     assert verdict(url, "/livez") == (200, [])
@@ -188,7 +182,8 @@ def test_while_the_model_loads_it_answers_that_it_does(
 
 
 def test_a_changed_mix_of_labels_is_seen_and_nothing_of_the_messages(arena: Arena) -> None:
-    """One label for every message, where each was expected as often: metrics, log and /info."""
+    """One label for every message, where all were expected equally often: in metrics, log and
+    /info."""
     worker = arena.start_worker()
     url = url_of(worker)
     wait_for(lambda: ready(url))
@@ -217,27 +212,10 @@ def test_a_changed_mix_of_labels_is_seen_and_nothing_of_the_messages(arena: Aren
     assert text not in log + page.text + body.decode()
 
 
-@pytest.mark.parametrize("protocol", ["classic", "consumer"])
-def test_a_spare_worker_is_ready_too(bootstrap_servers: str, protocol: str) -> None:
-    """One partition, two workers: both are in the group, and one of them has it."""
-    group = {"group.protocol": protocol, "statistics.interval.ms": 300}
-    if protocol == "classic":
-        group["session.timeout.ms"] = 6000
-    inline = ", ".join(f"'{name}' = {json.dumps(value)}" for name, value in group.items())
-    with ExitStack() as stack:
-        arena = Arena(
-            bootstrap_servers, stack, settings={"kafka.consumer": f"{{{inline}}}"}, partitions=1
-        )
-        urls = [url_of(arena.start_worker()) for _ in range(2)]
-        wait_for(lambda: all(ready(url) for url in urls))
-        held = [Scrape(url)("clerk_assigned_partitions") for url in urls]
-        assert sorted(held) == [0, 1]
-
-
 def test_a_draining_worker_is_alive_and_not_ready(
     arena: Arena, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No new work goes to it, and nobody kills it while it finishes what it has."""
+    """It gets no new work, and liveness keeps it from being killed while it finishes."""
     monkeypatch.setenv("CHAOS_SERVICE_S", "0.5")
     worker = arena.start_worker()
     url = url_of(worker)
@@ -259,7 +237,7 @@ def test_a_draining_worker_is_alive_and_not_ready(
 
 
 def test_when_the_engine_dies_liveness_fails_until_the_worker_is_gone(arena: Arena) -> None:
-    """It says so while it closes what it has open, and the HTTP server is the last to go."""
+    """It reports so while it closes; the HTTP server closes last."""
     seen: dict[str, Any] = {}
 
     def opener(_: Settings) -> OpenedEngine:
@@ -283,12 +261,7 @@ def test_when_the_engine_dies_liveness_fails_until_the_worker_is_gone(arena: Are
     seen["url"] = f"http://127.0.0.1:{port}"
     settings = load_settings(
         flags=[
-            f"kafka.bootstrap_servers='{arena.servers}'",
-            f"kafka.group_id='{arena.run}'",
-            f"kafka.input_topics='{arena.topics['in']}'",
-            f"kafka.output_topic='{arena.topics['out']}'",
-            f"kafka.review_topic='{arena.topics['review']}'",
-            f"kafka.dead_letter_topic='{arena.topics['dead']}'",
+            *(f"{name}='{value}'" for name, value in arena.kafka_settings.items()),
             f"http.port={port}",
         ]
     ).settings
@@ -300,7 +273,7 @@ def test_when_the_engine_dies_liveness_fails_until_the_worker_is_gone(arena: Are
 
 
 def test_a_port_in_use_ends_the_worker_before_anything_is_begun() -> None:
-    """One line, exit code 2, and Kafka was not even asked."""
+    """Exit code 2 in one line, before Kafka is contacted."""
     with closing(socket.create_server(("127.0.0.1", 0))) as taken:
         done = subprocess.run(
             [sys.executable, *FAKE_WORKER, "--set", f"http.port={taken.getsockname()[1]}"],
@@ -340,30 +313,11 @@ def test_an_output_goes_on_in_its_messages_trace(
     assert (span.trace_id.hex(), span.parent_span_id.hex()) == (trace, parent)
     assert [link.span_id.hex() for link in batch.links] == [parent]
     assert attributes(batch)["messaging.batch.message_count"] == 1
-    [found] = [headers for short in ("out", "review") for headers in read(arena, short)]
-    assert dict(found)["shop"] == b"7"
-    assert dict(found)["traceparent"].decode() == f"00-{trace}-{span.span_id.hex()}-01"
-
-
-def read(arena: Arena, short: str) -> list[list[Any]]:
-    """The headers of every record of a topic."""
-    consumer = Consumer(
-        {
-            "bootstrap.servers": arena.servers,
-            "group.id": "headers",
-            "isolation.level": "read_committed",
-            "enable.partition.eof": True,
-            "enable.auto.commit": False,
-        }
-    )
-    consumer.assign([TopicPartition(arena.topics[short], n, 0) for n in range(arena.partitions)])
-    found, ended = [], 0
-    while ended < arena.partitions:
-        message = consumer.poll(20)
-        assert message is not None
-        if message.error():
-            ended += 1
-        else:
-            found.append(list(message.headers() or []))
-    consumer.close()
-    return found
+    results = [
+        message
+        for short in ("out", "review")
+        for message in read_messages(arena.servers, arena.topics[short])
+    ]
+    [found] = [dict(cast("list[tuple[str, bytes]]", message.headers())) for message in results]
+    assert found["shop"] == b"7"
+    assert found["traceparent"].decode() == f"00-{trace}-{span.span_id.hex()}-01"

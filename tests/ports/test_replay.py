@@ -7,7 +7,6 @@ needs vLLM, the demo's base model and its adapter too.
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -19,10 +18,9 @@ from typing import Any
 import pytest
 
 from tests.support.kafka_world import KafkaWorld
-from tests.support.processes import ROOT, environment, worker_command
+from tests.support.processes import ROOT, environment, need_vllm, worker_command
 from tests.support.topics import read_all
 from worker.demo.models import read_samples
-from worker.engine.vllm_config import vllm_is_installed
 from worker.records.types import Record
 
 COUNT = 700
@@ -33,7 +31,6 @@ pytestmark = pytest.mark.timeout(600)
 def command(
     name: str, settings: Mapping[str, str], *options: str, timeout_s: float = 120
 ) -> tuple[int, str, str]:
-    """Run a command of the worker as people do."""
     done = worker_command(name, settings, *options, timeout_s=timeout_s)
     return done.returncode, done.stdout, done.stderr
 
@@ -76,7 +73,7 @@ def replayed(world: KafkaWorld, replay_id: str) -> Counter[str]:
 
 @pytest.fixture
 def world(bootstrap_servers: str) -> tuple[KafkaWorld, list[Record]]:
-    """Everything labelled; a seventh of it are dead letters."""
+    """Everything is labelled; a seventh are dead letters."""
     made = KafkaWorld(bootstrap_servers)
     records = made.publish_inputs([f"planted text {n}".encode() for n in range(COUNT)], batch=50)
     made.commit(made.ends())
@@ -85,7 +82,7 @@ def world(bootstrap_servers: str) -> tuple[KafkaWorld, list[Record]]:
 
 
 def test_it_counts_first_and_writes_nothing(world: tuple[KafkaWorld, list[Record]]) -> None:
-    """The default: how many, by partition, and how to go on."""
+    """By default it prints how many, by partition, and how to proceed."""
     made, records = world
     dead = [record for record in records if record.offset % 7 == 3]
     before = len(results(made))
@@ -110,7 +107,7 @@ def test_it_counts_first_and_writes_nothing(world: tuple[KafkaWorld, list[Record
 def test_killed_half_way_it_goes_on_and_neither_loses_nor_doubles(
     world: tuple[KafkaWorld, list[Record]],
 ) -> None:
-    """kill -9 twice in the middle of a batch; each chosen record has one result of this replay."""
+    """kill -9 twice in the middle of a batch; each chosen record gets one result of this replay."""
     made, records = world
     dead = {record.id for record in records if record.offset % 7 == 3}
     reached = [0]
@@ -140,7 +137,8 @@ def test_killed_half_way_it_goes_on_and_neither_loses_nor_doubles(
 
 
 def test_one_name_is_one_replay(world: tuple[KafkaWorld, list[Record]]) -> None:
-    """Other choices under the same name are refused: its progress is not theirs."""
+    """Other criteria under the same name are refused, because its progress is for the first
+    ones."""
     made, _ = world
     finish(start(made, "bug-17"))
     process = start(made, "bug-17", criteria={"review": True})
@@ -150,7 +148,7 @@ def test_one_name_is_one_replay(world: tuple[KafkaWorld, list[Record]]) -> None:
 
 
 def test_to_another_topic(world: tuple[KafkaWorld, list[Record]]) -> None:
-    """For a look before anybody sees it: the workers' topics stay as they are."""
+    """For a preview: the workers' topics stay as they are."""
     made, records = world
     aside = KafkaWorld(made.servers)
     to = {"output_topic": aside.topics["out"], "review_topic": aside.topics["review"]}
@@ -165,10 +163,8 @@ def test_to_another_topic(world: tuple[KafkaWorld, list[Record]]) -> None:
 def test_the_command_with_the_real_engine(
     bootstrap_servers: str, base_model_dir: Path, demo_adapter_dir: Path
 ) -> None:
-    """As people type it, with the demo's model: dead letters become labels, and verify agrees."""
-    if not vllm_is_installed():
-        assert not os.environ.get("CI"), "CI has to have vLLM"
-        pytest.skip("vLLM is not installed")
+    """Dead letters become labels, and verify agrees."""
+    need_vllm()
     made = KafkaWorld(bootstrap_servers)
     samples = read_samples("holdout.jsonl")[:20]
     values = [json.dumps({"id": one.id, "message": one.message}).encode() for one in samples]

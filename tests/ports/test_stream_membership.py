@@ -66,8 +66,8 @@ def test_a_member_that_was_cut_off_publishes_nothing(
 def test_kafka_lets_an_empty_membership_commit(
     bootstrap_servers: str, topic: Callable[[str], str], stack: ExitStack
 ) -> None:
-    """Why the worker may not leave it to Kafka: who names no member and no generation commits what
-    it likes, also while a group has members, and takes their offsets back."""
+    """The reason why the worker checks this itself: a client without member id and generation can
+    commit anything, even while the group has members, and move their offsets back."""
     name = topic("in")
     place = [TopicPartition(name, 0, 7)]
     settings = {"bootstrap.servers": bootstrap_servers, "group.id": name, "log_level": 0}

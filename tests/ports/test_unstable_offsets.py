@@ -18,8 +18,8 @@ OPEN_FOR_MS = 10_000
 
 
 def test_what_was_done_before_is_not_done_again(bootstrap_servers: str) -> None:
-    """Its offsets are not told until that transaction ends. When the group is rebalanced meanwhile,
-    librdkafka 2.16 begins such a partition at its beginning, whatever is committed."""
+    """Its offsets are unknown until that transaction ends. If the group rebalances meanwhile,
+    librdkafka 2.16 starts such a partition at the beginning, whatever is committed."""
     with ExitStack() as stack:
         arena = Arena(bootstrap_servers, stack)
         topic = arena.topics["in"]

@@ -13,6 +13,7 @@ from confluent_kafka import TopicPartition as KafkaPartition
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
 from tests.support.rig import NOW
+from tests.support.topics import topic_settings
 from tests.support.toy_adapter import small_manifest
 from worker.contract.records import Replay
 from worker.contract.scoring import Decision, ReviewReason
@@ -57,17 +58,7 @@ class KafkaWorld:
     @property
     def settings(self) -> dict[str, str]:
         """The worker's settings for these topics."""
-        settings = {
-            "kafka.bootstrap_servers": self.servers,
-            "kafka.group_id": self.run,
-            "kafka.input_topics": self.topics["in"],
-            "kafka.output_topic": self.topics["out"],
-            "kafka.review_topic": self.topics["review"],
-            "kafka.dead_letter_topic": self.topics["dead"],
-        }
-        if "retry" in self.topics:
-            settings["kafka.retry_topic"] = self.topics["retry"]
-        return settings
+        return topic_settings(self.servers, self.run, self.topics)
 
     def publish_inputs(
         self, values: Sequence[bytes], *, batch: int = 5, aborted: bool = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import socket
 import subprocess
@@ -17,6 +18,8 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 120.0
@@ -53,6 +56,22 @@ def worker_command(
         [sys.executable, "-m", "worker", name, *options, *flags],
         cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=timeout_s, check=False,
     )  # fmt: skip
+
+
+def verify(settings: Mapping[str, str], *options: str) -> tuple[int, dict[str, Any]]:
+    """Run ``clerk-worker verify``; return its exit code and its JSON."""
+    done = worker_command("verify", settings, "--json", *options)
+    assert done.stdout, done.stderr
+    return done.returncode, json.loads(done.stdout)
+
+
+def need_vllm() -> None:
+    """Skip a test where vLLM is not installed; in CI that is a failure."""
+    from worker.engine.vllm_config import vllm_is_installed
+
+    if not vllm_is_installed():
+        assert not os.environ.get("CI"), "CI must have vLLM"
+        pytest.skip("vLLM is not installed")
 
 
 @contextlib.contextmanager

@@ -215,7 +215,7 @@ class Desk:
         told = [line for line in done.stdout.splitlines() if '"http.listening"' not in line]
         return done.returncode, "\n".join(told), time.monotonic() - begin
 
-    def is_told(self, refused: Refused, *, soon: bool) -> None:
+    def assert_explained(self, refused: Refused, *, soon: bool) -> None:
         """A worker with these settings ends before the model is loaded, in a bounded time, with one
         line: what, where, how to fix it.
 

@@ -24,7 +24,7 @@ from worker.contract.taxonomy import Taxonomy
 def test_a_doubtful_label_becomes_a_correction(
     database: Database, bootstrap_servers: str, topic: Callable[[str], str]
 ) -> None:
-    """Its message is shown, a person decides, and a router can read it."""
+    """The desk shows the message, a reviewer decides, and a router can read the correction."""
     names = {name: topic(name) for name in ("in", "labels", "review", "corrections")}
     url = database.engine.url.render_as_string(hide_password=False)
     flags = {

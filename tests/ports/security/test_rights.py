@@ -26,7 +26,7 @@ MISSING = {
 )
 @pytest.mark.parametrize("described", [False, True], ids=["nothing at all", "may be described"])
 def test_a_right_that_is_missing_is_named(desk: Desk, right: str, described: bool) -> None:
-    """Before the model is loaded; also where the thing is to be seen and no more."""
+    """Before the model is loaded; also where the worker may describe the object and no more."""
     desk.allow("scram", but=right)
     if described:
         kind, name, _ = desk.rights[right]
@@ -44,7 +44,6 @@ def test_a_right_that_is_missing_is_named(desk: Desk, right: str, described: boo
 
 
 def test_all_that_is_missing_is_named_at_once(desk: Desk) -> None:
-    """So that rights are asked for once."""
     desk.kafka.forbid("User:scram-clerk")
     ended, written, _ = desk.start_failing(ways(desk.kafka)["scram"])
     assert ended == 4
@@ -53,7 +52,7 @@ def test_all_that_is_missing_is_named_at_once(desk: Desk) -> None:
 
 
 def test_rights_that_are_taken_away_end_the_worker_with_their_name(desk: Desk) -> None:
-    """While it runs it finds out by what is refused, and loses nothing by it."""
+    """The running worker learns it from the first refusal, and loses nothing."""
     desk.allow("scram")
     log = desk.folder / "worker.log"
     given = desk.settings(ways(desk.kafka)["scram"])

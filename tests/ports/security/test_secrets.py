@@ -28,7 +28,8 @@ def pages_of(worker: Program) -> str:
 
 
 def test_no_secret_and_no_message_is_anywhere(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Log at debug level with the client's own, HTTP pages, traces, `clerk-worker check-config`."""
+    """Logs at debug level with the client's own, HTTP pages, traces, `clerk-worker check-
+    config`."""
     key = desk.kafka.client.key.read_text()
     settings = {
         **desk.settings(ways(desk.kafka)["scram"]),
@@ -62,7 +63,6 @@ def test_no_secret_and_no_message_is_anywhere(desk: Desk, monkeypatch: pytest.Mo
 
 
 def shown(settings: Mapping[str, str]) -> str:
-    """What `clerk-worker check-config` prints of these."""
     flags = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
     done: subprocess.CompletedProcess[Any] = subprocess.run(
         [sys.executable, "-m", "worker", "check-config", *flags],

@@ -121,7 +121,7 @@ def test_results_are_counted_by_adapter_and_precision() -> None:
 
 
 @given(seeds)
-def test_what_is_right_is_proven(seed: int) -> None:
+def test_correct_results_are_proven(seed: int) -> None:
     """Gaps in the input, any interleaving, any sink: not one false alarm."""
     world = right_world(random.Random(seed))
     verdict = judge(world)
