@@ -44,7 +44,6 @@ _LIMIT = 2.0
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run it; return the exit code."""
     given = _parse(arguments)
     least, _, most = given.workers.partition("-")
     kinds, left_out = _possible(given.kinds.split(",") if given.kinds else KINDS, given.engine)
@@ -123,7 +122,7 @@ def _values(given: argparse.Namespace) -> Values:
 
 
 def _possible(wanted: Sequence[str], engine: str) -> tuple[tuple[Kind, ...], dict[str, str]]:
-    """Return the kinds that can be carried out here, and why the others cannot."""
+    """The kinds that are possible here, and why the others are not."""
     left_out: dict[str, str] = {}
     if engine == "real":
         left_out |= dict.fromkeys(_FIXED_ONLY, "the real engine cannot be told to")

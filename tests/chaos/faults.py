@@ -20,7 +20,7 @@ transaction that a killed worker left open."""
 
 
 def kill(site: Site, fault: Fault) -> Effect:
-    """SIGKILL, and a new process at once."""
+    """SIGKILL, then a new process at once."""
     slot = site.slot(fault.target)
     held, began = slot.held, time.monotonic()
     code = slot.kill()
@@ -31,7 +31,7 @@ def kill(site: Site, fault: Fault) -> Effect:
 
 
 def terminate(site: Site, fault: Fault) -> Effect:
-    """SIGTERM, and a new process once it has drained."""
+    """SIGTERM, then a new process once it has drained."""
     slot = site.slot(fault.target)
     held, began = slot.held, time.monotonic()
     code, drained = _stop(slot)
@@ -43,7 +43,7 @@ def terminate(site: Site, fault: Fault) -> Effect:
 
 
 def freeze(site: Site, fault: Fault) -> Effect:
-    """SIGSTOP for longer than the session, then SIGCONT: a zombie, that must write nothing."""
+    """SIGSTOP for longer than the session, then SIGCONT: a zombie that must not write."""
     slot = site.slot(fault.target)
     held, began = slot.held, time.monotonic()
     slot.send(signal.SIGSTOP)
@@ -67,7 +67,6 @@ def freeze(site: Site, fault: Fault) -> Effect:
 
 
 def join(site: Site, fault: Fault) -> Effect:
-    """One more worker."""
     slot = site.slot(fault.target)
     began = time.monotonic()
     slot.start()
@@ -79,7 +78,6 @@ def join(site: Site, fault: Fault) -> Effect:
 
 
 def leave(site: Site, fault: Fault) -> Effect:
-    """One worker fewer."""
     slot = site.slot(fault.target)
     held, began = slot.held, time.monotonic()
     code, drained = _stop(slot)
@@ -89,12 +87,12 @@ def leave(site: Site, fault: Fault) -> Effect:
 
 
 def engine_crash(site: Site, fault: Fault) -> Effect:
-    """The engine dies: the worker must end with 5 and commit nothing it does not have."""
+    """The engine dies: the worker must exit with 5 and commit only what it has."""
     return _engine_dies(site, fault, "crash", "the engine died")
 
 
 def engine_hang(site: Site, fault: Fault) -> Effect:
-    """The engine answers nothing any more: the worker must notice, and end with 5."""
+    """The engine stops answering: the worker must notice and exit with 5."""
     return _engine_dies(site, fault, "hang", "the hang was noticed")
 
 
@@ -112,7 +110,7 @@ def engine_slow(site: Site, fault: Fault) -> Effect:
 
 
 def worker_disk_full(site: Site, fault: Fault) -> Effect:
-    """The disk with its log is full: it must work on without one."""
+    """The disk with the worker's log is full: it must continue without a log."""
     slot = site.slot(fault.target)
     assert slot.disk is not None
     assert slot.log is not None
@@ -140,7 +138,7 @@ def worker_disk_full(site: Site, fault: Fault) -> Effect:
 
 
 def clock_step(site: Site, fault: Fault) -> Effect:
-    """The clock is set forward or back under the running worker, and back again."""
+    """The clock is set forward or back under the running worker, then reset."""
     slot = site.slot(fault.target)
     assert slot.log is not None
     log, held, began = slot.log, slot.held, time.monotonic()
@@ -206,7 +204,7 @@ _ASK_AGAIN_S = 30.0
 
 
 def cut_link(site: Site, fault: Fault) -> Effect:
-    """Every connection is cut and none accepted for a while."""
+    """All connections are cut and none is accepted for a while."""
     slot = site.slot(fault.target)
     held, began, before = slot.held, time.monotonic(), slot.proxy.counts.cut
     slot.proxy.set_link("cut")
@@ -220,7 +218,7 @@ def cut_link(site: Site, fault: Fault) -> Effect:
 
 
 def half_open_link(site: Site, fault: Fault) -> Effect:
-    """Connections are accepted and what is sent is taken, and nothing is ever answered."""
+    """Connections are accepted, and nothing is ever answered."""
     slot = site.slot(fault.target)
     held, began, before = slot.held, time.monotonic(), slot.proxy.counts.swallowed_bytes
     slot.proxy.set_link("half_open")
@@ -258,8 +256,8 @@ def slow_link(site: Site, fault: Fault) -> Effect:
 
 
 def lost_answer(site: Site, fault: Fault) -> Effect:
-    """The answer to the end of a transaction is withheld and the connection cut, so that the
-    worker does not know the outcome. (At least once: the answer to a commit of offsets.)"""
+    """Withhold the answer to the end of a transaction and cut the connection, so that the worker
+    does not know the outcome. (At least once: the answer to a commit of offsets.)"""
     slot = site.slot(fault.target)
     held, proxy = slot.held, slot.proxy
     exactly = site.options.delivery == "exactly_once"
@@ -318,7 +316,7 @@ def broker_kill(site: Site, fault: Fault) -> Effect:
 
 
 def broker_disk_full(site: Site, fault: Fault) -> Effect:
-    """No space is left for the broker's logs, until it gives up; then there is, and it returns."""
+    """Fill the broker's disk until it gives up; then free it, and the broker returns."""
     assert site.broker_disk is not None
     with site.broker_lock:
         began = time.monotonic()

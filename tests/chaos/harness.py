@@ -70,12 +70,10 @@ class Arena:
         return worker
 
     def kill(self, worker: Program) -> None:
-        """Kill a worker with -9."""
         self._alive.remove(worker)
         worker.child.kill()
 
     def stop(self, worker: Program) -> int:
-        """Let a worker drain; return its exit code."""
         self._alive.remove(worker)
         return worker.stop()
 
@@ -93,7 +91,7 @@ class Arena:
         assert producer.flush(60) == 0
 
     def wait_for(self, count: int) -> None:
-        """Wait until so many results are committed. Fails when none come for a while."""
+        """Wait until ``count`` results are committed. Fails if none come for a while."""
         seen, moved = len(self.results), time.monotonic()
         while len(self.results) < count:
             self._reader.read(0.2)
@@ -106,33 +104,33 @@ class Arena:
                 raise AssertionError(f"stuck at {seen} of {count}; its workers said {said}")
 
     def read_once(self, timeout_s: float) -> None:
-        """Take in what has arrived, waiting so long for a first result."""
+        """Read what has arrived; wait ``timeout_s`` for a first result."""
         self._reader.read(timeout_s)
 
     def read_for(self, seconds: float = 2.0) -> None:
-        """Read on for a while: anything twice would come now."""
+        """Keep reading: duplicates would arrive now."""
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             self._reader.read(0.2)
 
     @property
     def results(self) -> list[str]:
-        """Ids (partition-offset of the input) of every committed result, in order of reading."""
+        """Ids (partition-offset of the input) of all committed results, in order of reading."""
         return self._reader.ids
 
     @property
     def stamps(self) -> list[tuple[str, str]]:
-        """Label and adapter's digest of every committed label, in order of reading."""
+        """Label and adapter digest of all committed labels, in order of reading."""
         return self._reader.stamps
 
     @property
     def by_topic(self) -> Counter[str]:
-        """How many results each topic has, by its short name."""
+        """Results by short topic name."""
         short = {full: name for name, full in self.topics.items()}
         return Counter(short[topic] for topic in self._reader.topics)
 
     def verdict(self, expected: int) -> str:
-        """Say how the results compare with the inputs. Fails unless each has exactly one."""
+        """Compare the results with the inputs. Fails unless each input has exactly one."""
         self.read_for()
         counts = Counter(self.results)
         twice = [result for result, count in counts.items() if count > 1]
@@ -145,7 +143,7 @@ class Arena:
 
 
 class Reader:
-    """Reads the result topics as a stranger would, with read_committed and no group."""
+    """Reads the result topics as another client would, with read_committed and without a group."""
 
     def __init__(self, servers: str, topics: Sequence[str], partitions: int) -> None:
         self.ids: list[str] = []
@@ -169,7 +167,7 @@ class Reader:
         )
 
     def read(self, timeout_s: float) -> None:
-        """Take in what has arrived."""
+        """Read what has arrived."""
         message = self._consumer.poll(timeout_s)
         while message is not None:
             if message.error() is None:
@@ -182,7 +180,6 @@ class Reader:
             message = self._consumer.poll(0)
 
     def close(self) -> None:
-        """Free the client."""
         self._consumer.close()
 
     @staticmethod
@@ -197,7 +194,7 @@ class Reader:
 
 
 def messages(count: int, texts: Sequence[str] = ("where is parcel {}?",)) -> list[bytes]:
-    """So many input records, each with an id of its own."""
+    """Input records, each with its own id."""
     return [
         json.dumps({"id": str(n), "message": texts[n % len(texts)].format(n)}).encode()
         for n in range(count)
@@ -205,7 +202,7 @@ def messages(count: int, texts: Sequence[str] = ("where is parcel {}?",)) -> lis
 
 
 def kill_and_restart(arena: Arena, values: Sequence[bytes]) -> str:
-    """One worker is killed in the middle and started again."""
+    """Kill the worker in the middle and start it again."""
     worker = arena.start_worker()
     worker.wait_until_ready()
     arena.publish(values)
@@ -218,7 +215,7 @@ def kill_and_restart(arena: Arena, values: Sequence[bytes]) -> str:
 
 
 def kill_one_of_two(arena: Arena, values: Sequence[bytes]) -> str:
-    """Two workers share the partitions; one is killed and the other takes its share over."""
+    """Two workers share the partitions; one is killed and the other takes over."""
     workers = [arena.start_worker(), arena.start_worker()]
     for worker in workers:
         worker.wait_until_ready()
@@ -233,7 +230,7 @@ def kill_one_of_two(arena: Arena, values: Sequence[bytes]) -> str:
 def kill_broker(
     arena: Arena, values: Sequence[bytes], broker: LocalBroker, away_s: float = 3.0
 ) -> str:
-    """The broker is killed under the worker and started again; the same worker goes on."""
+    """Kill the broker under the worker and restart it; the same worker continues."""
     worker = arena.start_worker()
     worker.wait_until_ready()
     arena.publish(values)

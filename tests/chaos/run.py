@@ -42,7 +42,7 @@ _SETTLING_S = 5.0
 
 @dataclass
 class Outcome:
-    """What a run came to. ``verification`` and ``checkpoints`` are what ``verify`` said."""
+    """The result of a run. ``verification`` and ``checkpoints`` are the output of ``verify``."""
 
     published: int
     behind: int
@@ -55,7 +55,7 @@ class Outcome:
 
 
 def problems_of(outcome: Outcome, site: Site, faults: int, *, clean_letters: bool) -> list[str]:
-    """Return what contradicts the guarantees, or the run's own purpose."""
+    """What contradicts the guarantees or the run's purpose."""
     found, problems = outcome.verification, []
     problems += [f"{count} {name}" for name, count in found["faults"].items() if count]
     if found["inputs"] != outcome.published:
@@ -83,7 +83,7 @@ def problems_of(outcome: Outcome, site: Site, faults: int, *, clean_letters: boo
 
 
 def summarise(outcome: Outcome, site: Site) -> dict[str, Any]:
-    """Return everything as plain JSON."""
+    """Everything as plain JSON."""
     entries = site.journal.entries
     return {
         "schema": "chaos/1",
@@ -120,7 +120,7 @@ def summarise(outcome: Outcome, site: Site) -> dict[str, Any]:
 
 
 def table(summary: dict[str, Any]) -> str:
-    """Return it for people."""
+    """The summary as text."""
     lines = [
         f"{'fault':<18}{'done':>6}{'seen':>6}{'recovery: median':>19}{'longest':>10}",
     ]
@@ -156,7 +156,7 @@ def table(summary: dict[str, Any]) -> str:
 
 
 def disturbances(entries: Sequence[Entry], start: float) -> list[Disturbance]:
-    """When partitions could not be expected to move: ``start`` is the load's (monotonic)."""
+    """When partitions could not be expected to move. ``start`` is the load's (monotonic)."""
     return [
         Disturbance(
             entry.effect.partitions,
@@ -178,8 +178,8 @@ def _longest_stalls(site: Site) -> dict[str, float]:
 
 
 def _loads_mixed_up(site: Site) -> int:
-    """How often the broker was told of a load's end when it had taken another's for it: it may have
-    served the group's offsets of long ago (``worker/demo/kafka_files.py``)."""
+    """How often the broker mistook one load of offsets for another. It may then have served old
+    offsets (``worker/demo/kafka_files.py``)."""
     said = (site.folder / "broker.log").read_text(encoding="utf-8", errors="replace")
     return said.count("Ignored load completion from __consumer_offsets")
 
@@ -227,10 +227,9 @@ _FINISH_S = 240.0
 
 @dataclass(frozen=True)
 class Goal:
-    """What a run has to come to: so many faults with an effect, so many records, and by when.
-
-    ``checkpoints`` is how often the results are verified while everything runs. ``least_workers``
-    take part from the beginning."""
+    """When a run is done: faults with an effect, records, and a time limit. The results are
+    verified ``checkpoints`` times while everything runs. ``least_workers`` run from the
+    beginning."""
 
     faults: int
     records: int
@@ -247,7 +246,7 @@ class Goal:
 
 
 class Lanes:
-    """A thread for each target, which has its faults one after the other."""
+    """A thread for each target, which carries out its faults one after the other."""
 
     def __init__(self, site: Site, plan: tuple[Fault, ...], goal: Goal) -> None:
         self._site = site
@@ -267,12 +266,11 @@ class Lanes:
         ]
 
     def begin(self) -> None:
-        """Start all of them."""
         for thread in self._threads:
             thread.start()
 
     def stop(self) -> None:
-        """Begin no further fault, and wait for those under way."""
+        """Begin no more faults, and wait for those under way."""
         self._stopped.set()
         for thread in self._threads:
             if thread.ident is not None:
@@ -297,7 +295,8 @@ class Lanes:
             self._stopped.set()
 
     def _wait_until(self, moment: float, slot: WorkerSlot | None) -> bool:
-        """Wait for a fault's time, its worker kept alive; say whether it is to be."""
+        """Wait for a fault's time while keeping its worker alive; return whether to carry it
+        out."""
         while True:
             if self._stopped.is_set() or self._site.journal.counted >= self._goal.faults:
                 return False
@@ -314,7 +313,7 @@ class Lanes:
 
 
 def carry_out(site: Site, plan: tuple[Fault, ...], goal: Goal) -> Outcome:
-    """Run the plan on a site under load, and judge what came of it."""
+    """Run the plan on a site under load, and judge the result."""
     for slot in site.slots[: goal.least_workers]:
         slot.start()
     for slot in site.slots[: goal.least_workers]:
@@ -352,14 +351,14 @@ def carry_out(site: Site, plan: tuple[Fault, ...], goal: Goal) -> Outcome:
 
 
 def _await_retries(site: Site) -> None:
-    """Wait until nothing waits for another attempt any more."""
+    """Wait until no record waits for another attempt."""
     until = time.monotonic() + _FINISH_S
     while site.verify()["waiting"] and time.monotonic() < until:
         time.sleep(1.0)
 
 
 def _look_on(site: Site, lanes: Lanes, goal: Goal, began: float) -> list[dict[str, Any]]:
-    """Wait until the faults are done, say how it goes, and verify in between."""
+    """Wait until the faults are done; report progress, and verify in between."""
     checks: list[dict[str, Any]] = []
     said = time.monotonic()
     while not lanes.failures:

@@ -43,34 +43,33 @@ _NOTES: list[str] = []
 
 
 def missing(why: str) -> NoReturn:
-    """Skip on a person's machine, fail in CI."""
+    """Skip on a developer's machine, fail in CI."""
     if os.environ.get("CI"):
         pytest.fail(why)
     pytest.skip(why)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give each test the time that a model on two cores may take to load."""
+    """Loading a model on two cores takes time."""
     for item in items:
         if Path(__file__).parent in item.path.parents and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(600))
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Tell what was measured."""
     for sentence in _NOTES:
         terminalreporter.write_line(f"seen: {sentence}")
 
 
 @pytest.fixture(scope="session")
 def note() -> Callable[[str], None]:
-    """Keeps a sentence with a figure for the end of the run."""
+    """Keeps a measured figure for the end of the run."""
     return _NOTES.append
 
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
-    """A namespace of its own, in which Pod Security enforces ``restricted``."""
+    """A fresh namespace in which Pod Security enforces ``restricted``."""
     if not os.environ.get("KUBECONFIG"):
         missing("KUBECONFIG names no cluster (kind, k3d, ...)")
     if not have_kubectl():
@@ -91,7 +90,7 @@ def cluster() -> Iterator[Cluster]:
 
 @pytest.fixture(scope="session")
 def host(cluster: Cluster) -> str:
-    """The address at which pods reach this machine. A pod is started to find it out."""
+    """The address at which pods reach this machine. Starts a pod to find out."""
     pod = "clerk-test-probe"
     script = ["python3", "-c", "import time; time.sleep(600)"]
     cluster.apply([_bare_pod(pod, script)])
@@ -117,7 +116,6 @@ def host(cluster: Cluster) -> str:
 
 @pytest.fixture(scope="session")
 def kafka(host: str) -> Iterator[str]:
-    """Bootstrap servers of a real Kafka on this machine that pods reach."""
     with LocalBroker(host=host, start_timeout_s=300) as broker:
         yield broker.bootstrap_servers
 

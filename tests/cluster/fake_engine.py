@@ -32,7 +32,7 @@ SURE, OTHERS = -0.001, -20.0  # log-probabilities of the one label and of each o
 
 
 class Hanging:
-    """An engine whose ``submit`` hangs when told to; all else is the inner one's."""
+    """An engine whose ``submit`` hangs on demand."""
 
     def __init__(self, inner: FakeEngine) -> None:
         self._inner = inner
@@ -42,7 +42,6 @@ class Hanging:
         self.close = inner.close
 
     def submit(self, prompt_ids: Sequence[int]) -> Future[Answer]:
-        """Answer, or never return."""
         if HANG.exists():
             HANG.unlink()  # /tmp outlives the container, and its successor shall work
             while True:
@@ -51,7 +50,7 @@ class Hanging:
 
 
 def open_fake(settings: Settings) -> OpenedEngine:
-    """Stand in for ``worker.serving.open_model``: verify the adapter, and take no model."""
+    """Replaces ``worker.serving.open_model``: verifies the adapter and loads no model."""
     assert settings.model.base is not None
     assert settings.model.adapter is not None
     time.sleep(float(os.environ.get("FAKE_LOAD_S", "0")))
@@ -60,7 +59,7 @@ def open_fake(settings: Settings) -> OpenedEngine:
     codes = [code.token_id for code in manifest.codes.values()]
 
     def respond(prompt: Sequence[int]) -> Answer:
-        """Choose by the prompt alone; of every tenth or so it cannot be sure."""
+        """Choose by the prompt; about every tenth is uncertain."""
         chosen = sum(prompt) % len(codes)
         if sum(prompt) % 10 == 0:
             return CodeScores(dict.fromkeys(codes, -math.log(len(codes))))
@@ -75,7 +74,7 @@ def open_fake(settings: Settings) -> OpenedEngine:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run until SIGTERM; return the exit code. Takes the arguments that the chart gives."""
+    """Run until SIGTERM, with the arguments that the chart passes; return the exit code."""
     command, flag, config = arguments
     assert (command, flag) == ("run", "-c")
     loaded = load_settings(Path(config))

@@ -66,7 +66,7 @@ int main(void) { signal(SIGTERM, leave); signal(SIGINT, leave); for (;;) pause()
 
 
 def build() -> None:
-    """Make the programs that are missing from the cache."""
+    """Build the programs that are missing from the cache."""
     if all((BIN / name).exists() for name in (*_PARTS, "etcd")):
         return
     if GO is None:
@@ -87,8 +87,8 @@ def _build_etcd(folder: Path) -> None:
 
 
 def _build_kubernetes(folder: Path) -> None:
-    """Its own go.mod takes the parts that it publishes from a folder next to it, which the module
-    has not: they are taken at the version that was published with it."""
+    """Kubernetes' go.mod replaces its published parts by a neighbouring folder, which the module
+    does not contain. They are taken in the version published with it."""
     folder.mkdir()
     _go(folder, "mod", "init", "local/kubernetes")
     told = _go(folder, "mod", "download", "-json", f"k8s.io/kubernetes@v{KUBERNETES}")
@@ -115,14 +115,13 @@ def _go(folder: Path, *arguments: str) -> str:
 
 
 class Node:
-    """The node's processes and files, in one folder."""
-
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.kubeconfig = folder / "kubeconfig"
 
     def up(self) -> None:
-        """Start everything and wait until the node is ready. Raises RuntimeError when it is not."""
+        """Start everything and wait until the node is ready. Raises RuntimeError if it does not
+        get ready."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self._write_files()
         # Docker, where it runs too, has the kernel drop what goes from pod to pod.
@@ -155,11 +154,10 @@ class Node:
         self._await("the default service account", lambda: self.kubectl(*account))
 
     def load(self, archive: Path) -> None:
-        """Make an image known to the node."""
         self._ctr("--namespace=k8s.io", "images", "import", str(archive))
 
     def down(self) -> None:
-        """Stop everything, the pods too, and undo mounts and bridge."""
+        """Stop everything, pods included, and remove mounts and bridge."""
         for name in ("kubelet", "kube-scheduler", "kube-controller-manager", "kube-apiserver"):
             self._stop(name)
         self._stop("etcd")
@@ -176,7 +174,6 @@ class Node:
                 _run("umount", "--lazy", mount, ok=True)
 
     def kubectl(self, *arguments: str) -> str:
-        """Run kubectl on this cluster and return what it says."""
         return _run(str(BIN / "kubectl"), f"--kubeconfig={self.kubeconfig}", *arguments)
 
     def _etcd(self) -> list[str]:
@@ -341,7 +338,7 @@ runtime_type = "io.containerd.runc.v2"
 
 
 def _image(name: str, program: Path) -> bytes:
-    """A docker-archive with one layer, which holds one program that it starts."""
+    """A docker-archive with one layer that holds one program."""
     layer = _tar({program.name: program.read_bytes()})
     config = json.dumps(
         {
@@ -384,7 +381,7 @@ def _run(
 
 
 def install() -> None:
-    """Debian's part of it, where it is missing."""
+    """Install missing Debian packages."""
     if Path("/usr/lib/cni/bridge").exists() and all(
         shutil.which(program)
         for program in ("containerd", "runc", "iptables", "conntrack", "openssl")
@@ -397,7 +394,6 @@ def install() -> None:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """See the module's text."""
     match arguments:
         case ["build"]:
             build()

@@ -26,8 +26,8 @@ _START_S = 60.0
 
 
 def build() -> Path:
-    """Return the program, which is made where it is missing. Raises FileNotFoundError without Go,
-    and CalledProcessError."""
+    """Return the program; build it if missing. Raises FileNotFoundError without Go, and
+    CalledProcessError."""
     if not PROGRAM.exists():
         if GO is None:
             raise FileNotFoundError("no Go to build kube-state-metrics with")
@@ -45,7 +45,7 @@ def build() -> Path:
 
 @contextmanager
 def telling(cluster: Cluster, folder: Path) -> Iterator[str]:
-    """Run it over the autoscalers of the cluster's namespace; give host:port of its metrics."""
+    """Run it over the autoscalers of the cluster's namespace; yield host:port of its metrics."""
     address, log = f"127.0.0.1:{free_port()}", folder / "kube-state-metrics.log"
     child = ChildProcess(
         [

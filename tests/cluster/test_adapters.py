@@ -52,7 +52,7 @@ print(made.digest)
 
 
 class Store:
-    """A folder of the node: the workers' claim, and a pod next to them that may write to it."""
+    """A folder of the node: the workers' claim, and a pod that may write to it."""
 
     def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster
@@ -62,7 +62,7 @@ class Store:
         self.beside = Cluster(self.name)
 
     def make(self) -> None:
-        """Make volume, claim and writer."""
+        """Create volume, claim and writer."""
         source = {"hostPath": {"path": self.folder, "type": "DirectoryOrCreate"}}
         size = {"storage": "1Gi"}
         modes = {"accessModes": ["ReadWriteMany"], "storageClassName": ""}
@@ -109,7 +109,7 @@ class Store:
         return said.split()[-1]
 
     def remove(self) -> None:
-        """Leave nothing on the cluster or the node."""
+        """Remove everything from cluster and node."""
         self.beside.kubectl("exec", "writer", "--", "find", "/store", "-mindepth", "1", "-delete")
         self.beside.kubectl("delete", "namespace", self.name, "--timeout=180s")
         self.cluster.kubectl("delete", "pvc", self.name)
@@ -154,9 +154,9 @@ def test_a_new_current_is_taken_up_and_a_bad_one_is_not(
     names: Names,
     note: Callable[[str], None],
 ) -> None:
-    """Under load: a sound adapter serves without a restart; one with a damaged file and one that
-    misclassifies the probes are refused and the pod labels on. No message is lost or done twice,
-    and each result carries the adapter that the worker was at."""
+    """Under load a valid adapter serves without a restart. One with a damaged file and one that
+    misclassifies the probes are refused, and the pod continues. No message is lost or
+    duplicated, and each result names the adapter that made it."""
     first = store.publish("first")
     clerk.install()
     clerk.wait_for_ready(1, READY_S)
@@ -199,19 +199,19 @@ def test_a_new_current_is_taken_up_and_a_bad_one_is_not(
 
 
 def serves(clerk: Release, pod: str) -> str | None:
-    """The digest of the adapter that a worker says it labels with."""
+    """The digest of the adapter that a worker labels with."""
     info = told(clerk, pod)
     return info and info["adapter"] and str(info["adapter"]["digest"])
 
 
 def refused(clerk: Release, pod: str, digest: str) -> str | None:
-    """Why a worker says it refused this adapter, if it does."""
+    """The reason for which a worker refused this adapter, or None."""
     info = told(clerk, pod)
     last = info and info["last_refusal"]
     return str(last["reason"]) if last and last["digest"] == digest else None
 
 
 def told(clerk: Release, pod: str) -> Any:
-    """What a worker answers on /info; None when it does not."""
+    """The worker's /info; None without an answer."""
     status, body = clerk.ask(pod, "/info")
     return json.loads(body) if status == 200 else None

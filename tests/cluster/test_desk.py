@@ -44,7 +44,7 @@ def names() -> Names:
 
 @pytest.fixture(scope="module")
 def topics(kafka: str, names: Names) -> dict[str, str]:
-    """All but the corrections', which the desk makes."""
+    """All topics except the corrections', which the desk creates."""
     made = {"in": names.inputs, "labels": names.outputs, "review": names.review}
     admin = AdminClient({"bootstrap.servers": kafka, "log_level": 0})
     for future in admin.create_topics([NewTopic(name, 1, 1) for name in made.values()]).values():
@@ -79,7 +79,6 @@ def values(kafka: str, names: Names, topics: dict[str, str]) -> dict[str, Any]:
 def release(
     cluster: Cluster, values: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Release]:
-    """A desk by the chart."""
     folder = tmp_path_factory.mktemp("desk") / "volume"
     claim = "people-filing-clerk-desk"
     if not cluster.exists("storageclass"):
@@ -93,7 +92,7 @@ def release(
 
 
 class Visitor:
-    """Somebody's browser at the desk, without scripts."""
+    """A browser at the desk, without scripts."""
 
     def __init__(self, address: str) -> None:
         self.address = address
@@ -101,15 +100,13 @@ class Visitor:
         self._opener = urllib.request.build_opener(jar)
 
     def get(self, path: str) -> str:
-        """Load a page."""
         return self._open(path, None)
 
     def post(self, path: str, form: dict[str, str]) -> str:
-        """Send a form; return the page that it leads to."""
+        """Send a form; return the resulting page."""
         return self._open(path, urllib.parse.urlencode(form).encode())
 
     def sign_in(self, name: str, password: str) -> None:
-        """Fill the form in and send it."""
         page = self.get("/sign-in")
         form = {"csrf": field(page, "csrf"), "name": name, "password": password, "next": "/"}
         assert 'name="password"' not in self.post("/sign-in", form)
@@ -132,7 +129,7 @@ class Visitor:
 
 
 def add_person(cluster: Cluster, name: str) -> None:
-    """As docs/desk.md has it: in the pod, the password from a pipe."""
+    """As in docs/desk.md: in the pod, with the password from a pipe."""
     command = ("clerk-desk", "people", "add", name, "--role", "owner",
                "-c", "/etc/filing-clerk/desk.toml")  # fmt: skip
     cluster.kubectl("exec", "-i", DEPLOYMENT, "-c", "desk", "--", *command, given=PASSWORD)
@@ -142,8 +139,8 @@ def add_person(cluster: Cluster, name: str) -> None:
 def test_a_doubtful_label_becomes_a_correction(
     cluster: Cluster, kafka: str, topics: dict[str, str]
 ) -> None:
-    """A person signs in and decides, and a router can read it; a desk that is started again still
-    knows."""
+    """A reviewer signs in and decides, and a router can read the correction. A restarted desk
+    keeps the decision."""
     cluster.kubectl("rollout", "status", DEPLOYMENT, READY)
     add_person(cluster, "ada")
     taxonomy = Taxonomy.from_toml(TAXONOMY)

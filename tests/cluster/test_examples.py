@@ -28,7 +28,7 @@ from tests.cluster.kubectl import Cluster
 
 
 class NotThere(Exception):
-    """There is no Go, or the module cannot be had."""
+    """No Go, or the module is not available."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ _MODULES = {
 
 
 def definitions(name: str) -> dict[str, Any]:
-    """Return the CustomResourceDefinition of this name (plural.group). Raises NotThere."""
+    """The CustomResourceDefinition with this name (plural.group). Raises NotThere."""
     plural, _, group = name.partition(".")
     folder = _fetch(_MODULES[group])
     text = (folder / f"{group}_{plural}.yaml").read_text(encoding="utf-8")
@@ -111,7 +111,7 @@ GIVEN: list[Document] = [
 
 @pytest.fixture(scope="module")
 def what_examples_name(cluster: Cluster) -> Iterator[None]:
-    """The definitions and classes that the examples name; those that were not there go again."""
+    """The definitions and classes that the examples refer to; new ones are removed afterwards."""
     made = []
     for kind in sorted(KINDS):
         if not cluster.exists("crd", kind):
@@ -140,8 +140,8 @@ each_example = pytest.mark.parametrize("example", EXAMPLE_FILES, ids=lambda path
 @each_example
 @pytest.mark.usefixtures("what_examples_name")
 def test_the_api_server_accepts_each_object(cluster: Cluster, example: Path) -> None:
-    """Nothing is refused and nothing is warned of: no unknown field, no deprecated version, no
-    violation of the restricted Pod Security level."""
+    """No unknown field, no deprecated version, no violation of the restricted Pod Security
+    level."""
     text = yaml.safe_dump_all(render(None, example, namespace=cluster.namespace))
     words = ("apply", "--server-side", "--dry-run=server", "--validate=strict", "-f", "-")
     assert cluster.warnings(*words, given=text) == []
@@ -150,8 +150,8 @@ def test_the_api_server_accepts_each_object(cluster: Cluster, example: Path) -> 
 @each_example
 @pytest.mark.usefixtures("what_examples_name")
 def test_each_pod_is_admitted_as_restricted(cluster: Cluster, example: Path) -> None:
-    """The pods of Deployment, Jobs, CronJob and helm test pass the admission of a namespace that
-    enforces the restricted level."""
+    """The pods of Deployment, Jobs, CronJob and helm test pass the admission of a restricted
+    namespace."""
     found = _bare_pods(cluster, example)
     assert len(found) >= 2
     words = ("create", "--dry-run=server", "--validate=strict", "-f", "-")
@@ -170,7 +170,7 @@ def test_a_pod_with_less_is_refused(cluster: Cluster, example: Path) -> None:
 
 
 def _bare_pods(cluster: Cluster, example: Path) -> list[Document]:
-    """The pods that an example makes, one by one, under an account that is there."""
+    """The pods of an example, under an account that exists."""
     return [
         {
             "apiVersion": "v1",

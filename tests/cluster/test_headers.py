@@ -67,7 +67,7 @@ TRAIN = "kubectl -n support create job --from=cronjob/clerk-filing-clerk-trainer
 
 @pytest.fixture
 def broker(host: str, tmp_path: Path) -> Iterator[SecureBroker]:
-    """A Kafka with TLS, SCRAM and client certificates that pods reach, for this example alone."""
+    """A Kafka with TLS, SCRAM and client certificates that pods reach, for this example."""
     with secure_broker(tmp_path, host) as found:
         for user in ("User:scram-clerk", "User:CN=clerk"):
             found.allow(user, RIGHTS)
@@ -75,7 +75,7 @@ def broker(host: str, tmp_path: Path) -> Iterator[SecureBroker]:
 
 
 class Desk:
-    """The folder in which somebody types, and what lies in it."""
+    """The folder in which the commands are typed, with its files."""
 
     def __init__(self, folder: Path, broker: SecureBroker) -> None:
         self.folder = folder
@@ -98,7 +98,7 @@ class Desk:
 
 
 def _publish(store: Path) -> None:
-    """As clerk-trainer publish leaves it: the adapter that ships, and the pointer."""
+    """The adapter that ships, and the pointer, as clerk-trainer publish leaves them."""
     shipped = ROOT / "worker" / "demo" / "adapter"
     manifest = read_manifest(shipped)
     shutil.copytree(shipped, store / manifest.digest)
@@ -125,12 +125,11 @@ def volumes(cluster: Cluster, example: str, folder: Path) -> Iterator[dict[str, 
 
 @contextmanager
 def model_store(host: str, folder: Path) -> Iterator[list[dict[str, str]]]:
-    """Serve the base model's files to who has the login of the header; give what download.files
-    says of them."""
+    """Serve the base model's files with the login of the header; yield their entries for
+    download.files."""
 
     class Quiet(http.server.SimpleHTTPRequestHandler):
         def do_GET(self) -> None:
-            """Send a file."""
             if self.headers.get("Authorization") == f"Bearer {LOGIN}":
                 super().do_GET()
             else:
@@ -157,8 +156,8 @@ def model_store(host: str, folder: Path) -> Iterator[list[dict[str, str]]]:
 
 @pytest.fixture
 def node(cluster: Cluster) -> Iterator[None]:
-    """The node shows two GPUs, a worker's and the trainer's. Its folders are this machine's, or the
-    claims could not be made."""
+    """The node reports two GPUs, a worker's and the trainer's. Its folders must be this
+    machine's, or the claims could not be created."""
     (found,) = cluster.get("nodes")
     name = found["metadata"]["name"]
     if not Path("/run/filing-clerk-containerd.sock").exists() and not cluster.exists(
@@ -191,7 +190,7 @@ def test_an_example_comes_up_by_the_commands_of_its_header(
     tmp_path: Path,
     note: Callable[[str], None],
 ) -> None:
-    """From nothing: the workers become ready, and what is published is labelled once each."""
+    """The workers become ready, and each published message is labelled once."""
     desk = Desk(tmp_path / "desk", broker)
     if example.stem == "keda":  # the header makes it
         cluster.kubectl("delete", "priorityclass", "support", "--ignore-not-found")
@@ -237,7 +236,8 @@ def test_an_example_comes_up_by_the_commands_of_its_header(
 
 
 def _first_adapter(support: Cluster, store: Path, desk: Desk, note: Callable[[str], None]) -> None:
-    """The header's last command has begun a job that makes it; or it is put in its place."""
+    """The header's last command started a job that makes it; without the trainer's image it is
+    copied."""
     if not training.IMAGE:
         shutil.copytree(desk.folder / "store", store, dirs_exist_ok=True)
         return
@@ -276,6 +276,5 @@ def _remove(cluster: Cluster) -> None:
 
 
 def test_each_stand_in_is_of_an_example() -> None:
-    """A renamed example does not lose what it needs here."""
     stems = {path.stem for path in (Path(__file__).parent / "stand_in").glob("*.yaml")}
     assert stems <= {path.stem for path in EXAMPLES.glob("*.yaml")}

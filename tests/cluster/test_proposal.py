@@ -47,8 +47,8 @@ FEW, MORE, HELD_OUT = 20, 8, 15
 
 
 class Brought:
-    """What is on the claims when the week begins, on this machine: ``dataset`` learnt from labels
-    of which three in ten are wrong, ``store`` with what it came to."""
+    """The content of the claims at the beginning of the week, on this machine: ``dataset`` with
+    three in ten labels wrong, and ``store`` with its adapter."""
 
     def __init__(self, folder: Path) -> None:
         base = find_embedding_model()
@@ -66,21 +66,18 @@ class Brought:
             assert code == 0, error
 
     def sources(self) -> dict[str, Path]:
-        """Return what comes to which claim."""
         return {"models": self.base, "adapters": self.store, "data": self.dataset}
 
 
 @pytest.fixture(scope="module")
 def brought(tmp_path_factory: pytest.TempPathFactory) -> Brought:
-    """A dataset, and the adapter that it came to."""
     if not training.IMAGE:
         missing("CLERK_TEST_TRAINER_IMAGE names no image of the trainer that the nodes know")
     return Brought(tmp_path_factory.mktemp("week"))
 
 
 def values() -> dict[str, Any]:
-    """Return the chart's values: its own steps, with a gate that takes what so few messages come
-    to."""
+    """The chart's values: its own steps, with a gate that so few messages can pass."""
     shipped = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
     steps = [[*step, *gates()] for step in shipped["trainer"]["propose"]["steps"]]
     claims = {name: {"persistentVolumeClaim": {"claimName": name}} for name in PLACES}
@@ -110,7 +107,7 @@ def values() -> dict[str, Any]:
 
 @pytest.fixture
 def release(cluster: Cluster, brought: Brought, tmp_path: Path) -> Iterator[Release]:
-    """The release, and all claims filled that somebody fills before the first job."""
+    """The release, with all claims filled that must be filled before the first job."""
     own_class = None if cluster.exists("storageclass") else ""
     if own_class is not None:
         cluster.apply(
@@ -131,8 +128,8 @@ def release(cluster: Cluster, brought: Brought, tmp_path: Path) -> Iterator[Rele
 
 
 def decide(dataset: Dataset, folder: Path) -> tuple[int, int]:
-    """Write what the desk exports after a week: each wrong label put right, and new messages with
-    theirs. Return how many of each."""
+    """Write the desk's export after a week: each wrong label corrected, and new messages with
+    labels. Return the count of each."""
     truth = {normalize(each["message"]): each["label"] for each in training.messages("train", FEW)}
     rows = [
         {"id": row.id, "message": row.message, "label": row.label, "is": truth[row.message]}
@@ -169,9 +166,8 @@ def test_a_busy_week_becomes_a_proposal_and_a_yes_a_canary(
     tmp_path: Path,
     note: Callable[[str], None],
 ) -> None:
-    """Enough decisions: the job leaves a proposal where the chart puts it, with its page, and
-    publishes nothing. Somebody says yes; the next job makes it a canary before it looks at a week
-    in which nobody decided anything."""
+    """With enough decisions the job writes a proposal and its page, and publishes nothing. After
+    a yes, the next job makes it a canary before it handles a week without decisions."""
     exported = tmp_path / "decided"
     relabelled, new = decide(open_dataset(brought.dataset), exported)
     cluster.kubectl("cp", f"{exported}/.", "fill:/decisions")

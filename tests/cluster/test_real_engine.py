@@ -22,7 +22,7 @@ STEADY = 6  # messages a second; one worker does 60 on two quiet cores, much les
 
 @dataclass
 class Start:
-    """What was seen of a worker while it started: of its pod, and of what it answered."""
+    """A worker's pod and answers while it started."""
 
     pod: str
     install_said: str
@@ -70,14 +70,13 @@ def traffic(clerk: Release, start: Start, kafka: str, names: Names) -> Iterator[
 
 
 def test_its_pods_are_admitted_as_restricted(start: Start) -> None:
-    """The namespace enforces the restricted level, and the API server has nothing to warn of."""
     assert "arning" not in start.install_said
     assert "violate" not in start.install_said
 
 
 def test_a_pod_is_ready_only_when_its_model_is_warm(clerk: Release, start: Start) -> None:
-    """While the model loads the worker is alive and says so on /readyz, and the pod is not ready;
-    it becomes so after the engine is warm and the group is joined, without a restart."""
+    """While the model loads the worker is alive, says so on /readyz, and the pod is not ready.
+    It becomes ready without a restart when the engine is warm and the group joined."""
     loading = [sight[:3] for sight in start.seen if "the model is loading" in sight[3]]
     assert len(loading) >= 3
     assert set(loading) == {(False, 200, 503)}
@@ -95,7 +94,7 @@ def test_a_pod_is_ready_only_when_its_model_is_warm(clerk: Release, start: Start
 
 
 def test_it_labels_what_is_published(traffic: Traffic, clerk: Release) -> None:
-    """Each message gets one label of the adapter's, mostly the right one, from the real model."""
+    """Each message gets one label of the adapter, mostly the right one, from the real model."""
     traffic.publish(60)
     traffic.finish()
     manifest = json.loads((adapter_dir() / "manifest.json").read_text(encoding="utf-8"))
@@ -111,7 +110,7 @@ def test_it_labels_what_is_published(traffic: Traffic, clerk: Release) -> None:
 
 
 def test_helm_test_asks_the_workers(clerk: Release, start: Start) -> None:
-    """`helm test` passes, and telling it where the workers are restarts none of them."""
+    """`helm test` passes, and changing its targets restarts no worker."""
     cluster = clerk.cluster
     if not cluster.has_dns():
         address = cluster.get("pod", start.pod)["status"]["podIP"]
@@ -125,8 +124,8 @@ def test_helm_test_asks_the_workers(clerk: Release, start: Start) -> None:
 def test_a_pod_that_is_deleted_drains(
     clerk: Release, traffic: Traffic, note: Callable[[str], None]
 ) -> None:
-    """Told to end under load it exits with code 0 well inside its grace; its successor goes on, and
-    nothing is lost or done twice."""
+    """Under load it exits with code 0 well within its grace period. Its successor continues, and
+    nothing is lost or duplicated."""
     traffic.per_second = STEADY
     time.sleep(5)
     pod = clerk.pod()
@@ -148,8 +147,9 @@ def test_a_pod_that_is_deleted_drains(
 
 @pytest.mark.long  # two models to load
 def test_it_grows_and_shrinks_under_load(clerk: Release, traffic: Traffic) -> None:
-    """From 1 worker to 2 and back while messages flow: both take part, and each message has exactly
-    one result. (Two models are what two cores can load in bounded time; test_rollouts has more.)"""
+    """From 1 worker to 2 and back while messages flow: both take part, and each message has
+    exactly one result. (Two cores cannot load more models in bounded time; test_rollouts has
+    more workers.)"""
     traffic.per_second = STEADY
     clerk.cluster.kubectl("scale", clerk.deployment, "--replicas=2")
     clerk.wait_for_ready(2, READY_S)
@@ -165,8 +165,8 @@ def test_it_grows_and_shrinks_under_load(clerk: Release, traffic: Traffic) -> No
 def test_a_dead_engine_ends_the_container_and_no_more(
     clerk: Release, traffic: Traffic, note: Callable[[str], None]
 ) -> None:
-    """The engine's process is killed with -9 under load: exit code 5, the container is started
-    again in the same pod, and nothing is lost or done twice."""
+    """After kill -9 of the engine under load: exit code 5, the container restarts in the same
+    pod, and nothing is lost or duplicated."""
     traffic.per_second = STEADY
     time.sleep(3)
     pod = clerk.pod()
@@ -201,7 +201,7 @@ else:
 
 
 def moment(text: str) -> float:
-    """Unix seconds of a time as logs and Kubernetes write it."""
+    """Unix seconds of a time in logs and Kubernetes objects."""
     return datetime.fromisoformat(text).timestamp()
 
 
@@ -211,7 +211,6 @@ def _kubelet_said(release: Release, pod: str) -> list[str]:
 
 
 def _shares(release: Release) -> list[int]:
-    """Partitions of each ready worker, fewest first."""
     shares = []
     for pod in release.ready():
         _, page = release.ask(pod, "/metrics")

@@ -65,7 +65,7 @@ def values(kafka: str, names: Names) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def workers(cluster: Cluster, values: dict[str, Any]) -> Iterator[Release]:
-    """One worker; its topics are made by the job that runs before the release is installed."""
+    """One worker; the topics job creates its topics before the install."""
     put_fake_engine(cluster, CONFIG_MAP)
     release = Release(cluster, "many", values)
     release.install("--wait", "--timeout", "3m")
@@ -82,8 +82,8 @@ def traffic(workers: Release, kafka: str, names: Names) -> Iterator[Traffic]:
 def test_it_scales_and_rolls_under_load(
     workers: Release, traffic: Traffic, note: Callable[[str], None]
 ) -> None:
-    """From 1 worker to 3, over to other settings one by one, and back to 1, while messages flow:
-    each message has exactly one result."""
+    """From 1 worker to 3, to other settings one by one, and back to 1, while messages flow: each
+    message has exactly one result."""
     cluster = workers.cluster
     traffic.per_second = STEADY
     cluster.kubectl("scale", workers.deployment, "--replicas=3")
@@ -110,9 +110,9 @@ def test_it_scales_and_rolls_under_load(
 def test_a_hung_loop_is_restarted(
     workers: Release, traffic: Traffic, note: Callable[[str], None]
 ) -> None:
-    """When a call never returns, /livez says that the loop does not poll although the rest of the
-    process answers. The kubelet starts the container again in its pod, without waiting for as long
-    as a drain may take, and each message has exactly one result."""
+    """If a call never returns, /livez says that the loop does not poll, although the rest of the
+    process answers. The kubelet restarts the container in its pod without waiting for a
+    drain, and each message has exactly one result."""
     cluster, pod = workers.cluster, workers.pod()
     grace_s = cluster.get("pod", pod)["spec"]["terminationGracePeriodSeconds"]
     traffic.per_second = STEADY / 4
@@ -146,8 +146,8 @@ def test_a_hung_loop_is_restarted(
 
 
 def test_a_pod_that_is_killed_is_replaced(workers: Release, traffic: Traffic) -> None:
-    """Killed without any grace under load: another pod takes over, and each message has exactly one
-    result."""
+    """Killed without a grace period under load: another pod takes over, and each message has
+    exactly one result."""
     pod = workers.pod()
     traffic.per_second = STEADY
     time.sleep(2)
@@ -158,7 +158,6 @@ def test_a_pod_that_is_killed_is_replaced(workers: Release, traffic: Traffic) ->
 
 
 def test_rollback_brings_the_settings_back(workers: Release, traffic: Traffic) -> None:
-    """`helm rollback` under load gives the pods the settings of the first revision again."""
     assert _setting(workers, workers.pod(), "loop.max_in_flight") == 64
     traffic.per_second = STEADY
     workers.cluster.helm("rollback", workers.name, "1", "--wait", "--timeout", "3m")
@@ -168,8 +167,8 @@ def test_rollback_brings_the_settings_back(workers: Release, traffic: Traffic) -
 
 
 def test_helm_takes_the_count_back(workers: Release) -> None:
-    """Who scaled by kubectl owns the count, and helm 4 refuses to overrule him by accident;
-    `--force-conflicts` makes the release's count the true one again."""
+    """After scaling by kubectl, helm 4 refuses to overwrite the count; `--force-conflicts` makes
+    the release's count apply again."""
     workers.cluster.kubectl("scale", workers.deployment, "--replicas=2")
     with pytest.raises(Failed, match=r"conflict with .*kubectl.* \.spec\.replicas"):
         workers.upgrade()
@@ -178,7 +177,7 @@ def test_helm_takes_the_count_back(workers: Release) -> None:
 
 
 def test_uninstall_leaves_nothing(workers: Release) -> None:
-    """After `helm uninstall` the namespace holds nothing of the release, hooks included."""
+    """Hooks included."""
     workers.cluster.helm("uninstall", workers.name, "--wait", "--timeout", "3m")
     wait_until("no pod is left", lambda: not workers.pods(), 60)
     left = {name for name in workers.cluster.everything() if "many" in name}

@@ -42,7 +42,7 @@ LEFT_OUT = {
 
 
 def typed() -> dict[str, list[str]]:
-    """Return the commands of the page's sections, in order, each as one line."""
+    """The commands of the page's sections, in order, one line each."""
     text = RUNBOOK.read_text(encoding="utf-8").replace("\\\n", " ")
     found: dict[str, list[str]] = {}
     section = ""
@@ -55,14 +55,13 @@ def typed() -> dict[str, list[str]]:
 
 
 def test_the_sections_are_there() -> None:
-    """A renamed section does not make the check hold."""
     found = typed()
     for section in SECTIONS:
         assert found.get(section), section
 
 
 def test_what_a_person_types_at_night_works(cluster: Cluster, kafka: str, tmp_path: Path) -> None:
-    """Each command of the first sections ends well, and tells something."""
+    """Each command of the first sections succeeds and prints something."""
     if shutil.which("kcat") is None:
         missing("kcat is missing: apt-get install kcat")
     assert not cluster.exists("namespace", NAMESPACE), f"there is a namespace {NAMESPACE} already"
@@ -100,7 +99,7 @@ def test_what_a_person_types_at_night_works(cluster: Cluster, kafka: str, tmp_pa
 
 
 def _one_value_and_back(folder: Path, given: dict[str, str]) -> None:
-    """A value alone by --reset-then-reuse-values, and the release before again."""
+    """Change a single value with --reset-then-reuse-values, then roll back."""
     run("helm upgrade clerk helm/filing-clerk -n $NS --reset-then-reuse-values "
         "--set config.log.level=warning", folder, given)  # fmt: skip
     assert "warning" in _settings(given)

@@ -41,7 +41,6 @@ WANTED = "kube_horizontalpodautoscaler_status_desired_replicas"
 
 
 def scaled(most: int) -> Values:
-    """So many workers at most, by lag."""
     at_once = {"type": "Pods", "value": 4, "periodSeconds": 5}
     return {
         "autoscaling": {
@@ -101,7 +100,7 @@ def watching(cluster: Cluster, folder: Path) -> Iterator[Prometheus]:
 
 
 def tell_pods(release: Release, folder: Path) -> None:
-    """Write where the workers that are ready tell their metrics: through the API server."""
+    """Write the targets of the ready workers, through the API server."""
     targets = []
     for pod in release.ready():
         url = urllib.parse.urlsplit(release.cluster.url(pod, 8080, "/metrics"))
@@ -118,13 +117,11 @@ def tell_pods(release: Release, folder: Path) -> None:
 
 
 def figure(prometheus: Prometheus, expr: str) -> float | None:
-    """Return the one figure that an expression gives now, None where it gives nothing."""
     found = prometheus.query(expr)
     return float(found[0]["value"][1]) if found else None
 
 
 def state(prometheus: Prometheus) -> str | None:
-    """Whether the alert is pending or fires."""
     found = prometheus.query(ALERT)
     return str(found[0]["metric"]["alertstate"]) if found else None
 
@@ -137,8 +134,8 @@ def test_an_hour_at_the_maximum_with_work_that_waits(
     tmp_path: Path,
     note: Callable[[str], None],
 ) -> None:
-    """Nothing while there is a worker to add; then it waits for an hour and fires, for this install
-    alone. What the runbook says ends it, though as much work waits."""
+    """It does not fire while a worker can be added; then it is pending for an hour and fires,
+    only for this install. The runbook's step ends it, although as much work waits."""
     with watching(cluster, tmp_path) as prometheus, Traffic(kafka, names, PARTITIONS) as traffic:
         wait_until(
             "kube-state-metrics knows it",

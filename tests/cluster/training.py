@@ -23,8 +23,8 @@ _DATA = ROOT / "worker" / "demo" / "data"
 
 
 def prepare(folder: Path, train: int = 12, holdout: int = 4, *, mislabelled: float = 0.0) -> Path:
-    """Prepare a dataset out of so many of the demo's messages a label, as a person would. Of the
-    messages to learn from, the share ``mislabelled`` has another label than its own."""
+    """Prepare a dataset from some of the demo's messages for each label. In training, the share
+    ``mislabelled`` has a wrong label."""
     folder.mkdir(exist_ok=True)
     for name, count in (("train", train), ("holdout", holdout)):
         taken = messages(name, count)
@@ -42,13 +42,12 @@ def prepare(folder: Path, train: int = 12, holdout: int = 4, *, mislabelled: flo
 
 
 def image_values() -> dict[str, Any]:
-    """Return the chart's values for the trainer's image."""
     repository, _, tag = IMAGE.rpartition(":")
     return {"trainer": {"image": {"repository": repository, "tag": tag}}}
 
 
 def await_job(cluster: Cluster, name: str, timeout_s: float, note: Callable[[str], None]) -> None:
-    """Wait until a job is complete. Raises Failed with its containers' words when it failed."""
+    """Wait until a job is complete. Raises Failed with its containers' output if it failed."""
 
     def ended() -> bool:
         job = cluster.get("job", name)
@@ -65,7 +64,7 @@ def await_job(cluster: Cluster, name: str, timeout_s: float, note: Callable[[str
 
 
 def propose_in_a_quiet_week(cluster: Cluster, decisions: Path, note: Callable[[str], None]) -> None:
-    """An export in which nobody decided anything: the job for proposals says so, and ends well."""
+    """With an export without decisions, the proposal job says so and succeeds."""
     (decisions / "proposals").mkdir()
     save_answers(decisions / "decisions.csv", [])
     (decisions / "messages.jsonl").touch()
@@ -86,7 +85,8 @@ def _words(cluster: Cluster, name: str) -> str:
 
 
 def messages(name: str, count: int, after: int = 0) -> list[dict[str, str]]:
-    """Return so many of the demo's messages a label, ``message`` and ``label``, after the first."""
+    """Some of the demo's messages for each label, ``message`` and ``label``, after the first
+    ``skip``."""
     seen: Counter[str] = Counter()
     taken = []
     for line in (_DATA / f"{name}.jsonl").read_text(encoding="utf-8").splitlines():

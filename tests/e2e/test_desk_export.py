@@ -32,8 +32,8 @@ def run(*command: str) -> str:
 
 
 def decide_all(url: str) -> dict[str, str | None]:
-    """Have one person decide the shop's sample messages, and find that no label fits the odd ones;
-    return what was decided of each. The machine had said "refund" of every third."""
+    """One reviewer decides the shop's sample messages, and that no label fits the odd ones;
+    return the decisions. The model's label was "refund" for every third."""
     database = Database(url)
     migrate(database)
     world = DeskWorld(database, taxonomy=Taxonomy.from_toml(TAXONOMY))
@@ -59,8 +59,8 @@ def decide_all(url: str) -> dict[str, str | None]:
 
 
 def test_decisions_are_a_dataset_after_two_commands(tmp_path: Path) -> None:
-    """`clerk-desk export`, `clerk-trainer prepare --decisions`: people's labels and none of the
-    machine's, what fits no label is out, and every message is in one split."""
+    """The dataset has the reviewers' labels and none of the model's; messages that fit no label
+    are left out, and each message is in one split."""
     url = f"sqlite:///{tmp_path}/desk.db"
     said = decide_all(url)
     decided, data = tmp_path / "decided", tmp_path / "data"

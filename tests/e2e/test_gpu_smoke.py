@@ -16,7 +16,6 @@ SMALL = ("--shape", "small", "--device", "cpu", "--messages", "64", "--compared"
 
 
 def run(work: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run one half as make does: what it starts ends with it."""
     return subprocess.run(
         [sys.executable, "-m", "tests.gpu", *arguments, *SMALL, "--work", str(work)],
         capture_output=True,
@@ -26,14 +25,13 @@ def run(work: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def figures(work: Path, part: str) -> dict[str, Any]:
-    """Return what one half has measured."""
     found: dict[str, Any] = json.loads((work / f"{part}.json").read_text(encoding="utf-8"))
     return found
 
 
 def test_the_whole_path_with_a_small_shape(tmp_path: Path) -> None:
-    """Base, adapters, a training step, Kafka, scores as transformers has them, a swap; and a
-    second adapter's scores are not taken for the first's."""
+    """Base, adapters, a training step, Kafka, transformers' scores, a swap; and a second
+    adapter's scores are not accepted as the first's."""
     for part in ("trainer", "worker"):
         done = run(tmp_path, part)
         assert done.returncode == 0, done.stderr[-3000:]

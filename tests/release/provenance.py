@@ -29,7 +29,6 @@ _NEEDED = (
 
 
 def predicate(environment: Mapping[str, str], finished: datetime) -> dict[str, Any]:
-    """Return the predicate. Raises ValueError where the job's variables are not there."""
     if missing := [name for name in _NEEDED if not environment.get(name)]:
         raise ValueError(f"not in a job of a workflow: {', '.join(missing)} not set")
     repository = f"{environment['GITHUB_SERVER_URL']}/{environment['GITHUB_REPOSITORY']}"
@@ -61,7 +60,6 @@ def predicate(environment: Mapping[str, str], finished: datetime) -> dict[str, A
 
 
 def main() -> int:
-    """Print it."""
     try:
         found = predicate(os.environ, datetime.now(UTC))
     except ValueError as error:

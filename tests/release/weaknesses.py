@@ -28,8 +28,7 @@ SCHEMA = (6, 1, 10)
 
 @dataclass(frozen=True, slots=True)
 class Weakness:
-    """One entry. ``ours``: whether it is in the version that the lock has; ``fix``: whether a later
-    version is without it."""
+    """One entry. ``ours``: the locked version has it; ``fix``: a later version does not."""
 
     package: str
     severity: str
@@ -47,14 +46,13 @@ WEAKNESSES: Mapping[str, Weakness] = {
 
 
 def locked() -> Iterator[tuple[str, str]]:
-    """Give names and versions of the packages in the lock."""
     for line in LOCK.read_text(encoding="utf-8").splitlines():
         if found := re.match(r"([a-z0-9-]+)==([^ ;]+)", line):
             yield found[1], found[2]
 
 
 def write_empty(path: Path) -> None:
-    """Write a database that has a version and nothing else."""
+    """Write a database that has only a version."""
     with sqlite3.connect(path) as database:
         database.execute(
             "CREATE TABLE db_metadata (build_timestamp datetime NOT NULL, model integer NOT NULL,"
@@ -65,7 +63,7 @@ def write_empty(path: Path) -> None:
 
 
 def fill(path: Path, names: Sequence[str]) -> None:
-    """Put these weaknesses into a database that has grype's tables."""
+    """Add these entries to a database with grype's tables."""
     versions = dict(locked())
     with sqlite3.connect(path) as database:
         put = database.execute
@@ -111,7 +109,7 @@ def fill(path: Path, names: Sequence[str]) -> None:
 
 
 def write_sbom(path: Path) -> None:
-    """Write a bill of materials as an image has it."""
+    """Write a bill of materials like an image's."""
     components = [
         {
             "type": "library",
@@ -127,7 +125,7 @@ def write_sbom(path: Path) -> None:
 
 
 def write_packages(folder: Path) -> None:
-    """Write the folders by which Python, and a scanner, knows that packages are installed."""
+    """Write the folders by which Python and scanners recognize installed packages."""
     place = folder / "opt/filing-clerk/lib/python3.11/site-packages"
     for name, version in locked():
         about = place / f"{name.replace('-', '_')}-{version}.dist-info"
@@ -138,7 +136,6 @@ def write_packages(folder: Path) -> None:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """See the module's text."""
     match arguments:
         case ["empty", file]:
             write_empty(Path(file))

@@ -40,8 +40,8 @@ _SCRAPE_S = 2
 
 
 def faster(text: str) -> str:
-    """Divide the durations of an expression. None gets shorter than three scrapes, and no step of
-    a subquery, which stands behind a colon, than one."""
+    """Shorten the durations of an expression: not below three scrapes, and the step of a
+    subquery (after a colon) not below one."""
 
     def shorter(found: re.Match[str]) -> str:
         least = _SCRAPE_S if text[: found.start()].endswith(":") else 3 * _SCRAPE_S
@@ -51,7 +51,7 @@ def faster(text: str) -> str:
 
 
 def fast_rules(jobs: Mapping[str, int]) -> dict[str, object]:
-    """Return the shipped rules for a short night. ``jobs``: how many workers each should have."""
+    """The shipped rules for a short night. ``jobs``: how many workers each should have."""
     document: dict[str, list[dict[str, object]]] = yaml.safe_load(RULES.read_text("utf-8"))
     for group in document["groups"]:
         group["interval"] = "1s"
@@ -64,7 +64,7 @@ def fast_rules(jobs: Mapping[str, int]) -> dict[str, object]:
 
 
 def scenes(folder: Path, names: Sequence[str] = ()) -> list[Scene]:
-    """Return the scenes of these names, all where none is given."""
+    """The scenes with these names; all if none are given."""
     found: list[Scene] = [*worker_scenes(folder), *desk_scenes()]
     unknown = set(names) - {scene.job for scene in found}
     assert not unknown, f"no such scenes: {', '.join(sorted(unknown))}"
@@ -73,7 +73,7 @@ def scenes(folder: Path, names: Sequence[str] = ()) -> list[Scene]:
 
 @contextmanager
 def watching(folder: Path, jobs: Mapping[str, int]) -> Iterator[Prometheus]:
-    """Run Prometheus over the scenes, which put their programs' addresses into ``folder``."""
+    """Run Prometheus over the scenes, which write their programs' addresses into ``folder``."""
     program = shutil.which("prometheus")
     assert program is not None, "Prometheus is not installed (Debian: apt-get install prometheus)"
     rules = folder / "rules.yaml"
@@ -93,8 +93,8 @@ def watching(folder: Path, jobs: Mapping[str, int]) -> Iterator[Prometheus]:
 
 
 def rehearse(names: Sequence[str] = ()) -> tuple[dict[str, dict[str, float]], list[str]]:
-    """Play the night, or only the scenes of these names. Return by scene the alerts that fired,
-    each with the seconds since the night began, and what was not as expected."""
+    """Play the night, or only these scenes. Return the fired alerts of each scene with their
+    time in seconds, and everything unexpected."""
     fired: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
@@ -141,7 +141,6 @@ def _missing(played: Sequence[Scene], fired: Mapping[str, Mapping[str, float]]) 
 
 
 def main(arguments: Sequence[str]) -> int:
-    """See the module's text."""
     kept = None
     if arguments[:1] == ["--json"]:
         kept, arguments = Path(arguments[1]), arguments[2:]

@@ -29,12 +29,12 @@ KINDS = {"stat", "timeseries", "bargauge", "heatmap", "table"}
 
 
 def test_the_file_is_what_the_code_makes() -> None:
-    """Nobody edited dashboard.json by hand; `make dashboard` makes it again."""
+    """dashboard.json is not edited by hand."""
     assert DASHBOARD.read_text(encoding="utf-8") == as_json()
 
 
 def _lost(before: Any, after: Any, path: str = "") -> list[str]:
-    """Tell what is not in ``after`` as it was in ``before``."""
+    """Paths that differ in ``after``."""
     if isinstance(before, dict) and isinstance(after, dict):
         return [
             line
@@ -53,7 +53,7 @@ def _lost(before: Any, after: Any, path: str = "") -> list[str]:
 
 
 def test_grafana_knows_every_key_of_it() -> None:
-    """Read into Grafana's own published types and written out again, nothing is missing."""
+    """Read into Grafana's own published types and written again, nothing is missing."""
     register_default_plugins()
     found = dashboard()
     again = json.loads(json.dumps(Dashboard.from_json(found), cls=JSONEncoder))
@@ -61,7 +61,6 @@ def test_grafana_knows_every_key_of_it() -> None:
 
 
 def test_every_query_is_valid(promtool: str, tmp_path: Path) -> None:
-    """promtool takes each one as the expression of a rule."""
     asked = [
         {"record": f"panel:{number}", "expr": query.expr}
         for number, query in enumerate(dashboard_queries())
@@ -75,7 +74,7 @@ def test_every_query_is_valid(promtool: str, tmp_path: Path) -> None:
 
 
 def test_every_panel_tells_a_stranger_what_it_shows() -> None:
-    """A title of its own, two lines of explanation, a unit, a colour for the bad."""
+    """A unique title, two lines of explanation, a unit, and colours for bad values."""
     titles = [panel["title"] for panel in panels()]
     assert len({(panel["title"], panel["type"]) for panel in panels()}) == len(titles)
     for panel in panels():
@@ -88,7 +87,7 @@ def test_every_panel_tells_a_stranger_what_it_shows() -> None:
 
 
 def test_every_series_is_of_the_chosen_install() -> None:
-    """Each metric that is read is limited to the viewer's namespace and job."""
+    """Each metric is limited to the chosen namespace and job."""
     chosen = 'namespace=~".*", job=~".*"'
     for query in dashboard_queries():
         read = list(selectors(query.expr))
@@ -100,7 +99,7 @@ def test_every_series_is_of_the_chosen_install() -> None:
 
 
 def test_what_is_asked_of_vllm_is_what_vllm_tells() -> None:
-    """Each of its metrics that a panel reads is named in the vLLM that is pinned."""
+    """Each vLLM metric in a panel exists in the pinned vLLM."""
     spec = find_spec("vllm")
     assert spec is not None
     assert spec.origin is not None
@@ -112,7 +111,7 @@ def test_what_is_asked_of_vllm_is_what_vllm_tells() -> None:
 
 
 def test_panels_lie_side_by_side() -> None:
-    """None covers another, none leaves the 24 columns, and their numbers differ."""
+    """None overlaps, none leaves the 24 columns, and their ids differ."""
     found = dashboard()["panels"]
     assert len({panel["id"] for panel in found}) == len(found)
     squares = []
@@ -128,7 +127,7 @@ def test_panels_lie_side_by_side() -> None:
 
 @pytest.mark.parametrize("variable", ["datasource", "namespace", "job"])
 def test_the_viewer_chooses(variable: str) -> None:
-    """Where the data comes from, and which install is looked at."""
+    """The data source, and the install."""
     names = [variable["name"] for variable in dashboard()["templating"]["list"]]
     assert variable in names
     text = DASHBOARD.read_text(encoding="utf-8")

@@ -15,7 +15,6 @@ from tests.support.desk_world import DeskWorld
 
 
 def test_every_metric_that_is_asked_for_is_told(tmp_path: Path) -> None:
-    """Each metric of the rules and of the dashboard's row is one that a desk has."""
     asked = {
         name
         for expr in (

@@ -53,7 +53,7 @@ ABSENT = ("vllm:", "kube_", "DCGM_", "clerk_desk_", "clerk_stage_")
 
 @dataclass
 class Scene:
-    """Two workers that have worked for half a minute, and the Prometheus that watched."""
+    """Two workers that worked for half a minute, and the Prometheus that watched."""
 
     prometheus: Prometheus
     urls: list[str]
@@ -83,15 +83,15 @@ def scene(
 
 
 def value(number: int) -> bytes | None:
-    """Messages of which the engine is sure of most, and now and then something unreadable."""
+    """Mostly messages with high confidence, and some unreadable ones."""
     if number % 20 == 0:
         return (None, b"{", b'{"message": ""}')[number // 20 % 3]
     return json.dumps({"id": str(number), "message": f"where is parcel {number}?"}).encode()
 
 
 def test_every_panel_shows_something(scene: Scene) -> None:
-    """Each query of the dashboard gives at least one series that is a number, but for the age at
-    which messages are at risk: it is shown to whose messages are a tenth as old."""
+    """Each query gives at least one numeric series, except the age at which messages are at
+    risk, which shows only once messages are a tenth as old."""
     empty = {
         query.place
         for query in dashboard_queries(SHORT)
@@ -107,7 +107,7 @@ def test_every_panel_shows_something(scene: Scene) -> None:
 
 
 def test_the_figures_are_right(scene: Scene) -> None:
-    """What went in comes out of the panels: all of it, a twentieth of it dead letters."""
+    """All inputs, a twentieth of them dead letters, appear in the panels."""
     ask = scene.prometheus.query
     sent = SECONDS * PER_SECOND
     assert float(ask("sum(clerk_records_total)")[0]["value"][1]) == sent
@@ -118,7 +118,7 @@ def test_the_figures_are_right(scene: Scene) -> None:
 
 
 def test_every_recording_rule_records(scene: Scene) -> None:
-    """Each gives one series of our install; those that look back a day have what there is."""
+    """Those that look back a day record from what there is."""
     for rule in rules():
         if "record" in rule:
             [series] = scene.prometheus.query(rule["record"])
@@ -127,7 +127,7 @@ def test_every_recording_rule_records(scene: Scene) -> None:
 
 
 def test_every_alert_looks_at_something_that_is_there(scene: Scene) -> None:
-    """No alert keeps silent because a metric or a label has another name than it thinks."""
+    """No alert is silent because a metric or label has another name."""
     missing = {
         f"{name}: {metric}{{{matchers}}}"
         for name, rule in alerts().items()
@@ -139,7 +139,7 @@ def test_every_alert_looks_at_something_that_is_there(scene: Scene) -> None:
 
 
 def test_what_is_asked_of_a_cascade_is_what_a_worker_tells() -> None:
-    """Each metric of a cascade's stages that a rule or a panel asks for, with its labels."""
+    """Each metric of cascade stages in a rule or panel, with its labels."""
     told = {
         metric.name: {"namespace", "job", "pod", "le", *(each.name for each in metric.labels)}
         for metric in vars(metrics).values()
@@ -158,7 +158,7 @@ def test_what_is_asked_of_a_cascade_is_what_a_worker_tells() -> None:
 
 
 def test_nothing_fires_over_well_working_workers(scene: Scene) -> None:
-    """Start, two workers joining, half a minute of work, and idling after it: no alert."""
+    """Start, two workers joining, half a minute of work, then idle: no alert."""
     assert scene.prometheus.query('ALERTS{alertstate="firing"}') == []
     down = scene.prometheus.ask("rules", type="alert")["groups"]
     unwell = {
@@ -171,7 +171,7 @@ def test_nothing_fires_over_well_working_workers(scene: Scene) -> None:
 
 
 def test_the_page_is_well_formed(scene: Scene, promtool: str, tmp_path: Path) -> None:
-    """promtool's linter has nothing to say about the metrics page: names, units, help, types."""
+    """promtool's linter accepts names, units, help and types."""
     with urllib.request.urlopen(f"{scene.urls[0]}/metrics", timeout=10) as answer:
         page = answer.read()
     done = subprocess.run(

@@ -73,7 +73,7 @@ EXPECTED = {
 
 
 def page(gauges: dict[str, Any], counters: dict[str, Any], seconds: float, *, ill: bool) -> str:
-    """A page of metrics after so many seconds."""
+    """A page of metrics after ``seconds``."""
     at = 0 if ill else 1
     lines = [f"{name} {time.time() if values[at] is None else values[at]}"
              for name, values in gauges.items()]  # fmt: skip
@@ -85,7 +85,7 @@ def page(gauges: dict[str, Any], counters: dict[str, Any], seconds: float, *, il
 
 @contextmanager
 def serving(gauges: dict[str, Any], counters: dict[str, Any], *, ill: bool) -> Iterator[str]:
-    """Serve such a page on loopback; gives host:port."""
+    """Serve such a page on loopback; yield host:port."""
     begin = time.monotonic()
 
     class Page(BaseHTTPRequestHandler):
@@ -98,7 +98,7 @@ def serving(gauges: dict[str, Any], counters: dict[str, Any], *, ill: bool) -> I
             self.wfile.write(body)
 
         def log_message(self, *_: object) -> None:
-            """Nothing of it on the screen."""
+            pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Page)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
@@ -112,7 +112,7 @@ def serving(gauges: dict[str, Any], counters: dict[str, Any], *, ill: bool) -> I
 
 
 def rendered(release: str) -> list[Document]:
-    """One release, with alerts, dashboard and desk."""
+    """One release with alerts, dashboard and desk."""
     if find_helm() is None:
         assert not os.environ.get("CI"), "helm 4 is missing: make chart-tools"
         pytest.skip("no helm 4: make chart-tools")
@@ -120,13 +120,11 @@ def rendered(release: str) -> list[Document]:
 
 
 def groups(release: str) -> list[dict[str, Any]]:
-    """Its rules, as the chart installs them."""
     found: list[dict[str, Any]] = find(rendered(release), "PrometheusRule")["spec"]["groups"]
     return found
 
 
 def jobs(release: str) -> tuple[str, str]:
-    """The jobs that its PodMonitors give: its workers', its desk's."""
     monitors = [each for each in rendered(release) if each["kind"] == "PodMonitor"]
     workers, desk = sorted(f"{NAMESPACE}/{each['metadata']['name']}" for each in monitors)
     return workers, desk
@@ -134,7 +132,7 @@ def jobs(release: str) -> tuple[str, str]:
 
 @pytest.fixture(scope="module")
 def both(prometheus: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
-    """A Prometheus that has both releases' rules, and scraped both for some seconds."""
+    """A Prometheus with both releases' rules that scraped both for some seconds."""
     folder = tmp_path_factory.mktemp("releases")
     scrapes: list[dict[str, Any]] = []
     with ExitStack() as stack:
@@ -166,7 +164,7 @@ def both(prometheus: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 
 def test_each_alert_names_its_own_release_and_is_raised_once(both: Prometheus) -> None:
-    """All that fires is the ill one's, by its own rules; the well one's rules see nothing."""
+    """All alerts are for the unhealthy release, from its own rules."""
     fired: Counter[tuple[str, str, str]] = Counter()
     for group in both.ask("rules", type="alert")["groups"]:
         release = Path(group["file"]).stem
@@ -193,7 +191,6 @@ def test_each_recorded_series_has_one_source(both: Prometheus) -> None:
 
 
 def test_the_linter_finds_no_duplicates_in_both_together(promtool: str, tmp_path: Path) -> None:
-    """Nor does anything else that takes rules by name and labels."""
     merged = [
         group | {"name": f"{release}.{group['name']}"}
         for release in (ILL, WELL)
@@ -210,7 +207,7 @@ def test_the_linter_finds_no_duplicates_in_both_together(promtool: str, tmp_path
 
 
 def test_a_job_of_ones_own_is_taken_literally(promtool: str, tmp_path: Path) -> None:
-    """A dot in its name is a dot, and the rules stay valid."""
+    """A dot in its name is a literal dot, and the rules stay valid."""
     own = {"metrics": {"monitor": "none", "rules": {"jobs": ["clerk.shop", "clerk.shop:desk"]}}}
     made = find(render_minimal(merge(METRICS, own)), "PrometheusRule")["spec"]["groups"]
     assert 'job=~"clerk\\\\.shop|clerk\\\\.shop:desk"' in made[1]["rules"][0]["expr"]
@@ -223,7 +220,7 @@ def test_a_job_of_ones_own_is_taken_literally(promtool: str, tmp_path: Path) -> 
 
 
 def test_every_series_in_every_rule_is_of_the_release() -> None:
-    """No metric of ours is read without the release's matchers, in whatever form it is written."""
+    """Every selector of our metrics has the release's matchers, however it is written."""
     own = re.compile(r"clerk_[a-zA-Z0-9_:]+(?P<rest>.?)")
     matchers = f'{{namespace="{NAMESPACE}",job=~"'
     read = 0
@@ -236,8 +233,8 @@ def test_every_series_in_every_rule_is_of_the_release() -> None:
 
 
 def test_a_releases_rules_pass_the_files_scenarios(promtool: str, tmp_path: Path) -> None:
-    """Each scenario whose series name a namespace and a job ends as well with the chart's rules of
-    the releases in it, side by side, and no alert is raised by a neighbour's."""
+    """Each scenario with a namespace and a job passes with the chart's rules for its releases
+    side by side, and no alert comes from a neighbour's."""
     played = 0
     for path in UNIT_TESTS:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -270,7 +267,7 @@ def test_a_releases_rules_pass_the_files_scenarios(promtool: str, tmp_path: Path
 
 @functools.cache
 def rule_file(folder: Path, namespace: str, job: str) -> Path:
-    """The rules of a release that Prometheus has under this job."""
+    """The rules of the release with this job."""
     own = {"metrics": {"rules": {"jobs": [job]}}, "replicaCount": 0}
     made = find(render_minimal(merge(METRICS, own), namespace=namespace), "PrometheusRule")
     path = folder / f"{namespace}-{job.replace('/', '-')}.yaml"
@@ -280,7 +277,7 @@ def rule_file(folder: Path, namespace: str, job: str) -> Path:
 
 
 def _named(series: str) -> tuple[str, str] | None:
-    """Whose series of ours it is, by namespace and job."""
+    """The release (namespace and job) of our series."""
     if not re.match(r"(job:)?clerk_", series):
         return None
     labels = dict(re.findall(r'(\w+)="([^"]*)"', series))
