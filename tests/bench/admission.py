@@ -30,14 +30,13 @@ from worker.settings import load_settings
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """An engine of ``places`` that each answer after ``service_s`` seconds."""
+    """An engine with ``places`` that each answer after ``service_s`` seconds."""
 
     places: int
     service_s: float
 
     @property
     def per_s(self) -> float:
-        """Messages a second."""
         return self.places / self.service_s
 
 
@@ -46,7 +45,6 @@ PACES = (Pace(8, 0.8), Pace(32, 0.64), Pace(64, 0.32), Pace(128, 0.16))
 
 
 def main() -> int:
-    """Measure and print."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
@@ -63,7 +61,7 @@ def main() -> int:
 
 
 def measure(arena: Arena, pace: Pace, rounds: int, seconds: float) -> str:
-    """Take turns with one engine; return a line."""
+    """Measure both in turn with one engine; return a line."""
     settings = load_settings(flags=topic_flags(arena)).settings
     count = round(pace.per_s * seconds)
     bare, worker = [], []

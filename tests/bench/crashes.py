@@ -39,7 +39,7 @@ POLICY = make_loop_policy()
 
 
 class Killed(BaseException):
-    """The whole process is killed, in the middle of whatever it does: by a message, or not."""
+    """The whole process is killed at any point, by a message or not."""
 
 
 class _EachPoll(deque[Callable[[], None]]):
@@ -55,11 +55,8 @@ class _EachPoll(deque[Callable[[], None]]):
 
 @dataclass
 class Supervisor:
-    """Starts a worker, and another when it has died, until everything is committed.
-
-    ``dies`` is asked with the texts that the engine has, at each of its steps; ``answers`` is how
-    many of them it answers in one.
-    """
+    """Starts a worker, and another after each death, until everything is committed. ``dies``
+    gets the texts in the engine at each of its steps; it answers ``answers`` of them in one."""
 
     stream: FakeStream
     dies: Callable[[Sequence[str]], bool]
@@ -83,11 +80,11 @@ class Supervisor:
 
     @property
     def witness(self) -> FakeWitness:
-        """What the disk of the present worker's host holds."""
+        """The disk of the present worker's host."""
         return self.witnesses[(self.deaths + self.killed) % self.hosts]
 
     def run(self, max_deaths: int, idle_steps: int = 400) -> bool:
-        """Tell whether all was committed within so many deaths."""
+        """Return whether everything was committed within so many deaths."""
         while self.deaths <= max_deaths:
             rig = self._start(idle_steps)
             try:
@@ -111,7 +108,6 @@ class Supervisor:
 
     @property
     def done(self) -> bool:
-        """Whether every record is committed."""
         return all(
             self.stream.committed.get(source, 0) == len(log)
             for source, log in self.stream.log.items()
@@ -119,7 +115,6 @@ class Supervisor:
 
     @property
     def outputs(self) -> list[SinkRecord]:
-        """What was published, in order."""
         return [read_output(outgoing) for outgoing in self.stream.outputs]
 
     @property
@@ -128,7 +123,6 @@ class Supervisor:
         return [each.id for each in self.outputs if each.reason == "killed_engine"]
 
     def verify(self, count: int) -> None:
-        """Each record has exactly one result."""
         ids = [each.id for each in self.outputs]
         assert len(ids) == len(set(ids)) == count
 
@@ -187,7 +181,7 @@ class Supervisor:
 
 
 def filled(count: int, partitions: int, poison: Sequence[int] = ()) -> FakeStream:
-    """A stream with so many messages dealt over its partitions, some of which kill the engine."""
+    """A stream with messages over its partitions, some of which crash the engine."""
     stream = FakeStream("in", partitions)
     for number in range(count):
         text = f"poison {number}" if number in poison else f"message {number}"
@@ -196,12 +190,12 @@ def filled(count: int, partitions: int, poison: Sequence[int] = ()) -> FakeStrea
 
 
 def of_poison(texts: Sequence[str]) -> bool:
-    """Die of a message that is poison."""
+    """Die of a poisonous message."""
     return any(text.startswith("poison") for text in texts)
 
 
 def at_random(ratio: float, seed: int) -> Callable[[Sequence[str]], bool]:
-    """Die of so many of the messages that are worked on, whichever they are."""
+    """Die of this share of the messages in the engine, at random."""
     chance = random.Random(seed)
     return lambda texts: any(chance.random() < ratio for _ in texts[:16])
 
@@ -211,7 +205,7 @@ COUNT = 400
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A kind of world. ``guilty`` messages crash the engine; ``dies`` replaces that."""
+    """A kind of world. ``guilty`` messages crash the engine, unless ``dies`` is set."""
 
     name: str
     guilty: int = 0
@@ -244,7 +238,7 @@ CASES = (
 
 
 def run(case: Case, seed: int) -> tuple[int, int, int]:
-    """Return the deaths, the innocent messages lost and the guilty ones that were rejected."""
+    """Return the deaths, the innocent messages lost, and the guilty ones rejected."""
     draw = random.Random(seed)
     partitions = draw.randint(1, 4)
     guilty = draw.sample(range(COUNT), case.guilty)
@@ -271,7 +265,6 @@ def run(case: Case, seed: int) -> tuple[int, int, int]:
 
 
 def main() -> None:
-    """Print the table."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--runs", type=int, default=100)
     runs = parser.parse_args().runs

@@ -48,8 +48,8 @@ LABELS = ("refund", "payment", "order_tracking")
 
 
 class Process:
-    """The desk, which is killed and started again. ``deaths`` counts how often it ended by
-    itself after it had started."""
+    """The desk, which is killed and restarted. ``deaths`` counts how often it ended by itself
+    after its start."""
 
     def __init__(self, environment: Mapping[str, str], port: int) -> None:
         self._environment = {**os.environ, **environment}
@@ -58,7 +58,7 @@ class Process:
         self.deaths = 0
 
     def begin(self) -> subprocess.Popen[bytes]:
-        """Start it, and do not wait."""
+        """Start it without waiting."""
         command = [sys.executable, "-m", "desk", "run"]
         self._process = subprocess.Popen(
             command, cwd=ROOT, env=self._environment, stdout=subprocess.DEVNULL
@@ -66,18 +66,16 @@ class Process:
         return self._process
 
     def start(self) -> None:
-        """Start it, and return when it answers."""
         with answering(f"{self.url}/livez", self.begin()):
             return
 
     def live(self) -> None:
-        """Start it again where it has ended by itself."""
+        """Restart it if it ended by itself."""
         if self._process is not None and self._process.poll() is not None:
             self.deaths += 1
             self.start()
 
     def kill(self) -> None:
-        """End it as a crash does."""
         if self._process is not None:
             self._process.send_signal(signal.SIGKILL)
             self._process.wait(30)
@@ -95,7 +93,7 @@ class Person(threading.Thread):
         self.failure: BaseException | None = None
 
     def run(self) -> None:
-        """Load a message, decide it, until the page says that nothing waits."""
+        """Load a message and decide it, until the page says that nothing waits."""
         try:
             with httpx2.Client(base_url=self._url, headers=self._headers, timeout=20) as client:
                 self._decide_all(client)
@@ -137,7 +135,7 @@ class Person(threading.Thread):
 
 
 def count(database: Database, what: str) -> int:
-    """Ask the database, -1 while it is away."""
+    """A count from the database; -1 while it is unavailable."""
     try:
         with database.read() as tx:
             return int(tx.execute(sa.text(f"SELECT count(*) FROM {what}")).scalar_one())
@@ -148,8 +146,8 @@ def count(database: Database, what: str) -> int:
 def torment(
     desk: Process, server: LocalPostgres, team: list[Person], draw: random.Random, every: float
 ) -> collections.Counter[str]:
-    """Kill one or the other, each time after about so many decisions, until everybody is done;
-    return how often each."""
+    """Kill one or both, each time after about ``every`` decisions, until all are done; return
+    how often each."""
     kills: collections.Counter[str] = collections.Counter()
     due = draw.uniform(0, every)
     while any(each.is_alive() for each in team):
@@ -197,7 +195,6 @@ def check(database: Database, servers: str) -> int:
 
 
 def main() -> None:
-    """Run it, print what happened, fail where a decision is lost or doubled."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--decisions", type=int, default=5000)
     parser.add_argument("--kills", type=int, default=100)

@@ -63,7 +63,7 @@ Fate = Literal["killed", "hung", "survived", "not reached"]
 
 @dataclass(frozen=True)
 class Mutant:
-    """A change: of the node that is this one in the order of ``ast.walk``."""
+    """A change to one node, by its index in the order of ``ast.walk``."""
 
     path: str
     node: int
@@ -74,8 +74,8 @@ class Mutant:
 
 
 def mutants_of(path: Path) -> list[Mutant]:
-    """Return every change that can be made to a file. Annotations, decorators, texts, log lines and
-    what stands under ``TYPE_CHECKING`` stay."""
+    """All possible changes of a file, except in annotations, decorators, strings, log lines and
+    blocks under ``TYPE_CHECKING``."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     left_out = set(_left_out(tree))
     functions = {}
@@ -112,7 +112,7 @@ def _left_out(tree: ast.AST) -> Iterator[ast.AST]:
 
 
 def _change_of(node: ast.AST) -> str | None:  # noqa: PLR0911
-    """Name the change that ``_mutate`` makes to a node; None: it makes none."""
+    """The name of the change that ``_mutate`` makes to a node, or None."""
     match node:
         case (
             ast.Compare(ops=[op, *_]) | ast.BinOp(op=op) | ast.BoolOp(op=op) | ast.AugAssign(op=op)
@@ -165,7 +165,6 @@ def _mutate(node: ast.AST) -> ast.AST:
 
 
 def compiled(mutant: Mutant) -> CodeType:
-    """Return the code of a mutant's module."""
     tree = ast.parse(Path(mutant.path).read_text(encoding="utf-8"))
     target = next(node for at, node in enumerate(ast.walk(tree)) if at == mutant.node)
     changed = ast.fix_missing_locations(_Mutate(target).visit(tree))
@@ -176,7 +175,7 @@ def compiled(mutant: Mutant) -> CodeType:
 
 
 class _Finder(importlib.abc.MetaPathFinder):
-    """Loads a mutant in the place of its module."""
+    """Loads a mutant in place of its module."""
 
     def __init__(self, mutant: Mutant) -> None:
         name = mutant.path.removesuffix(".py").replace("/", ".").removesuffix(".__init__")
@@ -194,14 +193,14 @@ class _Finder(importlib.abc.MetaPathFinder):
 
 @dataclass
 class Reached:
-    """By test: how long it takes, and the functions (file, first line) that it calls."""
+    """For each test: its duration, and the functions (file, first line) that it calls."""
 
     seconds: dict[str, float] = field(default_factory=dict)
     called: dict[str, list[tuple[str, int]]] = field(default_factory=dict)
 
     def tests_of(self, mutant: Mutant, budget_s: float) -> list[str]:
-        """Return the tests that call a mutant's function, the quickest first, as many as take so
-        long. Of what is executed when its module is loaded: the tests that call anything there."""
+        """The tests that call a mutant's function, quickest first, within a time limit. For code
+        that runs at import: the tests that call anything in the module."""
         chosen: list[str] = []
         spent = 0.0
         for test in sorted(self.called, key=self.seconds.__getitem__):
@@ -215,7 +214,7 @@ class Reached:
 
 
 class _Tracer:
-    """A plugin of pytest that notes what each test calls in a package."""
+    """A pytest plugin that records which functions of a package each test calls."""
 
     def __init__(self, package: str) -> None:
         self.top = f"{Path(package).resolve()}{os.sep}"
@@ -228,7 +227,7 @@ class _Tracer:
             self.now.add((os.path.relpath(code.co_filename), code.co_firstlineno))
 
     def pytest_runtest_protocol(self, item: Any) -> None:
-        """Begin again. A traced test may take long."""
+        """Reset. A traced test may take long."""
         item.add_marker("long")
         self.now = set()
         self.began = time.perf_counter()
@@ -236,7 +235,6 @@ class _Tracer:
         sys.settrace(self._call)
 
     def pytest_runtest_logfinish(self, nodeid: str) -> None:
-        """Keep what was found."""
         sys.settrace(None)
         threading.settrace(None)
         self.reached.called[nodeid] = sorted(self.now)
@@ -244,13 +242,12 @@ class _Tracer:
 
 
 class _Chosen:
-    """A plugin that runs some tests alone, in their order."""
+    """A pytest plugin that runs only these tests, in this order."""
 
     def __init__(self, tests: Sequence[str]) -> None:
         self.rank = {test: at for at, test in enumerate(tests)}
 
     def pytest_collection_modifyitems(self, items: list[Any]) -> None:
-        """Choose."""
         items[:] = sorted(
             (item for item in items if item.nodeid in self.rank),
             key=lambda item: self.rank[item.nodeid],
@@ -258,7 +255,7 @@ class _Chosen:
 
 
 def _pytest(paths: Sequence[str], plugin: object, marked: str) -> int:
-    """Run tests and return pytest's exit code; Hypothesis neither reads nor keeps examples."""
+    """Run tests and return pytest's exit code. Hypothesis neither reads nor stores examples."""
     import pytest
     from hypothesis.configuration import set_hypothesis_home_dir
 
@@ -271,7 +268,7 @@ def _pytest(paths: Sequence[str], plugin: object, marked: str) -> int:
 
 
 def _fork(call: Callable[[], int], output: int) -> int:
-    """Run ``call`` in a child that leads a group of processes; its exit code is what it returns."""
+    """Run ``call`` in a child that leads a process group; return its result as the exit code."""
     child = os.fork()
     if child:
         return child
@@ -398,7 +395,6 @@ def _print(package: str, possible: int, fates: dict[Mutant, Fate], *, survivors:
 
 
 def main() -> None:
-    """Plant, test and print."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

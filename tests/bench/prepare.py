@@ -27,7 +27,7 @@ _SYLLABLES = [a + b for a in "bdfgklmnprstvw" for b in ("a", "e", "i", "o", "u",
 
 
 class Writer:
-    """Makes messages; the same seed makes the same."""
+    """Makes messages from a seed."""
 
     def __init__(self, seed: int) -> None:
         self._random = random.Random(seed)
@@ -43,7 +43,6 @@ class Writer:
         self._forms = [self._some_words(40) for _ in range(60)]
 
     def rows(self, count: int) -> Iterator[tuple[str, str, str]]:
-        """Yield (id, message, label)."""
         random_ = self._random
         recent: list[tuple[str, str]] = []
         for number in range(count):
@@ -89,7 +88,6 @@ class Writer:
 
 
 def write_export(path: Path, rows: int, *, seed: int = 1) -> None:
-    """Write an export of so many rows."""
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(("id", "message", "label"))
@@ -97,13 +95,12 @@ def write_export(path: Path, rows: int, *, seed: int = 1) -> None:
 
 
 def write_taxonomy(path: Path) -> None:
-    """Write the labels of the exports."""
     labels = "".join(f'[[labels]]\nname = "{name}"\n' for name in LABELS)
     path.write_text(f'name = "made-up"\nversion = "1"\n{labels}', encoding="utf-8")
 
 
 def measure(export: Path, taxonomy: Path, out: Path) -> dict[str, float]:
-    """Run ``prepare`` in a process of its own; return seconds, CPU seconds and peak MB."""
+    """Run ``prepare`` in a separate process; return seconds, CPU seconds and peak MB."""
     command = [sys.executable, "-m", "trainer", "prepare", "--input", str(export)]
     command += ["--taxonomy", str(taxonomy), "--out", str(out)]
     start = time.monotonic()
@@ -120,7 +117,6 @@ def measure(export: Path, taxonomy: Path, out: Path) -> dict[str, float]:
 
 
 def main() -> None:
-    """Measure, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 100_000])
     parser.add_argument("--out", type=Path, required=True)

@@ -1,4 +1,4 @@
-"""What others' tools say: schemas (Kubernetes, KEDA, Prometheus operator), checkov, hadolint."""
+"""Checks by other tools: schemas (Kubernetes, KEDA, Prometheus operator) and checkov."""
 
 from __future__ import annotations
 
@@ -91,14 +91,3 @@ def test_checkov_finds_nothing_in_the_chart_but_the_listed_exceptions(
 def test_checkov_finds_nothing_in_the_dockerfile_but_the_listed_exceptions(tools: Path) -> None:
     found = checkov(tools, "-f", str(ROOT / "Dockerfile"), "--framework", "dockerfile")
     assert found == exceptions("dockerfile").keys()
-
-
-def test_hadolint_has_nothing_against_the_dockerfile(tools: Path) -> None:
-    done = subprocess.run(
-        [tools / "hadolint", ROOT / "Dockerfile"],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr

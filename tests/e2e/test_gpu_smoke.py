@@ -38,19 +38,18 @@ def test_the_whole_path_with_a_small_shape(tmp_path: Path) -> None:
     trained, served = figures(tmp_path, "trainer"), figures(tmp_path, "worker")
     assert trained["step"]["peak_bytes"] > 0
     assert trained["step"]["estimated_bytes"] > 0
-    assert served["broker"].startswith("Apache Kafka")
     assert served["messages"] == 64
     for adapter in ("first", "second"):
         assert served[adapter]["mean"] < 0.25 * served[adapter]["moved"]
     assert min(served[name] for name in ("ready_s", "messages_per_s", "swap_s")) > 0
     assert served["memory_bytes"] > 1e8
 
-    # What is expected of the first adapter is now said of the second: it has to be noticed.
+    # Expect the second adapter's scores of the first: the comparison has to fail.
     path = tmp_path / "expected.json"
     expected = json.loads(path.read_text(encoding="utf-8"))
     first, second = expected["adapters"]
     expected["expected"][first] = expected["expected"][second]
     path.write_text(json.dumps(expected), encoding="utf-8")
-    done = run(tmp_path, "worker", "--no-broker")
+    done = run(tmp_path, "worker")
     assert done.returncode != 0
     assert "it is not what answers" in done.stderr

@@ -32,7 +32,7 @@ _VARIABLES = b'KAFKA__CLIENT={"debug": "all"}\nKAFKA__INPUT_TOPICS=["a", "^b"]'
 
 
 def seeds(entry: str) -> list[bytes]:
-    """Good input, from which it starts."""
+    """Valid inputs to start from."""
     if entry == "decode":
         return _PAYLOADS
     if entry == "manifest":
@@ -43,7 +43,7 @@ def seeds(entry: str) -> list[bytes]:
 
 
 def main(entry: str, seconds: int, seed: int) -> None:
-    """Fuzz one entry; ends the process, with 0 when nothing was found."""
+    """Fuzz one entry. Ends the process, with 0 if nothing was found."""
     with atheris.instrument_imports(include=["worker", "json", "tomllib"]):
         from tests.fuzz.entries import ENTRIES
     target = ENTRIES[entry]

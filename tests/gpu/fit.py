@@ -22,12 +22,12 @@ _SMALL = (
 
 
 class TooLittleMemory(RuntimeError):
-    """There are no settings with which the base fits."""
+    """No settings fit the base into memory."""
 
 
 def fitting_settings(weights: int, free: int, given: Sequence[str]) -> list[str]:
-    """Return the settings to add to those that are ``given``, which win: none where the defaults
-    fit into ``free`` bytes, else the smallest that were tried. Raises TooLittleMemory."""
+    """Settings to add to ``given``, which take precedence: none if the defaults fit into
+    ``free`` bytes, else the smallest that were tried. Raises TooLittleMemory."""
     if any(one.startswith("model.engine_args") for one in given):
         return []
     if needed_memory(weights, _GIB) * _BY_DEFAULT <= free:
@@ -43,5 +43,5 @@ def fitting_settings(weights: int, free: int, given: Sequence[str]) -> list[str]
 
 
 def settings_for(base: Path, given: Sequence[str]) -> list[str]:
-    """As ``fitting_settings``, for a base on this machine."""
+    """``fitting_settings`` for a base on this machine."""
     return fitting_settings(weight_bytes(base), free_memory(), given)

@@ -34,7 +34,6 @@ def _missing(why: str) -> NoReturn:
 
 @pytest.fixture(scope="session")
 def engine() -> Iterator[Any]:
-    """A client of the Docker daemon that DOCKER_HOST names, or the usual one."""
     if sys.platform != "linux":
         _missing("container addresses can be reached from this machine on Linux alone")
     try:
@@ -48,7 +47,6 @@ def engine() -> Iterator[Any]:
 
 @pytest.fixture(scope="session")
 def image(engine: Any) -> Any:
-    """The demo image: worker-cpu, and a model with its adapter."""
     try:
         return engine.images.get(IMAGE)
     except ImageNotFound:
@@ -57,14 +55,14 @@ def image(engine: Any) -> Any:
 
 @pytest.fixture(scope="session")
 def network(engine: Any) -> Iterator[Network]:
-    """A bridge without a way out: containers on it reach this machine at its gateway, no more."""
+    """A bridge without a way out: containers reach this machine at its gateway, nothing else."""
     with Network(docker_network_kw={"internal": True}) as made:
         yield made
 
 
 @pytest.fixture(scope="session")
 def kafka(engine: Any, network: Network) -> Iterator[str]:
-    """Bootstrap servers of a real Kafka that containers of ``network`` reach."""
+    """Bootstrap servers of a real Kafka that containers in ``network`` reach."""
     gateway = engine.networks.get(network.id).attrs["IPAM"]["Config"][0]["Gateway"]
     with LocalBroker(host=gateway) as broker:
         yield broker.bootstrap_servers

@@ -36,7 +36,7 @@ for folder, folders, files in os.walk('/'):
 
 
 def run(engine: Any, image: Any, *command: str, user: str | None = None) -> str:
-    """Run a command in a container of the image without a network; return its output."""
+    """Run a command in a container without a network; return its output."""
     container = engine.containers.run(
         image.id,
         entrypoint=list(command),
@@ -58,7 +58,6 @@ def run(engine: Any, image: Any, *command: str, user: str | None = None) -> str:
 
 @pytest.fixture(scope="module")
 def paths(engine: Any, image: Any) -> list[Found]:
-    """Every path of the image."""
     lines = run(engine, image, "python", "-c", _WALK, user="0").splitlines()
     assert len(lines) > 10_000
     split = (line.split(" ", 3) for line in lines)
@@ -66,7 +65,7 @@ def paths(engine: Any, image: Any) -> list[Found]:
 
 
 def test_it_starts_as_nobody_with_the_worker(image: Any) -> None:
-    """User, entry point, port and labels are what the chart and a scanner expect."""
+    """User, entry point, port and labels that the chart and scanners expect."""
     config = image.attrs["Config"]
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert config["User"] == "10001:10001"
@@ -82,10 +81,8 @@ def test_it_starts_as_nobody_with_the_worker(image: Any) -> None:
 def test_it_holds_nothing_that_builds_or_installs(
     paths: list[Found],
 ) -> None:
-    """No compiler, no package installer, and no cache or source of the build.
-
-    setuptools is there because ``import torch.utils.cpp_extension``, which vLLM does, needs it.
-    """
+    """No compiler, no package installer, no cache or source of the build. setuptools is there
+    because ``import torch.utils.cpp_extension``, which vLLM does, needs it."""
     tools = re.compile(
         r"/s?bin/(pip\d?(\.\d+)?|uv|uvx|gcc|g\+\+|cc|c\+\+|clang|make|cmake|ninja|git|curl|wget)$"
     )
@@ -100,7 +97,7 @@ def test_it_holds_nothing_that_builds_or_installs(
 
 
 def test_it_holds_no_secrets(image: Any, paths: list[Found]) -> None:
-    """No key, no credential file, no address of a package index, not even a build's certificate."""
+    """No key, no credential file, no address of a package index, no certificate of the build."""
     names = "*.key id_rsa* .netrc .pypirc pip.conf uv.toml .npmrc .git-credentials .env ca.pem"
     held = [
         path
@@ -130,7 +127,7 @@ def test_nobody_gains_rights_by_a_file_of_ours(paths: list[Found]) -> None:
 
 
 def locked(environment: dict[str, str]) -> Iterator[tuple[str, str]]:
-    """Give name and version of each package of the lock that is for this environment."""
+    """Name and version of each locked package for this environment."""
     for line in (ROOT / "locks" / "image-cpu.txt").read_text(encoding="utf-8").splitlines():
         if re.match("[a-z0-9]", line):
             requirement = Requirement(line.removesuffix("\\").strip())
@@ -140,7 +137,7 @@ def locked(environment: dict[str, str]) -> Iterator[tuple[str, str]]:
 
 
 def test_it_is_the_lock_and_the_bill_of_materials_says_so(engine: Any, image: Any) -> None:
-    """Installed, locked and listed are the same packages in the same versions, and our own."""
+    """Installed, locked and listed packages have the same versions, ours included."""
     script = (
         "import importlib.metadata, json, packaging.markers as m\n"
         "installed = {d.metadata['Name']: d.version for d in importlib.metadata.distributions()}\n"
@@ -163,7 +160,7 @@ def test_it_is_the_lock_and_the_bill_of_materials_says_so(engine: Any, image: An
 
 
 def test_large_layers_are_explained(engine: Any, image: Any) -> None:
-    """Each layer of ours above 100 MB stands in docs/images.md with its size, right within 10 %."""
+    """docs/images.md has each of our layers above 100 MB with its size, within 10 %."""
     page = (ROOT / "docs" / "images.md").read_text(encoding="utf-8")
     told = {
         path: float(size.replace(",", ""))

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.timeout(120)
 
 @pytest.fixture
 def broker() -> Iterator[str]:
-    """A Kafka of its own, since the topics' names are the demo's, with the demo's topics."""
+    """Its own Kafka with the demo's topics, because their names are fixed."""
     with LocalBroker() as local:
         create_demo_topics(local.bootstrap_servers, dict.fromkeys((INPUT, OUTPUT, REVIEW, DEAD), 1))
         yield local.bootstrap_servers
@@ -36,7 +36,7 @@ def generate(*arguments: str) -> subprocess.Popen[str]:
 
 
 def test_it_publishes_at_its_rate_until_it_is_stopped(broker: str) -> None:
-    """Twenty a second for some seconds, then SIGTERM: exit 0, and no message's text was printed."""
+    """Twenty a second for some seconds, then SIGTERM: exit 0, and no message text in the output."""
     process = generate("--bootstrap-servers", broker, "--rate", "20")
     # A watcher of the input: the ids of what was published, as a worker would read them.
     watcher = Watcher(broker, {INPUT: "dead letter"})
@@ -55,7 +55,6 @@ def test_it_publishes_at_its_rate_until_it_is_stopped(broker: str) -> None:
 
 
 def test_a_rate_of_nothing_is_refused() -> None:
-    """One line says what to fix."""
     process = generate("--bootstrap-servers", "localhost:1", "--rate", "0")
     said, _ = process.communicate(timeout=30)
     assert process.returncode == 2

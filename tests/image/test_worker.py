@@ -26,7 +26,7 @@ READY_S = 600
 
 @pytest.fixture(scope="module")
 def worker(image: Any, network: Network, kafka: str) -> Iterator[Contained]:
-    """A ready worker; the topics are made by itself, as the image's settings say."""
+    """A ready worker; it created its topics, as the image's settings say."""
     started = Contained(image.id, network, {"CLERK_KAFKA__BOOTSTRAP_SERVERS": kafka})
     try:
         started.wait_for(lambda: started.ask("/readyz")[0] == 200, READY_S)
@@ -36,7 +36,6 @@ def worker(image: Any, network: Network, kafka: str) -> Iterator[Contained]:
 
 
 def test_it_says_that_it_is_alive_and_ready(worker: Contained) -> None:
-    """The probes answer from outside the container, each with its verdict."""
     for path in ("/livez", "/readyz", "/startupz"):
         status, body = worker.ask(path)
         assert (status, json.loads(body)["ok"]) == (200, True), path
@@ -53,7 +52,7 @@ def test_docker_sees_that_it_is_healthy(worker: Contained) -> None:
 
 
 def test_it_has_no_rights_it_does_not_need(worker: Contained) -> None:
-    """User 10001, not one capability, no new ones, and only the two folders can be written."""
+    """User 10001, no capabilities, no new privileges, and only two writable folders."""
     status = worker.run("cat", "/proc/1/status")
     assert re.search(r"^Uid:\s+10001\s+10001\s+10001\s+10001$", status, re.MULTILINE)
     assert re.search(r"^Gid:\s+10001\s+10001\s+10001\s+10001$", status, re.MULTILINE)
@@ -73,7 +72,7 @@ def test_it_has_no_rights_it_does_not_need(worker: Contained) -> None:
 
 
 def test_it_reaches_the_broker_alone(worker: Contained, engine: Any, network: Network) -> None:
-    """It labels on one network that leads nowhere else: nothing is fetched while it runs."""
+    """It labels in a network without a way out: nothing is downloaded while it runs."""
     worker.container.reload()
     (joined,) = worker.container.attrs["NetworkSettings"]["Networks"].values()
     assert joined["NetworkID"] == network.id
@@ -81,7 +80,7 @@ def test_it_reaches_the_broker_alone(worker: Contained, engine: Any, network: Ne
 
 
 def test_it_labels_messages(worker: Contained, kafka: str) -> None:
-    """Each message from Kafka gets one label of the adapter's, and the metrics count them."""
+    """Each message gets one of the adapter's labels, and the metrics count them."""
     watcher = Watcher(kafka, {OUTPUT: "output", REVIEW: "review", DEAD: "dead letter"})
     publisher = Publisher(kafka, INPUT)
     samples = demo_samples(COUNT)
@@ -106,7 +105,7 @@ def test_it_labels_messages(worker: Contained, kafka: str) -> None:
 
 
 def test_it_drains_on_sigterm(worker: Contained, kafka: str) -> None:
-    """What was fetched is finished and committed; exit code 0, and no message's text in the log."""
+    """Fetched messages are finished and committed; exit code 0, and no message text in the log."""
     publisher = Publisher(kafka, INPUT)
     samples = demo_samples(COUNT)
     for sample in samples:
@@ -122,7 +121,7 @@ def test_it_drains_on_sigterm(worker: Contained, kafka: str) -> None:
 def test_an_altered_adapter_is_refused_in_one_line(
     image: Any, network: Network, kafka: str, tmp_path: Path
 ) -> None:
-    """One flipped bit in the weights: exit code 3, and the one line names the file."""
+    """One flipped bit in the weights: exit code 3, and the line names the file."""
     altered = tmp_path / "altered"
     shutil.copytree(adapter_dir(), altered)
     weights = altered / "adapter_model.safetensors"
