@@ -29,7 +29,6 @@ from pathlib import Path
 
 import httpx2
 import sqlalchemy as sa
-from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
 from desk.errors import DatabaseAway
 from desk.store.database import Database
@@ -37,7 +36,7 @@ from desk.store.migrate import migrate
 from tests.support.desk_messages import publish_results
 from tests.support.local_postgres import LocalPostgres
 from tests.support.processes import answering, free_ports
-from tests.support.topics import read_all
+from tests.support.topics import create_topics, read_all
 from worker.contract.records import read_correction
 from worker.contract.taxonomy import Taxonomy
 from worker.demo.broker import LocalBroker
@@ -204,9 +203,7 @@ def main() -> None:
     taxonomy = Taxonomy.from_toml(ROOT / "config" / "taxonomy.toml")
     with LocalBroker() as broker, LocalPostgres() as server:
         servers = broker.bootstrap_servers
-        admin = AdminClient({"bootstrap.servers": servers, "log_level": 0})
-        for future in admin.create_topics([NewTopic(n, 1, 1) for n in TOPICS.values()]).values():
-            future.result(30)
+        create_topics(servers, TOPICS.values())
         doubt = {"reasons": ["low_confidence"]}
         messages = [(f"message {n}", doubt) for n in range(given.decisions)]
         publish_results(servers, TOPICS, taxonomy, messages)

@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import cast
 
 from confluent_kafka import Consumer, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
-from tests.support.topics import topic_settings
+from tests.support.topics import create_topics, topic_settings
 from worker.demo.broker import LocalBroker
 from worker.demo.program import Program, start_worker
 
@@ -40,10 +39,7 @@ class Arena:
         self.run = uuid.uuid4().hex[:8]
         self.topics = {name: f"chaos.{self.run}.{name}" for name in ("in", "out", "review", "dead")}
         self.folder = Path(self.stack.enter_context(tempfile.TemporaryDirectory()))
-        admin = AdminClient({"bootstrap.servers": self.servers, **_QUIET})
-        new = [NewTopic(topic, self.partitions, 1) for topic in self.topics.values()]
-        for future in admin.create_topics(new).values():
-            future.result(timeout=30)
+        create_topics(self.servers, self.topics.values(), self.partitions)
         self._workers = 0
         self._alive: list[Program] = []
         self._reader = Reader(self.servers, list(self.topics.values())[1:], self.partitions)

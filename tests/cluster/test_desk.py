@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
 from tests.chart.render import ROOT, merge
 from tests.cluster.conftest import missing
@@ -24,7 +23,7 @@ from tests.cluster.load import Names
 from tests.cluster.values import LABEL, PULL_POLICY, demo_values, volume
 from tests.support.desk_browser import field
 from tests.support.desk_messages import publish_results
-from tests.support.topics import read_all
+from tests.support.topics import create_topics, read_all
 from worker.contract.records import read_correction
 from worker.contract.taxonomy import Taxonomy
 
@@ -46,9 +45,7 @@ def names() -> Names:
 def topics(kafka: str, names: Names) -> dict[str, str]:
     """All topics except the corrections', which the desk creates."""
     made = {"in": names.inputs, "labels": names.outputs, "review": names.review}
-    admin = AdminClient({"bootstrap.servers": kafka, "log_level": 0})
-    for future in admin.create_topics([NewTopic(name, 1, 1) for name in made.values()]).values():
-        future.result(30)
+    create_topics(kafka, made.values())
     return {**made, "corrections": f"{names.group}.corrections"}
 
 

@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
+from tests.support.topics import create_topics
 from worker.demo.broker import BrokerError, LocalBroker
 from worker.demo.client import Watcher, create_demo_topics
 
@@ -35,8 +35,7 @@ def temp_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def create_topic(broker: LocalBroker, topic: str) -> None:
-    admin = AdminClient({"bootstrap.servers": broker.bootstrap_servers, **QUIET})
-    admin.create_topics([NewTopic(topic, 1, 1)])[topic].result(10)
+    create_topics(broker.bootstrap_servers, [topic])
 
 
 def produce_once(broker: LocalBroker, topic: str, value: bytes) -> KafkaError | None:

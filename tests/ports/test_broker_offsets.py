@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
+from tests.support.topics import create_topics
 from worker.demo.broker import LocalBroker
 
 QUIET: dict[str, Any] = {"log_level": 0, "error_cb": lambda _error: None}
@@ -42,8 +42,7 @@ def _after_a_kill(log: Path, commits: int) -> tuple[int | None, list[str], float
     answer), the steps of loading in its log, and the seconds until the first load began."""
     with LocalBroker(log_path=log, properties=SLOW_LOADING) as broker:
         client = {"bootstrap.servers": broker.bootstrap_servers, **QUIET}
-        admin = AdminClient(client)
-        admin.create_topics([NewTopic("letters", 1, 1)])["letters"].result(60)
+        create_topics(broker.bootstrap_servers, ["letters"])
         consumer = Consumer({**client, "group.id": "readers", "enable.auto.commit": False})
         for offset in range(1, commits + 1):
             there = [TopicPartition("letters", 0, offset)]

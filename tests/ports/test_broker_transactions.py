@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from confluent_kafka import Consumer, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
-from tests.support.topics import read_all
+from tests.support.topics import create_topics, read_all
 from worker.demo.broker import LocalBroker
 
 QUIET: dict[str, Any] = {"log_level": 0, "error_cb": lambda _error: None}
@@ -21,9 +20,7 @@ def test_a_transaction_that_was_open_is_aborted_everywhere(tmp_path: Path) -> No
     place = TopicPartition("in", 0, 7)
     with LocalBroker(log_path=tmp_path / "broker.log") as broker:
         client = {"bootstrap.servers": broker.bootstrap_servers, **QUIET}
-        admin = AdminClient(client)
-        for future in admin.create_topics([NewTopic("in", 1, 1), NewTopic("out", 1, 1)]).values():
-            future.result(timeout=10)
+        create_topics(broker.bootstrap_servers, ["in", "out"])
         group = Consumer({**client, "group.id": "clerk"})
         settings = {**client, "transactional.id": "clerk"}
         left = Producer({**settings, "transaction.timeout.ms": OPEN_FOR_MS})

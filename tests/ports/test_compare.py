@@ -17,11 +17,11 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Consumer, Producer
 from confluent_kafka import TopicPartition as KafkaPartition
-from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 from safetensors.torch import load_file, save_file
 
 from tests.chaos.harness import Arena, messages
 from tests.support.processes import need_vllm, worker_command
+from tests.support.topics import create_topics
 from worker.contract import FileDigest, read_manifest, write_manifest
 from worker.contract.digest import sha256_file
 from worker.demo.models import read_samples
@@ -45,9 +45,7 @@ def numbered(bootstrap_servers: str) -> tuple[KafkaConfig, str]:
     """A topic of numbers, a second apart, over three partitions in transactions of five, plus one
     aborted transaction."""
     topic = f"compare.{os.getpid()}"
-    admin = AdminClient({"bootstrap.servers": bootstrap_servers, "log_level": 0})
-    for future in admin.create_topics([NewTopic(topic, PARTITIONS, 1)]).values():
-        future.result(timeout=30)
+    create_topics(bootstrap_servers, [topic], PARTITIONS)
     producer = Producer(
         {"bootstrap.servers": bootstrap_servers, "transactional.id": topic, "log_level": 0}
     )

@@ -22,7 +22,7 @@ from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-def
 from tests.chaos.harness import Arena, messages
 from tests.support.processes import verify
 from tests.support.rig import make_kafka_config
-from tests.support.topics import read_messages
+from tests.support.topics import create_topics, read_messages
 from worker.contract.records import Retry, read_dead_letter, read_retry
 from worker.contract.timestamps import parse_rfc3339
 from worker.errors import StreamFailed
@@ -44,8 +44,7 @@ class RetryArena(Arena):
         """Set the workers' settings."""
         if "retry" not in self.topics:
             name = self.topics["retry"] = f"chaos.{self.run}.retry"
-            admin = AdminClient({"bootstrap.servers": self.servers})
-            admin.create_topics([NewTopic(name, PARTITIONS, 1)])[name].result(timeout=20)
+            create_topics(self.servers, [name], PARTITIONS)
         self.settings = {
             "kafka.instance_id": "'worker-0'",
             "kafka.consumer": "{'session.timeout.ms' = 2000}",

@@ -17,12 +17,11 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
     AlterConfigOpType,
     ConfigEntry,
     ConfigResource,
-    NewTopic,
     ResourceType,
 )
 
 from tests.support.rig import make_kafka_config
-from tests.support.topics import java_partition, read_all
+from tests.support.topics import create_topics, java_partition, read_all
 from worker.errors import OutcomeUnknown, PublishAborted, RecordTooLarge, StreamFailed
 from worker.records.types import Batch, NextOffset, Outgoing, Record, TopicPartition
 from worker.stream.fake import FakeStream
@@ -112,10 +111,7 @@ class KafkaBench:
 
     def subscribe(self, stream: Stream, listener: Listener) -> None:
         stream.subscribe(listener)
-        until = time.monotonic() + 30
-        while len(listener.assigned) < PARTITIONS and time.monotonic() < until:
-            assert not stream.poll(0, 0.1)
-        assert len(listener.assigned) == PARTITIONS
+        poll_until(lambda: len(listener.assigned) == PARTITIONS, stream)
 
     def send(self, value: bytes | None, partition: int = 0, key: bytes | None = None) -> None:
         self._producer.produce(self.topics.inputs[0], value=value, partition=partition, key=key)
@@ -322,10 +318,21 @@ def test_the_lag_grows_with_what_comes_and_is_zero_when_all_is_published(bench: 
 
 
 def wait_for_lag(stream: Stream, expected: dict[TopicPartition, int]) -> None:
-    until = time.monotonic() + 20
-    while stream.lag() != expected:
-        assert time.monotonic() < until, f"{stream.lag()} and not {expected}"
-        stream.poll(0, 0.1)
+    poll_until(lambda: stream.lag() == expected, stream)
+
+
+def poll_until(reached: Callable[[], object], *streams: Stream, timeout_s: float = 40) -> None:
+    until = time.monotonic() + timeout_s
+    while not reached():
+        assert time.monotonic() < until
+        for stream in streams:
+            assert not stream.poll(0, 0.05)
+
+
+def poll_for(stream: Stream, seconds: float) -> None:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        stream.poll(1, 0.2)
 
 
 # What only a real cluster can do wrong.
@@ -551,7 +558,7 @@ def test_partitions_move_and_the_old_owner_publishes_first(
     while not (len(other.assigned) == 1 and len(listener.assigned) == 1):
         assert time.monotonic() < until
         stream.poll(0, 0.1)
-        assert not joining.poll(10, 0.1), "the new owner read what was committed already"
+        assert not joining.poll(10, 0.1), "the new owner read committed records"
     kinds = [kind for kind, partitions in listener.events if partitions]
     assert kinds == ["assigned", "revoked"]
 
@@ -568,16 +575,10 @@ def test_a_paused_partition_that_went_and_came_back_is_delivered(
     stream.pause(listener.assigned)
     passing, other = second.open(), Listener()
     passing.subscribe(other)
-    until = time.monotonic() + 30
-    while not (len(other.assigned) == 1 and len(listener.assigned) == 1):
-        assert time.monotonic() < until
-        stream.poll(0, 0.1)
-        passing.poll(0, 0.1)
+    poll_until(lambda: len(other.assigned) == len(listener.assigned) == 1, stream, passing)
     stream.resume(listener.assigned)
     passing.close()
-    while len(listener.assigned) < PARTITIONS:
-        assert time.monotonic() < until
-        stream.poll(0, 0.1)
+    poll_until(lambda: len(listener.assigned) == PARTITIONS, stream)
     for partition in range(PARTITIONS):
         first.send(b"1", partition)
     assert len(fetch(stream, PARTITIONS)) == PARTITIONS
@@ -619,11 +620,7 @@ def test_partitions_that_go_take_their_lag_along(
     wait_for_lag(stream, dict.fromkeys(listener.assigned, 0))
     joining, other = second.open(), Listener()
     joining.subscribe(other)
-    until = time.monotonic() + 30
-    while not (len(other.assigned) == 1 and len(listener.assigned) == 1):
-        assert time.monotonic() < until
-        stream.poll(0, 0.1)
-        joining.poll(0, 0.1)
+    poll_until(lambda: len(other.assigned) == len(listener.assigned) == 1, stream, joining)
     wait_for_lag(stream, dict.fromkeys(listener.assigned, 0))
 
 
@@ -645,11 +642,7 @@ def test_a_member_without_a_partition_hears_that_it_has_joined(
         stream.subscribe(listener)
         streams.append(stream)
         listeners.append(listener)
-    until = time.monotonic() + 40
-    while not all(listener.events for listener in listeners):
-        assert time.monotonic() < until
-        for stream in streams:
-            stream.poll(0, 0.05)
+    poll_until(lambda: all(listener.events for listener in listeners), *streams)
 
 
 @pytest.mark.parametrize("protocol", ["classic", "consumer"])
@@ -665,11 +658,10 @@ def test_a_spare_worker_leaves_at_once(
     pairs = [(bench.open(), Listener()) for bench in benches]
     for stream, listener in pairs:
         stream.subscribe(listener)
-    until = time.monotonic() + 40
-    while sum(len(listener.assigned) == 1 for _, listener in pairs) < PARTITIONS:
-        assert time.monotonic() < until
-        for stream, _ in pairs:
-            stream.poll(0, 0.05)
+    poll_until(
+        lambda: sum(len(listener.assigned) == 1 for _, listener in pairs) == PARTITIONS,
+        *(stream for stream, _ in pairs),
+    )
     [spare] = [stream for stream, listener in pairs if not listener.assigned]
     spare.close()
     group = str(benches[0].config.consumer["group.id"])
@@ -697,16 +689,13 @@ def test_a_worker_that_lost_its_partitions_hears_that_it_is_a_spare(
         heir = make_kafka(transactional_id=f"s{number}", consumer=consumer).open()
         heirs.append((heir, Listener()))
         heir.subscribe(heirs[-1][1])
-    until = time.monotonic() + 150
-    while not all(heard.assigned for _, heard in heirs):  # the first one hangs: it does not poll
-        assert time.monotonic() < until
-        for heir, _ in heirs:
-            heir.poll(0, 0.1)
-    until = time.monotonic() + 20
-    while ("lost" not in dict(listener.events)) or listener.events[-1] != ("assigned", ()):
-        assert time.monotonic() < until, listener.events
-        for each in (stream, *(heir for heir, _ in heirs)):
-            each.poll(0, 0.05)
+    streams = [heir for heir, _ in heirs]  # the first one hangs: it does not poll
+    poll_until(lambda: all(heard.assigned for _, heard in heirs), *streams, timeout_s=150)
+    poll_until(
+        lambda: "lost" in dict(listener.events) and listener.events[-1] == ("assigned", ()),
+        stream,
+        *streams,
+    )
 
 
 def test_an_offset_that_could_not_be_committed_is_committed_and_nothing_is_written_again(
@@ -773,15 +762,10 @@ def test_topics_by_name_and_by_pattern_are_read_together(
     make_kafka: Callable[..., KafkaBench], names: Topics, protocol: str
 ) -> None:
     """A new topic is read too, and a deleted one that matched the pattern is not an error."""
-    admin = AdminClient({"bootstrap.servers": make_kafka().servers})
+    servers = make_kafka().servers
     mail = [f"{names.inputs[0]}.mail.{number}" for number in range(3)]
 
-    def create(topic: str) -> None:
-        for future in admin.create_topics([NewTopic(topic, 1, 1)]).values():
-            future.result(timeout=20)
-
-    create(mail[0])
-    create(mail[1])
+    create_topics(servers, mail[:2])
     pattern = rf"^{names.inputs[0]}\.mail\..*"
     both = Topics((names.inputs[0], pattern), names.output, None, names.dead_letter)
     consumer = {"topic.metadata.refresh.interval.ms": 500, "statistics.interval.ms": 200}
@@ -801,18 +785,17 @@ def test_topics_by_name_and_by_pattern_are_read_together(
         assert sender.flush(20) == 0
         records = fetch(stream, 3)
         assert {record.value for record in records} == {b"in", *(t.encode() for t in mail[:2])}
-        create(mail[2])
+        create_topics(servers, [mail[2]])
         sender.produce(mail[2], b"later")
         assert sender.flush(20) == 0
         later = fetch(stream, 1)
         assert [record.source.topic for record in later] == [mail[2]]
         stream.publish(batch([*records, *later], names.output))
         assert stream.resolve_unknown_commit(listener.assigned)
+        admin = AdminClient({"bootstrap.servers": servers})
         for future in admin.delete_topics([mail[0]]).values():
             future.result(timeout=20)
-        until = time.monotonic() + 6
-        while time.monotonic() < until:
-            stream.poll(1, 0.2)
+        poll_for(stream, 6)
         sender.produce(mail[1], b"still there")
         assert sender.flush(20) == 0
         assert [record.value for record in fetch(stream, 1)] == [b"still there"]
@@ -826,15 +809,9 @@ def test_results_that_a_pattern_matches_after_all_end_the_worker(kafka: KafkaBen
     fed = replace(kafka.topics, inputs=(f"^{re.escape(kafka.topics.output)}$",))
     stream = KafkaStream(replace(kafka.config, topics=fed))
     stream.subscribe(Listener())
-
-    def until_it_fails() -> None:
-        until = time.monotonic() + 30
-        while time.monotonic() < until:
-            stream.poll(1, 0.2)
-
     try:
         with pytest.raises(StreamFailed, match="the worker would feed itself"):
-            until_it_fails()
+            poll_for(stream, 30)
     finally:
         stream.close()
 
@@ -842,9 +819,7 @@ def test_results_that_a_pattern_matches_after_all_end_the_worker(kafka: KafkaBen
 def test_missing_topics_are_named(bootstrap_servers: str, names: Topics) -> None:
     """Before anything heavy starts."""
     config = kafka_config(bootstrap_servers, names, create_topics=False)
-    admin = AdminClient({"bootstrap.servers": bootstrap_servers})
-    for future in admin.create_topics([NewTopic(names.inputs[0], 1, 1)]).values():
-        future.result(timeout=20)
+    create_topics(bootstrap_servers, names.inputs)
     with pytest.raises(StreamFailed) as caught:
         prepare_topics(config)
     assert names.output in str(caught.value)
@@ -885,14 +860,8 @@ def test_a_deleted_input_topic_ends_the_worker(make_kafka: Callable[..., KafkaBe
     admin = AdminClient({"bootstrap.servers": kafka.servers})
     for future in admin.delete_topics([kafka.topics.inputs[0]]).values():
         future.result(timeout=20)
-
-    def until_it_fails() -> None:
-        until = time.monotonic() + 60
-        while time.monotonic() < until:
-            stream.poll(1, 0.2)
-
     with pytest.raises(StreamFailed, match="topic is gone"):
-        until_it_fails()
+        poll_for(stream, 60)
 
 
 @pytest.mark.parametrize("key", [b"customer-7", b"\xff\x00", b"k" * 33])
@@ -926,11 +895,5 @@ def test_without_an_offset_to_go_on_from_the_worker_ends_if_that_is_wanted(
     kafka = make_kafka(consumer={"auto.offset.reset": "error", "session.timeout.ms": 6000})
     stream = kafka.open()
     stream.subscribe(Listener())
-
-    def until_it_fails() -> None:
-        until = time.monotonic() + 30
-        while time.monotonic() < until:
-            stream.poll(1, 0.2)
-
     with pytest.raises(StreamFailed, match="no committed offset to go on from"):
-        until_it_fails()
+        poll_for(stream, 30)

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
 from tests.chaos.proxy import Proxy
-from tests.ports.test_stream import KafkaBench, Listener, batch, fetch
+from tests.ports.test_stream import KafkaBench, Listener, batch, fetch, poll_until
+from tests.support.topics import create_topics
 from worker.errors import PublishAborted
 from worker.stream.topics import Topics
 
@@ -56,11 +56,8 @@ def test_a_member_that_was_cut_off_publishes_nothing(
 
     assert heir.visible(names.output) == [b"of its heir"] * 6
     assert [heir.committed(0), heir.committed(1)] == [3, 3]
-    assert "lost" not in [kind for kind, _ in told.events]
-    until = time.monotonic() + 30
-    while "lost" not in [kind for kind, _ in told.events]:
-        assert time.monotonic() < until
-        stream.poll(0, 0.1)
+    assert "lost" not in dict(told.events)
+    poll_until(lambda: "lost" in dict(told.events), stream)
 
 
 def test_kafka_lets_an_empty_membership_commit(
@@ -71,8 +68,7 @@ def test_kafka_lets_an_empty_membership_commit(
     name = topic("in")
     place = [TopicPartition(name, 0, 7)]
     settings = {"bootstrap.servers": bootstrap_servers, "group.id": name, "log_level": 0}
-    admin = AdminClient({"bootstrap.servers": bootstrap_servers})
-    admin.create_topics([NewTopic(name, 1, 1)])[name].result(timeout=20)
+    create_topics(bootstrap_servers, [name])
     member = Consumer({**settings, **MEMBER, "enable.auto.commit": False})
     stack.callback(member.close)
     member.subscribe([name])

@@ -12,7 +12,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 from pg8000.native import Connection
 
 from desk.service import reviewing
@@ -23,6 +22,7 @@ from tests.rules.live import tell_targets
 from tests.support.desk_messages import Message, publish_results
 from tests.support.desk_world import DeskWorld, FakeClock
 from tests.support.local_postgres import LocalPostgres
+from tests.support.topics import create_topics
 from worker.contract.taxonomy import Taxonomy
 from worker.demo.broker import LocalBroker
 from worker.demo.kafka_files import free_port
@@ -62,10 +62,7 @@ class DeskScene:
         self.topics = {
             name: f"night.{self.job}.{name}" for name in ("in", "labels", "review", "corrections")
         }
-        admin = AdminClient({"bootstrap.servers": self.servers, "log_level": 0})
-        new = [NewTopic(name, 1, 1) for name in self.topics.values()]
-        for future in admin.create_topics(new).values():
-            future.result(30)
+        create_topics(self.servers, self.topics.values())
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         self.url = f"sqlite:///{folder}/desk.db"
         if self.on_postgresql:

@@ -6,12 +6,11 @@ import functools
 import os
 import re
 import subprocess
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import ExitStack
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ import yaml
 from tests.chart.get_helm import find_helm
 from tests.chart.render import Document, find, merge, render_minimal
 from tests.rules.live import UNIT_TESTS, Prometheus, alerts, rules, running
+from tests.support.processes import serving
 
 NAMESPACE = "support"
 ILL, WELL = "shop", "bank"
@@ -83,9 +83,9 @@ def page(gauges: dict[str, Any], counters: dict[str, Any], seconds: float, *, il
     return "\n".join(lines) + "\n"
 
 
-@contextmanager
-def serving(gauges: dict[str, Any], counters: dict[str, Any], *, ill: bool) -> Iterator[str]:
-    """Serve such a page on loopback; yield host:port."""
+def page_handler(
+    gauges: dict[str, Any], counters: dict[str, Any], *, ill: bool
+) -> type[BaseHTTPRequestHandler]:
     begin = time.monotonic()
 
     class Page(BaseHTTPRequestHandler):
@@ -100,15 +100,7 @@ def serving(gauges: dict[str, Any], counters: dict[str, Any], *, ill: bool) -> I
         def log_message(self, *_: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Page)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join(10)
+    return Page
 
 
 def rendered(release: str) -> list[Document]:
@@ -147,7 +139,8 @@ def both(prometheus: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
                 (WORKER_GAUGES, WORKER_COUNTERS), (DESK_GAUGES, {}),
             ]  # fmt: skip
             for job, (gauges, counters) in zip(jobs(release), pages, strict=True):
-                address = stack.enter_context(serving(gauges, counters, ill=release == ILL))
+                handler = page_handler(gauges, counters, ill=release == ILL)
+                address = stack.enter_context(serving(handler)).removeprefix("http://")
                 labels = {"namespace": NAMESPACE, "pod": f"{release}-0"}
                 scrapes.append({
                     "job_name": job,

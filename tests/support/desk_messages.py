@@ -19,8 +19,8 @@ Message = tuple[str, Mapping[str, Any]]
 def publish_results(
     servers: str, topics: Mapping[str, str], taxonomy: Taxonomy, messages: Sequence[Message]
 ) -> None:
-    """Put messages into the topic "in", and what a worker made of each, now, into "review" where
-    it is in doubt, else into "labels"."""
+    """Put messages into the topic "in" and a worker's results into "review" if uncertain, else
+    into "labels"."""
     producer = Producer({"bootstrap.servers": servers, "log_level": 0})
     about = {"name": taxonomy.name, "version": taxonomy.version}
     reference = {**about, "digest": taxonomy.digest}

@@ -17,8 +17,8 @@ from torch.utils._pytree import tree_leaves
 
 
 class PeakMemory(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts the bytes of ``held``, which is there before, and of all storages that are made
-    inside; and the most at any moment."""
+    """Counts the bytes of ``held``, which exists before, and of all storages created inside; and
+    the maximum at any moment."""
 
     def __init__(self, held: Iterable[torch.Tensor] = ()) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -29,7 +29,6 @@ class PeakMemory(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._count(tensor.untyped_storage())
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run an operation and count what it made."""
         del types
         made = func(*args, **(kwargs or {}))
         for one in tree_leaves(made):
@@ -53,10 +52,8 @@ class PeakMemory(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def on_device(module: torch.nn.Module, device: str) -> None:
-    """Put fake weights in the place of a module's own, which are on PyTorch's "meta" device.
-
-    Call it inside a ``FakeTensorMode``.
-    """
+    """Put fake weights in place of a module's own, which are on PyTorch's "meta" device. Call it
+    inside a ``FakeTensorMode``."""
     for part in module.modules():
         for name, weights in list(part._parameters.items()):
             if weights is not None:

@@ -10,10 +10,9 @@ from typing import Any
 
 from confluent_kafka import Consumer, Producer
 from confluent_kafka import TopicPartition as KafkaPartition
-from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
 from tests.support.rig import NOW
-from tests.support.topics import topic_settings
+from tests.support.topics import create_topics, topic_settings
 from tests.support.toy_adapter import small_manifest
 from worker.contract.records import Replay
 from worker.contract.scoring import Decision, ReviewReason
@@ -50,10 +49,7 @@ class KafkaWorld:
             for topic in self.topics.values():
                 self.create_topic(topic, self.partitions)
             return
-        admin = AdminClient({"bootstrap.servers": self.servers, **_QUIET})
-        new = [NewTopic(topic, self.partitions, 1) for topic in self.topics.values()]
-        for future in admin.create_topics(new).values():
-            future.result(timeout=30)
+        create_topics(self.servers, self.topics.values(), self.partitions)
 
     @property
     def settings(self) -> dict[str, str]:
@@ -100,11 +96,10 @@ class KafkaWorld:
         return self._dead.encode(record, Rejected(reason, "engine", "no answer", 1))  # type: ignore[arg-type]
 
     def result(self, record: Record) -> Outgoing:
-        """A dead letter for some, a label for the others."""
         return self.reject(record) if record.offset % 7 == 3 else self.label(record)
 
     def publish(self, outputs: Sequence[Outgoing], batch: int = 8) -> None:
-        """Publish results, those of one input partition to one partition."""
+        """A dead letter for some records, a label for the others."""
         for begin in range(0, len(outputs), batch):
             self.producer.begin_transaction()
             for outgoing in outputs[begin : begin + batch]:

@@ -25,7 +25,7 @@ _RANDOM = re.compile(r"/\.([^/]+?)\.[A-Za-z0-9_]{8}(?=/|$)")
 
 
 def main(given: Path) -> None:
-    """Kill and begin again until nothing is left to be killed at."""
+    """Kill and restart until there is nothing left to kill at."""
     watched, arguments = json.loads(given.read_text())
     seen: set[str] = set()
     while True:
@@ -43,7 +43,7 @@ def main(given: Path) -> None:
 def attempt(
     arguments: Sequence[str], watched: Sequence[str], seen: set[str]
 ) -> tuple[int, str | None]:
-    """Return the exit code of one attempt in a child, and where it was killed."""
+    """The exit code of one attempt in a child, and where it was killed."""
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:

@@ -30,7 +30,7 @@ ANSWERED_S = 8.0
 
 
 class Talkative(Producer):
-    """Says on standard error what it does about metadata, fifty times a second."""
+    """Logs metadata on standard error fifty times a second."""
 
     def __init__(self, config: dict[str, Any], **callbacks: Any) -> None:
         callbacks.pop("logger")
@@ -40,7 +40,7 @@ class Talkative(Producer):
 
 
 def _stand_still(proxy: Proxy, commits: int) -> None:
-    """Let nobody write to standard error for a while, once the commit is on its way."""
+    """Block standard error for a while, once the commit is on its way."""
     while proxy.requests[END_TXN] == commits:
         time.sleep(0.01)
     begins_s, ends_s = STANDS_STILL_S
@@ -57,7 +57,7 @@ def _stand_still(proxy: Proxy, commits: int) -> None:
 
 
 def main(servers: str, *topics: str) -> None:
-    """Publish one record as it should be, and one whose commit is answered late."""
+    """Publish one record normally, and one whose commit is answered late."""
     proxy = Proxy(int(servers.rpartition(":")[2]))
     names = Topics((topics[0],), *topics[1:])
     bench = KafkaBench(proxy.address, names, publish_timeout_s=PUBLISH_S)

@@ -11,7 +11,6 @@ import structlog
 
 @contextmanager
 def logging_restored() -> Iterator[None]:
-    """Put back at the end what was there at the beginning."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     yield

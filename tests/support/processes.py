@@ -27,8 +27,8 @@ PATIENCE_S = 120.0
 
 
 def output_of(*arguments: str, **variables: str) -> str:
-    """Run Python with these arguments in the project's folder, and more variables, to its end;
-    return what it printed."""
+    """Run Python with these arguments and more variables in the project's folder; return the
+    output."""
     done = subprocess.run(
         [sys.executable, *arguments],
         env={**os.environ, "PYTHONPATH": str(ROOT), **variables},
@@ -42,7 +42,7 @@ def output_of(*arguments: str, **variables: str) -> str:
 
 
 def environment(**more: str) -> dict[str, str]:
-    """Return this process's variables without settings of the worker's, and more."""
+    """This process's variables without the worker's settings, plus more."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("CLERK_")}
     return {**clean, **more}
 
@@ -50,7 +50,7 @@ def environment(**more: str) -> dict[str, str]:
 def worker_command(
     name: str, settings: Mapping[str, str], *options: str, timeout_s: float = 120
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command of the worker as people do, with these settings and no others, to its end."""
+    """Run a command of the worker with only these settings."""
     flags = [part for key, value in settings.items() for part in ("-s", f"{key}='{value}'")]
     return subprocess.run(
         [sys.executable, "-m", "worker", name, *options, *flags],
@@ -59,7 +59,6 @@ def worker_command(
 
 
 def verify(settings: Mapping[str, str], *options: str) -> tuple[int, dict[str, Any]]:
-    """Run ``clerk-worker verify``; return its exit code and its JSON."""
     done = worker_command("verify", settings, "--json", *options)
     assert done.stdout, done.stderr
     return done.returncode, json.loads(done.stdout)
@@ -76,7 +75,6 @@ def need_vllm() -> None:
 
 @contextlib.contextmanager
 def running(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a program until the end."""
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, **options)
         try:
@@ -95,7 +93,7 @@ def running(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen
 
 @contextlib.contextmanager
 def answering(url: str, process: subprocess.Popen[bytes]) -> Iterator[None]:
-    """Begin when an address answers."""
+    """Wait until an address answers, then run the block."""
     until = time.monotonic() + PATIENCE_S
     while True:
         with contextlib.suppress(urllib.error.URLError, ConnectionError, TimeoutError):
@@ -108,7 +106,7 @@ def answering(url: str, process: subprocess.Popen[bytes]) -> Iterator[None]:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of loopback that nobody listens on now."""
+    """Loopback ports on which nothing listens now."""
     with contextlib.ExitStack() as stack:
         probes = [stack.enter_context(socket.socket()) for _ in range(count)]
         for probe in probes:
@@ -125,7 +123,7 @@ POLL_S = 0.01
 
 @contextmanager
 def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
-    """Serve until the end of the block; give the address, ``http://127.0.0.1:PORT``."""
+    """Serve until the end of the block; yield ``http://127.0.0.1:PORT``."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, args=(POLL_S,), daemon=True)
     thread.start()

@@ -17,7 +17,7 @@ _LETTERS = str.maketrans("0123456789", "bcdfghjklm")
 
 
 def write_tiny_taxonomy(folder: Path) -> Path:
-    """Write the taxonomy of the three labels, and return its file."""
+    """Write the taxonomy of the three labels; return its file."""
     path = folder / "taxonomy.toml"
     labels = "".join(f'[[labels]]\nname = "{name}"\ndescription = "d"\n' for name in WORDS)
     path.write_text(f'name = "tiny"\nversion = "1"\n{labels}', encoding="utf-8")
@@ -25,7 +25,7 @@ def write_tiny_taxonomy(folder: Path) -> Path:
 
 
 def make_messages(count: int, seed: int) -> list[tuple[str, str]]:
-    """Return (message, label) pairs, ``count`` of each label, all unlike each other."""
+    """(message, label) pairs, ``count`` of each label, all different."""
     rng = random.Random(seed)
     pairs = []
     for label, words in WORDS.items():

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from confluent_kafka import Consumer, Message, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
 _SETTLED_S = 3.0
 
@@ -19,6 +20,13 @@ def topic_settings(servers: str, group: str, topics: Mapping[str, str]) -> dict[
         "kafka.group_id": group,
         **{f"kafka.{names[short]}": topic for short, topic in topics.items()},
     }
+
+
+def create_topics(servers: str, names: Iterable[str], partitions: int = 1) -> None:
+    admin = AdminClient({"bootstrap.servers": servers, "log_level": 0})
+    new = [NewTopic(name, partitions, 1) for name in names]
+    for future in admin.create_topics(new).values():
+        future.result(timeout=60)
 
 
 def read_all(servers: str, topic: str) -> list[bytes | None]:

@@ -21,7 +21,7 @@ Answer = int | str
 
 @dataclass
 class Receiver:
-    """What it got: headers and body of each request, those that it refused too."""
+    """Headers and body of each received request, refused ones included."""
 
     url: str = ""
     answers: deque[Answer] = field(default_factory=deque)
@@ -30,13 +30,13 @@ class Receiver:
     victim: int = 0
 
     def labels(self) -> list[str]:
-        """The labels of the requests that it took, in order."""
+        """Labels of the accepted requests, in order."""
         return self.taken
 
 
 @contextmanager
 def receiver() -> Iterator[Receiver]:
-    """Run one; it takes everything unless ``answers`` say otherwise."""
+    """Run one; it accepts everything unless ``answers`` says otherwise."""
     state = Receiver()
 
     class Handler(BaseHTTPRequestHandler):
@@ -68,7 +68,7 @@ def receiver() -> Iterator[Receiver]:
                 return
 
         def log_message(self, *_: Any) -> None:
-            """Say nothing."""
+            pass
 
     with serving(Handler) as address:
         state.url = f"{address}/decisions"

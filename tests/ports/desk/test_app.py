@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 from confluent_kafka import Producer
-from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
 from desk.app import background, open_database, open_settings_desk
 from desk.core.items import Queue
@@ -16,7 +15,7 @@ from desk.service.viewing import Task
 from desk.settings import load_settings
 from desk.store.database import Database
 from tests.support.desk_results import result
-from tests.support.topics import read_all
+from tests.support.topics import create_topics, read_all
 from worker.contract.records import read_correction
 from worker.contract.taxonomy import Taxonomy
 
@@ -40,10 +39,7 @@ def test_a_doubtful_label_becomes_a_correction(
         "audit.share": "0",
     }
     settings = load_settings(None, [f"{key}={value}" for key, value in flags.items()]).settings
-    admin = AdminClient({"bootstrap.servers": bootstrap_servers, "log_level": 0})
-    new = [NewTopic(names[name], 1, 1) for name in ("in", "labels", "review")]
-    for future in admin.create_topics(new).values():
-        future.result(30)
+    create_topics(bootstrap_servers, [names[name] for name in ("in", "labels", "review")])
     taxonomy = Taxonomy.from_toml(settings.project.taxonomy)
     label, other = taxonomy.names[:2]
     producer = Producer({"bootstrap.servers": bootstrap_servers, "log_level": 0})

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from confluent_kafka import Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
+from confluent_kafka.admin import AdminClient
 
 from desk.errors import StreamFailed
 from desk.inbox import InboxReader, Sampling, TextFetcher
@@ -18,6 +18,7 @@ from desk.stream.port import Place
 from tests.support.desk_outbox_process import config_for
 from tests.support.desk_results import result
 from tests.support.desk_world import DeskWorld
+from tests.support.topics import create_topics
 from worker.contract.records import InputFormat
 
 
@@ -25,9 +26,7 @@ class Cluster:
     def __init__(self, servers: str, name: Callable[[str], str]) -> None:
         self.servers, self.input, self.review = servers, name("in"), name("review")
         self.admin = AdminClient({"bootstrap.servers": servers, "log_level": 0})
-        new = [NewTopic(topic, 2, 1) for topic in (self.input, self.review)]
-        for future in self.admin.create_topics(new).values():
-            future.result(30)
+        create_topics(servers, (self.input, self.review), 2)
         self.producer = Producer(
             {"bootstrap.servers": servers, "transactional.id": self.input, "log_level": 0}
         )
