@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 import warnings
 from importlib.util import find_spec
@@ -11,7 +10,6 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.cog.plugins import register_default_plugins
@@ -123,12 +121,3 @@ def test_panels_lie_side_by_side() -> None:
         )
     for first, second in combinations(squares, 2):
         assert not first & second
-
-
-@pytest.mark.parametrize("variable", ["datasource", "namespace", "job"])
-def test_the_viewer_chooses(variable: str) -> None:
-    """The data source, and the install."""
-    names = [variable["name"] for variable in dashboard()["templating"]["list"]]
-    assert variable in names
-    text = DASHBOARD.read_text(encoding="utf-8")
-    assert re.search(rf"\${{?{variable}\b", text)

@@ -53,14 +53,13 @@ class KafkaWorld:
 
     @property
     def settings(self) -> dict[str, str]:
-        """The worker's settings for these topics."""
         return topic_settings(self.servers, self.run, self.topics)
 
     def publish_inputs(
         self, values: Sequence[bytes], *, batch: int = 5, aborted: bool = False
     ) -> list[Record]:
-        """Publish these dealt over the partitions, by transactions of ``batch``: each leaves a
-        marker in the log. Return the records."""
+        """Publish these over the partitions in transactions of ``batch``; each leaves a marker in
+        the log. Return the records."""
         records: list[Record] = []
         for begin in range(0, len(values), batch):
             self.producer.begin_transaction()
@@ -85,21 +84,21 @@ class KafkaWorld:
         return sorted(records, key=lambda record: (record.offset, record.source.partition))
 
     def label(self, record: Record, replay: Replay | None = None) -> Outgoing:
-        """A label for a record, in review for some."""
+        """A label for a record; some need review."""
         topic = self.topics["review" if record.offset % 5 == 0 else "out"]
         review: tuple[ReviewReason, ...] = ("low_confidence",) if record.offset % 5 == 0 else ()
         result = Classified(_DECISION, None, False, review, Timing(0.0, 0.0))
         return self._outputs.encode(record, result, topic, NOW, replay)
 
     def reject(self, record: Record, reason: str = "deadline_exceeded") -> Outgoing:
-        """A dead letter for a record."""
         return self._dead.encode(record, Rejected(reason, "engine", "no answer", 1))  # type: ignore[arg-type]
 
     def result(self, record: Record) -> Outgoing:
+        """A dead letter for some records, a label for the others."""
         return self.reject(record) if record.offset % 7 == 3 else self.label(record)
 
     def publish(self, outputs: Sequence[Outgoing], batch: int = 8) -> None:
-        """A dead letter for some records, a label for the others."""
+        """Publish results, those of one input partition to one partition."""
         for begin in range(0, len(outputs), batch):
             self.producer.begin_transaction()
             for outgoing in outputs[begin : begin + batch]:
@@ -110,7 +109,6 @@ class KafkaWorld:
             self.producer.commit_transaction(30)
 
     def commit(self, next_offsets: dict[int, int]) -> None:
-        """Commit the group's offsets."""
         consumer = Consumer({"bootstrap.servers": self.servers, "group.id": self.run, **_QUIET})
         consumer.commit(
             offsets=[
@@ -122,7 +120,6 @@ class KafkaWorld:
         consumer.close()
 
     def ends(self) -> dict[int, int]:
-        """The end of each input partition's log."""
         consumer = Consumer({"bootstrap.servers": self.servers, "group.id": "ends", **_QUIET})
         found = {
             number: consumer.get_watermark_offsets(
@@ -135,7 +132,7 @@ class KafkaWorld:
 
 
 def results_by_adapter(found: dict[str, Any]) -> dict[str, int]:
-    """Return what ``verify --json`` counts for each adapter, in whatever precision."""
+    """Results for each adapter in the output of ``verify --json``, over all precisions."""
     counts: Counter[str] = Counter()
     for each in found["adapters"]:
         counts[each["digest"]] += each["results"]
