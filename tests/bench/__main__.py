@@ -1,6 +1,6 @@
 """``make bench``: what the worker costs next to its engine, and what it costs when idle.
 
-Ratios of runs that alternate in one process, since machines differ and are noisy.
+The results are ratios of runs that alternate in one process, since machines differ and are noisy.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""What the worker makes of an engine whose pace is known: through Kafka against fed directly.
+"""How much of a known engine's rate the worker reaches: through Kafka against fed directly.
 
     python -m tests.bench.admission [--rounds 3] [--seconds 15]
 
 On one machine Kafka, the worker and an engine on the CPU share the cores, and `make bench` measures
-all of that. Here the engine takes a fixed time and no CPU, as one on a GPU does: so many places, so
-long an answer. What is missing from the bare engine's rate is then what the worker itself holds up:
-the admission window above all, which has to find out how much the engine takes at a time.
+all of that. Here the engine takes a fixed time and no CPU, like one on a GPU. Any rate that is
+missing is then held up by the worker itself, above all by the admission window, which has to find
+out how much the engine takes at a time.
 """
 
 from __future__ import annotations

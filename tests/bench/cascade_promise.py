@@ -1,8 +1,9 @@
-"""``python -m tests.bench.cascade_promise [--trainings 2000]``: how often a cascade keeps what it
-promises of the messages that nobody looks at.
+"""How often a cascade keeps its promise for the messages that nobody checks.
 
-Two simulated models whose confidences mean what they say, so that the truth of each rule is known:
-among the messages that it leaves to nobody, the mean confidence of whichever stage answers.
+    python -m tests.bench.cascade_promise [--trainings 2000]
+
+Two simulated models with calibrated confidences, so that the truth of each rule is known: the mean
+confidence of whichever stage answers, among the messages that the rule sends to nobody.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
-"""Crash isolation in worlds with a known truth: who is lost, and what a guilty message costs.
+"""Crash isolation in worlds with a known truth: who is lost, and what a crashing message costs.
 
     python -m tests.bench.crashes [--runs 100]
 
 Each line is one kind of world, run with so many seeds on the fakes (400 messages on one to four
 partitions): how often the engine or the worker died, how many innocent messages became dead
-letters, and the most deaths that one guilty message cost before it was rejected. About ten minutes.
+letters, and the most deaths that one crashing message cost before it was rejected. About ten
+minutes.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Whether the desk's interval covers the true accuracy, and how soon it tells of a fall.
+"""Whether the desk's interval covers the true accuracy, and how soon it reports a fall.
 
     python -m tests.bench.desk_accuracy [--weeks 1000] [--years 1000] [--only coverage|broken|alert]
 
-Coverage: weeks whose truth is known, of several worlds, seeds 0 and on; as comparison the share of
+Coverage: weeks of several worlds with a known truth, one for each seed; for comparison the share of
 the audited results found right, neither weighted nor corrected, with the usual normal interval.
 Alert: years in which nothing happens, and falls of 3 and 5 points; judged once a day.
 """

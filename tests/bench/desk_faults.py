@@ -2,13 +2,12 @@
 
     python -m tests.bench.desk_faults [--decisions 5000] [--kills 100] [--seed 1]
 
-The whole desk in a process of its own (`clerk-desk run`) on PostgreSQL and real Kafka. Eight people
-decide over HTTP, as a browser does: a request that was not answered is sent again as it was. Now
-the desk, now PostgreSQL and now both are killed with SIGKILL, and started again: after a random
-number of decisions and a random moment, so that a slow machine is as hard a trial as a quick one;
-one desk in five a second time, while it starts. In the end the corrections topic holds each decided
-item once, with the label that the database has. No page may fail otherwise than by "try again", and
-no desk may end by itself.
+The whole desk runs in its own process (`clerk-desk run`) on PostgreSQL and real Kafka. Eight people
+decide over HTTP like browsers: a request without an answer is sent again unchanged. The desk,
+PostgreSQL or both are killed with SIGKILL and started again, after a random number of decisions and
+a random delay, so that the trial is as hard on a slow machine as on a fast one; one desk in five is
+killed again while it starts. In the end the corrections topic must hold each decided item once,
+with the database's label. A page may fail only with "try again", and no desk may end by itself.
 """
 
 from __future__ import annotations

@@ -3,9 +3,9 @@
     python -m tests.bench.drift --run RUN [--window N] [--windows W] [--runs R]
 
 RUN is a training run's folder with its evaluation (``clerk-trainer evaluate --engine both
---out-of-scope FILE``). Traffic is drawn, with replacement,
-from the recorded answers on the hold-out, as served where vLLM was asked too: the natural mix of
-labels, the adapter's own mistakes, its own off-label mass. What judges it is the worker's code.
+--out-of-scope FILE``). Traffic is drawn, with replacement, from the recorded answers on the
+hold-out, vLLM's where it was asked too: the natural mix of labels, the adapter's own mistakes, its
+own off-label mass. The worker's code judges it.
 """
 
 from __future__ import annotations

@@ -3,11 +3,11 @@
     python -m tests.bench.encoder [--adapter DIR] [--rounds 3] [--python PYTHON] [--demo]
         [--set KEY=VALUE]
 
-With ``--demo`` the demo's LoRA adapter in vLLM labels some messages before. The same engine is fed
-directly and through Kafka, in turn; then a worker is started as a process, by ``--python`` where
-that is an environment without PyTorch, for the time until it is ready, its memory, and the latency
-of messages that come one at a time. Without ``--adapter`` one is made of all-MiniLM-L6-v2 with a
-head drawn from a seed: its labels mean nothing, and take as long.
+The same engine is fed directly and through Kafka, in turn. Then a worker is started as a process,
+by ``--python`` for an environment without PyTorch: the time until it is ready, its memory, and the
+latency of messages that come one at a time. With ``--demo`` the demo's LoRA adapter in vLLM labels
+some messages first. Without ``--adapter`` one is made of all-MiniLM-L6-v2 and a random head: its
+labels mean nothing, but take as long.
 """
 
 from __future__ import annotations

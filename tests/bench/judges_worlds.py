@@ -1,4 +1,4 @@
-"""Worlds whose truth is known, for ``tests.bench.judges``: messages, groups, adapters."""
+"""Worlds with a known truth, for ``tests.bench.judges``: messages, groups, adapters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``python -m tests.bench.metrics``: the CPU time of the loop and of metrics for a message.
+"""``python -m tests.bench.metrics``: CPU time a message, of the loop and of its metrics.
 
 A loop with the metrics' listener and one without take turns in one process. Kafka and the engine
 are fakes in memory and take about a quarter of the time. As in a worker, the garbage collector

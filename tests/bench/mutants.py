@@ -1,14 +1,14 @@
-"""How much of a package its own unit tests notice: changes planted in it, one at a time.
+"""How much of a package its own unit tests notice: small changes planted in it, one at a time.
 
     python -m tests.bench.mutants [PACKAGE=TESTS ...] [--tree DIR] [--count 300] [--seed 1]
 
-Each mutant is one small change of the code: another comparison, operator or constant, a condition
-turned round, a call or an assignment left out. The tests that call its function run in a process of
-its own, the quickest first, until one fails. A mutant that no test reaches survives. The processes
-are forks of one that has loaded the libraries and nothing of ours, so most take a second or two.
+Each mutant is one small change: another comparison, operator or constant, an inverted condition, a
+call or an assignment left out. The tests that call its function run in its own process, the fastest
+first, until one fails. A mutant that no test reaches survives. The processes are forks of one that
+has loaded the libraries and none of our code, so most take a second or two.
 
-With ``--tree`` the same is done to another checkout, with its own environment where it has one, so
-that two of them can be compared: of different code the mutants differ, and the share has its error.
+With ``--tree`` another checkout is measured, with its own environment if it has one, to compare the
+two: their mutants differ, and each share has its error.
 """
 
 from __future__ import annotations

@@ -2,10 +2,9 @@
 
     python -m tests.bench.prepare --rows 10000 100000 1000000 --out DIR
 
-The export has what real ones have: forms that differ in numbers, exact copies, near-copies, stock
-phrases that every customer uses, and messages of their own. DIR holds the exports (0.4 GB for a
-million rows) and, while one runs, its dataset. Each size runs in a process of its own, so that its
-peak is its own.
+The export resembles real ones: forms that differ in numbers, exact copies, near-copies, stock
+phrases that every customer uses, and unique messages. DIR holds the exports (0.4 GB for a million
+rows) and, while one runs, its dataset. Each size runs in its own process, for its own peak.
 """
 
 from __future__ import annotations

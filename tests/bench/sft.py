@@ -2,9 +2,9 @@
 
     python -m tests.bench.sft --dataset DIR [--rounds 3] [--examples 384]
 
-Both train the same LoRA adapter on the same base at equal batch size, precision and attention
-code, each in a process of its own (so that peak memory is its own), taking turns. Examples a
-second leave out the first steps, in which kernels are chosen.
+Both train the same LoRA adapter on the same base with equal batch size, precision and attention
+code, taking turns, each in its own process for its own peak memory. Examples a second leave out the
+first steps, in which kernels are chosen.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""How often ``check``'s share of wrong labels holds the truth, which is planted here.
+"""How often ``check``'s interval for the share of wrong labels holds the truth, planted here.
 
     python -m tests.bench.wrong_share [--draws 2000] [--desks 100]
 
 First models whose probabilities are right but for a temperature, ``--draws`` times for each share
-of slips; then real models on folds, which err, ``--desks`` times for each world.
+of wrong labels; then real models on folds, which err, ``--desks`` times for each world.
 """
 
 from __future__ import annotations

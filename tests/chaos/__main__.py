@@ -1,13 +1,13 @@
 """``make chaos``: several workers on a real Kafka under a plan of faults, judged by ``verify``.
 
     python -m tests.chaos --seed 7                    200 faults, 200,000 records
-    python -m tests.chaos --seed 7 --plan             the plan alone
+    python -m tests.chaos --seed 7 --plan             only the plan
     python -m tests.chaos --engine real --records 2000 --faults 20 --minutes 8
     python -m tests.chaos --payloads hostile --records 50000 --faults 0 --minutes 4
-    python -m tests.chaos --retry --seed 7            with messages that are tried again later
+    python -m tests.chaos --retry --seed 7            with messages that are retried later
     python -m tests.chaos --soak-minutes 30           steady load, memory and handles watched
 
-Exits 0 when everything is proven, else 1.
+Exits with 0 when everything is proven, otherwise with 1.
 """
 
 from __future__ import annotations

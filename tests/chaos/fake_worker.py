@@ -3,12 +3,12 @@
     python -m tests.chaos.fake_worker --set kafka.bootstrap_servers=... [--set ...]
 
 CHAOS_SERVICE_S and CHAOS_CONCURRENCY set the engine's seconds a message and its parallelism,
-CHAOS_LOAD_S the seconds that its model takes to load, CHAOS_CONTROL the file that tells the engine
-to fail, CHAOS_BREAK a guarantee to break (``BROKEN``). CHAOS_POISON=engine: the engine dies of a
-message with POISON in it; =process: the whole process is killed. A message with ``refused until
-SECONDS`` in it is refused by the engine before that moment (Unix time), one with FITS_NOWHERE in it
-fits no label, and one with ``HANGS`` in it hangs the loop. Where ``model.adapter`` names a store,
-its adapters are served, and followed.
+CHAOS_LOAD_S the seconds that its model takes to load, CHAOS_CONTROL the file that makes the engine
+fail, CHAOS_BREAK a guarantee to break (``BROKEN``). CHAOS_POISON=engine: a message with POISON in
+it kills the engine; =process: it kills the whole process. A message with ``refused until SECONDS``
+in it is refused by the engine before that moment (Unix time), one with FITS_NOWHERE fits no label,
+and one with ``HANGS`` hangs the loop. Where ``model.adapter`` names a store, the worker serves and
+follows its adapters.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What was done and what was seen of it, a JSON line each; and which faults count."""
+"""What was done and what was observed, a JSON line each; and which faults count."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The load: a producer at a steady pace that outlives its broker, and counts what was taken."""
+"""The load: a producer at a steady rate that survives its broker, and counts accepted records."""
 
 from __future__ import annotations
 

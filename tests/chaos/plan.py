@@ -1,4 +1,4 @@
-"""The plan of faults: what happens to whom and when, drawn from a seed. Pure.
+"""The plan of faults, drawn from a seed: what happens to whom and when. Pure.
 
 The same seed and the same request give the same plan, so that a run can be repeated.
 """

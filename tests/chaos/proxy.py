@@ -1,7 +1,7 @@
 """A TCP proxy between one worker and its broker, whose link can be slow, half-open or cut.
 
-The broker's answers name the proxy as the broker, so that all of the worker's connections pass
-through. It runs on a thread of its own; its methods are for any other thread.
+The broker's answers name the proxy as the broker, so all of the worker's connections go through it.
+It runs in its own thread; its methods are for other threads.
 """
 
 from __future__ import annotations

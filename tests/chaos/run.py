@@ -1,4 +1,4 @@
-"""One run: the load, the plan carried out under it, and the judgement at the end."""
+"""One run: the load, the plan carried out under it, and the verdict at the end."""
 
 from __future__ import annotations
 

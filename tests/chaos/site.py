@@ -1,4 +1,4 @@
-"""Where a run takes place: a broker, topics, places for workers, the load, and who looks on."""
+"""Where a run takes place: a broker, topics, slots for workers, the load, and observers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A steady load for long: whether memory, descriptors and threads stay where they are."""
+"""A steady load for a long time: whether memory, descriptors and threads stay constant."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A place for a worker: its process, started again when it ends, log, link, disk and clock."""
+"""A slot for a worker: its process, restarted when it ends, its log, link, disk and clock."""
 
 from __future__ import annotations
 

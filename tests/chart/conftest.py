@@ -1,6 +1,6 @@
-"""What the chart's checks need: helm, and the tools of .venv-chart. `make chart-tools` brings both.
+"""Finds helm and the tools of .venv-chart, which `make chart-tools` installs.
 
-Where they are missing the tests are skipped; in CI (CI=true) that is a failure.
+Without them the tests are skipped; in CI (CI=true) they fail.
 """
 
 from __future__ import annotations

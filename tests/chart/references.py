@@ -1,4 +1,4 @@
-"""What must agree between documents: names lead somewhere, selectors match, ports are there."""
+"""What must agree between documents: names, selectors and ports refer to something that exists."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever values are allowed, and whatever a release is called: it renders, whole and safe."""
+"""All allowed values and all release names render, completely and safely."""
 
 from __future__ import annotations
 

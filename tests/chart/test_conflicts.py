@@ -1,4 +1,4 @@
-"""Settings of Kafka that a worker refuses when it starts: the chart refuses them before that."""
+"""Kafka settings that a worker would refuse at start: the chart refuses them first."""
 
 from __future__ import annotations
 

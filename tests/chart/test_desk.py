@@ -1,4 +1,4 @@
-"""The desk as a part of the release: what it reads, who reaches it, what is refused."""
+"""The desk as part of the release: what it reads, who reaches it, what is refused."""
 
 from __future__ import annotations
 

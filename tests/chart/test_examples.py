@@ -1,4 +1,4 @@
-"""Each example as its header says it is used: linted, packed, rendered on three Kubernetes."""
+"""Each example, used as its header says: linted, packaged, rendered for three Kubernetes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is made from values.yaml, and what values.yaml repeats of the worker's."""
+"""The files generated from values.yaml, and the worker's settings that values.yaml repeats."""
 
 from __future__ import annotations
 

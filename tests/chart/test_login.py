@@ -1,4 +1,4 @@
-"""Logins by token, in every pod that talks to Kafka; and what a first install finds there."""
+"""Token logins in every pod that talks to Kafka, and the objects of a first install."""
 
 from __future__ import annotations
 

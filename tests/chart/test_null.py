@@ -1,4 +1,4 @@
-"""null, by which Helm takes a value away: a clear refusal or a sound release, never a crash."""
+"""null, by which Helm removes a value: a clear refusal or a sound release, never a crash."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Values that cannot work: refused before anything reaches a cluster, with what to do instead."""
+"""Values that cannot work: refused before anything reaches a cluster, with a remedy."""
 
 from __future__ import annotations
 

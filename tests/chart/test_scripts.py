@@ -1,4 +1,4 @@
-"""What `helm test` runs in the cluster, run here against real HTTP servers."""
+"""The scripts of `helm test`, against real HTTP servers here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""worker.toml: what Helm writes, the worker reads, value for value."""
+"""worker.toml: the worker reads every value that Helm writes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several releases on one cluster: nothing that they would share by mistake."""
+"""Several releases in one cluster share nothing by mistake."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the chart promises of the workers and of what stands around them."""
+"""The chart's workers and the objects around them."""
 
 from __future__ import annotations
 

@@ -1,25 +1,24 @@
-"""A cluster, an image that it knows, and a Kafka outside of it that its pods reach.
+"""A cluster, an image that its nodes have, and a Kafka outside it that its pods reach.
 
-Any cluster does, kind and k3d too: the one that KUBECONFIG names, never a person's default context.
-Settings are environment variables:
+Any cluster that KUBECONFIG names, kind and k3d too; never a person's default context. Settings are
+environment variables:
 
-KUBECONFIG                the cluster. The tests make namespaces of their own and remove them.
-CLERK_TEST_IMAGE          the demo image (worker-cpu-demo), as the nodes know it already, loaded or
-                          pulled: filing-clerk-worker-cpu-demo:dev
+KUBECONFIG                the cluster. The tests create and remove their own namespaces.
+CLERK_TEST_IMAGE          the demo image (worker-cpu-demo), already loaded or pulled on the nodes:
+                          filing-clerk-worker-cpu-demo:dev
 CLERK_TEST_PULL_POLICY    when the nodes pull it: IfNotPresent
-CLERK_TEST_HOST           the address of this machine at which pods reach it; Kafka listens there.
-                          Else it is found out: this machine's address on the way to the pod network
-                          or to the node.
-CLERK_TEST_TOOLS_IMAGE    worker-tools, likewise known to the nodes, for test_rollback.py; or none
+CLERK_TEST_HOST           the address at which pods reach this machine; Kafka listens there.
+                          Default: this machine's address on the way to the pod network or the node
+CLERK_TEST_TOOLS_IMAGE    worker-tools, also on the nodes, for test_rollback.py; optional
 CLERK_TEST_TRAINER_IMAGE  one with the trainer's packages, for the jobs in test_headers.py and
                           test_proposal.py
-CLERK_TEST_DESK_IMAGE     the desk's image, likewise known to the nodes, for test_desk.py
+CLERK_TEST_DESK_IMAGE     the desk's image, also on the nodes, for test_desk.py
 
-test_headers.py wants the nodes to know that image under the names in the chart's examples too, as
-.ci/cluster sees to; it and test_runbook.py make and remove the namespace "support".
+test_headers.py also needs the image on the nodes under the names in the chart's examples, which
+.ci/cluster sets up; it and test_runbook.py create and remove the namespace "support".
 
-Without a cluster, an image or helm the tests are skipped; where CI is set they fail. The test of
-scaling by lag wants KEDA in the cluster.
+Without a cluster, an image or helm the tests are skipped; with CI set they fail. The test of
+scaling by lag needs KEDA in the cluster.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 #!/opt/filing-clerk/bin/python
 """`clerk-worker run` with an engine of fixed service time: real adapter, real loop, real Kafka.
 
-Mounted into the worker's pods from a ConfigMap, first on their PATH, under the name of the command
+Mounted into the worker's pods from a ConfigMap, first on their PATH, under the command's name
 (conftest.with_fake_engine). FAKE_SERVICE_S and FAKE_CONCURRENCY are the engine's seconds a message
-and its parallelism, FAKE_LOAD_S the seconds that its model takes to load. When the file
-/tmp/hang appears, the next message hangs the loop for ever, as a call that never returns.
+and its parallelism, FAKE_LOAD_S the seconds that its model takes to load. When the file /tmp/hang
+appears, the next message hangs the loop forever, like a call that never returns.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Messages at a steady rate, and a stranger's view of their results: each exactly once, or not.
+"""Messages at a steady rate, and an independent check that each has exactly one result.
 
 with Traffic(servers, topics, partitions=4) as traffic:
     traffic.per_second = 20

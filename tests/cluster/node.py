@@ -1,13 +1,13 @@
-"""A Kubernetes of one node on this machine, for CI: `python -m tests.cluster.node up FOLDER`.
+"""A one-node Kubernetes on this machine, for CI: `python -m tests.cluster.node up FOLDER`.
 
-Nothing is pulled: etcd and Kubernetes are built from their Go modules (some minutes on two cores,
-once; kept in the user's cache folder), containerd, runc and the network plugins are Debian's. It
-needs root, Go 1.26 and gcc, and listens on loopback and on the pods' bridge alone. No DNS and no
-kube-proxy: pods are reached by their own addresses. Where there is a cluster already (kind, k3d),
-none of this is needed.
+No images are pulled: etcd and Kubernetes are built from their Go modules (some minutes on two
+cores, once; kept in the user's cache folder), containerd, runc and the network plugins are
+Debian's. Needs root, Go 1.26 and gcc. It listens only on loopback and on the pods' bridge. No DNS
+and no kube-proxy: pods are reached by their own addresses. Not needed where there is a cluster
+(kind, k3d).
 
 up FOLDER        build, start, and print what to export
-load FOLDER TAR  make an image of `docker save` known to the node
+load FOLDER TAR  load an image of `docker save` into the node
 down FOLDER      stop all of it
 """
 

@@ -1,4 +1,4 @@
-"""kube-state-metrics on this machine, for the cluster of KUBECONFIG: what it tells of autoscalers.
+"""kube-state-metrics on this machine, for KUBECONFIG's cluster: its metrics of autoscalers.
 
 Built from its Go module the first time (some minutes), and kept next to the node's programs.
 """

@@ -1,4 +1,4 @@
-"""A mounted store of adapters: running pods take a new one up, or refuse it, and never restart."""
+"""A mounted adapter store: running pods switch to a new adapter or refuse it, without a restart."""
 
 from __future__ import annotations
 

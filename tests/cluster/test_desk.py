@@ -1,7 +1,7 @@
-"""The chart's desk: from a doubtful label in Kafka to a correction there.
+"""The chart's desk: from an uncertain label in Kafka to a correction there.
 
-The desk is its image (CLERK_TEST_DESK_IMAGE), its SQLite on a claim. The release has no workers:
-the test writes what they would have.
+The desk runs from its image (CLERK_TEST_DESK_IMAGE), with SQLite on a claim. The release has no
+workers: the test writes their results.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Each example, sent to the API server as it is rendered: every object and every pod is accepted.
+"""Each example, rendered and sent to the API server: every object and every pod is accepted.
 
-The custom resources want KEDA's and the Prometheus operator's definitions. Where the cluster has
+The custom resources need the definitions of KEDA and the Prometheus operator. Where the cluster has
 none they are applied for the test, from the operators' Go modules (crds.py).
 """
 

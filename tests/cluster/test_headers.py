@@ -1,11 +1,11 @@
 """Each example from an empty namespace, by the commands of its own header, to labels in Kafka.
 
-Run as they stand, but for: Kafka's address and the words that the header leaves out ("..."); what
-makes and pushes images, since the node knows them by the names in the examples (.ci/cluster). The
+The commands run as written, except: Kafka's address and the words that the header leaves out
+("..."), and making and pushing images, since .ci/cluster loads them under the examples' names. The
 trainer's job trains where CLERK_TEST_TRAINER_IMAGE names its image (cluster_trainer in .ci/cluster
-makes one); else the adapter that it would publish is put in its place. What the test node lacks is
-in stand_in/, file by file; its storage is folders of this machine, its GPUs a number in the node's
-status. KEDA and the Prometheus operator are their definitions alone.
+makes one); otherwise a ready adapter takes the place of the one it would publish. What the test
+node lacks is in stand_in/, file by file; its storage is folders of this machine, its GPUs a number
+in the node's status. Of KEDA and the Prometheus operator there are only the definitions.
 """
 
 from __future__ import annotations

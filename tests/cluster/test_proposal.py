@@ -1,8 +1,8 @@
-"""A busy week on a cluster: what people decided becomes a proposal, and their yes a canary.
+"""A busy week on a cluster: people's decisions become a proposal, and their yes a canary.
 
-The jobs are the chart's, made from its CronJob, and do what its values say; what is trained is a
-linear head on an encoder (stand_in/proposal.toml). The release has no workers. Adapter and dataset,
-the base and the desk's exports come to their claims through a pod, as a person would bring them.
+The jobs come from the chart's CronJob and follow its values; what is trained is a linear head on an
+encoder (stand_in/proposal.toml). The release has no workers. The adapter, the dataset, the base and
+the desk's exports reach their claims through a pod, as a person would bring them.
 """
 
 from __future__ import annotations

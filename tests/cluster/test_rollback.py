@@ -1,7 +1,7 @@
-"""The way back at night: the chart's rollback job, started by the runbook's own commands.
+"""A rollback at night: the chart's rollback job, started by the runbook's own commands.
 
-The release has no workers, which nobody needs for it, and its image is the small one where
-CLERK_TEST_TOOLS_IMAGE names it, else the worker's.
+The release has no workers, since a rollback needs none. The image is the small one where
+CLERK_TEST_TOOLS_IMAGE names it, otherwise the worker's.
 """
 
 from __future__ import annotations

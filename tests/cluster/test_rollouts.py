@@ -1,7 +1,7 @@
-"""Several workers and many changes, with an engine of fixed service time in place of the model.
+"""Several workers and many changes, with an engine of fixed service time instead of the model.
 
-Chart, pods, kubelet, Kafka and all of the worker but the model are real: three models would not
-load in bounded time on two cores. See fake_engine.py.
+Chart, pods, kubelet, Kafka and everything else of the worker are real: three models would not load
+in bounded time on two cores. See fake_engine.py.
 """
 
 from __future__ import annotations

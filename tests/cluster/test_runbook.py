@@ -1,7 +1,7 @@
-"""The runbook's commands, as they stand there, on a cluster with a release in it.
+"""The runbook's commands, as written there, on a cluster with a release in it.
 
-The names are those of the page: release clerk in the namespace support. Kafka's own shell tools are
-left out: they come with its distribution, which is not here.
+The names are the page's: release clerk in the namespace support. Kafka's own shell tools are left
+out: they come with its distribution, which is not here.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""ClerkScaledToMaximum over a real autoscaler: KEDA's, as kube-state-metrics tells of it.
+"""ClerkScaledToMaximum over a real autoscaler: KEDA's, as kube-state-metrics reports it.
 
-The one alert that asks Kubernetes, so that tests.rules.night, which provokes all others, cannot.
-kube-state-metrics and Prometheus, with the rules that are shipped, run on this machine; durations
-are divided by 30 as in that night: the hour is two minutes. Wants KEDA in the cluster.
+It is the only alert that asks Kubernetes, so tests.rules.night, which provokes all others, cannot
+cover it. kube-state-metrics and Prometheus, with the shipped rules, run on this machine; durations
+are divided by 30 as there: the hour is two minutes. Needs KEDA in the cluster.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """KEDA scales the workers by the lag of a real topic, up to its partitions and back.
 
-The engine is one of fixed service time (fake_engine.py): four models on two cores would show the
-cores. Times are shorter than the chart's, which are made for models that take minutes to load.
+The engine has a fixed service time (fake_engine.py): four models on two cores would measure the
+cores. Times are shorter than the chart's, which suit models that take minutes to load.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A training that a node of two cores does in minutes: its dataset, and the job of the chart."""
+"""A training job that takes minutes on a node of two cores: its dataset and the chart's job."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Values for the chart: the CPU example, with what a small test node and a run of its own need."""
+"""Values for the chart: the CPU example, changed to fit a small test node and one run."""
 
 from __future__ import annotations
 

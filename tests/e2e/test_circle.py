@@ -1,4 +1,4 @@
-"""The circle by commands: tasks, people, the desk's export, a proposal, an answer, a canary."""
+"""The whole cycle by commands: tasks, people, the desk's export, a proposal, a yes, a canary."""
 
 from __future__ import annotations
 

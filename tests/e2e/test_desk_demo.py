@@ -1,4 +1,4 @@
-"""``clerk-desk demo``: what the worker doubts is decided over the desk's own pages, and arrives."""
+"""``clerk-desk demo``: uncertain labels are decided on the desk's own pages, and arrive."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What people decided at the desk becomes a dataset, by the two commands of docs/desk.md."""
+"""People's decisions at the desk become a dataset, by the two commands of docs/desk.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The whole worker: real Kafka, real vLLM, the base model and the adapter that ships."""
+"""The whole worker: real Kafka, real vLLM, the base model and the shipped adapter."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``make gpu-smoke`` on a CPU with a small shape: the path of the first hour on a GPU."""
+"""``make gpu-smoke`` on a CPU with a small shape."""
 
 from __future__ import annotations
 

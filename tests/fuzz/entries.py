@@ -1,6 +1,6 @@
 """What is fuzzed: each entry takes any bytes, and raises where the code does what it must not.
 
-A fuzzer that is guided by coverage drives them (``make fuzz``), and hypothesis in the unit tests.
+A coverage-guided fuzzer drives them (``make fuzz``), and hypothesis in the unit tests.
 """
 
 from __future__ import annotations

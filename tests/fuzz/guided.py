@@ -1,9 +1,9 @@
-"""One entry, fuzzed by what its code does with the bytes (atheris; ``make fuzz`` has it).
+"""One entry, fuzzed with the guidance of code coverage (atheris; ``make fuzz`` installs it).
 
 python -m tests.fuzz.guided decode|manifest|settings [seconds] [seed]
 
-What was found interesting is kept in .cache/fuzz and gone on from; a failure is written there too,
-and the command to repeat it is printed.
+Interesting inputs are kept in .cache/fuzz for the next run; a failure is written there too, and the
+command that repeats it is printed.
 """
 
 from __future__ import annotations

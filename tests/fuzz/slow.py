@@ -1,13 +1,13 @@
-"""A search for slow texts: a climb on the CPU time a kilobyte, then a proof by doubling.
+"""A search for slow texts: hill climbing on CPU time a kilobyte, then a proof by doubling.
 
 python -m tests.fuzz slow --minutes 10 [--seed 1] [--only NAME]
 
-A text is a recipe: a beginning, one or more units over and over, an end; so it can be made in any
-length. Recipes are changed in small steps, at several lengths, and those that take longest are gone
-on from. Then the slowest are made twice, four and eight times as long: a function is slow that
-takes more than ``MOST_GROWTH`` times as long for twice the text, or more than its bound for a
-kilobyte. The bound counts in ``calibration_s``, measured in the same run, so that it means the same
-on a slow machine. Prints a table; exits with 1 where something is slow.
+A text is a recipe, so that it can be made in any length: a beginning, one or more repeated units,
+an end. Recipes are changed in small steps, at several lengths, and the slowest are kept and changed
+again. Then the slowest are made twice, four and eight times as long: a function is slow if it takes
+more than ``MOST_GROWTH`` times as long for twice the text, or more than its bound for a kilobyte.
+The bound counts in ``calibration_s``, measured in the same run, so that it means the same on a slow
+machine. Prints a table; exits with 1 if something is slow.
 """
 
 from __future__ import annotations

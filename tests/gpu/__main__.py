@@ -1,13 +1,13 @@
 """One command for the first hour on a GPU (docs/gpu.md, docs/sizing.md):
 
     make gpu-smoke                             # everything
-    make gpu-smoke SMOKE="trainer"             # PyTorch, transformers, PEFT and what those bring
-    make gpu-smoke SMOKE="worker"              # vLLM; what "trainer" left in --work
+    make gpu-smoke SMOKE="trainer"             # PyTorch, transformers, PEFT and their dependencies
+    make gpu-smoke SMOKE="worker"              # vLLM; uses what "trainer" left in --work
     make gpu-smoke SMOKE="--shape small --device cpu"   # the same path, in a minute
 
-It makes a base of random weights (--base takes a real one), writes two adapters by the trainer's
-own code, serves one by the real worker, publishes messages through Kafka, holds the scores against
-transformers', swaps the adapters while messages come, and prints what it measured as JSON.
+It makes a base of random weights (--base takes a real one), writes two adapters with the trainer's
+own code, serves one with the real worker, publishes messages through Kafka, compares the scores
+with transformers', swaps the adapters while messages come, and prints its measurements as JSON.
 """
 
 from __future__ import annotations

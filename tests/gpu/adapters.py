@@ -1,4 +1,4 @@
-"""The trainer's half of the smoke test: adapters by its own code, what transformers makes of them,
+"""The trainer's half of the smoke test: adapters written by its own code, transformers' answers,
 and one training step next to its estimate. It needs PyTorch, transformers and PEFT.
 """
 

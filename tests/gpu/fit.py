@@ -1,4 +1,4 @@
-"""Settings of a worker on a CPU that fit the memory that is there."""
+"""Settings of a worker on a CPU that fit the available memory."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
 """The worker's half of the smoke test: two adapters served by the real worker through Kafka, its
-scores held against transformers', and one adapter swapped for the other while messages come."""
+scores compared with transformers', and one adapter swapped for the other while messages come.
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Two builds of one image, file by file: what is the same, and what is not.
+"""Two builds of one image, compared file by file.
 
     python -m tests.image.compare filing-clerk-worker-cpu-demo:one filing-clerk-worker-cpu-demo:two
 
-Compares path, type, mode, owner, content and time of every file. Exit code 1 when more than times
+Compares path, type, mode, owner, content and time of every file. Exits with 1 if more than times
 differ.
 """
 

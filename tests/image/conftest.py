@@ -1,7 +1,7 @@
 """Docker, the built image, and a Kafka that containers reach.
 
-Needs Docker on Linux and the image that ``make images`` builds; CLERK_TEST_IMAGE names another. A
-missing one fails where CI is set and skips elsewhere. Kafka is the local broker, listening at the
+Needs Docker on Linux and the image that ``make images`` builds; CLERK_TEST_IMAGE names another. If
+one is missing the tests skip, or fail where CI is set. Kafka is the local broker, listening at the
 gateway of a network that leads nowhere else.
 """
 

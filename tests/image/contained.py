@@ -1,4 +1,4 @@
-"""A worker in a container as strict as a cluster would make it."""
+"""A worker in a container with a cluster's restrictions."""
 
 from __future__ import annotations
 

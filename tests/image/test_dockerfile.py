@@ -1,4 +1,4 @@
-"""The Dockerfile itself: what a linter says, and that each way to build it stays open."""
+"""The Dockerfile itself: every way to build it stays possible."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The demo image labels messages where nothing is allowed that it does not need."""
+"""The demo image labels messages under the strictest container settings."""
 
 from __future__ import annotations
 

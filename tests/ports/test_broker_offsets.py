@@ -1,4 +1,4 @@
-"""A group's committed offsets when the broker that keeps them is killed. Needs nothing running."""
+"""A group's committed offsets when the broker that keeps them is killed."""
 
 import re
 from datetime import datetime

@@ -1,4 +1,4 @@
-"""A transaction that was open when the broker was killed. Needs nothing running."""
+"""A transaction that was open when the broker was killed."""
 
 import time
 from pathlib import Path

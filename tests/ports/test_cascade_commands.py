@@ -1,7 +1,7 @@
-"""``compare``, ``verify`` and ``replay`` of what a cascade labels, on a real broker.
+"""``compare``, ``verify`` and ``replay`` on the results of a cascade, on a real broker.
 
-Needs Kafka and ONNX Runtime. The cascade is two tiny encoders, made on the spot: its results are
-written by a real worker, and the commands are processes as people start them.
+Needs Kafka and ONNX Runtime. The cascade is two tiny generated encoders. A real worker writes the
+results, and the commands run as processes.
 """
 
 from __future__ import annotations

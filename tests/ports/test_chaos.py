@@ -1,7 +1,7 @@
-"""The fault suite itself: each kind of fault has its effect, and what is broken is noticed.
+"""The chaos suite itself: each kind of fault has its effect, and a broken guarantee is noticed.
 
-Needs Kafka, which it starts; the faults of a full disk need root, those of the clock libfaketime
-(Debian: faketime). ``make chaos`` is the long form.
+Starts Kafka. The disk-full faults need root, those of the clock libfaketime (Debian: faketime).
+``make chaos`` is the long form.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Comparing on a real topic with the real engine, while a worker is in its group.
 
-Needs Kafka, vLLM, the demo's base model and its adapter; the second adapter is that one with
-part of its weights undone.
+Needs Kafka, vLLM, the demo's base model and its adapter; the second adapter is the first with part
+of its weights set to zero.
 """
 
 from __future__ import annotations

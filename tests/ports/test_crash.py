@@ -1,7 +1,7 @@
 """Exactly once survives kill -9: of a worker, of one of two workers, of the broker.
 
-The worker is the real one in processes of its own, with an engine of fixed service time instead
-of a model; ``make chaos`` runs the same with the model.
+The workers are real, in their own processes, with an engine of fixed service time instead of a
+model; ``make chaos`` runs the same with the model.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""A message that kills the engine ends no more than four workers, on real Kafka.
+"""A message that crashes the engine ends at most four workers, on real Kafka.
 
-The workers are processes with an engine of fixed service time; a supervisor starts each again that
-has ended. Needs Kafka.
+The workers are processes with an engine of fixed service time, restarted by a supervisor when they
+end. Needs Kafka.
 """
 
 from __future__ import annotations

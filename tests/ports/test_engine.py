@@ -1,9 +1,8 @@
-"""The engine port: one suite for the fake, for vLLM and for ONNX Runtime, and what only real
-processes can show.
+"""The engine port: one suite for the fake, vLLM and ONNX Runtime; what only real processes show.
 
-vLLM needs the demo's base model and its adapter. It is started as this project does on a CPU, its
-core a fork that computes by itself; and, in tests that take long, as vLLM does, which is the way on
-a GPU. ONNX Runtime has a tiny encoder that is made on the spot.
+vLLM needs the demo's base model and its adapter. It runs as this project starts it on a CPU, its
+core a plain fork, and, in tests marked long, as vLLM starts itself, which is the way on a GPU. ONNX
+Runtime serves a tiny generated encoder.
 """
 
 import json

@@ -1,7 +1,7 @@
 """A commit whose answer comes when nobody waits for it any more, on real Kafka.
 
-librdkafka (2.16) ends the whole process by an assertion if the call that asked for it was made
-again and ended early (``tests/support/late_commit.py``): the worker does not make it again.
+librdkafka (2.16) aborts the process with an assertion if the commit was called again and that call
+ended early (``tests/support/late_commit.py``). So the worker does not call it again.
 """
 
 from __future__ import annotations

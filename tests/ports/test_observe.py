@@ -1,4 +1,4 @@
-"""What a running worker shows, against what happened: real Kafka, an engine without a model."""
+"""What a running worker reports against what happened: real Kafka, an engine without a model."""
 
 from __future__ import annotations
 

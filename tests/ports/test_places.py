@@ -1,6 +1,6 @@
-"""More adapters in one engine of vLLM than it has places, and the files of one gone.
+"""More adapters in one vLLM engine than it has places for, and an adapter whose files are gone.
 
-Needs vLLM, the demo's base model and its adapter, of which both stages are copies.
+Needs vLLM, the demo's base model and its adapter, which both stages copy.
 """
 
 from __future__ import annotations

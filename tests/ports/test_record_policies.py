@@ -1,4 +1,4 @@
-"""What becomes of odd records, by worker processes on real Kafka: oversized ones, a broken feed."""
+"""Unusual records on real Kafka, with worker processes: oversized ones, a broken input."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""``clerk-worker replay`` on a real broker: chosen records once more, whatever kills it half-way.
+"""``clerk-worker replay`` on a real broker: chosen records again, even if it is killed half-way.
 
 Needs Kafka. The engine has a fixed service time; transactions and topics are real. The last test
-needs vLLM, the demo's base model and its adapter too.
+also needs vLLM, the demo's base model and its adapter.
 """
 
 from __future__ import annotations

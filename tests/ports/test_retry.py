@@ -1,7 +1,7 @@
-"""Delayed retry on real Kafka: real workers, killed while messages wait and while one is tried.
+"""Delayed retry on real Kafka: workers killed while messages wait and while one is retried.
 
-The engine has a fixed service time and refuses what it is told to. Needs Kafka; ``clerk-worker
-verify`` is the judge.
+The engine has a fixed service time and refuses messages on request. ``clerk-worker verify`` judges
+the result.
 """
 
 from __future__ import annotations

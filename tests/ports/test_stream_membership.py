@@ -1,7 +1,7 @@
-"""What a member that the group has given up may still publish: nothing, on real Kafka.
+"""A member that its group has expelled can publish nothing, on real Kafka.
 
-Its link is cut for longer than its session, and comes back while it publishes, so that it has not
-been told yet what became of it. Its client knows: it is a member no more.
+Its link is cut for longer than its session and comes back while it publishes, before it has heard
+that it was expelled. Its client refuses anyway.
 """
 
 from __future__ import annotations

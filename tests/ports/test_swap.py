@@ -1,8 +1,8 @@
-"""Adapters change under load in the real engine, both ways of serving.
+"""Adapters change under load in the real engine, for both kinds of scoring.
 
-Needs vLLM, the demo's base model and its adapter. The others are made of it: the same weights with
-the codes dealt to other labels, so that each adapter gives the same
-message a label of its own and an answer read by another one's contract would be seen.
+Needs vLLM, the demo's base model and its adapter. The other adapters have the same weights, with
+the codes assigned to other labels. So each adapter gives the same message a different label, and an
+answer read by the wrong contract would be noticed.
 """
 
 from __future__ import annotations

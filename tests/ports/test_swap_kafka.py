@@ -1,4 +1,4 @@
-"""Adapters change in running workers on a real Kafka, while workers come, drain and are killed."""
+"""Adapters change in running workers on real Kafka, while workers join, drain and are killed."""
 
 from __future__ import annotations
 

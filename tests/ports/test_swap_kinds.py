@@ -1,7 +1,6 @@
-"""A worker that serves an encoder takes up a LoRA adapter, and goes back: both engines are real.
+"""A worker changes from an encoder to a LoRA adapter and back; both engines are real.
 
-Needs vLLM, ONNX Runtime, the demo's base model and its adapter. The encoder is a tiny one that is
-made on the spot.
+Needs vLLM, ONNX Runtime, the demo's base model and its adapter. The encoder is tiny and generated.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""A worker takes partitions over whose last owner died with a transaction open, during a rebalance.
+"""A worker takes over partitions whose last owner died with a transaction open, during a rebalance.
 
-The worker is the real one, with an engine of fixed service time instead of a model.
+The worker is real, with an engine of fixed service time instead of a model.
 """
 
 from __future__ import annotations

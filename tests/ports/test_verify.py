@@ -1,6 +1,6 @@
-"""``clerk-worker verify`` on a real broker: silent on what is right, each planted fault found.
+"""``clerk-worker verify`` on a real broker: correct results pass, each planted fault is found.
 
-Needs Kafka. The topics have transaction markers and aborted records in them.
+Needs Kafka. The topics contain transaction markers and aborted records.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""Is everything that is shipped under a licence that allows it? What is not plainly permissive is
-named, with its reason, in locks/licences.toml; what nobody has looked at fails.
+"""Is everything that is shipped under a licence that allows it? Anything that is not plainly
+permissive is named, with its reason, in locks/licences.toml; what nobody has checked fails.
 
     python -m tests.release.licences build/sbom-worker.cdx.json   # a release's bills of materials
     python -m tests.release.licences                              # what is installed, of the locks

@@ -3,8 +3,8 @@
     python -m tests.release.provenance
 
 Prints the predicate (https://slsa.dev/spec/v1.0/provenance) for ``cosign attest``, from the
-variables that the host sets in a job. The statement around it, with the artefact's digest, is
-cosign's. It says what the job knows of itself: the job signs it, no builder apart from it.
+variables that the host sets in a job; cosign adds the statement with the artefact's digest. The
+provenance is the job's own word: the job signs it, not a separate builder.
 """
 
 from __future__ import annotations

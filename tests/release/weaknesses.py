@@ -1,4 +1,4 @@
-"""A vulnerability database for the rehearsal of the scan, and things to scan: all made up.
+"""A made-up vulnerability database for the rehearsal of the scan, and things to scan.
 
     python -m tests.release.weaknesses empty FILE           # a database without tables
     python -m tests.release.weaknesses fill FILE NAME ...   # these weaknesses into one with tables
@@ -6,8 +6,8 @@
     python -m tests.release.weaknesses packages FOLDER      # the same, as if installed in FOLDER
 
 The packages are those of locks/image-tools.txt, at their versions. The tables are grype's own
-(``grype db import`` makes those that are missing); what is known here are the columns that are
-filled, of its schema 6. Needs no more than Python: the rehearsal has nothing installed.
+(``grype db import`` creates missing ones); the columns filled here are those of its schema 6. Needs
+only Python: nothing is installed for the rehearsal.
 """
 
 from __future__ import annotations

@@ -1,15 +1,13 @@
-"""A night in minutes: workers and desks get into trouble, and a real Prometheus says which alert
-comes.
+"""A night in minutes: workers and desks get into trouble, and a real Prometheus raises alerts.
 
     python -m tests.rules.night [--json FILE] [SCENE ...]
 
-Each scene is an install of its own (a job) on a real Kafka: workers with an engine of fixed time
-that can be told to hang (``night_scenes``), or a desk (``night_desk``). The rules are the ones that
-are shipped, with every duration divided by 30: a window of ten minutes is one of twenty seconds.
-What is compared with a figure in seconds (180 s without Kafka, 60 s of latency) is not divided.
-Tells which alert fired in which scene and after how long, and ends with 1 where an expected one did
-not, or where one fired over an install that is well. Needs Prometheus and PostgreSQL;
-kube-state-metrics is not there, so what asks it cannot fire.
+Each scene is its own install (a job) on a real Kafka: workers with an engine of fixed time that can
+be made to hang (``night_scenes``), or a desk (``night_desk``). The rules are the shipped ones, with
+every duration divided by 30: a window of ten minutes becomes twenty seconds. Thresholds in seconds
+(180 s without Kafka, 60 s of latency) are not divided. Prints which alert fired in which scene and
+after how long, and exits with 1 if an expected one did not, or if one fired on a healthy install.
+Needs Prometheus and PostgreSQL; alerts on kube-state-metrics cannot fire, since it is not there.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A desk that gets into trouble: a scene of ``tests.rules.night``.
 
-The desk is the whole one, in a process of its own, on Kafka and on SQLite or PostgreSQL.
+The whole desk, in its own process, on Kafka and on SQLite or PostgreSQL.
 """
 
 from __future__ import annotations

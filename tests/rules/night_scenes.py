@@ -1,4 +1,4 @@
-"""What happens to workers in the night (``tests.rules.night``), and which alerts it brings."""
+"""What happens to workers in the night (``tests.rules.night``), and which alerts that raises."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The alerts: valid, each proven to fire and to keep silent, each explained in the runbook."""
+"""The alerts: valid, each proven to fire and to stay silent, each explained in the runbook."""
 
 from __future__ import annotations
 

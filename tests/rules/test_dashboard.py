@@ -1,4 +1,4 @@
-"""The dashboard: it is what the code says, Grafana knows it, Prometheus can answer it."""
+"""The dashboard: generated from the code, valid for Grafana, and Prometheus can answer it."""
 
 from __future__ import annotations
 

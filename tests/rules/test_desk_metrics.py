@@ -1,4 +1,4 @@
-"""What alerts and panels ask of the desk is what a desk tells."""
+"""The desk exports every metric that alerts and panels query."""
 
 from __future__ import annotations
 

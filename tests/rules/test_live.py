@@ -1,7 +1,7 @@
-"""Real workers, real Kafka, a real Prometheus: every panel and every rule has something to show.
+"""Real workers, real Kafka, a real Prometheus: every panel and every rule has data.
 
-The workers' engine is the one of fixed service time, as in the crash tests: all but vLLM's own
-metrics are the real ones.
+The workers' engine has a fixed service time, as in the crash tests: all metrics but vLLM's own are
+real.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Two releases of the chart on one real Prometheus: each one's rules are about itself alone."""
+"""Two releases of the chart on one real Prometheus: each one's rules see only that release."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An OTLP receiver over HTTP, as small as it gets: decodes what it is sent and keeps it."""
+"""A minimal OTLP receiver over HTTP, which decodes and keeps what it receives."""
 
 from __future__ import annotations
 

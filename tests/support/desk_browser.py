@@ -1,4 +1,4 @@
-"""Browsers at a desk: each keeps its cookies, and sends forms as its pages made them."""
+"""Browsers at a desk: each keeps its cookies and sends the forms of its pages."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Databases for the desk's tests: SQLite, or PostgreSQL where CLERK_TEST_DESK_DATABASE says so.
 
-``make test-desk`` runs the same tests on PostgreSQL. Each test has a copy of its own.
+``make test-desk`` runs the same tests on PostgreSQL. Each test has its own database.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What people do at the desk in a browser, and what is measured and looked at meanwhile."""
+"""What people do at the desk in a browser, and what is measured and checked meanwhile."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Messages in Kafka with what a worker made of them, for a whole desk."""
+"""Messages in Kafka and a worker's results for them, for a whole desk."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""The outbox's publisher in a process of its own that kills itself at a point that is named.
+"""The outbox's publisher in its own process, which kills itself at a given point.
 
     python -m tests.support.desk_outbox_process URL SERVERS TOPIC NAME POINT TIMES
 
-It ends by itself when nothing is left to publish. POINT is one of ``POINTS``; at its TIMES-th
-passing the process is ended by SIGKILL; 0: never.
+Ends when nothing is left to publish. POINT is one of ``POINTS``; when it is passed for the TIMES-th
+time the process kills itself with SIGKILL; 0: never.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""The desk as a company runs it, for a browser: two replicas on PostgreSQL and Kafka, people of an
-OpenID provider, Debian's Chromium. All of it real, on loopback."""
+"""The desk as a company runs it, for a browser: two replicas on PostgreSQL and Kafka, logins by an
+OpenID provider, Debian's Chromium. All of it real, on loopback.
+"""
 
 from __future__ import annotations
 

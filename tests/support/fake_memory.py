@@ -1,8 +1,7 @@
-"""How many bytes a piece of PyTorch code holds at its peak, counted without a byte of it.
+"""How many bytes a piece of PyTorch code holds at its peak, counted without allocating any.
 
-Tensors are PyTorch's fake ones: they have shapes, types and lifetimes, and no memory. What is
-counted is what a device would hold for them; an allocator's rounding and a kernel's own
-workspaces are not in it.
+Tensors are PyTorch's fake ones: they have shapes, types and lifetimes, and no memory. Not counted:
+an allocator's rounding and a kernel's own workspaces.
 """
 
 from __future__ import annotations

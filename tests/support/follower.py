@@ -1,4 +1,4 @@
-"""A store of adapters, and a worker's loop that is served by what the store names."""
+"""A store of adapters, and a loop that serves what the store names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Messages that should break a labeller: of every kind, made from a seed."""
+"""Messages of every kind that might break a labeller, generated from a seed."""
 
 from __future__ import annotations
 

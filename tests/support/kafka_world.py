@@ -1,4 +1,4 @@
-"""Topics of an input and its results, written by hand so that one thing in them can be wrong."""
+"""Input and result topics written by hand, so that one thing in them can be wrong."""
 
 from __future__ import annotations
 

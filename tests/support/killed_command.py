@@ -1,9 +1,8 @@
-"""Runs a command to its end through a real SIGKILL before each file that it brings into place.
+"""Runs a command to its end through a real SIGKILL before each file that it renames into place.
 
-Run as a program with a file of JSON: the folders that are watched, and the command's arguments.
-A file comes into place by a rename; each attempt is killed at the first one that no attempt was
-killed at before, named by its path, and the same command is begun again. Prints the paths, a line
-each; the last attempt has to end by itself, with exit code 0.
+The argument is a JSON file: the folders to watch and the command's arguments. Each attempt is
+killed at the first path where no earlier attempt was killed, and the command starts again. Prints
+the paths, one a line; the last attempt must exit with code 0.
 """
 
 from __future__ import annotations

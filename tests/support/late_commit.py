@@ -1,8 +1,8 @@
 """A process whose commit is answered too late, while its client library stands still for a moment.
 
-``python -m tests.support.late_commit SERVERS IN OUT REVIEW DEAD`` publishes a record and prints
-what became of it. The library's main thread is made to stand still as it would on a machine that is
-busy with something else: it writes to a standard error that nobody reads.
+``python -m tests.support.late_commit SERVERS IN OUT REVIEW DEAD`` publishes a record and prints the
+outcome. librdkafka's main thread is held up, as on a machine that is busy with something else, by
+writing to a standard error that nobody reads.
 """
 
 from __future__ import annotations

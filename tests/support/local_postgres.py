@@ -1,5 +1,6 @@
-"""PostgreSQL for tests: Debian's programs on a cluster of their own, in a temporary folder, on
-loopback, as a user without rights."""
+"""PostgreSQL for tests: Debian's programs with their own cluster in a temporary folder, on
+loopback, run by an unprivileged user.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Logging as a test found it: configuring it is for good, and for the whole process."""
+"""Restores logging after a test: it is configured once for the whole process."""
 
 from __future__ import annotations
 

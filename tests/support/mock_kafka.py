@@ -1,9 +1,9 @@
-"""A broker inside of the test's process: librdkafka's own mock cluster, by its C interface.
+"""A broker inside the test's process: librdkafka's own mock cluster, through its C interface.
 
-Clients talk to it over TCP in Kafka's protocol, as to any other. It knows topics, producing,
-fetching, offsets, groups and transactions, and says of anything else (creating topics, reading
-configurations, describing groups) that it does not. It fails on demand. What it does not keep are
-the times of records, which no offset is found by, and the offsets that a transaction commits.
+Clients talk to it over TCP in Kafka's protocol. It knows topics, producing, fetching, offsets,
+groups and transactions, and rejects the rest (creating topics, reading configurations, describing
+groups). It fails on demand. It does not keep the times of records, so no offset is found by time,
+nor the offsets that a transaction commits.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""An OpenID provider on loopback that does as it should, until a test tells it otherwise.
+"""An OpenID provider on loopback that behaves correctly until a test changes it.
 
-It checks what a provider has to: the client's secret, the redirect, the code verifier, and that a
-code is used once. ``make test-desk`` signs in by a real one.
+It checks the client's secret, the redirect, the code verifier, and that a code is used once. ``make
+test-desk`` logs in through a real provider.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The project's Markdown pages, as tests look at them: links, anchors, what they name."""
+"""The project's Markdown pages for tests: links, anchors, and the names they use."""
 
 from __future__ import annotations
 

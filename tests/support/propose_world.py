@@ -1,4 +1,4 @@
-"""A store with an adapter in service, of a small kind of model, and decisions that fix it."""
+"""A store with a small adapter in service, and decisions that would improve it."""
 
 from __future__ import annotations
 

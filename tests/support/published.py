@@ -1,4 +1,4 @@
-"""A base and an adapter on disk, as a trainer leaves them."""
+"""A base and an adapter on disk, as a trainer writes them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A loop and everything around it, wired as in the worker, on fakes; and the fakes."""
+"""The fakes, and a loop wired to them as in the worker."""
 
 from __future__ import annotations
 

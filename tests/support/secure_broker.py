@@ -1,7 +1,7 @@
 """Apache Kafka on loopback with TLS, client certificates, passwords and rights, for tests.
 
-One broker with a listener for each way in. The local broker's own plain listener stays, and belongs
-to its super user, who makes topics, users and rights; everybody else has none that was not given.
+One broker with a listener for each kind of login. The plain listener belongs to its super user, who
+creates topics, users and rights; everybody else has only the rights they were given.
 """
 
 from __future__ import annotations

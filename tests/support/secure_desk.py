@@ -1,6 +1,6 @@
-"""A worker's place on a secured Kafka: ways in, topics, rights; how it works there, how it ends.
+"""A worker on a secured Kafka: logins, topics, rights, and how it works and ends there.
 
-It is the production worker with an engine of fixed time.
+It is the production worker with an engine of fixed service time.
 """
 
 from __future__ import annotations

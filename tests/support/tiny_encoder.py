@@ -1,5 +1,4 @@
-"""Small random encoders of every architecture that the trainer names, with tokenizers of their
-own."""
+"""Small random encoders of every architecture that the trainer names, with their tokenizers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Made-up messages of three labels, which a tiny model learns, and their taxonomy."""
+"""Made-up messages with three labels, which a tiny model can learn, and their taxonomy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A tiny encoder with a head, on disk as a trainer leaves it: an ONNX file made on the spot.
+"""A tiny encoder with a head, generated as ONNX and laid out as a trainer does.
 
 Embeddings, a hidden layer, the mean over the tokens, a head: enough for everything that an engine
 does with a real one, in a few milliseconds. The weights are drawn from a seed.

@@ -1,4 +1,4 @@
-"""Read a topic with a separate client; the partition that Java clients choose."""
+"""Topics for tests: create, read with a separate client, and Java's choice of partition."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Toy adapters: a tokenizer of one token a character, three labels, manifests on no files."""
+"""Toy adapters: a tokenizer with one token a character, three labels, manifests without files."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
-"""What tests of the trainer share: a small world to evaluate in, its command line, and whole
-records of a run."""
+"""Shared by the trainer's tests: a small world to evaluate in, its command line, and complete
+records of a run.
+"""
 
 from __future__ import annotations
 

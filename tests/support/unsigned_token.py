@@ -1,4 +1,4 @@
-"""Tokens without a signature (RFC 7515, appendix A.5), which Kafka takes for tests."""
+"""Tokens without a signature (RFC 7515, appendix A.5), which Kafka accepts for tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A receiver of webhooks on loopback that behaves as badly as it is told."""
+"""A receiver of webhooks on loopback that misbehaves on request."""
 
 from __future__ import annotations
 

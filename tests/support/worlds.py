@@ -1,7 +1,7 @@
-"""Random worlds around a loop: what comes, how fast stages answer, what is refused, who goes.
+"""Random worlds around a loop: arrivals, response times, refusals, workers that leave.
 
-The truth of a world is known: which records the output topic refuses, which the engine refuses,
-and that nothing else is wrong with any. So each record has one right end.
+The truth of a world is known: which records the output topic refuses, which the engine refuses, and
+that nothing else is wrong. So each record has one correct outcome.
 """
 
 from __future__ import annotations

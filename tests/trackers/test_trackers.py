@@ -1,6 +1,6 @@
 """MLflow and Trackio themselves, each on a database in a temporary folder: what arrives there.
 
-Run by make test-trackers, in an environment of its own.
+Run by make test-trackers, in its own environment.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The whole desk on real Kafka, from settings: a doubtful label in, a correction out."""
+"""The whole desk on real Kafka, from settings: an uncertain label in, a correction out."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
-"""The inbox on real Kafka: committed results alone, from where the database stands; messages by
-their places, and those that are gone."""
+"""The inbox on real Kafka: only committed results, from the position that the database holds, and
+messages by their places.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Each decision reaches the corrections topic exactly once, on real Kafka, whatever is killed when.
+"""Each decision reaches the corrections topic exactly once on real Kafka, through kills.
 
-The publisher runs in a process that ends itself by SIGKILL at a point between the database's and
-Kafka's commits; another one goes on from there.
+The publisher runs in its own process, which kills itself with SIGKILL at a point between the
+database's commit and Kafka's; another process continues.
 """
 
 from __future__ import annotations

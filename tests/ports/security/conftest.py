@@ -1,4 +1,4 @@
-"""One secured broker for each module, and a fresh desk for each test."""
+"""One secured broker for each module, and a new desk for each test."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The desk on a Kafka that asks for a token, which the user's function gives. A real broker."""
+"""The desk on a Kafka that wants a token, which the user's function supplies. Real broker."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The rights of a worker on a Kafka that has rules for them: those that are missing are named.
-
-A real broker.
-"""
+"""A worker on a Kafka with access rules: missing rights are named. Real broker."""
 
 from __future__ import annotations
 

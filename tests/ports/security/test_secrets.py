@@ -1,6 +1,6 @@
-"""Secrets and messages are nowhere: not in what a worker writes, shows, sends or logs.
+"""Secrets and messages appear nowhere: not in the worker's output, pages, records or logs.
 
-A real broker, with the log and the client's own at debug level.
+Real broker. The worker and librdkafka log at debug level.
 """
 
 from __future__ import annotations

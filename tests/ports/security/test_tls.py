@@ -1,6 +1,7 @@
-"""Workers on a Kafka with TLS and client certificates: what is right works, what is wrong is told.
+"""Workers on a Kafka with TLS and client certificates: a correct setup works, a wrong one is
+explained.
 
-A real broker. What the workers write is searched for secrets and messages.
+Real broker. The workers' output is searched for secrets and messages.
 """
 
 from __future__ import annotations
