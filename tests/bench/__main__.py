@@ -52,9 +52,9 @@ def throughput(servers: str, stack: ExitStack) -> None:
     opened = open_model(settings)
     stack.callback(opened.engine.close)
     ratios, direct_rates, worker_rates = [], [], []
-    direct(opened, make_texts("x"))  # one round that is not counted: lazily built kernels
+    direct(opened, make_texts("x"))  # one round that does not count, for lazily built kernels
     for number in range(ROUNDS):
-        # The same messages, told apart by a letter: else the second to go would find them cached.
+        # The same messages but for a letter; otherwise the second run would find them cached.
         alone = direct(opened, make_texts(f"a{number}"))
         worker = through_kafka(settings, arena, opened, make_texts(f"b{number}"))
         direct_rates.append(MESSAGES / alone)
@@ -152,7 +152,7 @@ def through_kafka(
     router, _ = make_adapter_router(settings, opened, lambda _: None)
     loop = make_loop(settings, stream, router, config.topics, policy)
     stream.subscribe(loop)
-    # Joining the group is not what is measured.
+    # Joining the group is not measured.
     while not (loop.state.in_flight_records if published_before else loop.state.waiting):
         loop.run_once()
     started = time.monotonic()

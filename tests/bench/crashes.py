@@ -30,7 +30,7 @@ from worker.errors import EngineDied, StreamFailed
 from worker.records.types import Batch
 from worker.stream.fake import FakeStream
 
-# A worker whose engine dies, and a supervisor that starts it again: one stream, many processes.
+# A worker whose engine dies, and a supervisor that restarts it: one stream, many processes.
 
 
 Death = Literal["engine", "process"]

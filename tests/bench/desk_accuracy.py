@@ -136,7 +136,7 @@ def _review(
     size = right.size
     twice = np.ones(size, bool) if always_twice else draw.random(size) < world.doubled
     chance = np.where(right, world.mistaken, min(0.9, world.mistaken * world.hard))
-    # 0: the true label; 1: a wrong one (the machine's, where it is wrong); 2, 3: other wrong ones.
+    # 0: the true label; 1: a wrong one (the machine's, if it is wrong); 2, 3: other wrong ones.
     said = []
     for other in (2, 3):
         mistaken = draw.random(size) < chance
@@ -180,7 +180,7 @@ def coverage(world: World, weeks: int, *, first_seed: int = 0) -> Tally:
         week = simulate(world, seed)
         told = accuracy(week.sample, week.traffic, mistakes(week.doubled))
         tally.weeks += 1
-        if told is None:  # nothing was drawn, nothing is claimed
+        if told is None:  # nothing was drawn, so nothing is claimed
             continue
         half = 1.96 * math.sqrt(told.plain * (1 - told.plain) / told.verdicts)
         tally.covered += told.low <= week.truth <= told.high

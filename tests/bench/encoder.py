@@ -152,7 +152,7 @@ def throughput(
     direct(opened, samples[:200])
     ratios, rates = [], []
     for number in range(rounds):
-        # No two alike: an engine with a prefix cache would have the second whole.
+        # All different: an engine with a prefix cache would have a repeated one complete.
         alone, worker = (
             [f"{mark}{number}-{n}: {samples[n % len(samples)]}" for n in range(messages)]
             for mark in "ab"
@@ -199,7 +199,7 @@ def start(
         latencies, spent = [], [spent_s(url)]
         for number in range(messages):
             latencies.append(latency(arena, sender, number + 21))
-            time.sleep(0.01)  # its metrics are counted after the commit
+            time.sleep(0.01)  # its metrics are updated after the commit
             spent.append(spent_s(url))
         committed = [(after - before) * 1e3 for before, after in pairwise(spent)]
         root = psutil.Process(worker.pid)

@@ -79,7 +79,7 @@ def mutants_of(path: Path) -> list[Mutant]:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     left_out = set(_left_out(tree))
     functions = {}
-    for each in ast.walk(tree):  # an inner function comes after the one that it is in
+    for each in ast.walk(tree):  # an inner function comes after the one around it
         if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef):
             first = min([each.lineno, *(by.lineno for by in each.decorator_list)])
             functions.update(dict.fromkeys(map(id, ast.walk(ast.Module(each.body, []))), first))
@@ -305,7 +305,7 @@ def _trace(package: str, tests: str, marked: str) -> Reached:
 
 
 def _fate(code: int, mutant: Mutant) -> Fate:
-    # Whether a test, a module or a conftest fails on a mutant, pytest has another code for each.
+    # pytest has different exit codes for a failing test, module and conftest.
     if code in {_NO_TESTS, _BROKEN}:
         sys.exit(f"{mutant}: its tests could not be run (exit code {code})")
     return "survived" if code == 0 else "killed"

@@ -105,7 +105,7 @@ def measure(export: Path, taxonomy: Path, out: Path) -> dict[str, float]:
     start = time.monotonic()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)  # as it is waited for no more
+    process.returncode = os.waitstatus_to_exitcode(status)  # wait4 has already collected it
     if process.returncode:
         raise SystemExit(f"prepare failed: exit code {process.returncode}")
     return {

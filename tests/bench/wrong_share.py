@@ -19,8 +19,7 @@ from trainer.check.suspects import assign_folds, cross_val_predict, unit_rows
 from trainer.statistics.calibration import Floats, Ints
 from trainer.statistics.label_errors import WrongShare, wrong_share
 
-# Labels of which some are wrong, with the truth known, and what models that did not learn them
-# say.
+# Labels with known errors, and the predictions of models that did not learn the errors.
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ from tests.chaos.soak import soak
 from tests.chaos.worker_slot import FAKETIME, can_mount
 from worker.demo.models import read_samples
 
-# What needs an engine that can be told, or an adapter that can be made.
+# These need an engine that can be controlled, or an adapter that can be made.
 _FIXED_ONLY: tuple[Kind, ...] = (
     "engine_crash",
     "engine_hang",

@@ -48,11 +48,11 @@ from worker.stream.kafka import KafkaStream
 from worker.stream.kafka_config import KafkaConfig
 from worker.stream.port import AssignmentListener
 
-# Engines of fixed service time that a file tells to crash, to hang or to be slow.
+# Engines of fixed service time that a file makes crash, hang or slow.
 #
-# The file holds ``MODE`` or ``MODE SECONDS``: ``crash``, ``hang``, ``slow 0.5`` (so much longer
-# for each answer), or nothing. What an engine did of it is counted in the file next to it,
-# ``NAME.done``.
+# The file holds ``MODE`` or ``MODE SECONDS``: ``crash``, ``hang``, ``slow 0.5`` (that much longer
+# for each answer), or nothing. What an engine did because of it is counted in the file
+# ``NAME.done`` next to it.
 
 
 _POLL_S = 0.05
@@ -159,7 +159,7 @@ class ControlledLoader:
         return make_engine(respond, self._control, self._service_s, self._concurrency)
 
 
-# Streams that break a guarantee on purpose, so that it can be seen whether the suite notices.
+# Streams that break a guarantee on purpose, to see whether the suite notices.
 
 
 _BETWEEN_S = 0.3
@@ -255,7 +255,7 @@ class BrokenStream:
     def publish(self, batch: Batch) -> None:
         if batch.outputs:
             self._publish(self._stream, batch)
-        else:  # offsets and their notes alone
+        else:  # only offsets and their notes
             self._stream.publish(batch)
 
     def read_committed(self, partitions: Sequence[TopicPartition]) -> Sequence[CommittedOffset]:
@@ -328,8 +328,8 @@ def _sleep(seconds: float) -> None:
 
 def main(arguments: Sequence[str]) -> int:
     if "FAKETIME_TIMESTAMP_FILE" in os.environ:
-        # libfaketime 0.9.10 refuses the system call that ``sleep`` makes, unless it may fake the
-        # monotonic clock too, which steps on no machine.
+        # libfaketime 0.9.10 refuses the system call of ``sleep`` unless it may fake the monotonic
+        # clock too, which never steps on a real machine.
         time.sleep = _sleep  # type: ignore[assignment]
     loaded = load_settings(flags=[argument for argument in arguments if argument != "--set"])
     configure_logging("json", loaded.settings.log.level)

@@ -126,7 +126,7 @@ def worker_disk_full(site: Site, fault: Fault) -> Effect:
     finally:
         slot.disk.free()
     ended = slot.exit_code()
-    # Its log has a gap, and what it holds is read there: so it is replaced, in order.
+    # Its log has a gap, and the log shows what it holds: so replace it cleanly.
     code = slot.stop()
     slot.start()
     recovery_s = site.recovery_s(held, time.monotonic())
@@ -164,7 +164,7 @@ def _engine_dies(site: Site, fault: Fault, words: str, what: str) -> Effect:
     slot.tell_engine(words)
     code = slot.wait_for_end(_HANG_S)
     noticed_s = time.monotonic() - began
-    if code is None:  # it goes on, so it is put right by force
+    if code is None:  # it did not stop by itself
         slot.kill()
     slot.tell_engine("")
     slot.start()
@@ -195,7 +195,7 @@ def _wait(wanted: Callable[[], bool], timeout_s: float) -> bool:
     return True
 
 
-# Faults of a worker's link to its broker, by its proxy: each is carried out, and looked at.
+# Faults of a worker's link to its broker, made by its proxy, and their effect.
 
 
 _SAID_S = 3.0
@@ -248,7 +248,7 @@ def slow_link(site: Site, fault: Fault) -> Effect:
     until = time.monotonic() + _SAID_S
     slowest_s = 0.0
     while slowest_s <= fault.amount and time.monotonic() < until:
-        time.sleep(0.1)  # the line comes after the offsets are committed
+        time.sleep(0.1)  # the line is written after the offsets are committed
         said = slot.log.since(began, "batch.published")
         slowest_s = max((float(line.fields["seconds"]) for line in said), default=0.0)
     seen = f"the slowest publish took {slowest_s:.1f} s" if slowest_s > fault.amount else None
@@ -292,7 +292,7 @@ def _noticed(site: Site, fault: Fault, began: float) -> str:
     return ", ".join(sorted(set(said)))
 
 
-# Faults that meet every worker: the broker, its disk, the adapter store.
+# Faults that affect every worker: the broker, its disk, the adapter store.
 
 
 _SWAP_S = 12.0

@@ -156,7 +156,7 @@ class Reader:
                 **_QUIET,
             }
         )
-        for topic in topics:  # whose leaders it would ask for a second later
+        for topic in topics:  # it would ask their leaders a second later
             self._consumer.list_topics(topic, timeout=20)
         self._consumer.assign(
             [TopicPartition(topic, number, 0) for topic in topics for number in range(partitions)]
@@ -184,7 +184,7 @@ class Reader:
             partition = headers["clerk.source.partition"].decode()
             return f"{partition}-{headers['clerk.source.offset'].decode()}"
         if value is None:
-            return "a tombstone that was forwarded"  # which of them, nothing says
+            return "a tombstone that was forwarded"  # nothing shows which of them
         source = json.loads(value)["source"]
         return f"{source['partition']}-{source['offset']}"
 

@@ -101,7 +101,7 @@ class Journal:
         self._file.flush()
 
 
-# How far the group is in each partition, sampled; when it stood still; when it had recovered.
+# The group's position in each partition over time: when it stopped, and when it recovered.
 
 
 _EVERY_S = 0.2
@@ -193,7 +193,7 @@ class ProgressMonitor:
                 "bootstrap.servers": servers,
                 "group.id": group,
                 "enable.auto.commit": False,
-                # Else offsets in an open transaction would not be told until it ends.
+                # Otherwise offsets in an open transaction would not be reported until it ends.
                 "isolation.level": "read_uncommitted",
                 "log_level": 0,
                 "error_cb": lambda _: None,
@@ -230,7 +230,7 @@ class ProgressMonitor:
 
     def _run(self) -> None:
         while not self._ended.wait(_EVERY_S):
-            ends = self._ends()  # before: what is published meanwhile is no backlog
+            ends = self._ends()  # up to "before": what is published meanwhile is no backlog
             try:
                 found = self._client.committed(self._wanted, timeout=_ANSWER_S)
             except KafkaException:

@@ -64,11 +64,11 @@ class Load:
             {
                 "bootstrap.servers": servers,
                 "enable.idempotence": True,
-                "message.timeout.ms": 0,  # as long as it takes: what is sent arrives once
+                "message.timeout.ms": 0,  # takes as long as it takes: each record arrives once
                 "retry.backoff.max.ms": 500,
                 "linger.ms": 5,
                 "log_level": 0,
-                "error_cb": lambda _: None,  # a broker that is away is the point
+                "error_cb": lambda _: None,  # an absent broker is the point
             }
         )
         self._thread = threading.Thread(target=self._run, name="load")
@@ -104,7 +104,7 @@ class Load:
         began = time.monotonic()
         while not self._ended.is_set() or self._sent < self._least:
             due = int((time.monotonic() - began) * self._rate_per_s)
-            # What was not sent while the queue was full is not made up for all at once.
+            # What could not be sent while the queue was full is not caught up at once.
             for _ in range(min(due - self._sent, 200)):
                 self._send()
             self._producer.poll(0.005)

@@ -63,13 +63,13 @@ SHAPES: Mapping[Kind, Shape] = {
     "broker_disk_full": Shape(0.3, (1, 3), 60),
 }
 
-# What the amount of a kind means: seconds of delay for a chunk on the link or an answer of the
-# engine, seconds by which a clock is stepped.
+# The meaning of a kind's amount: seconds of delay for a chunk on the link or an answer of the
+# engine, seconds by which a clock steps.
 _AMOUNTS: Mapping[Kind, tuple[float, float]] = {
     "slow_link": (0.1, 0.4),
     "engine_slow": (0.2, 1.0),
-    # Few: the client library waits by the wall clock, and stands still for as long as it is set
-    # back (librdkafka issue 2145, open).
+    # Few: the client library waits by the wall clock, and stands still for as long as the clock was
+    # set back (librdkafka issue 2145, open).
     "clock_step": (3, 10),
 }
 
@@ -148,7 +148,7 @@ def _choose_kind(
             owed.remove(kind)
             return kind
     possible = [kind for kind in request.kinds if state.is_possible(kind, at_s)]
-    # With a single kind whose target is busy, it waits for its turn there.
+    # The only kind waits for its turn if its target is busy.
     among = possible or [kind for kind in request.kinds if state.is_possible(kind, float("inf"))]
     if not among:
         raise ValueError(f"none of {', '.join(request.kinds)} is possible with these workers")

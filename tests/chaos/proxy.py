@@ -19,11 +19,11 @@ from typing import Literal
 
 from worker.demo.kafka_files import HOST
 
-# Kafka's frames, as far as a proxy has to know them: requests by their kind, answers by their
-# request, and the broker's address in those that name it. Pure.
+# As much of Kafka's frames as a proxy needs: requests by their kind, answers by their request,
+# and the broker's address in answers that name it. Pure.
 #
-# A frame is a length (int32) and so many bytes. Those of a request begin with its kind (int16),
-# its version (int16) and a number (int32) that its answer begins with, in every version of the
+# A frame is a length (int32) and that many bytes. A request begins with its kind (int16), its
+# version (int16) and a number (int32) with which its answer begins, in every version of the
 # protocol.
 
 
@@ -34,7 +34,7 @@ INIT_PRODUCER_ID = 22
 END_TXN = 26
 DESCRIBE_CLUSTER = 60
 
-# Answers that say where brokers are; the address is a string and then a port (int32).
+# Answers that contain addresses of brokers, each a string and then a port (int32).
 _NAMES_BROKERS = {METADATA, FIND_COORDINATOR, DESCRIBE_CLUSTER}
 _LARGEST = 128 * 1024 * 1024
 
@@ -279,5 +279,5 @@ async def _read(reader: asyncio.StreamReader) -> bytes:
 
 
 async def _drain(writer: asyncio.StreamWriter) -> None:
-    with suppress(OSError):  # it is gone: the side that reads will see it
+    with suppress(OSError):  # it is gone: the reading side will notice
         await writer.drain()

@@ -33,10 +33,10 @@ from tests.chaos.plan import BROKER, KINDS, STORE, Fault, Kind
 from tests.chaos.site import Site
 from tests.chaos.worker_slot import WorkerSlot
 
-# What came of a run: figures, a table for people, and what is wrong with it.
+# The outcome of a run: figures, a table for people, and what is wrong with it.
 
 
-# After a fault has been recovered from, the group may still be dealing partitions out again.
+# After a fault has been recovered from, the group may still be assigning partitions.
 _SETTLING_S = 5.0
 
 

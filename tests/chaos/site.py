@@ -199,7 +199,7 @@ class Site:
                 "model.adapter": f"'{adapter_dir()}'",
             }
         store = {"model.adapter": f"'{self.store.folder}'"}
-        # A hang is told after two thirds of it: ten seconds.
+        # A hang is reported after two thirds of it: ten seconds.
         return {"loop.deadline_s": "15"} | (store if self.options.swaps else {})
 
     def _retry_settings(self) -> dict[str, str]:

@@ -22,7 +22,7 @@ from tests.chaos.journal import Journal
 from tests.chaos.proxy import Proxy
 from worker.demo.program import ChildProcess
 
-# A small disk that can be filled up: a tmpfs of its own. Needs root, on Linux.
+# A small disk that can be filled up: its own tmpfs. Needs root, on Linux.
 
 
 _FILLER = "filler"
@@ -81,7 +81,7 @@ class SmallDisk:
         )
 
 
-# A worker's log, read while it is written: what it said, when, and what it holds.
+# A worker's log, read while it is written: lines with their times, and held messages.
 
 
 _PARTITION = re.compile(r".*\.in-(\d+)")
@@ -182,7 +182,7 @@ TROUBLE = (
 )
 """What a worker says when something is wrong with its Kafka."""
 
-# What a worker ends with by its own design: drained, stream failed or fenced, engine dead.
+# Exit codes by design: drained, stream failed or fenced, engine dead.
 _EXPECTED_CODES = {0, 4, 5}
 _STOP_S = 75.0
 _LOG_MB = 256
@@ -368,7 +368,7 @@ class WorkerSlot:
         return child
 
     def _names(self) -> dict[str, str]:
-        # Both ways of naming a producer: every other place has a stable name, as of a pod.
+        # Both ways of naming a producer: every other slot has a stable name, like a pod.
         stable = int(self.name.rpartition("-")[2]) % 2 == 0
         names = {"kafka.client": f"{{'client.id' = '{self.name}'}}"}
         return names | ({"kafka.instance_id": f"'{self.name}'"} if stable else {})

@@ -23,7 +23,7 @@ EXAMPLES = CHART / "examples"
 EXAMPLE_FILES = tuple(sorted(EXAMPLES.glob("*.yaml")))
 Document = dict[str, Any]
 
-# The least that works.
+# The minimum that works.
 MINIMAL: Mapping[str, Any] = {
     "image": {"repository": "registry.example/clerk/worker"},
     "config": {
@@ -75,7 +75,7 @@ def render(
 ) -> list[Document]:
     """Return all documents, with hooks and tests; ``values`` override ``files``. Raises Refused."""
     with tempfile.NamedTemporaryFile("w", suffix=".json", encoding="utf-8") as file:
-        # Helm reads it as YAML, which knows no escaped surrogates and no bare DEL.
+        # Helm reads it as YAML, which has no escaped surrogates and no bare DEL.
         text = json.dumps(values or {}, ensure_ascii=False).replace("\x7f", "\\u007f")
         file.write(text)
         file.flush()

@@ -11,7 +11,7 @@ from tests.chart.references import broken, violations
 from tests.chart.render import MINIMAL, find, merge, pods, render, worker_container
 from tests.chart.test_examples import BROUGHT
 
-# As Helm allows them; YAML takes some for something else than text.
+# As Helm allows them; YAML reads some as something other than text.
 release_names = st.one_of(
     st.sampled_from(["y", "n", "on", "off", "no", "null", "true", "123", "0x1f", "1e3", "1.5",
                      "a" * 53, "9" * 53, "filing-clerk", "my-filing-clerk-2", "a.b",

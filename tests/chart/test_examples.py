@@ -23,7 +23,7 @@ from tests.chart.render import (
 from worker import errors
 
 VERSIONS = ("1.29.0", "1.33.0", "1.36.0")
-# What the examples say that the user brings.
+# What the examples say that users bring themselves.
 BROUGHT = frozenset({
     "models", "adapters", "kafka-login", "kafka-ca", "kafka-client", "model-store",
     "desk-database", "desk-oidc", "desk-tls",

@@ -25,7 +25,7 @@ def generate() -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules["generate"] = module  # dataclasses look their module up
+    sys.modules["generate"] = module  # dataclasses look up their module
     spec.loader.exec_module(module)
     return module
 
@@ -119,7 +119,7 @@ def test_settings_that_the_chart_repeats_are_the_workers_defaults(values: dict[s
     }
     assert differ == {
         "kafka.bootstrap_servers",  # required
-        # Of the release's own name, so that no two releases share them.
+        # Named after the release, so that no two releases share them.
         "kafka.group_id",
         "kafka.output_topic",
         "kafka.review_topic",
@@ -127,7 +127,7 @@ def test_settings_that_the_chart_repeats_are_the_workers_defaults(values: dict[s
         "kafka.topic_partitions",  # unknown, not 1
         "model.base",  # required
         "model.adapter",  # required
-        "http.host",  # the kubelet comes from outside
+        "http.host",  # the kubelet is outside
     }
 
 

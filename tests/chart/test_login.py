@@ -14,7 +14,7 @@ from tests.chart.render import Document, PodSpec, find, merge, pods, render_mini
 from tests.chart.test_desk import DESK
 from worker.settings import load_settings as load_worker
 
-# librdkafka's own way to an OpenID provider; the client's secret is in a Secret.
+# librdkafka's own login with an OpenID provider; the client's secret is in a Secret.
 OIDC: dict[str, Any] = {
     "config": {
         "kafka": {
@@ -32,7 +32,7 @@ OIDC: dict[str, Any] = {
     },
     "secretEnv": {"CLERK_KAFKA__CLIENT": {"name": "kafka-oidc", "key": "client.json"}},
 }
-# MSK's way: a function of the user's own, that asks for a token as the pod's service account.
+# MSK's login: a user's function that asks for a token as the pod's service account.
 IAM: dict[str, Any] = {
     "config": {
         "kafka": {
@@ -213,7 +213,7 @@ def test_a_first_install_finds_all_that_the_topics_job_needs() -> None:
     assert policy["spec"]["policyTypes"] == ["Ingress", "Egress"]
     deleted = policy["metadata"]["annotations"]["helm.sh/hook-delete-policy"]
     assert deleted == job["metadata"]["annotations"]["helm.sh/hook-delete-policy"]
-    assert policy_of(documents, pod) is not None  # and it is the only one that is about this pod
+    assert policy_of(documents, pod) is not None  # and it is the only one for this pod
 
 
 def test_without_policies_there_is_none_for_the_job_either() -> None:

@@ -18,7 +18,7 @@ from tests.chart.test_refused import PROPOSE
 VALUES: Mapping[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
 SCHEMA: Mapping[str, Any] = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
 BROUGHT = frozenset({"models", "adapters", "data", "decisions", "proposals"})
-# What a template says where it meets nothing instead of a value.
+# What a template says when it meets nothing instead of a value.
 CRASHES = ("nil pointer", "error calling", 'executing "', "wrong type", "YAML parse error",
            "invalid value", "can't evaluate")  # fmt: skip
 
@@ -41,7 +41,7 @@ def without(path: str) -> dict[str, Any]:
     return dict(value)
 
 
-# With all parts on, so that every template is rendered.
+# With all parts on, to render every template.
 ALL: dict[str, Any] = merge(merge(PROPOSE, DESK), {
     "trainer": {"enabled": True},
     "rollback": {"enabled": True},

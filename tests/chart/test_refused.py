@@ -299,7 +299,7 @@ def test_nothing_can_be_written_to_an_image() -> None:
         assert words in str(caught.value)
 
 
-# Named like a token, and no secret.
+# Named like a token, but not a secret.
 TOKENS = model(engine_args={"long_prefill_token_threshold": 4096})
 
 

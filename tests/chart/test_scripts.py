@@ -84,7 +84,7 @@ def test_another_server_is_not_a_worker() -> None:
     assert check()[0] == 1
 
 
-# What fills the volumes: files come whole or not at all, however often it is killed.
+# The script that fills the volumes: files appear whole or not at all, however often it is killed.
 
 
 DOWNLOAD = CHART / "files" / "download.py"

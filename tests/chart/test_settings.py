@@ -121,15 +121,15 @@ def test_variables_that_the_chart_sets_are_settings(
     assert found.http.host == "::"
 
 
-# Text that YAML, TOML or a template might take for something else.
+# Text that YAML, TOML or a template might read as something else.
 odd_text = st.one_of(
     st.sampled_from(["y", "on", "null", "~", "1e5", "0x1f", "{{ .Values }}", "a: b", "#", "'''",
                      '"""', "\x7f", "\u2028", "\U0001f600", "C:\\temp\\new",
                      "line\nline", "- x", " "]),
-    # Not in YAML: control characters, surrogates, what is no character.
+    # Not in YAML: control characters, surrogates, noncharacters.
     st.text(st.characters(exclude_categories=("Cs", "Cc", "Cn")), max_size=20),
 )  # fmt: skip
-# Helm's numbers are floats: those beyond are not exact there.
+# Helm's numbers are floats: larger ones are not exact.
 numbers = st.booleans() | st.integers(-(10**15), 10**15) | st.floats(-1e15, 1e15)
 plain_key = st.text("abcdefghijklmnopqrstuvwxyz._-0123456789", min_size=1, max_size=12).filter(
     lambda key: not any(word in key for word in ("password", "secret", "jaas", "token", "key.pem"))

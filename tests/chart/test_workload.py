@@ -75,8 +75,8 @@ def test_the_grace_covers_the_workers_own_bound() -> None:
         policies.kafka_config(settings.kafka), policies.loop_policy(settings.loop)
     )
     spec = find(render_minimal(), "Deployment")["spec"]["template"]["spec"]
-    # An iteration is two of: publish, backoff or revoke. The drain's last one has one of them, and
-    # closing none.
+    # An iteration has two of publish, backoff and revoke; the drain's last one has one, closing
+    # none.
     assert spec["terminationGracePeriodSeconds"] >= settings.loop.drain_s + iteration_s / 2
 
 
@@ -342,7 +342,7 @@ def test_nothing_goes_out_but_kafka_and_dns_and_nothing_in_but_scrapes() -> None
     assert kafka["to"] == [{"ipBlock": {"cidr": "10.20.0.0/24"}}]
     (scrape,) = policy["ingress"]
     assert [port["port"] for port in scrape["ports"]] == [8080]
-    assert len(scrape["from"]) == 2  # helm test and the one that scrapes
+    assert len(scrape["from"]) == 2  # helm test and the scraper
     trainer = find(render(None, KEDA), "NetworkPolicy", "-trainer")["spec"]
     assert trainer["policyTypes"] == ["Ingress", "Egress"]
     assert "egress" not in trainer

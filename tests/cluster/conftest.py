@@ -121,7 +121,7 @@ def kafka(host: str) -> Iterator[str]:
 
 def _own_address(towards: str) -> str:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.connect((towards, 9))  # sends nothing: the kernel chooses the way
+        probe.connect((towards, 9))  # sends nothing: the kernel chooses the route
         return str(probe.getsockname()[0])
 
 

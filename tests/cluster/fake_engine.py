@@ -28,7 +28,7 @@ from worker.errors import WorkerStopped
 from worker.settings import Settings, load_settings
 
 HANG = Path("/tmp/hang")
-SURE, OTHERS = -0.001, -20.0  # log-probabilities of the one label and of each other
+SURE, OTHERS = -0.001, -20.0  # log-probabilities of the right label and of each other one
 
 
 class Hanging:
@@ -43,7 +43,7 @@ class Hanging:
 
     def submit(self, prompt_ids: Sequence[int]) -> Future[Answer]:
         if HANG.exists():
-            HANG.unlink()  # /tmp outlives the container, and its successor shall work
+            HANG.unlink()  # /tmp outlives the container, and the next one must work
             while True:
                 time.sleep(60)
         return self._inner.submit(prompt_ids)

@@ -220,7 +220,7 @@ def watching(cluster: Cluster, pod: str) -> Iterator[list[Document]]:
         follower = subprocess.Popen(command, stdout=out)
         try:
             yield ends
-            time.sleep(1)  # for what is under way
+            time.sleep(1)  # for requests in progress
         finally:
             follower.terminate()
             follower.wait(10)

@@ -23,7 +23,7 @@ from worker.demo.models import demo_samples
 
 _QUIET: dict[str, str | int | float | bool] = {"log_level": 0}
 _TICK_S = 0.1
-_AFTER_S = 3.0  # how long a second result of a message is waited for
+_AFTER_S = 3.0  # how long to wait for a second result of a message
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class Traffic:
     def __init__(self, servers: str, names: Names, partitions: int) -> None:
         self.per_second = 0.0
         self.results: list[Result] = []
-        self.sent: dict[str, float] = {}  # by source; when it was acknowledged
+        self.sent: dict[str, float] = {}  # by source: when it was acknowledged
         self._names = names
         self._texts = [sample.message for sample in demo_samples(200)]
         self._partitions = partitions
@@ -76,7 +76,7 @@ class Traffic:
         self._consumer = Consumer(
             {
                 "bootstrap.servers": servers,
-                "group.id": "cluster-tests-reader",  # the client wants one; it is not joined
+                "group.id": "cluster-tests-reader",  # the client requires one; it is not joined
                 "isolation.level": "read_committed",
                 "enable.auto.commit": False,
                 "fetch.wait.max.ms": 50,

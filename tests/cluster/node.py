@@ -124,7 +124,7 @@ class Node:
         get ready."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self._write_files()
-        # Docker, where it runs too, has the kernel drop what goes from pod to pod.
+        # Docker, where it runs too, makes the kernel drop traffic between pods.
         _run("iptables", "--insert", "FORWARD", *_FROM_POD_TO_POD)
         self._start("containerd", f"--config={self.folder / 'containerd.toml'}")
         self._start("etcd", *self._etcd())
@@ -303,7 +303,7 @@ def _kubelet() -> object:
         "enforceNodeAllocatable": [],
         "failCgroupV1": False,
         "failSwapOn": False,
-        "imageGCHighThresholdPercent": 100,  # never: what is loaded could not be pulled again
+        "imageGCHighThresholdPercent": 100,  # never: loaded images could not be pulled again
         "evictionHard": {"nodefs.available": "1%", "imagefs.available": "1%"},
         "resolvConf": "/etc/resolv.conf",
     }

@@ -23,8 +23,8 @@ STEADY = 4  # messages a second, while a second engine loads on the same cores
 READY_S = 600.0
 TAKEN_S = 400.0
 
-# Runs in a pod of the image, so with the worker's own code: stores a copy of the image's adapter
-# under another name, its codes dealt to other labels or a file of it damaged, and makes it current.
+# Runs in a pod of the image, so with the worker's own code. Stores a copy of the image's adapter
+# under another name, with other codes for its labels or a damaged file, and makes it current.
 PUBLISH = """
 import shutil, sys
 from dataclasses import replace
@@ -58,7 +58,7 @@ class Store:
         self.cluster = cluster
         self.name = f"clerk-store-{uuid.uuid4().hex[:6]}"
         self.folder = f"/tmp/{self.name}"
-        # Pods that workers' namespace does not admit: it writes as root to a folder of the node.
+        # The workers' namespace does not admit its pods: they write to the node's disk as root.
         self.beside = Cluster(self.name)
 
     def make(self) -> None:
@@ -139,7 +139,7 @@ def clerk(cluster: Cluster, kafka: str, names: Names, store: Store) -> Iterator[
                 "volume": {"persistentVolumeClaim": {"claimName": store.name, "readOnly": True}},
             }
         },
-        # While two adapters are there, each merged into a copy of the base, there are two engines.
+        # Two adapters, each merged into a copy of the base, have two engines.
         "resources": {"limits": {"memory": "16Gi"}},
     }
     release = Release(cluster, "swap", merge(demo_values(kafka, names, PARTITIONS), mounted))
@@ -187,7 +187,7 @@ def test_a_new_current_is_taken_up_and_a_bad_one_is_not(
     stamps = [result.adapter for result in sorted(traffic.results, key=lambda result: result.at)]
     assert set(stamps) == {first, second}
     by_first = stamps.count(first)
-    # Results of two partitions may come in another order around the swap, by a batch at most.
+    # Around the swap, results of two partitions may arrive out of order, by a batch at most.
     assert stamps[: by_first - 20] == [first] * (by_first - 20)
     assert stamps[by_first + 20 :] == [second] * (count - by_first - 20)
     swapped = [event for event in clerk.events(pod) if event["event"] == "adapter.swapped"]

@@ -64,7 +64,7 @@ def values(kafka: str, names: Names, topics: dict[str, str]) -> dict[str, Any]:
                 "create_topics": True,
             },
             "sign_in": {"method": "local"},
-            "web": {"secure_cookies": False},  # there is no Ingress with TLS before it
+            "web": {"secure_cookies": False},  # no Ingress with TLS in front of it
             "review": {"publish_delay_s": 0, "double_share": 0},
         },
         "resources": {"requests": {"cpu": "50m", "memory": "128Mi"}},

@@ -22,9 +22,9 @@ from tests.chart.render import EXAMPLE_FILES, Document, pods, render
 from tests.cluster.conftest import missing
 from tests.cluster.kubectl import Cluster
 
-# The operators' custom resource definitions, from their Go modules: for a cluster without them.
+# The operators' custom resource definitions, from their Go modules, for a cluster without them.
 #
-# Needs Go. A module is taken only if it has the checksum below, as in a go.sum.
+# Needs Go. A module is used only if it has the checksum below, as in a go.sum.
 
 
 class NotThere(Exception):
@@ -92,7 +92,7 @@ KINDS = {
     "prometheusrules.monitoring.coreos.com",
 }
 
-# What keda.yaml names and a cluster admin has: else the pods are refused for the lack of it.
+# keda.yaml names it and a cluster admin has it; without it the pods would be refused.
 GIVEN: list[Document] = [
     {
         "apiVersion": "node.k8s.io/v1",

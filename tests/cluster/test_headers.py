@@ -175,7 +175,7 @@ def node(cluster: Cluster) -> Iterator[None]:
     cluster.kubectl("label", "node", name, "nvidia.com/gpu.present-")
 
 
-# The desk's wants a PostgreSQL, an Ingress and an OpenID provider; test_desk.py runs it on SQLite.
+# The desk's needs PostgreSQL, an Ingress and an OpenID provider; test_desk.py runs it on SQLite.
 @pytest.mark.parametrize(
     "example",
     [path for path in EXAMPLE_FILES if path.stem != "desk"],
@@ -192,7 +192,7 @@ def test_an_example_comes_up_by_the_commands_of_its_header(
 ) -> None:
     """The workers become ready, and each published message is labelled once."""
     desk = Desk(tmp_path / "desk", broker)
-    if example.stem == "keda":  # the header makes it
+    if example.stem == "keda":  # the header creates it
         cluster.kubectl("delete", "priorityclass", "support", "--ignore-not-found")
     support = Cluster(NAMESPACE)
     assert not cluster.exists("namespace", NAMESPACE), f"there is a namespace {NAMESPACE} already"
@@ -218,7 +218,7 @@ def test_an_example_comes_up_by_the_commands_of_its_header(
         given.write_text(yaml.safe_dump(own))
         for command in commands(example):
             if command.startswith("docker ") or (command.startswith(TRAIN) and not training.IMAGE):
-                continue  # the images are there already
+                continue  # the images are already there
             run(_filled_in(command, example, kafka, given), desk.folder, desk.variables)
         if example.stem == "keda":
             store = folders["clerk-filing-clerk-adapters"]

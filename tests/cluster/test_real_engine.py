@@ -17,7 +17,7 @@ from worker.demo.models import adapter_dir, demo_samples
 
 PARTITIONS = 4
 READY_S = 420.0
-STEADY = 6  # messages a second; one worker does 60 on two quiet cores, much less while others load
+STEADY = 6  # messages a second; one worker does 60 on two idle cores, much less while others load
 
 
 @dataclass
@@ -84,7 +84,7 @@ def test_a_pod_is_ready_only_when_its_model_is_warm(clerk: Release, start: Start
     at = {event["event"]: moment(event["timestamp"]) for event in clerk.events(start.pod)}
     pod = clerk.cluster.get("pod", start.pod)
     (became,) = [entry for entry in pod["status"]["conditions"] if entry["type"] == "Ready"]
-    # The condition's time has whole seconds.
+    # The condition's time is in whole seconds.
     assert moment(became["lastTransitionTime"]) >= at["engine.ready"] - 1
     assert moment(became["lastTransitionTime"]) >= at["partitions.assigned"] - 1
     assert container(pod)["restartCount"] == 0
@@ -106,7 +106,7 @@ def test_it_labels_what_is_published(traffic: Traffic, clerk: Release) -> None:
     known = [
         (sample.label, label) for sample, label in zip(samples, given, strict=True) if sample.label
     ]
-    assert sum(a == b for a, b in known) / len(known) > 0.6  # guessed would be a tenth
+    assert sum(a == b for a, b in known) / len(known) > 0.6  # guessing would give a tenth
 
 
 def test_helm_test_asks_the_workers(clerk: Release, start: Start) -> None:

@@ -28,13 +28,13 @@ LOAD_S = 3.0
 READY_S = 120.0
 CONFIG_MAP = "fake-engine"
 
-# Short bounds, so that a hung loop is noticed soon: 13 s without a poll. Documented values all.
+# Short limits, so that a hung loop is noticed soon: 13 s without a poll. All documented values.
 SHORT = {
     "config": {
         "kafka": {
             "publish_timeout_s": 2,
             "create_topics": False,
-            # How long a group waits for a member that was killed.
+            # How long a group waits for a killed member.
             "consumer": {"session.timeout.ms": 10_000},
         },
         "loop": {"drain_s": 5},

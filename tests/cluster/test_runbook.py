@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.long, pytest.mark.timeout(1800)]
 
 RUNBOOK = ROOT / "docs" / "operations.md"
 SECTIONS = ("First look", "Deploys", "Adapters", "Dead letters", "After an incident")
-# What they need is not there, or they would wait for something else: with the reason of each.
+# Commands that need something missing here or would wait for something else, and why.
 LEFT_OUT = {
     "kafka-": "Kafka's shell tools come with its distribution",
     "clerk-trainer": "the trainer is at hand where adapters are made",

@@ -33,7 +33,7 @@ PARTITIONS = 4
 MOST = 2
 SERVICE_S = 0.2  # 5 messages a second from each worker
 BACKLOG = 6000
-LAG_THRESHOLD = 1500  # four workers for all of it, two or three for what is left after the "hour"
+LAG_THRESHOLD = 1500  # four workers for all of it, two or three for the rest after the "hour"
 HOUR_S = 3600 / 30
 JOB = "maximum-filing-clerk"
 ALERT = f'ALERTS{{alertname="ClerkScaledToMaximum", job="{JOB}"}}'
@@ -143,7 +143,7 @@ def test_an_hour_at_the_maximum_with_work_that_waits(
             120,
         )
         tell_pods(workers, tmp_path)
-        time.sleep(10)  # some scrapes, in which one worker is enough
+        time.sleep(10)  # a few scrapes, for which one worker is enough
         assert state(prometheus) is None
         traffic.publish(BACKLOG)
         began = time.monotonic()

@@ -69,7 +69,7 @@ def propose_in_a_quiet_week(cluster: Cluster, decisions: Path, note: Callable[[s
     save_answers(decisions / "decisions.csv", [])
     (decisions / "messages.jsonl").touch()
     for path in (decisions / "decisions.csv", decisions / "messages.jsonl"):
-        path.chmod(0o644)  # a hostPath knows no fsGroup
+        path.chmod(0o644)  # a hostPath ignores fsGroup
     cluster.kubectl("create", "job", "--from=cronjob/clerk-filing-clerk-propose", "proposal-1")
     await_job(cluster, "proposal-1", 300, note)
     said = cluster.kubectl("logs", "job/proposal-1")
@@ -80,7 +80,7 @@ def _words(cluster: Cluster, name: str) -> str:
     selector = f"batch.kubernetes.io/job-name={name}"
     try:
         return cluster.kubectl("logs", "-l", selector, "--all-containers", "--prefix", "--tail=20")
-    except Failed as error:  # one that has not begun yet has no log
+    except Failed as error:  # a container that has not started yet has no log
         return str(error)
 
 

@@ -95,7 +95,7 @@ LABEL = "clerk=test"
 def volume(folder: Path, namespace: str, claim: str, storage_class: str) -> Document:
     """Make a folder, and return a volume for a claim on it."""
     folder.mkdir(parents=True)
-    folder.chmod(0o777)  # a hostPath knows no fsGroup
+    folder.chmod(0o777)  # a hostPath ignores fsGroup
     label, _, value = LABEL.partition("=")
     return {
         "apiVersion": "v1",

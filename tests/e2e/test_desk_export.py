@@ -80,10 +80,10 @@ def test_decisions_are_a_dataset_after_two_commands(tmp_path: Path) -> None:
         for split in ("train", "validation", "holdout")
         for line in (data / f"{split}.jsonl").read_text(encoding="utf-8").splitlines()
     ]
-    # Which message an id is, as the export has it.
+    # The message of an id, from the export.
     texts = map(json.loads, (decided / "messages.jsonl").read_text(encoding="utf-8").splitlines())
     fitting = {row["id"]: label for row in texts if (label := said[row["message"]]) is not None}
-    # A few are near-duplicates of others, and left out as everywhere.
+    # A few are near-duplicates of others, and left out as always.
     assert 0.9 * len(fitting) < len(rows) <= len(fitting)
     assert {row["id"]: row["response"] for row in rows}.items() <= fitting.items()
     assert len({row["id"] for row in rows}) == len(rows)

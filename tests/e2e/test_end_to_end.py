@@ -52,7 +52,7 @@ def running(
         "log.level": "'debug'",
     }
     with ExitStack() as stack:
-        # Its temporary files lie where they can be looked into, and it has secrets to keep.
+        # Its temporary files can be searched, and it has secrets to keep.
         environment = stack.enter_context(pytest.MonkeyPatch.context())
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         environment.setenv("TMPDIR", folder)

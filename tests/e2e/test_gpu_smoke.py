@@ -44,7 +44,7 @@ def test_the_whole_path_with_a_small_shape(tmp_path: Path) -> None:
     assert min(served[name] for name in ("ready_s", "messages_per_s", "swap_s")) > 0
     assert served["memory_bytes"] > 1e8
 
-    # Expect the second adapter's scores of the first: the comparison has to fail.
+    # Expect the second adapter's scores from the first: the comparison has to fail.
     path = tmp_path / "expected.json"
     expected = json.loads(path.read_text(encoding="utf-8"))
     first, second = expected["adapters"]

@@ -80,7 +80,7 @@ def read_settings(file: bytes, flags: list[str], environment: Mapping[str, str])
         path.write_bytes(file)
         with _environment(environment):
             said = _loaded(path, flags)
-    # A name is told, and a name may be anything: of a value nothing is.
+    # Messages quote names, which may be anything, but never values.
     if said is not None:
         assert SECRET not in said
         return "refused"

@@ -47,10 +47,10 @@ from worker.contract import (
 from worker.contract.store import Pointer, write_pointer
 from worker.contract.timestamps import rfc3339_now
 
-# A base with the shape of a 7B, or a small one, made on the spot with random weights.
+# A base with the shape of a 7B, or a small one, generated with random weights.
 #
-# What such a model says is worth nothing; it computes as long, and as much, as a real one.
-# Weights are drawn and written a file at a time, so that no more than one is in memory.
+# Its answers are worth nothing, but it takes as long and computes as much as a real one. Weights
+# are drawn and written one file at a time, so no more than one is in memory.
 
 
 SHAPES: dict[str, dict[str, Any]] = {
@@ -242,7 +242,7 @@ def run_trainer(
         expected[manifest.digest] = dict(zip(messages, found.logprobs.tolist(), strict=True))
         figures["transformers_messages_per_s"] = len(prompts) / found.seconds
     write_pointer(prepared.store, pointer(digests[0], None))
-    # Before the step: it takes minutes on a CPU, and may not fit.
+    # Before the step, which takes minutes on a CPU and may not fit.
     record = {"adapters": digests, "labels": list(labels), "messages": messages}
     text = json.dumps(record | {"expected": expected}, indent=1)
     (work / EXPECTED).write_text(text, encoding="utf-8")

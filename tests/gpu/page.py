@@ -14,13 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-# What a GPU should do with a 7B, by arithmetic: work and bytes of a message, memory, time,
-# money.
+# What a GPU should do with a 7B, by arithmetic: work and bytes a message, memory, time, money.
 #
-# Every figure is worked out from the model's shape, the GPU's data sheet and the assumptions
-# below, which are named, because nothing of it has been measured. ``tests.gpu.page`` writes the
-# tables of docs/sizing.md from it, and ``make gpu-smoke`` puts what it measures next to them.
-#
+# Every figure follows from the model's shape, the GPU's data sheet and the named assumptions
+# below, because none of it has been measured. ``tests.gpu.page`` writes the tables of
+# docs/sizing.md from it, next to what ``make gpu-smoke`` has measured.
 # Work is counted as floating-point operations, two for a weight and token (Kaplan et al. 2020,
 # arXiv 2001.08361, section 2.1), with attention's products; sizes are in bytes, times in
 # seconds.
@@ -270,7 +268,7 @@ def written() -> str:
     ):
         begin, end = f"<!-- {name}: make sizing -->", f"<!-- /{name} -->"
         pattern = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
-        # As a replacement a backslash would mean something; none of these texts has one.
+        # A backslash would mean something in a replacement; none of these texts has one.
         text, count = pattern.subn("\n".join((begin, *lines, end)), text)
         if count != 1:
             raise ValueError(f"{PAGE}: {begin} ... {end} is there {count} times")

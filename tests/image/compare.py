@@ -50,7 +50,7 @@ def entries(engine: Any, image: str) -> dict[str, Entry]:
             for member in archive:
                 digest = member.linkname
                 if member.isreg():
-                    file: Any = archive.extractfile(member)  # has readinto, whatever its type says
+                    file: Any = archive.extractfile(member)  # its type omits readinto
                     assert file is not None
                     digest = hashlib.file_digest(file, "sha256").hexdigest()
                 what = (member.type, member.mode, member.uid, member.gid)

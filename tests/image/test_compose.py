@@ -163,4 +163,4 @@ def test_grafana_finds_its_dashboard() -> None:
     (choice,) = [
         variable for variable in dashboard["templating"]["list"] if variable["type"] == "datasource"
     ]
-    assert choice["query"] == "prometheus"  # so the only one is chosen by itself
+    assert choice["query"] == "prometheus"  # so the only one is chosen automatically

@@ -47,7 +47,7 @@ def run(engine: Any, image: Any, *command: str, user: str | None = None) -> str:
         detach=True,
     )
     try:
-        # Read when it has ended: output that is followed may lack its last lines.
+        # Read after it has ended: followed output may lack its last lines.
         code = container.wait(timeout=120)["StatusCode"]
         output = container.logs(stdout=True, stderr=False).decode()
         assert code == 0, container.logs().decode()
@@ -171,7 +171,7 @@ def test_large_layers_are_explained(engine: Any, image: Any) -> None:
     print(f"{image.attrs['Size'] / 1e6:,.0f} MB in all")
     for made_by, size in layers:
         if size < LARGE or not (copied := re.search(r"COPY .* in (\S+)|COPY .* (/\S+)", made_by)):
-            continue  # the base's own layers are no COPY
+            continue  # the base's own layers are not COPY
         path = next(filter(None, copied.groups()))
         print(f"{size / 1e6:,.0f} MB {path}")
         assert path in told, (

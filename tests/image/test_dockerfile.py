@@ -154,7 +154,7 @@ def test_the_gpus_packages_are_in_layers_of_their_own_and_all_there(tmp_path: Pa
     done = partition(tmp_path)
     assert done.returncode == 0, done.stderr
     layers = {made.name: made for made in (tmp_path / "layers").iterdir()}
-    # The stage's paths begin at the root, and here below it.
+    # The stage's paths begin at the root; here they begin below a folder.
     found = [files_in(made / str(tmp_path).lstrip("/") / "opt") for made in layers.values()]
     left = files_in(tmp_path / "opt")
     assert set().union(left, *found) == before

@@ -38,7 +38,7 @@ def generate(*arguments: str) -> subprocess.Popen[str]:
 def test_it_publishes_at_its_rate_until_it_is_stopped(broker: str) -> None:
     """Twenty a second for some seconds, then SIGTERM: exit 0, and no message text in the output."""
     process = generate("--bootstrap-servers", broker, "--rate", "20")
-    # A watcher of the input: the ids of what was published, as a worker would read them.
+    # Watches the input: the ids of what was published, as a worker would read them.
     watcher = Watcher(broker, {INPUT: "dead letter"})
     began, arrived = time.monotonic(), set[str]()
     while len(arrived) < 60 and time.monotonic() - began < 60:
@@ -49,7 +49,7 @@ def test_it_publishes_at_its_rate_until_it_is_stopped(broker: str) -> None:
     said, _ = process.communicate(timeout=30)
     assert process.returncode == 0, said
     assert len(arrived) >= 60
-    assert took > 2  # 60 at 20 a second: they were not published at once
+    assert took > 2  # 60 at 20 a second: not all at once
     assert "messages published, 0 results seen" in said
     assert not [sample.message for sample in demo_samples(330) if sample.message in said]
 

@@ -98,7 +98,7 @@ def test_it_labels_messages(worker: Contained, kafka: str) -> None:
     assert {result.value["label"] for result in seen.values() if result.value} <= labels
     known = [sample for sample in samples if sample.label]
     right = sum((seen[sample.id].value or {}).get("label") == sample.label for sample in known)
-    assert right / len(known) > 0.6  # it is the real model: eleven labels guessed would be a tenth
+    assert right / len(known) > 0.6  # the real model: guessing would give a tenth
     _, page = worker.ask("/metrics")
     counts = re.findall(r'^clerk_records_total\{outcome="\w+"\} (\S+)$', page, re.MULTILINE)
     assert sum(map(float, counts)) == COUNT

@@ -12,7 +12,7 @@ from worker.demo.broker import LocalBroker
 
 QUIET: dict[str, Any] = {"log_level": 0, "error_cb": lambda _error: None}
 
-# With these reading 10,000 commits takes two seconds, as that of a long run's log does.
+# With these, reading 10,000 commits takes two seconds, like a long run's log.
 SLOW_LOADING = {"offsets.load.buffer.size": 1, "log.index.interval.bytes": 65_536}
 SCHEDULED = "Scheduling loading"
 ENDED = ("Finished loading", "Failed to load")

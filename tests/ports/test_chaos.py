@@ -118,6 +118,6 @@ def test_hostile_and_fuzzed_payloads_are_all_accounted_for(tmp_path: Path) -> No
         results = outcome.verification["by_topic"]
         dead = results[site.topics["dead"]]
     assert problems == outcome.failures == []
-    total = sum(results.values())  # more than were asked for where a restart takes long
+    total = sum(results.values())  # more than requested if a restart takes long
     assert count <= total
     assert total / 4 < dead < total

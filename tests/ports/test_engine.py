@@ -179,7 +179,7 @@ def case(
             for message in MESSAGES
         ]
         ids = [prompt.ids for prompt in built if prompt is not None]
-        # Each prompt runs by itself: its answer is the same to the bit.
+        # Each prompt runs by itself: its answer is identical to the bit.
         yield Case(opened.engine, opened.manifest, ids, nats=0.0)
         opened.engine.close()
         return
@@ -449,9 +449,9 @@ def test_an_adapter_applied_while_serving_gives_the_same_labels(
         processes = engine_processes(child.pid) + engine_processes(child.pid, named="fork server")
         deaf = workers or processes
         for pid in deaf:
-            os.kill(pid, signal.SIGSTOP)  # no watch of vLLM's own is heard now
+            os.kill(pid, signal.SIGSTOP)  # no watch of vLLM's own listens now
         child.kill()
-    assert len(processes) == 2  # the core, and the worker or the server that it is a fork of
+    assert len(processes) == 2  # the core, and the worker or server that it was forked from
     assert bool(workers) == bool(engine_args)
     try:
         eventually(lambda: not any(map(alive, processes)), 10)
@@ -487,7 +487,7 @@ def engine_processes(parent: int, named: str = "VLLM") -> list[int]:
 
     found: list[tuple[float, int]] = []
     for process in psutil.Process(parent).children(recursive=True):
-        with suppress(psutil.NoSuchProcess):  # it has ended in between
+        with suppress(psutil.NoSuchProcess):  # it has ended meanwhile
             if named in " ".join(process.cmdline()):
                 found.append((process.create_time(), process.pid))
     return [pid for _, pid in sorted(found)]

@@ -131,7 +131,7 @@ def test_killed_half_way_it_goes_on_and_neither_loses_nor_doubles(
     assert found["replayed"] == len(dead)
     marks = {json.dumps(found["replay"]) for found in results(made) if "replay" in found}
     assert len(marks) == 1, "the time is that of its beginning"
-    # They have labels now: nothing is a dead letter any more, for the next replay.
+    # They have labels now, so the next replay finds no dead letters.
     _, out, _ = command("replay", made.settings, "--dead-letters", "--json")
     assert sum(json.loads(out)["chosen"].values()) == 0
 

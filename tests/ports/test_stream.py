@@ -335,7 +335,7 @@ def poll_for(stream: Stream, seconds: float) -> None:
         stream.poll(1, 0.2)
 
 
-# What only a real cluster can do wrong.
+# What can go wrong only on a real cluster.
 
 
 @pytest.fixture
@@ -428,7 +428,7 @@ def test_a_record_that_only_the_broker_finds_too_large(
     large = Outgoing(names.output, None, os.urandom(2_000_000))
     bad = Batch([good.outputs[0], large, good.outputs[2]], good.next_offsets)
     indexes: tuple[int, ...] = ()
-    for _ in range(10):  # librdkafka may give a follow-up error as the reason: then once more
+    for _ in range(10):  # librdkafka may report a follow-up error as the reason: try once more
         try:
             stream.publish(bad)
         except RecordTooLarge as error:
@@ -459,7 +459,7 @@ def test_a_large_record_that_fits_compressed_is_published(
     stream.publish(Batch([fits], [NextOffset(records[0].source, 1)]))
     assert kafka.visible(names.dead_letter) == [text]
     too_large = Outgoing(names.dead_letter, None, os.urandom(2_000_000))
-    huge = Outgoing(names.dead_letter, None, bytes(80_000_000))  # more than is worth a try
+    huge = Outgoing(names.dead_letter, None, bytes(80_000_000))  # more than it is worth sending
     outputs = [good.outputs[0], fits, too_large, good.outputs[1]]
     with pytest.raises(RecordTooLarge) as caught:
         stream.publish(Batch(outputs, good.next_offsets))
@@ -528,7 +528,7 @@ def test_a_worker_that_was_away_for_longer_than_a_transaction_may_last_goes_on(
 
         def away(client: Producer, until: float) -> None:
             flush(client, until)
-            time.sleep(6)  # as a process that is stopped
+            time.sleep(6)  # like a stopped process
 
         patched.setattr(stream._publisher, "_flush", away)
         with pytest.raises(PublishAborted):
@@ -689,7 +689,7 @@ def test_a_worker_that_lost_its_partitions_hears_that_it_is_a_spare(
         heir = make_kafka(transactional_id=f"s{number}", consumer=consumer).open()
         heirs.append((heir, Listener()))
         heir.subscribe(heirs[-1][1])
-    streams = [heir for heir, _ in heirs]  # the first one hangs: it does not poll
+    streams = [heir for heir, _ in heirs]  # the first one hangs and does not poll
     poll_until(lambda: all(heard.assigned for _, heard in heirs), *streams, timeout_s=150)
     poll_until(
         lambda: "lost" in dict(listener.events) and listener.events[-1] == ("assigned", ()),
@@ -742,7 +742,7 @@ def test_a_zombies_offsets_are_refused(
     heir, other = second.open(), Listener()
     heir.subscribe(other)
     until = time.monotonic() + 40
-    while len(other.assigned) < PARTITIONS:  # the first worker hangs: it does not poll
+    while len(other.assigned) < PARTITIONS:  # the first worker hangs and does not poll
         assert time.monotonic() < until
         got = heir.poll(1, 0.2)
     again = list(got) or fetch(heir, 1)

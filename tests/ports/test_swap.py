@@ -38,7 +38,7 @@ pytestmark = [pytest.mark.long, pytest.mark.timeout(3000)]
 
 MESSAGES = int(os.environ.get("CLERK_TEST_SWAP_MESSAGES", "240"))
 Serving = Literal["runtime", "merged"]
-# Merged, each has an engine of its own, which takes most of a minute to start.
+# Each merged adapter has its own engine, which takes most of a minute to start.
 ORDERS: dict[Serving, tuple[int, ...]] = {"runtime": (1, 2, 3, 0), "merged": (1, 0)}
 
 
@@ -137,7 +137,7 @@ def bench(
 
 
 def test_swaps_under_load_mix_nothing_and_leave_nothing(bench: Bench) -> None:
-    # Short ones, that come again and again: each is answered by several adapters.
+    # Short ones, repeated, so that each is answered by several adapters.
     samples = sorted((sample.message for sample in read_samples("holdout.jsonl")), key=len)
     texts = samples[: max(5, MESSAGES // 12)]
     share = MESSAGES // (len(bench.order) + 1)

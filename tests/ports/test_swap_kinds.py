@@ -99,7 +99,7 @@ def test_from_an_encoder_to_a_cascade_and_back_under_load(
     small = write_tiny_encoder(tmp_path / "small", name="small", taxonomy=world.lora.taxonomy)
     first = read_manifest(small)
     small.rename(world.store.folder / first.digest)
-    # It guesses, so that its confidence is anything: some of what it is sure of, some of the rest.
+    # It guesses, so its confidence can be anything: take some of both sides.
     cascade = cascade_of(first, world.lora, sure_from=0.25)
     found = follow(world, opened, cascade, world.encoder)
     bound = [value for value in found if value["adapter"]["digest"] == cascade.digest]

@@ -18,7 +18,7 @@ import yaml
 from worker.demo.kafka_files import free_port
 from worker.demo.program import ChildProcess
 
-# What there is to check: the rules, the dashboard's queries, and what they ask for.
+# The rules, the dashboard's queries, and the metrics that both ask for.
 
 
 FOLDER = Path(__file__).parent
@@ -27,7 +27,7 @@ RULES = FILES / "rules.yaml"
 DASHBOARD = FILES / "dashboard.json"
 UNIT_TESTS = sorted(FOLDER.glob("*.yaml"))
 
-# What a viewer chooses and Grafana fills in. "All" is ".*" in this dashboard.
+# What a viewer chooses and Grafana inserts. "All" is ".*" in this dashboard.
 VARIABLES = {
     "$namespace": ".*",
     "$job": ".*",
@@ -75,7 +75,7 @@ def dashboard_queries(variables: Mapping[str, str] = VARIABLES) -> Iterator[Quer
             expr = target["expr"]
             for name, value in sorted(variables.items(), reverse=True):
                 expr = expr.replace(name, value)
-            # "$1" is what label_replace found, and Grafana leaves it alone.
+            # "$1" comes from label_replace, and Grafana does not touch it.
             assert "$" not in expr.replace('"$1"', ""), (
                 f"{panel['title']}: a variable nobody fills in: {expr}"
             )

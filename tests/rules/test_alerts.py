@@ -97,7 +97,7 @@ def test_what_an_alert_says_reads_well(promtool: str, tmp_path: Path) -> None:
         done = subprocess.run(
             [promtool, "test", "rules", asking], capture_output=True, text=True, check=False
         )
-        # It expected no alert, and so tells what it got instead.
+        # It expected no alert, so the failure says what fired instead.
         told = re.search(r'summary="((?:[^"\\]|\\.)*)"', done.stdout + done.stderr)
         assert told is not None, done.stdout + done.stderr
         said[found[1]] = told[1]

@@ -22,7 +22,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)
     from grafana_foundation_sdk.models.dashboard import Dashboard
 
-# Grafana's panels of today. The ones before them (graph, singlestat, table-old) are gone.
+# Grafana's current panels. Older ones (graph, singlestat, table-old) are gone.
 KINDS = {"stat", "timeseries", "bargauge", "heatmap", "table"}
 
 
@@ -92,7 +92,7 @@ def test_every_series_is_of_the_chosen_install() -> None:
         assert read or "ALERTS" in query.expr
         for name, matchers in read:
             if name.startswith("DCGM_"):
-                continue  # the exporter knows no job: joined to the pods of ours
+                continue  # the exporter has no job label: joined to our pods
             assert chosen in matchers, f"{query.place}: {name} is read of every install"
 
 

@@ -34,6 +34,6 @@ def test_every_metric_that_is_asked_for_is_told(tmp_path: Path) -> None:
         sample.name for family in text_string_to_metric_families(page) for sample in family.samples
     }
     assert "clerk_desk_database_up" in told
-    # Those of the accuracy are told once enough is audited (tests/unit/desk/accuracy).
+    # The accuracy's appear once enough is audited (tests/unit/desk/accuracy).
     assert asked - told - set(NAMES) == set()
     database.close()

@@ -34,7 +34,7 @@ from worker.observe.metrics import Metric
 SECONDS = 30
 PER_SECOND = 120
 
-# Over seconds instead of minutes, since all there is to see is half a minute long.
+# Over seconds instead of minutes, since there is only half a minute to see.
 SHORT = {
     **VARIABLES,
     "$__rate_interval": "10s",
@@ -46,7 +46,7 @@ SHORT = {
 AT_RISK = "Age of the oldest message C"
 WEEK_S = 7 * 24 * 3600  # Kafka's own retention
 
-# Who tells these is not there: vLLM behind the engine without a model, Kubernetes, the desk
+# Their exporters are not here: vLLM behind the engine without a model, Kubernetes, the desk
 # (test_desk_metrics.py), and a cascade, whose names are compared with the worker's own.
 ABSENT = ("vllm:", "kube_", "DCGM_", "clerk_desk_", "clerk_stage_")
 
@@ -78,7 +78,7 @@ def scene(
             sent += PER_SECOND
             time.sleep(1)
         arena.wait_for(sent)
-        time.sleep(6)  # the lag is renewed every 5 s
+        time.sleep(6)  # the lag is refreshed every 5 s
         yield Scene(watching, urls)
 
 

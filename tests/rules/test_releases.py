@@ -35,8 +35,8 @@ METRICS: dict[str, Any] = {
     },
 }
 
-# A gauge or a counter: what the ill release says, and what the well one does. A counter grows by so
-# much a second.
+# For each metric: the sick release's value and the healthy one's. A counter grows by that much a
+# second.
 WORKER_GAUGES = {
     "clerk_ready": (0, 1),
     "clerk_build_info": (1, 1),
@@ -133,7 +133,7 @@ def both(prometheus: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
             for group in fast:
                 group["interval"] = "1s"
                 for rule in group["rules"]:
-                    rule.pop("for", None)  # what has to last is not waited for
+                    rule.pop("for", None)  # conditions with a duration are not waited for
             (folder / f"{release}.yaml").write_text(yaml.safe_dump({"groups": fast}))
             pages: list[tuple[dict[str, Any], dict[str, Any]]] = [
                 (WORKER_GAUGES, WORKER_COUNTERS), (DESK_GAUGES, {}),
@@ -170,7 +170,7 @@ def test_each_alert_names_its_own_release_and_is_raised_once(both: Prometheus) -
                 fired[release, rule["name"], labels["job"]] += 1
     assert {release for release, _, _ in fired} == {ILL}
     assert {name for _, name, _ in fired} >= EXPECTED
-    twice = {"ClerkUnansweredMessages"}  # one for each reason; here there is one
+    twice = {"ClerkUnansweredMessages"}  # one for each reason; here there is only one
     assert {
         each: count for each, count in fired.items() if count > 1 and each[1] not in twice
     } == {}

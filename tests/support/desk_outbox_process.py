@@ -25,9 +25,9 @@ from desk.stream.config import KafkaConfig, build_config
 POINTS = (
     "sequenced",  # numbers are in the database, nothing is in Kafka
     "begun",  # a transaction is open
-    "produced",  # the records are with the broker, uncommitted
-    "marked",  # and so is the mark
-    "committed",  # all is committed, and the database does not know
+    "produced",  # the broker has the records, uncommitted
+    "marked",  # and the mark too
+    "committed",  # everything is committed, and the database does not know
     "told",  # it does
 )
 

@@ -19,7 +19,7 @@ from typing import Any
 from tests.support.trainer_world import call
 
 MOST = 150
-# Folders that are being built, and files that are being written, have random names.
+# Folders under construction and unfinished files have random names.
 _RANDOM = re.compile(r"/\.([^/]+?)\.[A-Za-z0-9_]{8}(?=/|$)")
 
 

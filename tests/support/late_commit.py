@@ -23,7 +23,7 @@ from worker.errors import OutcomeUnknown
 from worker.stream import kafka_publish
 from worker.stream.topics import Topics
 
-# The commit is told to take as long as the first; longer than one blocking call of the worker's.
+# The commit may take as long as the first one; longer than one blocking call of the worker.
 PUBLISH_S = 6.0
 STANDS_STILL_S = (2.0, 6.5)
 ANSWERED_S = 8.0
@@ -83,7 +83,7 @@ def _run(proxy: Proxy, bench: KafkaBench) -> None:
     try:
         stream.publish(batch(records, names.output, b"second"))
     except OutcomeUnknown as error:
-        unknown = error  # and with it the frames that know the client, as the loop's backoff does
+        unknown = error  # and with it the frames that hold the client, as the loop's backoff does
     time.sleep(max(0.0, began + ANSWERED_S + 1.5 - time.monotonic()))
     print(f"told: {type(unknown).__name__}", flush=True)
     del unknown

@@ -35,9 +35,9 @@ class MockKafka:
         self._client = self._library.rd_kafka_new(_PRODUCER, conf, error, _SIZE)
         assert self._client, error.value
         self._cluster = self._library.rd_kafka_handle_mock_cluster(self._client)
-        # Who creates topics and describes things; it would be nobody, and asked for in vain.
+        # Without a controller, clients would search for one in vain.
         assert self._library.rd_kafka_mock_set_controller_id(self._cluster, 1) == 0
-        # The classic group's members would be waited for as long as on a cluster, 3 s.
+        # It waits for members of the classic group as long as a cluster does, 3 s.
         self._library.rd_kafka_mock_group_initial_rebalance_delay_ms(self._cluster, 10)
         self.servers: str = self._library.rd_kafka_mock_cluster_bootstraps(self._cluster).decode()
 

@@ -105,7 +105,7 @@ class OpenIdProvider:
     def sign(self, claims: dict[str, Any]) -> str:
         """An ID token, by the algorithm of now."""
         key = self.keys.keys[0]
-        if self.algorithm in {"none", "HS256"}:  # the latter by what everybody can read
+        if self.algorithm in {"none", "HS256"}:  # HS256 with a key that everybody can read
             parts = [json.dumps(each).encode() for each in ({"alg": self.algorithm}, claims)]
             signed = b".".join(base64.urlsafe_b64encode(part).rstrip(b"=") for part in parts)
             public = key.as_pem(private=False)  # type: ignore[union-attr]

@@ -51,7 +51,7 @@ class PacedEngine:
                 self.answered += 1
                 self._due -= 1
         if not self._line:
-            self._due = 0.0  # time without work is not made up for
+            self._due = 0.0  # idle time is not caught up
 
     def warm_up(self, prompts: Sequence[Sequence[int]]) -> None:
         pass

@@ -114,7 +114,7 @@ def free_ports(count: int) -> list[int]:
         return [int(probe.getsockname()[1]) for probe in probes]
 
 
-# An HTTP server of a test, on loopback, for as long as it is wanted.
+# A test's HTTP server on loopback.
 
 
 POLL_S = 0.01

@@ -55,7 +55,7 @@ from worker.stream.fake import FakeStream
 from worker.stream.kafka_config import KafkaConfig, build_config
 from worker.stream.topics import Topics
 
-# A clock, an engine and listeners that do as a test says and keep what they are told.
+# A clock, an engine and listeners that follow a test's orders and record their calls.
 
 
 NOW = datetime(2024, 5, 6, 7, 8, 9, 123_456, tzinfo=UTC)
@@ -229,7 +229,7 @@ def isolation(
     return IsolationPolicy(process, reach, witness or FakeWitness())
 
 
-# Policies as the settings' defaults make them, but for what a test sets itself.
+# Policies by the settings' defaults, except what a test sets itself.
 
 
 def make_bounds(**changes: Any) -> Bounds:
@@ -265,10 +265,10 @@ def make_kafka_config(**changes: Any) -> KafkaConfig:
     return build_config(**{**given, **changes})
 
 
-# Records on their way through the worker: made, completed, and read back once published.
+# Records for tests: made, completed, and read back once published.
 
 
-# What JSON can carry: also halves of surrogate pairs, which ``st.text`` leaves out.
+# What JSON can carry: also lone surrogates, which ``st.text`` leaves out.
 any_text = st.lists(
     st.text(max_size=20) | st.text(st.characters(categories=["Cs", "Cc", "Cf", "Zs"]), max_size=5),
     max_size=8,
@@ -345,7 +345,7 @@ class Rig:
     loop: Loop = field(init=False)
 
     def __post_init__(self) -> None:
-        # The real wait for an answer is no use here: answers come when a test says so.
+        # The real wait for an answer is useless here: answers come when a test says so.
         policy = replace(self.policy, result_wait_s=0.0)
         retry_topic = self.retry.topic if self.retry is not None else None
         self.stream = self.shared or FakeStream("in", self.partitions, retry_topic)
@@ -444,7 +444,7 @@ def started(*texts: str, **options: Any) -> Rig:
     return rig
 
 
-# A loop with a retry topic, on the fakes: messages that are refused, and what becomes of them.
+# A loop with a retry topic, on the fakes.
 
 
 POLICY = RetryPolicy("retry", delay_s=10.0, max_attempts=2)

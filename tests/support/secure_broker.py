@@ -38,7 +38,7 @@ from cryptography.x509.oid import NameOID
 from worker.demo.broker import LocalBroker
 from worker.demo.kafka_files import HOST, PropertyValue
 
-# A certificate authority of a test's own, and the certificates that it signs, as PEM files.
+# A test's own certificate authority and the certificates it signs, as PEM files.
 
 
 _DAY = timedelta(days=1)
@@ -136,7 +136,7 @@ LISTENERS = {
     "EXPIRED": "SSL",  # its certificate is
     "RENAMED": "SSL",  # its certificate is another host's
 }
-_ANY: Any = None  # which the client's types do not foresee
+_ANY: Any = None  # which the client's types do not allow
 _JAAS = "org.apache.kafka.common.security"
 
 _COORDINATOR_S = 30.0
@@ -234,7 +234,7 @@ def secure_broker(folder: Path, host: str = HOST) -> Iterator[SecureBroker]:
         "listener.name.sasl.scram-sha-512.sasl.jaas.config": (
             f"{_JAAS}.scram.ScramLoginModule required;"
         ),
-        # Takes tokens without a signature (tests/support/unsigned_token.py); for tests alone.
+        # Accepts tokens without a signature (tests/support/unsigned_token.py); only for tests.
         "listener.name.sasl.oauthbearer.sasl.jaas.config": (
             f"{_JAAS}.oauthbearer.OAuthBearerLoginModule required;"
         ),

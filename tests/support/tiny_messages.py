@@ -12,7 +12,7 @@ WORDS = {
 }
 FILLERS = ["please", "my", "the", "hello", "today", "thanks", "it", "is", "still", "now"]
 
-# Messages that differ in a number alone are of one form, and near-duplicates.
+# Messages that differ only in a number have one form, and are near-duplicates.
 _LETTERS = str.maketrans("0123456789", "bcdfghjklm")
 
 

@@ -89,8 +89,8 @@ def _ends(servers: str, topic: str) -> dict[int | None, int]:
 
 # The hash by which Java clients choose a key's partition, implemented independently of librdkafka.
 #
-# After Austin Appleby's MurmurHash2 (32 bits, seed 0x9747b28c), as Kafka's ``Utils.murmur2`` and
-# ``BuiltInPartitioner.partitionForKey`` have it.
+# After Austin Appleby's MurmurHash2 (32 bits, seed 0x9747b28c), as in Kafka's ``Utils.murmur2`` and
+# ``BuiltInPartitioner.partitionForKey``.
 
 
 _MASK = 0xFFFFFFFF

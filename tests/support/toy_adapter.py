@@ -46,7 +46,7 @@ from worker.records.encode import DeadLetterEncoder, OutputEncoder
 LABELS = ("billing", "delivery", "other")
 SHA = "0" * 64
 
-# The toy tokenizer: a token a character, but for two control tokens.
+# The toy tokenizer: a token a character, except for two control tokens.
 _CONTROL = {"<s>": 1, "</s>": 2}
 _FIRST_ID = 10
 
@@ -201,7 +201,7 @@ def toy_serving_adapter(
     )
 
 
-# Adapters that can be told apart by their answers, and which of them gave an answer.
+# Adapters that differ in their answers, and which of them gave an answer.
 
 
 PROBES = ("where is my parcel", "I was charged twice", "hello")
@@ -270,7 +270,7 @@ def stamps(outputs: Sequence[Any]) -> dict[str, tuple[str, str]]:
     return found
 
 
-# Cascades of toy adapters: manifests that bind stages, and what fake engines answer for them.
+# Cascades of toy adapters: manifests that bind stages, and fake engines' answers for them.
 
 
 def cascade_of(*stages: Manifest, sure_from: float = 0.8, **changes: Any) -> Manifest:
@@ -315,7 +315,7 @@ def bind(
 
 
 SMALL = toy_manifest(name="small", golden=one_golden(toy_spec()))
-# Another prompt, so that a prompt of one stage given to the other would be seen.
+# A different prompt, so that giving one stage the other's prompt would be noticed.
 LARGE = toy_manifest(
     name="large", prompt=toy_spec(max_message_tokens=16), golden=one_golden(toy_spec(16))
 )

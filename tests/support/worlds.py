@@ -101,7 +101,7 @@ class World:
             revoke_drain_s=draw.choice([0.0, 5.0]),
         )
         self.admission = AdmissionPolicy(draw.choice([4, 64, 256]), draw.choice([20.0, 60.0]))
-        # Slower than a golden prompt may be behind a window of eight it counts as a hang.
+        # Slower than a golden prompt may be behind a window of eight: that counts as a hang.
         self.quick_enough = 16 / self.admission.deadline_s
         self.paces = (draw.uniform(5, 300), self.quick_enough * 10 ** draw.uniform(-2, 2.5))
         self.cascade = draw.random() < 0.7

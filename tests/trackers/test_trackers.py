@@ -76,7 +76,7 @@ def track(name: Any) -> tuple[TrainingRecord, str]:
     return record, printed.file.getvalue()
 
 
-# Of MLflow's own use of SQLAlchemy.
+# About MLflow's own use of SQLAlchemy.
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_mlflow_has_recipe_losses_figures_and_digests(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -157,7 +157,7 @@ def test_two_publishers_at_once_lose_and_double_nothing(
             try:
                 publisher.run_once()
                 publisher.run_once()
-            except TryAgain:  # Superseded, where the client does not lose it on its way
+            except TryAgain:  # Superseded, unless the client loses it on the way
                 fenced += 1
     assert fenced
     drain(second)
