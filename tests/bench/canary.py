@@ -20,7 +20,7 @@ MESSAGES = 20_000
 POLICY = JudgePolicy()
 
 Chance = Callable[[float], float]
-"""The chance of a review at a time from 0 to 1 of the trial."""
+"""The chance of a review, by the time (0 to 1) within the trial."""
 
 
 def main() -> int:

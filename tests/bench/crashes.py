@@ -34,7 +34,7 @@ from worker.stream.fake import FakeStream
 
 
 Death = Literal["engine", "process"]
-"""The engine dies and the worker can leave word; or both are gone at once, without a note."""
+"""Whether the worker survives its engine and can write a note, or both die without one."""
 
 POLICY = make_loop_policy()
 
@@ -64,14 +64,14 @@ class Supervisor:
     death: Death = "engine"
     answers: int = 16
     hosts: int = 1
-    """Workers are started on so many hosts in turn."""
+    """Number of hosts on which workers are started in turn."""
     killed_every: int = 0
-    """Kill the worker every so many steps for no fault of a message's; 0: never."""
+    """Kill the worker after this many steps, without any message's fault; 0: never."""
     killed: int = 0
     lost_every: int = 0
-    """Take the partitions away every so many steps, and give them back; 0: never."""
+    """Revoke the partitions after this many steps, and assign them again; 0: never."""
     refused_for: int = 0
-    """So many workers meet an output topic that refuses, and end."""
+    """How many workers meet an output topic that refuses records, and end."""
     deaths: int = 0
     events: list[tuple[Any, ...]] = field(default_factory=list)
     steps: int = 0

@@ -31,7 +31,7 @@ Floats = NDArray[np.float64]
 Generator = np.random.Generator
 
 CORRELATION = 0.6
-"""Of the latent values of two messages of one group."""
+"""Of the latent values of two messages in one group."""
 
 PRECISION, GATE_MARGIN = 0.95, 0.02
 VALIDATION, HOLDOUT, PROPOSALS = 800, 1500, 24

@@ -46,7 +46,7 @@ PACKAGES = (
 LIBRARIES = ("pytest", "hypothesis", "numpy", "scipy.stats", "structlog",
              "confluent_kafka")  # fmt: skip
 SPARE_S = 10
-"""More time than its tests usually take that a mutant has until it is taken to hang."""
+"""A mutant that takes this much longer than its tests usually do counts as hanging."""
 
 _SWAPPED: dict[type[ast.AST], type[Any]] = {
     ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq,
@@ -56,7 +56,7 @@ _SWAPPED: dict[type[ast.AST], type[Any]] = {
 }  # fmt: skip
 
 _NO_TESTS, _BROKEN = 5, 70
-"""Exit codes of pytest, and of ours where not even pytest ends."""
+"""Exit codes of pytest, and of ours where pytest itself fails."""
 
 Fate = Literal["killed", "hung", "survived", "not reached"]
 
@@ -70,7 +70,7 @@ class Mutant:
     line: int
     change: str
     function: int | None
-    """First line of the function that it is in; None: executed when the module is loaded."""
+    """First line of the enclosing function; None: executed when the module is loaded."""
 
 
 def mutants_of(path: Path) -> list[Mutant]:

@@ -38,9 +38,9 @@ _FIXED_ONLY: tuple[Kind, ...] = (
     "clock_step",
 )
 _SPARE = 1.3
-"""So many more are planned than have to count: some have no effect."""
+"""This multiple of the required faults is planned, since some have no effect."""
 _LIMIT = 2.0
-"""So many times the planned time may pass until the run is given up."""
+"""The run is abandoned after this multiple of the planned time."""
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -60,7 +60,7 @@ _REFUSED = re.compile(r"refused until ([0-9]+(?:\.[0-9]+)?)")
 
 HANGS = "this message hangs the loop"
 UNSURE = "unsure"
-"""In an adapter's name: it is sure of nothing that it says."""
+"""In an adapter's name: it is never sure of its label."""
 _SURE_P, _UNSURE_P = 0.9, 0.55
 
 
@@ -163,7 +163,7 @@ class ControlledLoader:
 
 
 _BETWEEN_S = 0.3
-"""Longer than the honest way takes, so that a kill is likely to fall in between."""
+"""Longer than the correct way takes, so that a kill is likely to fall in between."""
 
 
 def _commit_first(stream: KafkaStream, batch: Batch) -> None:

@@ -15,7 +15,7 @@ from tests.chaos.worker_slot import WorkerSlot
 _MOVE_S = 12.0
 _NOTICE_S = 15.0
 _HANG_S = 90.0
-"""Ten seconds once the engine has records; before that a broker may be away, and come back to a
+"""Ten seconds once the engine has records; before that a broker may be away, and return with a
 transaction that a killed worker left open."""
 
 

@@ -144,7 +144,7 @@ class Reader:
     def __init__(self, servers: str, topics: Sequence[str], partitions: int) -> None:
         self.ids: list[str] = []
         self.stamps: list[tuple[str, str]] = []
-        """Label and adapter's digest of every result with a label."""
+        """Label and adapter digest of every result with a label."""
         self.topics: list[str] = []
         self._consumer = Consumer(
             {

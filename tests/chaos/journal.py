@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -86,13 +85,6 @@ class Journal:
         with self._lock:
             return sum(entry.counts for entry in self.entries)
 
-    def by_kind(self) -> dict[str, tuple[int, int]]:
-        """For each kind: how many were carried out, and how many had an effect."""
-        with self._lock:
-            done = Counter(entry.fault.kind for entry in self.entries)
-            counted = Counter(entry.fault.kind for entry in self.entries if entry.counts)
-        return {kind: (done[kind], counted[kind]) for kind in sorted(done)}
-
     def close(self) -> None:
         self._file.close()
 
@@ -135,7 +127,7 @@ class StallWatch:
         self._waits_since: dict[int, float | None] = dict.fromkeys(range(partitions))
         self.stalls: list[Stall] = []
         self.steps_back: list[tuple[int, int, int]] = []
-        """Partition, offset that was committed, and the lower one that was read after it."""
+        """Partition, committed offset, and the lower one that was read after it."""
 
     def take(self, now: float, committed: Mapping[int, int], ends: Mapping[int, int]) -> None:
         """Add a sample and the ends of the partitions at that time."""

@@ -111,11 +111,10 @@ class LinkCounts:
 
     connections: int = 0
     cut: int = 0
-    """Connections that were cut, and those that were refused while the link was cut."""
+    """Connections cut, and connections refused while the link was cut."""
     swallowed_bytes: int = 0
-    delayed: int = 0
     dropped: int = 0
-    """Answers that were withheld."""
+    """Answers that were never delivered."""
 
 
 class Proxy:
@@ -128,7 +127,7 @@ class Proxy:
         self.requests: Counter[int] = Counter()
         """How many requests of each kind have passed."""
         self.dropped_at: float | None = None
-        """When an answer was withheld last (monotonic)."""
+        """When an answer was last dropped (monotonic)."""
         self._link: Link = "whole"
         self._delay_s = 0.0
         self._to_drop: int | None = None
@@ -252,7 +251,6 @@ class Proxy:
                     return
                 if self._to_hold is not None and kind == self._to_hold[0]:
                     (_, seconds), self._to_hold = self._to_hold, None
-                    self.counts.delayed += 1
                     await asyncio.sleep(seconds)
                 if await self._may_pass(frame):
                     writer.write(frame)
@@ -262,7 +260,6 @@ class Proxy:
     async def _may_pass(self, chunk: bytes) -> bool:
         """Wait if the link is slow; return whether the bytes get through."""
         if self._link == "slow":
-            self.counts.delayed += 1
             await asyncio.sleep(self._delay_s)
         if self._link == "half_open":
             self.counts.swallowed_bytes += len(chunk)

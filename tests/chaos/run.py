@@ -239,10 +239,10 @@ class Goal:
     clean_letters: bool = True
     """Nothing is wrong with the messages, so none may end as a dead letter."""
     lasts_s: float = 0.0
-    """How long the load goes on at least, whatever the faults."""
+    """How long the load lasts at least, whatever the faults."""
     say: Callable[[str], None] = field(default=lambda _: None)
     say_s: float = 15.0
-    """How often it is said how it goes."""
+    """How often progress is printed."""
 
 
 class Lanes:

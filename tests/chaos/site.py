@@ -55,7 +55,7 @@ class SiteOptions:
     swaps: bool = True
     broken: str | None = None
     retry: bool = False
-    """Whether what the engine refuses is tried again later, which some messages want."""
+    """Whether refused messages are retried later."""
 
 
 class Site:
@@ -66,7 +66,7 @@ class Site:
         self.folder = folder
         self.journal = Journal(folder / "journal.jsonl")
         self.broker_lock = threading.Lock()
-        """Held while the broker is disturbed, and while somebody needs it whole."""
+        """Held while the broker is disturbed, and while somebody needs it undisturbed."""
         self.current_adapter = ADAPTERS[0].digest
         self._values = values
         self._stack = ExitStack()

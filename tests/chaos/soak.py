@@ -15,10 +15,10 @@ from tests.chaos.site import Site, SiteOptions
 
 SAMPLE_S = 10.0
 _WARM_UP = 0.25
-"""Of the samples at the beginning, which are not judged: caches and pools fill up there."""
+"""Share of the samples at the beginning that is not judged: caches and pools fill up."""
 
 LIMITS = {"rss_mb": (8.0, 0.05), "descriptors": (2.0, 0.0), "threads": (1.0, 0.0)}
-"""How much may be added over the time that is judged: an amount, and a share of what there was."""
+"""How much may be added during the judged time: an amount, and a share of what there was."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,7 +106,7 @@ class WorkerLog:
         self._lock = threading.Lock()
         self.said: list[Said] = []
         self.held: frozenset[int] = frozenset()
-        """The input partitions that it said it was given and not that it lost."""
+        """The input partitions that its log shows as assigned and not revoked."""
 
     def read(self) -> None:
         """Take in what was written since."""
@@ -180,7 +180,7 @@ TROUBLE = (
     "kafka.unreachable",
     "partitions.lost",
 )
-"""What a worker says when something is wrong with its Kafka."""
+"""What a worker logs when something is wrong with its Kafka."""
 
 # Exit codes by design: drained, stream failed or fenced, engine dead.
 _EXPECTED_CODES = {0, 4, 5}

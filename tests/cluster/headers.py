@@ -16,7 +16,7 @@ NAMESPACE = "support"
 GROUP = f"{NAMESPACE}.clerk-filing-clerk"
 _OUTPUT = f"{GROUP}.labels"
 NAMES = Names("support.messages", _OUTPUT, f"{_OUTPUT}.review", f"{_OUTPUT}.dead", "x")
-"""What the chart makes of a release called clerk."""
+"""The chart's names for a release called clerk."""
 
 _COMMENT = re.compile(r"\s{2,}#.*$")
 _HEREDOC = re.compile(r"<<'(\w+)'")

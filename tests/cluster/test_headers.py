@@ -42,7 +42,7 @@ pytestmark = [pytest.mark.long, pytest.mark.timeout(2400)]
 
 MESSAGES = 40
 LOGIN = "of-the-test"
-"""In the place of the words that a header leaves out."""
+"""Replaces the words that a header leaves out."""
 READY_S = 1200.0
 CLAIMS: dict[str, dict[str, tuple[str, ...]]] = {
     "one-gpu": {"": ("models", "adapters")},

@@ -41,9 +41,9 @@ pytestmark = [pytest.mark.long, pytest.mark.timeout(1800)]
 RECIPE = Path(__file__).parent / "stand_in" / "proposal.toml"
 CRONJOB = "cronjob/week-filing-clerk-propose"
 PLACES = ("models", "adapters", "data", "decisions", "proposals")
-"""Folders at the root of a pod, each on a claim of its own."""
+"""Folders at the root of a pod, each on its own claim."""
 FEW, MORE, HELD_OUT = 20, 8, 15
-"""Messages a label: learnt by the adapter in service, decided on since, and held out."""
+"""Messages a label: learnt by the adapter in service, decided since, and held out."""
 
 
 class Brought:

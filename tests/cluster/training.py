@@ -16,7 +16,7 @@ from tests.support.trainer_world import call
 from worker.contract.exchange import save_answers
 
 IMAGE = os.environ.get("CLERK_TEST_TRAINER_IMAGE", "")
-"""An image with ``clerk-trainer`` and its packages that the nodes know; empty: there is none."""
+"""An image with ``clerk-trainer`` and its packages on the nodes; empty: none."""
 
 RECIPE = Path(__file__).parent / "stand_in" / "trainer.toml"
 _DATA = ROOT / "worker" / "demo" / "data"
@@ -85,8 +85,7 @@ def _words(cluster: Cluster, name: str) -> str:
 
 
 def messages(name: str, count: int, after: int = 0) -> list[dict[str, str]]:
-    """Some of the demo's messages for each label, ``message`` and ``label``, after the first
-    ``skip``."""
+    """Some of the demo's messages for each label, after the first ``after`` ones."""
     seen: Counter[str] = Counter()
     taken = []
     for line in (_DATA / f"{name}.jsonl").read_text(encoding="utf-8").splitlines():

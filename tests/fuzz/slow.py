@@ -28,18 +28,19 @@ from types import FrameType, ModuleType
 from typing import Any
 
 SIZES = (90, 290, 4_000, 16_000)
-"""Characters that are searched at: what is exponential shows at few, what is quadratic at many."""
+"""Lengths to search at, in characters: exponential growth shows at small ones, quadratic at
+large."""
 
 PROOF_SIZES = (16_000, 32_000, 64_000, 128_000)
 MOST_GROWTH = 3.0
-"""Times as long that twice the text may take: 2 is linear, 4 quadratic, the rest is noise, and
-memory that no longer fits a cache."""
+"""How many times as long twice the text may take: 2 is linear, 4 quadratic; the rest is for noise
+and for memory that no longer fits a cache."""
 
 _WORTH_COMPARING_S = 0.004
 _LONGEST_S = 2.0
 _ENOUGH_S = 0.25
 _SHARE_TO_SEARCH = 0.7
-"""Of the time; the rest is for the proofs."""
+"""The share of the time for the search; the rest is for the proofs."""
 _KEPT = 6
 
 FRAGMENTS: Sequence[str] = [
@@ -80,8 +81,8 @@ SAMPLES: Sequence[str] = [
     'id,message,label\r\n1,"He said ""no"", twice\nor so",billing\r\n',
     "<p>Hello&nbsp;<b>there</b> &#8364;5 <a href='http://example.com/a?b=c&d'>x</a><!-- y --></p>",
 ]
-"""Texts as people and programs write them. A part of one is repeated, and its end broken: what a
-pattern was made for leads farthest into it."""
+"""Texts as people and programs write them. A part of one is repeated and its end broken, since the
+text that a pattern was made for leads farthest into it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,10 +82,11 @@ SHAPES: dict[str, dict[str, Any]] = {
 
 _CONTROL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 _LEARNED = 1024
-"""Tokens that are learned from the messages; the rest of the vocabulary is never said."""
+"""Tokens learned from the messages; the rest of the vocabulary never occurs."""
 
 _PADDED = 418
-"""Rows of Qwen2.5's tables above its last token: 152,064 of 151,646. Here above a quarter of it."""
+"""Unused rows at the end of Qwen2.5's tables: it has 152,064 rows for 151,646 tokens. Left
+out in small vocabularies."""
 
 _CHAT = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}"
@@ -188,7 +189,7 @@ def _draw(name: str, shape: Tensor, generator: torch.Generator) -> Tensor:
 EXPECTED = "expected.json"
 RANK, ALPHA = 16, 32.0
 _SPREAD = 0.05
-"""Of the second matrix's weights: the adapter then moves each layer's output by a fifth of it."""
+"""Of the second matrix's weights: the adapter then moves each layer's output by a fifth."""
 
 _STEP_ROWS = 4
 

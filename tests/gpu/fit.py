@@ -10,8 +10,8 @@ from worker.engine.memory import free_memory, needed_memory, weight_bytes
 _GIB = 1 << 30
 
 _BY_DEFAULT = 1.2
-"""With as many tokens a batch as vLLM takes by itself, and 1 GiB of keys and values, a 7B was
-killed at 23 GB, where so much without its batches is 21: those take another tenth, or more."""
+"""With vLLM's default of tokens a batch and 1 GiB of keys and values, a 7B was killed at 23 GB,
+where all but its batches takes 21: batches take another tenth or more."""
 
 _SMALL_KV_CACHE = 200_000_000
 _SMALL = (

@@ -27,24 +27,24 @@ from typing import Any, Literal
 Precision = Literal["bf16", "fp8"]
 
 MFU = (0.3, 0.6)
-"""The share of the data sheet's dense peak that products reach, low and high. Prefill of large
-batches is bound by them; below a third something is wrong, above six tenths is rare."""
+"""The share of the data sheet's dense peak that matrix products reach, low and high. They limit
+prefill of large batches; below a third something is wrong, above six tenths is rare."""
 
 READ_BYTES_PER_S = (2e8, 1e9)
-"""How fast weights come: from a network volume, from a disk of the node."""
+"""How fast weights load: from a network volume, from a local disk."""
 
 PREPARE_S = (60.0, 240.0)
-"""Imports, compiling, CUDA graphs and warm-up: with a kept cache, and the first time on a slow
-node. An assumption, and the widest of them."""
+"""Imports, compiling, CUDA graphs and warm-up: with a warm cache, and the first time on a slow
+node. An assumption, and the most uncertain one."""
 
 MEMORY_SHARE = 0.9
-"""What vLLM takes of the GPU's memory (its ``gpu_memory_utilization``)."""
+"""The share of the GPU's memory that vLLM takes (its ``gpu_memory_utilization``)."""
 
 CONTEXT_BYTES = 1.5e9
 """CUDA's context, libraries' workspaces and captured graphs."""
 
 UTILISATION = 0.3
-"""The share of the throughput that money is counted at, as in config/cost.toml: peaks, nights and
+"""The share of the throughput that costs are based on, as in config/cost.toml: peaks, nights and
 rollouts take the rest."""
 
 

@@ -30,11 +30,11 @@ _READY_S = 3600.0
 _STALL_S = 900.0
 _TOPICS = ("smoke.in", "smoke.out", "smoke.review", "smoke.dead")
 _AGREES = 0.25
-"""The engine may differ from transformers by a quarter of what the adapter moves, on average. One
-that applied no adapter, or the other one, would differ by all of it."""
+"""The engine may differ from transformers by a quarter of what the adapter changes, on average.
+Without an adapter, or with the wrong one, it would differ by all of it."""
 
 _LEAST = 1e-3
-"""Probabilities below are not compared: records are rounded to six digits."""
+"""Smaller probabilities are not compared: records are rounded to six digits."""
 
 
 class SmokeFailed(RuntimeError):

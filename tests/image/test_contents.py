@@ -18,7 +18,7 @@ pytestmark = pytest.mark.timeout(600)
 
 ROOT = Path(__file__).parents[2]
 LARGE = 100_000_000
-"""Bytes from which a layer has to be explained in docs/images.md."""
+"""A layer of this many bytes or more has to be explained in docs/images.md."""
 
 Found = tuple[str, bool, bool, bool]
 """A path: whether it is a file, has the set-user-id bit, is writable by everyone."""

@@ -25,7 +25,7 @@ FINAL = (
     "desk",
     "trainer",
 )
-"""The stages that are images."""
+"""The stages that are published as images."""
 
 
 def test_the_linter_has_nothing_to_say() -> None:

@@ -16,10 +16,10 @@ QUIET: dict[str, Any] = {"log_level": 0, "error_cb": lambda _error: None}
 SLOW_LOADING = {"offsets.load.buffer.size": 1, "log.index.interval.bytes": 65_536}
 SCHEDULED = "Scheduling loading"
 ENDED = ("Finished loading", "Failed to load")
-"""A load may fail, since the broker is the leader no longer; it has ended all the same."""
+"""A load may fail because the broker is no longer the leader; it has ended all the same."""
 QUICK_START_S = 4.5
-"""Half of the broker's session. A start that takes longer uses the session up: it runs out during
-the first load, which is slow here on purpose, and not long after it."""
+"""Half of the broker's session. A start that takes longer uses the session up: it then runs out
+during the first load, which is slow here on purpose, and not long after it."""
 
 
 def test_offsets_are_loaded_undisturbed_after_a_kill(tmp_path: Path) -> None:

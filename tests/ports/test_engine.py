@@ -58,8 +58,8 @@ MESSAGES = (
 )
 
 BF16_NATS = 0.5
-"""Scores are made of bfloat16 logits: between 16 and 32 they are 0.125 apart, and sums differ
-with the shape of a batch."""
+"""Scores come from bfloat16 logits: between 16 and 32 they are 0.125 apart, and sums depend on the
+shape of a batch."""
 
 AS_VLLM_STARTS = {"distributed_executor_backend": "mp"}
 """The core is spawned, and computes in another process."""

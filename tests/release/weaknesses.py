@@ -23,7 +23,7 @@ from pathlib import Path
 
 LOCK = Path(__file__).parents[2] / "locks" / "image-tools.txt"
 SCHEMA = (6, 1, 10)
-"""Of the pinned grype: its tables are made by it, only this row is not."""
+"""Of the pinned grype, which creates its own tables except for this row."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from desk.store.migrate import migrate
 KIND = os.environ.get("CLERK_TEST_DESK_DATABASE", "sqlite")
 
 NewDatabase = Callable[[], str]
-"""Makes a database with the schema in it, and returns its URL."""
+"""Creates a database with the schema, and returns its URL."""
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from tests.support.desk_results import result
 from worker.contract.taxonomy import Taxonomy
 
 Message = tuple[str, Mapping[str, Any]]
-"""A text, and what is particular about its result: in doubt where it names reasons."""
+"""A text and what is special about its result: uncertain if it has reasons."""
 
 
 def publish_results(

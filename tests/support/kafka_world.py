@@ -30,7 +30,7 @@ class KafkaWorld:
     servers: str
     partitions: int = 2
     create_topic: Callable[[str, int], object] | None = None
-    """Creates a topic with so many partitions; by default the cluster is asked to."""
+    """Creates a topic with this many partitions; by default by a request to the cluster."""
     run: str = field(default_factory=lambda: f"world.{uuid.uuid4().hex[:8]}")
 
     def __post_init__(self) -> None:

@@ -18,7 +18,7 @@ from typing import Self
 import pg8000.native
 
 PROGRAMS = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parts[-2]))
-"""Where Debian puts them, the newest version last; empty where there is none."""
+"""Debian's paths, the newest version last; empty if there is none."""
 
 
 class LocalPostgres:

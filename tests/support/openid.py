@@ -175,7 +175,7 @@ PEOPLE = {
     "dora": {"name": "Dora Maar", "groups": ["managers"]},
     "eve": {"name": "Eve Arden", "groups": ["sales"]},
 }
-"""Who is known to it: two reviewers, an adjudicator, an owner, somebody of another department."""
+"""The people it knows: two reviewers, an adjudicator, an owner, somebody of another department."""
 
 
 @contextlib.contextmanager

@@ -23,7 +23,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 120.0
-"""For how long a step may take on a machine that does much else."""
+"""How long a step may take on a busy machine."""
 
 
 def output_of(*arguments: str, **variables: str) -> str:
@@ -118,7 +118,7 @@ def free_ports(count: int) -> list[int]:
 
 
 POLL_S = 0.01
-"""How often a server looks whether it is to stop; by default twice a second, and tests wait."""
+"""How often a server checks whether it should stop; the default of twice a second slows tests."""
 
 
 @contextmanager

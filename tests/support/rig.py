@@ -331,10 +331,10 @@ class Rig:
     admission: dict[str, Any] = field(default_factory=dict)
     isolation: IsolationPolicy | None = None
     retry: RetryPolicy | None = None
-    """With it there is a retry topic of one partition, whose number is ``partitions``; and the
-    wall clock goes with the other one."""
+    """Adds a retry topic with one partition, whose number is ``partitions``; the wall clock then
+    follows the other clock."""
     shared: FakeStream | None = None
-    """The stream of a worker before this one; None: a new one."""
+    """The stream of the previous worker; None: a new one."""
     stream: FakeStream = field(init=False)
     engine: ScriptedEngine = field(init=False)
     clock: Clock = field(init=False)

@@ -147,7 +147,7 @@ _NOT_YET = {
 }
 
 Right = tuple[str, str, str]
-"""Kind of resource, its name (with * at its end: every name that begins so), and the operation."""
+"""Kind of resource, its name (a final * matches every name that begins so), and the operation."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,7 +44,7 @@ PLANTED = (
     "PRIVATE KEY",
 )
 FAILS_WITHIN_S = 15.0
-"""With the default settings; the interpreter's own start included."""
+"""With the default settings, including the interpreter's own start."""
 
 PAGE = Path("docs/kafka.md")
 PLACES = {

@@ -16,7 +16,7 @@ from typing import Any
 from tests.support.processes import serving
 
 Answer = int | str
-"""A status; or "slow", "reset", "redirect", or "kill": the process whose id is in ``victim``."""
+"""A status, or "slow", "reset", "redirect", or "kill": the process whose id is in ``victim``."""
 
 
 @dataclass

@@ -89,7 +89,7 @@ class World:
         self.witness = FakeWitness()
         self.process = 0
         self.trouble = 0.0
-        """Chance of a publish that fails, and of a rebalance, at each step."""
+        """The chance, at each step, that a publish fails and that a rebalance comes."""
         for _ in range(draw.randint(20, 400)):
             self._add()
         refuse = self.stream.publish
