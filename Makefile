@@ -45,7 +45,7 @@ SERVICE_PROCESSES ?= -n 4 --dist=loadscope
 LONG_PROCESSES ?= -n 2 --dist=loadscope
 FAULT_SUITE := tests/ports/test_chaos.py
 LONG_IN_CI := \
-  "tests/ports/test_swap.py::test_swaps_under_load_mix_nothing_and_leave_nothing[runtime]" \
+  "tests/ports/test_swap.py::test_swaps_under_load_mix_no_answers_and_leave_nothing_behind[runtime]" \
   tests/e2e/test_desk_demo.py \
   tests/e2e/test_circle.py \
   tests/unit/trainer/training/test_checkpoint.py

@@ -147,7 +147,7 @@ def clerk(cluster: Cluster, kafka: str, names: Names, store: Store) -> Iterator[
     cluster.helm("uninstall", "swap", "--ignore-not-found", "--wait", "--timeout", "3m")
 
 
-def test_a_new_current_is_taken_up_and_a_bad_one_is_not(
+def test_pods_switch_to_a_new_adapter_and_refuse_a_bad_one(
     clerk: Release,
     store: Store,
     kafka: str,

@@ -133,7 +133,7 @@ def add_person(cluster: Cluster, name: str) -> None:
 
 
 @pytest.mark.usefixtures("release")
-def test_a_doubtful_label_becomes_a_correction(
+def test_an_uncertain_label_becomes_a_correction(
     cluster: Cluster, kafka: str, topics: dict[str, str]
 ) -> None:
     """A reviewer signs in and decides, and a router can read the correction. A restarted desk

@@ -160,7 +160,7 @@ def test_each_pod_is_admitted_as_restricted(cluster: Cluster, example: Path) -> 
 
 @each_example
 @pytest.mark.usefixtures("what_examples_name")
-def test_a_pod_with_less_is_refused(cluster: Cluster, example: Path) -> None:
+def test_a_pod_with_fewer_restrictions_is_refused(cluster: Cluster, example: Path) -> None:
     """Without their security contexts the same pods are refused: the level is enforced here."""
     for pod in _bare_pods(cluster, example):
         for container in (*pod["spec"].get("initContainers", ()), *pod["spec"]["containers"]):

@@ -182,7 +182,7 @@ def node(cluster: Cluster) -> Iterator[None]:
     ids=lambda path: path.stem,
 )
 @pytest.mark.usefixtures("what_examples_name", "node")
-def test_an_example_comes_up_by_the_commands_of_its_header(
+def test_an_example_works_by_the_commands_of_its_header(
     cluster: Cluster,
     host: str,
     broker: SecureBroker,
@@ -275,6 +275,6 @@ def _remove(cluster: Cluster) -> None:
     cluster.kubectl("delete", "priorityclass", "support", "--ignore-not-found")
 
 
-def test_each_stand_in_is_of_an_example() -> None:
+def test_each_stand_in_belongs_to_an_example() -> None:
     stems = {path.stem for path in (Path(__file__).parent / "stand_in").glob("*.yaml")}
     assert stems <= {path.stem for path in EXAMPLES.glob("*.yaml")}

@@ -157,7 +157,7 @@ def test_a_pod_that_is_killed_is_replaced(workers: Release, traffic: Traffic) ->
     traffic.finish(180)
 
 
-def test_rollback_brings_the_settings_back(workers: Release, traffic: Traffic) -> None:
+def test_rollback_restores_the_settings(workers: Release, traffic: Traffic) -> None:
     assert _setting(workers, workers.pod(), "loop.max_in_flight") == 64
     traffic.per_second = STEADY
     workers.cluster.helm("rollback", workers.name, "1", "--wait", "--timeout", "3m")
@@ -166,7 +166,7 @@ def test_rollback_brings_the_settings_back(workers: Release, traffic: Traffic) -
     traffic.finish(180)
 
 
-def test_helm_takes_the_count_back(workers: Release) -> None:
+def test_helm_sets_the_count_again(workers: Release) -> None:
     """After scaling by kubectl, helm 4 refuses to overwrite the count; `--force-conflicts` makes
     the release's count apply again."""
     workers.cluster.kubectl("scale", workers.deployment, "--replicas=2")

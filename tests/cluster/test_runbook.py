@@ -54,13 +54,13 @@ def typed() -> dict[str, list[str]]:
     return found
 
 
-def test_the_sections_are_there() -> None:
+def test_the_runbook_has_the_sections() -> None:
     found = typed()
     for section in SECTIONS:
         assert found.get(section), section
 
 
-def test_what_a_person_types_at_night_works(cluster: Cluster, kafka: str, tmp_path: Path) -> None:
+def test_the_runbooks_commands_work(cluster: Cluster, kafka: str, tmp_path: Path) -> None:
     """Each command of the first sections succeeds and prints something."""
     if shutil.which("kcat") is None:
         missing("kcat is missing: apt-get install kcat")

@@ -126,7 +126,7 @@ def state(prometheus: Prometheus) -> str | None:
     return str(found[0]["metric"]["alertstate"]) if found else None
 
 
-def test_an_hour_at_the_maximum_with_work_that_waits(
+def test_an_hour_at_the_maximum_with_waiting_work(
     workers: Release,
     cluster: Cluster,
     kafka: str,

@@ -221,7 +221,7 @@ def test_the_broker_dies_with_its_program(program: subprocess.Popen[str]) -> Non
     assert ends_within(pid, 5)
 
 
-def test_topics_of_the_demo_are_there_when_they_have_been_created(tmp_path: Path) -> None:
+def test_created_topics_exist_at_once(tmp_path: Path) -> None:
     """The broker hears of topics a moment after the controller has created them. Without waiting,
     half of such starts ended in a KeyError."""
     with LocalBroker(tmp_path / "kafka") as broker:

@@ -124,7 +124,7 @@ def test_a_worker_stamps_the_cascade_and_says_which_stage_answered(written: Writ
         }
 
 
-def test_verify_takes_a_cascade_for_one_adapter(written: Written) -> None:
+def test_verify_treats_a_cascade_as_one_adapter(written: Written) -> None:
     """A cascade's results count as the cascade's, by the store or by its digest, and not as a
     stage's."""
     found = command("verify", written.settings)
@@ -138,7 +138,7 @@ def test_verify_takes_a_cascade_for_one_adapter(written: Written) -> None:
 
 
 @pytest.mark.parametrize("turned", [False, True])
-def test_compared_with_a_stage_only_what_the_other_stage_answered_differs(
+def test_compared_with_one_stage_only_the_others_answers_differ(
     written: Written, turned: bool
 ) -> None:
     """In either order, with the labels that the worker wrote and the messages from the topic."""
@@ -155,7 +155,7 @@ def test_compared_with_a_stage_only_what_the_other_stage_answered_differs(
         assert each[places[0]] == written.results[id_]["label"] != each[places[1]]
 
 
-def test_what_a_cascade_made_is_chosen_and_made_again(written: Written) -> None:
+def test_a_cascades_results_are_chosen_and_replayed(written: Written) -> None:
     """By a label, by the cascade's digest, by a stage (which alone has made nothing). Then by a
     stage as the adapter, and by the cascade again. Each record once; verify knows both."""
     label = "delivery"

@@ -84,19 +84,19 @@ def read(numbered: tuple[KafkaConfig, str]) -> Read:
     return numbers
 
 
-def test_all_of_a_topic_is_read_in_order_of_time(read: Read) -> None:
+def test_a_whole_topic_is_read_in_order_of_time(read: Read) -> None:
     """Without transaction markers and aborted records."""
     assert read(RecordRange()) == list(range(COUNT))
 
 
-def test_the_newest_so_many(read: Read) -> None:
+def test_the_newest_records(read: Read) -> None:
     """Over all partitions, whatever markers and aborted records lie between."""
     for last in (1, 2, 5, 30, 1000):
         assert read(RecordRange(last=last)) == list(range(max(0, COUNT - last), COUNT))
     assert read(RecordRange(last=30), 3) == list(range(COUNT - 3, COUNT))
 
 
-def test_a_time_begins_and_ends_it(read: Read) -> None:
+def test_times_limit_the_range(read: Read) -> None:
     """The start is included, the end is not."""
     ten, twenty = BEGIN_MS + 10 * STEP_MS, BEGIN_MS + 20 * STEP_MS
     assert read(RecordRange(since_ms=ten, until_ms=twenty)) == list(range(10, 20))
@@ -104,7 +104,7 @@ def test_a_time_begins_and_ends_it(read: Read) -> None:
     assert read(RecordRange(since_ms=BEGIN_MS + COUNT * STEP_MS)) == []
 
 
-def test_offsets_begin_and_end_it(read: Read) -> None:
+def test_offsets_limit_the_range(read: Read) -> None:
     """Both ends are included; beyond the log there is nothing, and no wait."""
     found = read(RecordRange(offsets={1: (0, 1), 2: (0, None)}))
     assert [number for number in found if number % PARTITIONS == 1] == [1, 4]

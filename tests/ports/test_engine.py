@@ -223,7 +223,7 @@ def clear_winner(scores: CodeScores) -> int | None:
 # What every engine does
 
 
-def test_every_answer_is_whole(case: Case) -> None:
+def test_every_answer_is_complete(case: Case) -> None:
     """Log-probabilities with a sum of at most 1, one for each code; or a finite logit for each
     output of the head."""
     codes = {code.token_id for code in case.manifest.codes.values()}
@@ -251,7 +251,7 @@ def test_an_answer_depends_on_nothing_but_the_prompt(case: Case) -> None:
         assert values(by_itself) == pytest.approx(values(scores), abs=case.nats, rel=0)
 
 
-def test_a_cancelled_prompt_gives_its_place_up(case: Case) -> None:
+def test_a_cancelled_prompt_frees_its_place(case: Case) -> None:
     engine, prompts = case.engine, case.prompts
     futures = [engine.submit(prompt) for prompt in prompts * 8]
     dropped = [future for future in futures[::2] if future.cancel()]
@@ -302,9 +302,7 @@ def test_an_unknown_token_fails_alone(real: OpenedEngine, prompts: Prompts) -> N
     assert good.result(TIMEOUT_S)
 
 
-def test_scores_are_what_transformers_computes(
-    real: OpenedEngine, prompts: Prompts, cache_dir: Path
-) -> None:
+def test_scores_match_transformers(real: OpenedEngine, prompts: Prompts, cache_dir: Path) -> None:
     """In float32 with the merged weights: equal except for the engine's rounding."""
     (merged,) = (path for path in cache_dir.glob("merged-*") if path.is_dir())
     code = (
@@ -365,7 +363,7 @@ def test_more_labels_than_are_scored_at_once_have_a_score_each(
         assert found == pytest.approx(shared, abs=BF16_NATS)
 
 
-def test_on_a_cpu_the_core_is_a_fork_that_computes_by_itself(real: OpenedEngine) -> None:
+def test_on_a_cpu_the_core_is_a_plain_fork(real: OpenedEngine) -> None:
     """One process below the fork server, and each OpenMP thread has its own CPU."""
     import psutil
 

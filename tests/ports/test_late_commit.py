@@ -13,7 +13,7 @@ from collections.abc import Callable
 from tests.support.topics import read_all
 
 
-def test_a_commit_that_is_answered_late_is_in_doubt_and_ends_nobody(
+def test_a_commit_answered_late_is_unknown_and_ends_no_process(
     bootstrap_servers: str, topic: Callable[[str], str]
 ) -> None:
     """The commit had succeeded: the next producer finds it, and nothing is published twice."""

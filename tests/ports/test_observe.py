@@ -96,7 +96,7 @@ def ready(url: str) -> bool:
     return verdict(url, "/readyz")[0] == 200
 
 
-def test_the_numbers_are_what_was_published(arena: Arena) -> None:
+def test_the_metrics_count_what_was_published(arena: Arena) -> None:
     worker = arena.start_worker()
     url = url_of(worker)
     values: list[bytes | None] = [*messages(GOOD), *[b"{"] * BROKEN]
@@ -140,7 +140,7 @@ def test_the_numbers_are_what_was_published(arena: Arena) -> None:
     assert "parcel" not in page.text
 
 
-def test_backpressure_and_lag_are_seen_while_there_is_a_backlog(
+def test_backpressure_and_lag_show_during_a_backlog(
     arena: Arena, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The engine is too slow: fetching pauses, the lag is counted, then it catches up."""
@@ -163,7 +163,7 @@ def test_backpressure_and_lag_are_seen_while_there_is_a_backlog(
     assert 0 <= paused - page("clerk_backpressure_events_total", kind="resumed") <= 1
 
 
-def test_while_the_model_loads_it_answers_that_it_does(
+def test_it_reports_that_the_model_is_loading(
     arena: Arena, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Alive from the start, started when warm, ready when in the group; /info throughout."""
@@ -181,7 +181,7 @@ def test_while_the_model_loads_it_answers_that_it_does(
     assert json.loads(get(url, "/info")[1])["adapter"]["name"] == "toy-1"
 
 
-def test_a_changed_mix_of_labels_is_seen_and_nothing_of_the_messages(arena: Arena) -> None:
+def test_a_changed_mix_of_labels_shows_but_no_message(arena: Arena) -> None:
     """One label for every message, where all were expected equally often: in metrics, log and
     /info."""
     worker = arena.start_worker()
@@ -288,7 +288,7 @@ def test_a_port_in_use_ends_the_worker_before_anything_is_begun() -> None:
     assert "http.port=0" in line
 
 
-def test_an_output_goes_on_in_its_messages_trace(
+def test_an_output_continues_its_messages_trace(
     arena: Arena, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """From the sender's header through Kafka to the router's, and to the collector."""

@@ -60,7 +60,7 @@ def read_dead_letters(arena: Arena) -> dict[bytes, Message]:
 
 
 @pytest.mark.parametrize("delivery", ["exactly_once", "at_least_once"])
-def test_a_record_of_2_mb_is_a_dead_letter_whole_if_it_fits_and_bare_if_not(
+def test_a_2_mb_record_is_a_dead_letter_with_its_value_if_it_fits(
     arena: Arena, delivery: str
 ) -> None:
     """The worker and the neighbouring messages are not affected."""
@@ -90,9 +90,7 @@ def test_a_record_of_2_mb_is_a_dead_letter_whole_if_it_fits_and_bare_if_not(
 
 
 @pytest.mark.parametrize("delivery", ["exactly_once", "at_least_once"])
-def test_a_record_that_the_output_topic_refuses_is_a_dead_letter_and_the_rest_goes_on(
-    arena: Arena, delivery: str
-) -> None:
+def test_a_record_refused_by_the_output_topic_is_a_dead_letter(arena: Arena, delivery: str) -> None:
     """A compacted topic accepts no record without a key, and the broker refuses the whole batch."""
     configure(arena, "out", "cleanup.policy", "compact")
     configure(arena, "review", "cleanup.policy", "compact")

@@ -104,7 +104,7 @@ def test_it_counts_first_and_writes_nothing(world: tuple[KafkaWorld, list[Record
     assert len(results(made)) == before
 
 
-def test_killed_half_way_it_goes_on_and_neither_loses_nor_doubles(
+def test_killed_half_way_it_continues_without_loss_or_duplicate(
     world: tuple[KafkaWorld, list[Record]],
 ) -> None:
     """kill -9 twice in the middle of a batch; each chosen record gets one result of this replay."""
@@ -136,7 +136,7 @@ def test_killed_half_way_it_goes_on_and_neither_loses_nor_doubles(
     assert sum(json.loads(out)["chosen"].values()) == 0
 
 
-def test_one_name_is_one_replay(world: tuple[KafkaWorld, list[Record]]) -> None:
+def test_the_same_id_continues_the_same_replay(world: tuple[KafkaWorld, list[Record]]) -> None:
     """Other criteria under the same name are refused, because its progress is for the first
     ones."""
     made, _ = world

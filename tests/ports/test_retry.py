@@ -100,7 +100,9 @@ def with_refused(places: dict[int, float]) -> list[bytes]:
     return values
 
 
-def test_it_is_made_with_one_partition(bootstrap_servers: str, topic: Callable[[str], str]) -> None:
+def test_the_retry_topic_is_created_with_one_partition(
+    bootstrap_servers: str, topic: Callable[[str], str]
+) -> None:
     """More partitions would be assigned in exchange for the input's."""
     retry = topic("retry")
     names = Topics((topic("in"),), topic("out"), None, topic("dead"), retry=retry)
@@ -236,7 +238,7 @@ def test_a_worker_killed_while_messages_wait_and_while_one_is_tried(
     assert found["retries"] >= COUNT // 3
 
 
-def test_a_worker_that_is_told_to_go_does_not_wait_and_the_next_one_is_not_early(
+def test_a_draining_worker_does_not_wait_and_its_successor_is_not_early(
     arena: RetryArena,
 ) -> None:
     """SIGTERM ends it at once. The next worker, with a shorter delay, keeps the time that was

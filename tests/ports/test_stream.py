@@ -238,7 +238,7 @@ def test_a_paused_partition_delivers_nothing_and_loses_nothing(bench: Bench) -> 
     assert [record.value for record in fetch(stream, 2)] == [b"during", b"after"]
 
 
-def test_a_partition_goes_on_at_the_offset_that_is_sought(bench: Bench) -> None:
+def test_a_partition_continues_at_the_sought_offset(bench: Bench) -> None:
     """Records before it are neither delivered nor counted as lag, even while the partition is
     paused."""
     stream, listener = bench.open(), Listener()
@@ -257,7 +257,7 @@ def test_a_partition_goes_on_at_the_offset_that_is_sought(bench: Bench) -> None:
     wait_for_lag(stream, {source: 100 * (source == first.source) for source in listener.assigned})
 
 
-def test_no_more_records_than_asked_for(bench: Bench) -> None:
+def test_no_more_records_than_requested(bench: Bench) -> None:
     stream, listener = bench.open(), Listener()
     bench.subscribe(stream, listener)
     for _ in range(5):
@@ -266,7 +266,7 @@ def test_no_more_records_than_asked_for(bench: Bench) -> None:
     assert len(fetch(stream, 3)) == 3
 
 
-def test_nothing_is_fetched_behind_a_record_that_stops_it(bench: Bench) -> None:
+def test_nothing_is_fetched_beyond_a_record_that_stops_it(bench: Bench) -> None:
     """Its partition is paused before more of it comes, and nothing is lost."""
     stream, listener = bench.open(), Listener()
     bench.subscribe(stream, listener)
@@ -298,7 +298,7 @@ def test_many_publishes_follow_each_other(bench: Bench) -> None:
     assert bench.committed(0) == 20
 
 
-def test_the_lag_grows_with_what_comes_and_is_zero_when_all_is_published(bench: Bench) -> None:
+def test_the_lag_grows_with_the_input_and_ends_at_zero(bench: Bench) -> None:
     """Delivered but unpublished records count, without a request to the broker."""
     stream, listener = bench.open(), Listener()
     bench.subscribe(stream, listener)
@@ -512,7 +512,7 @@ def test_a_second_worker_under_the_same_name_fences_the_first(kafka: KafkaBench)
     assert kafka.visible(kafka.topics.output) == []
 
 
-def test_a_worker_that_was_away_for_longer_than_a_transaction_may_last_goes_on(
+def test_a_worker_continues_after_a_pause_longer_than_a_transaction(
     make_kafka: Callable[..., KafkaBench], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The broker aborted its transaction and fenced it only for that: no other worker has its
@@ -563,7 +563,7 @@ def test_partitions_move_and_the_old_owner_publishes_first(
     assert kinds == ["assigned", "revoked"]
 
 
-def test_a_paused_partition_that_went_and_came_back_is_delivered(
+def test_a_paused_partition_is_delivered_after_it_left_and_returned(
     make_kafka: Callable[..., KafkaBench], names: Topics
 ) -> None:
     """A pause ends with the assignment."""
@@ -610,7 +610,7 @@ def test_the_markers_of_a_transactional_sender_leave_no_lag(kafka: KafkaBench) -
     wait_for_lag(stream, {first: 0, second: 0})
 
 
-def test_partitions_that_go_take_their_lag_along(
+def test_revoked_partitions_have_no_lag(
     make_kafka: Callable[..., KafkaBench], names: Topics
 ) -> None:
     first = make_kafka(transactional_id=f"{names.inputs[0]}-1")
@@ -698,7 +698,7 @@ def test_a_worker_that_lost_its_partitions_hears_that_it_is_a_spare(
     )
 
 
-def test_an_offset_that_could_not_be_committed_is_committed_and_nothing_is_written_again(
+def test_a_failed_offset_commit_is_repeated_without_its_outputs(
     make_kafka: Callable[..., KafkaBench],
 ) -> None:
     """At least once, but exactly once if only the commit failed."""
@@ -803,7 +803,7 @@ def test_topics_by_name_and_by_pattern_are_read_together(
         stream.close()
 
 
-def test_results_that_a_pattern_matches_after_all_end_the_worker(kafka: KafkaBench) -> None:
+def test_the_worker_ends_if_its_pattern_matches_its_results(kafka: KafkaBench) -> None:
     """Even if the client interprets a pattern differently, results are not labelled again."""
     kafka.config = prepare_topics(kafka.config)
     fed = replace(kafka.topics, inputs=(f"^{re.escape(kafka.topics.output)}$",))
@@ -865,7 +865,7 @@ def test_a_deleted_input_topic_ends_the_worker(make_kafka: Callable[..., KafkaBe
 
 
 @pytest.mark.parametrize("key", [b"customer-7", b"\xff\x00", b"k" * 33])
-def test_results_have_the_time_of_writing_and_the_partition_that_java_clients_look_in(
+def test_results_have_the_time_of_writing_and_javas_partition(
     kafka: KafkaBench, key: bytes
 ) -> None:
     """So a topic can be joined with another by key."""
@@ -888,7 +888,7 @@ def test_results_have_the_time_of_writing_and_the_partition_that_java_clients_lo
     assert all(message.timestamp()[1] >= before_ms for message in found)
 
 
-def test_without_an_offset_to_go_on_from_the_worker_ends_if_that_is_wanted(
+def test_without_an_offset_the_worker_ends_if_configured(
     make_kafka: Callable[..., KafkaBench],
 ) -> None:
     """With ``auto.offset.reset=error``."""

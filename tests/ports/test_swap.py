@@ -136,7 +136,7 @@ def bench(
         close_all(router, events)
 
 
-def test_swaps_under_load_mix_nothing_and_leave_nothing(bench: Bench) -> None:
+def test_swaps_under_load_mix_no_answers_and_leave_nothing_behind(bench: Bench) -> None:
     # Short ones, repeated, so that each is answered by several adapters.
     samples = sorted((sample.message for sample in read_samples("holdout.jsonl")), key=len)
     texts = samples[: max(5, MESSAGES // 12)]

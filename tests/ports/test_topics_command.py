@@ -15,7 +15,7 @@ def make_topics(*sets: str) -> subprocess.CompletedProcess[str]:
     return worker_command("topics", {}, *flags, timeout_s=60)
 
 
-def test_it_makes_what_is_missing_and_leaves_the_rest(
+def test_missing_topics_are_created_and_others_left_alone(
     bootstrap_servers: str, topic: Callable[[str], str]
 ) -> None:
     """Run again with another number of partitions, it changes nothing and succeeds."""

@@ -17,7 +17,7 @@ COUNT, DONE = 400, 60
 OPEN_FOR_MS = 10_000
 
 
-def test_what_was_done_before_is_not_done_again(bootstrap_servers: str) -> None:
+def test_finished_retries_are_not_repeated(bootstrap_servers: str) -> None:
     """Its offsets are unknown until that transaction ends. If the group rebalances meanwhile,
     librdkafka 2.16 starts such a partition at the beginning, whatever is committed."""
     with ExitStack() as stack:

@@ -197,7 +197,7 @@ def test_it_works_while_workers_run_and_are_killed(
 
 
 @pytest.mark.parametrize("tombstones", ["skip", "forward"])
-def test_tombstones_that_get_no_result_are_not_missed(
+def test_tombstones_without_a_result_do_not_count_as_missing(
     bootstrap_servers: str, tombstones: str
 ) -> None:
     """If the settings skip or forward them. Of several topics each is judged separately."""

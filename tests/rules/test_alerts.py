@@ -62,7 +62,7 @@ def test_every_alert_has_its_section_in_the_runbook() -> None:
         assert rule["annotations"]["runbook_url"] == f"docs/operations.md#{name.lower()}"
 
 
-def test_every_alert_says_how_urgent_it_is_and_what_is_the_matter() -> None:
+def test_every_alert_has_a_severity_and_texts() -> None:
     """Three severities; a summary that begins with the install."""
     for name, rule in alerts().items():
         assert rule["labels"].keys() == {"severity"}, name
@@ -80,7 +80,7 @@ def test_several_installs_on_one_prometheus_do_not_mix() -> None:
             assert {"namespace", "job"} <= named or {"namespace", "pod"} <= named, rule
 
 
-def test_what_an_alert_says_reads_well(promtool: str, tmp_path: Path) -> None:
+def test_an_alerts_text_reads_well(promtool: str, tmp_path: Path) -> None:
     said = {}
     for number, (path, case, expected) in enumerate(_expectations()):
         found = _FIRING.match(expected["expr"])

@@ -26,7 +26,7 @@ with warnings.catch_warnings():
 KINDS = {"stat", "timeseries", "bargauge", "heatmap", "table"}
 
 
-def test_the_file_is_what_the_code_makes() -> None:
+def test_the_file_is_up_to_date() -> None:
     """dashboard.json is not edited by hand."""
     assert DASHBOARD.read_text(encoding="utf-8") == as_json()
 
@@ -50,7 +50,7 @@ def _lost(before: Any, after: Any, path: str = "") -> list[str]:
     return [] if before == after else [path]
 
 
-def test_grafana_knows_every_key_of_it() -> None:
+def test_grafana_knows_every_key() -> None:
     """Read into Grafana's own published types and written again, nothing is missing."""
     register_default_plugins()
     found = dashboard()
@@ -71,7 +71,7 @@ def test_every_query_is_valid(promtool: str, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_every_panel_tells_a_stranger_what_it_shows() -> None:
+def test_every_panel_has_a_description() -> None:
     """A unique title, two lines of explanation, a unit, and colours for bad values."""
     titles = [panel["title"] for panel in panels()]
     assert len({(panel["title"], panel["type"]) for panel in panels()}) == len(titles)
@@ -84,7 +84,7 @@ def test_every_panel_tells_a_stranger_what_it_shows() -> None:
             assert panel["fieldConfig"]["defaults"]["thresholds"]["steps"], panel["title"]
 
 
-def test_every_series_is_of_the_chosen_install() -> None:
+def test_every_query_selects_the_chosen_install() -> None:
     """Each metric is limited to the chosen namespace and job."""
     chosen = 'namespace=~".*", job=~".*"'
     for query in dashboard_queries():
@@ -96,7 +96,7 @@ def test_every_series_is_of_the_chosen_install() -> None:
             assert chosen in matchers, f"{query.place}: {name} is read of every install"
 
 
-def test_what_is_asked_of_vllm_is_what_vllm_tells() -> None:
+def test_vllm_exports_every_metric_queried_from_it() -> None:
     """Each vLLM metric in a panel exists in the pinned vLLM."""
     spec = find_spec("vllm")
     assert spec is not None

@@ -14,7 +14,7 @@ from tests.rules.live import alerts, dashboard_queries, selectors
 from tests.support.desk_world import DeskWorld
 
 
-def test_every_metric_that_is_asked_for_is_told(tmp_path: Path) -> None:
+def test_the_desk_exports_every_queried_metric(tmp_path: Path) -> None:
     asked = {
         name
         for expr in (

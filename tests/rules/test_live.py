@@ -126,7 +126,7 @@ def test_every_recording_rule_records(scene: Scene) -> None:
             assert series["metric"]["job"] == "clerk", rule["record"]
 
 
-def test_every_alert_looks_at_something_that_is_there(scene: Scene) -> None:
+def test_every_alert_queries_existing_metrics(scene: Scene) -> None:
     """No alert is silent because a metric or label has another name."""
     missing = {
         f"{name}: {metric}{{{matchers}}}"
@@ -138,7 +138,7 @@ def test_every_alert_looks_at_something_that_is_there(scene: Scene) -> None:
     assert missing == set()
 
 
-def test_what_is_asked_of_a_cascade_is_what_a_worker_tells() -> None:
+def test_a_worker_exports_every_cascade_metric_queried() -> None:
     """Each metric of cascade stages in a rule or panel, with its labels."""
     told = {
         metric.name: {"namespace", "job", "pod", "le", *(each.name for each in metric.labels)}
@@ -157,7 +157,7 @@ def test_what_is_asked_of_a_cascade_is_what_a_worker_tells() -> None:
     assert [name for name, labels in asked if not labels <= told.get(name, set())] == []
 
 
-def test_nothing_fires_over_well_working_workers(scene: Scene) -> None:
+def test_nothing_fires_over_healthy_workers(scene: Scene) -> None:
     """Start, two workers joining, half a minute of work, then idle: no alert."""
     assert scene.prometheus.query('ALERTS{alertstate="firing"}') == []
     down = scene.prometheus.ask("rules", type="alert")["groups"]

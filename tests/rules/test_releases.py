@@ -199,7 +199,7 @@ def test_the_linter_finds_no_duplicates_in_both_together(promtool: str, tmp_path
     assert f"{2 * (len(rules()) + 1)} rules found" in done.stdout
 
 
-def test_a_job_of_ones_own_is_taken_literally(promtool: str, tmp_path: Path) -> None:
+def test_a_custom_job_label_is_taken_literally(promtool: str, tmp_path: Path) -> None:
     """A dot in its name is a literal dot, and the rules stay valid."""
     own = {"metrics": {"monitor": "none", "rules": {"jobs": ["clerk.shop", "clerk.shop:desk"]}}}
     made = find(render_minimal(merge(METRICS, own)), "PrometheusRule")["spec"]["groups"]
@@ -212,7 +212,7 @@ def test_a_job_of_ones_own_is_taken_literally(promtool: str, tmp_path: Path) -> 
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_every_series_in_every_rule_is_of_the_release() -> None:
+def test_every_selector_in_every_rule_names_the_release() -> None:
     """Every selector of our metrics has the release's matchers, however it is written."""
     own = re.compile(r"clerk_[a-zA-Z0-9_:]+(?P<rest>.?)")
     matchers = f'{{namespace="{NAMESPACE}",job=~"'
@@ -225,7 +225,7 @@ def test_every_series_in_every_rule_is_of_the_release() -> None:
     assert read > len(alerts())
 
 
-def test_a_releases_rules_pass_the_files_scenarios(promtool: str, tmp_path: Path) -> None:
+def test_a_releases_rules_pass_the_same_scenarios(promtool: str, tmp_path: Path) -> None:
     """Each scenario with a namespace and a job passes with the chart's rules for its releases
     side by side, and no alert comes from a neighbour's."""
     played = 0

@@ -61,12 +61,12 @@ def test_every_exit_code_is_explained(path: Path, pattern: str) -> None:
     assert codes <= {int(code) for code in re.findall(pattern, text, re.MULTILINE)}
 
 
-def test_restarts_say_what_each_exit_code_means() -> None:
+def test_the_restart_section_explains_each_exit_code() -> None:
     said = alerts()["ClerkWorkerRestarts"]["annotations"]["description"]
     assert set(re.findall(r"\b(\d) \w", said)) == {"2", "3", "4", "5", "6", "7"}
 
 
-def test_the_nights_table_says_what_is_provoked(tmp_path: Path) -> None:
+def test_the_nights_table_lists_the_scenes(tmp_path: Path) -> None:
     """One row for each alert, in the rules' order, with the scenes in which it must fire."""
     text = EVIDENCE.read_text(encoding="utf-8")
     rows = re.findall(r"^\| (Clerk\w+) \|([^|]*)\|", text, re.MULTILINE)

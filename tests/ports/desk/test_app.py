@@ -20,7 +20,7 @@ from worker.contract.records import read_correction
 from worker.contract.taxonomy import Taxonomy
 
 
-def test_a_doubtful_label_becomes_a_correction(
+def test_an_uncertain_label_becomes_a_correction(
     database: Database, bootstrap_servers: str, topic: Callable[[str], str]
 ) -> None:
     """The desk shows the message, a reviewer decides, and a router can read the correction."""

@@ -93,7 +93,7 @@ def read(world: DeskWorld, cluster: Cluster, results: KafkaResults, count: int) 
     assert came == count
 
 
-def test_results_are_read_once_and_only_committed_ones(
+def test_committed_results_are_read_once(
     world: DeskWorld, cluster: Cluster, opened: Callable[[], KafkaResults]
 ) -> None:
     """Three processes in turn: each continues at the position in the database."""
@@ -111,7 +111,7 @@ def test_results_are_read_once_and_only_committed_ones(
     assert sum(queues.overview(world.desk).items.values()) == 25
 
 
-def test_what_was_read_to_its_end_is_not_behind(
+def test_an_inbox_at_the_end_has_no_lag(
     world: DeskWorld, cluster: Cluster, opened: Callable[[], KafkaResults]
 ) -> None:
     """After the last record come a transaction marker and aborted records, which no reader sees.

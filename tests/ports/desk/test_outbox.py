@@ -164,7 +164,7 @@ def test_two_publishers_at_once_lose_and_double_nothing(
     assert sorted(written(bootstrap_servers, corrections)) == sorted(made.items())
 
 
-def test_a_mark_that_kafka_has_forgotten_is_found_in_the_topic(
+def test_an_expired_mark_is_found_in_the_topic(
     world: DeskWorld,
     sinks: Callable[[], KafkaCorrections],
     bootstrap_servers: str,

@@ -22,7 +22,7 @@ MISSING = {
     "right", mostly_long(MISSING, [right for right, (_, later) in MISSING.items() if not later])
 )
 @pytest.mark.parametrize("described", [False, True], ids=["nothing at all", "may be described"])
-def test_a_right_that_is_missing_is_named(desk: Desk, right: str, described: bool) -> None:
+def test_a_missing_right_is_named(desk: Desk, right: str, described: bool) -> None:
     """Before the model is loaded; also where the worker may describe the object and no more."""
     desk.allow("scram", but=right)
     if described:
@@ -40,7 +40,7 @@ def test_a_right_that_is_missing_is_named(desk: Desk, right: str, described: boo
     assert seconds < FAILS_WITHIN_S
 
 
-def test_all_that_is_missing_is_named_at_once(desk: Desk) -> None:
+def test_all_missing_rights_are_named_at_once(desk: Desk) -> None:
     desk.kafka.forbid("User:scram-clerk")
     ended, written, _ = desk.start_failing(ways(desk.kafka)["scram"])
     assert ended == 4
@@ -48,7 +48,7 @@ def test_all_that_is_missing_is_named_at_once(desk: Desk) -> None:
         assert repr(topic) in written
 
 
-def test_rights_that_are_taken_away_end_the_worker_with_their_name(desk: Desk) -> None:
+def test_a_worker_ends_naming_the_right_it_lost(desk: Desk) -> None:
     """The running worker learns it from the first refusal, and loses nothing."""
     desk.allow("scram")
     log = desk.folder / "worker.log"

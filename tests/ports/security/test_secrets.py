@@ -27,7 +27,9 @@ def pages_of(worker: Program) -> str:
     return "".join(get(worker.url, path)[1].decode() for path in paths)
 
 
-def test_no_secret_and_no_message_is_anywhere(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_secret_and_no_message_appears_anywhere(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Logs at debug level with the client's own, HTTP pages, traces, `clerk-worker check-
     config`."""
     key = desk.kafka.client.key.read_text()

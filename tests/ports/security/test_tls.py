@@ -21,7 +21,7 @@ def test_a_worker_labels_with_each_login(desk: Desk, way: str) -> None:
     desk.label_by(way, "exactly_once")
 
 
-def test_the_settings_on_the_page_are_those_that_were_run(kafka: SecureBroker) -> None:
+def test_the_documented_settings_were_the_tested_ones(kafka: SecureBroker) -> None:
     """The same keys, and the same values except addresses, paths and names."""
     section = PAGE.read_text(encoding="utf-8").partition("\n## TLS and logins\n")[2]
     blocks = re.findall(r"```toml\n(.*?)```", section.partition("\n## ")[0], re.DOTALL)
