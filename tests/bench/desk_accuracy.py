@@ -137,18 +137,18 @@ def _review(
     twice = np.ones(size, bool) if always_twice else draw.random(size) < world.doubled
     chance = np.where(right, world.mistaken, min(0.9, world.mistaken * world.hard))
     # 0: the true label; 1: a wrong one (the machine's, if it is wrong); 2, 3: other wrong ones.
-    said = []
+    verdicts = []
     for other in (2, 3):
         mistaken = draw.random(size) < chance
         certain = draw.random(size) < world.onto
-        said.append(np.where(mistaken, np.where(certain, 1, other), 0))
-    first, second = said
+        verdicts.append(np.where(mistaken, np.where(certain, 1, other), 0))
+    first, second = verdicts
     machine = np.where(right, 0, 1)
     settled = np.where(twice & (first == second), first, 0)  # the adjudicator is right
     verdict = np.where(twice, settled == machine, first == machine)
     settled_right = settled == machine
-    wrong_side = sum(((one == machine) != settled_right).astype(int) for one in said)
-    mistaken_of = sum((one != settled).astype(int) for one in said)
+    wrong_side = sum(((one == machine) != settled_right).astype(int) for one in verdicts)
+    mistaken_of = sum((one != settled).astype(int) for one in verdicts)
     code = 100 * settled_right + 10 * wrong_side + mistaken_of
     values, counts = np.unique(code[twice], return_counts=True)
     doubled = Counter(

@@ -307,8 +307,8 @@ def duels_simulated(rng: np.random.Generator, runs: int) -> None:
             for baselines in (1, 3, 6):
                 draw = _independent(rng, messages, worse, baselines)
                 _print_duels(draw, messages, worse, baselines, runs)
-        said = power(messages, DISCORDANCE, MARGIN)
-        print(f"  the reported power for {messages} messages: {said:.1%}")
+        reported = power(messages, DISCORDANCE, MARGIN)
+        print(f"  the reported power for {messages} messages: {reported:.1%}")
     print("  one of six exactly as good, the others 2 points worse:")
     for messages in (1501, enough):
         mixed = np.array([0.0, *[0.02] * 5])

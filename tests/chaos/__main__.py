@@ -125,7 +125,7 @@ def _possible(wanted: Sequence[str], engine: str) -> tuple[tuple[Kind, ...], dic
     """The kinds that are possible here, and why the others are not."""
     left_out: dict[str, str] = {}
     if engine == "real":
-        left_out |= dict.fromkeys(_FIXED_ONLY, "the real engine cannot be told to")
+        left_out |= dict.fromkeys(_FIXED_ONLY, "the real engine cannot be made to")
     if not can_mount():
         left_out |= dict.fromkeys(("worker_disk_full", "broker_disk_full"), "mounting needs root")
     if not FAKETIME.exists():

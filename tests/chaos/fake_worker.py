@@ -70,7 +70,7 @@ class EngineControl:
     def __init__(self, path: Path | None) -> None:
         self._path = path
         self._mode, self._seconds = "", 0.0
-        self._told = 0
+        self._obeyed = 0
         self._lock = threading.Lock()
         self._engines: list[FakeEngine] = []
         if path is not None:
@@ -84,9 +84,9 @@ class EngineControl:
         """Called for each answer: be slow as the file says, or never return."""
         if self._mode == "slow":
             time.sleep(self._seconds)
-            self._tell()
+            self._count()
         while self._mode == "hang":
-            self._tell()
+            self._count()
             time.sleep(_POLL_S)
 
     def _follow(self) -> None:
@@ -96,18 +96,18 @@ class EngineControl:
             mode = words[0] if words else ""
             self._seconds = float(words[1]) if len(words) > 1 else 0.0
             if mode != self._mode:
-                self._mode, self._told = mode, 0
+                self._mode, self._obeyed = mode, 0
             if mode == "crash":
                 for engine in self._engines:
-                    engine.die("the engine was told to crash")
+                    engine.die("the engine was made to crash")
             time.sleep(_POLL_S)
 
-    def _tell(self) -> None:
+    def _count(self) -> None:
         assert self._path is not None
         with self._lock:
-            self._told += 1
+            self._obeyed += 1
             written = self._path.with_suffix(".new")
-            written.write_text(str(self._told), "utf-8")
+            written.write_text(str(self._obeyed), "utf-8")
             written.replace(self._path.with_suffix(".done"))
 
 
@@ -133,7 +133,7 @@ def make_engine(
         control.obey()
         refused = _REFUSED.search(message_of(prompt))
         if refused and time.time() < float(refused[1]):
-            return MessageRejected("engine_rejected", "the engine was told to refuse it")
+            return MessageRejected("engine_rejected", "the engine was made to refuse it")
         return respond(prompt)
 
     engine = HangingEngine(answer, service_s=service_s, concurrency=concurrency)

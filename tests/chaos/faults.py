@@ -56,12 +56,12 @@ def freeze(site: Site, fault: Fault) -> Effect:
     finally:
         woken = time.monotonic()
         slot.send(signal.SIGCONT)
-    told = _wait(lambda: slot.exit_code() is not None or _lost(slot, woken), _NOTICE_S)
+    noticed = _wait(lambda: slot.exit_code() is not None or _lost(slot, woken), _NOTICE_S)
     code = slot.exit_code()
-    after = f"ended with {code}" if code is not None else "said that it had lost them"
+    after = f"ended with {code}" if code is not None else "reported that it had lost them"
     seen = None
     if held and moved:
-        what = after if told else "said nothing"
+        what = after if noticed else "noticed nothing"
         seen = f"{len(held)} partitions moved while it was stopped; woken, it {what}"
     return Effect(seen, held, recovered, {"stopped_s": round(woken - began, 2)})
 
@@ -122,7 +122,7 @@ def worker_disk_full(site: Site, fault: Fault) -> Effect:
         silent_from = time.monotonic()
         went_on = site.recovery_s(held, began, 20.0) is not None
         time.sleep(fault.lasts_s)
-        lines = len([said for said in slot.log.said if said.at > silent_from])
+        lines = len([line for line in slot.log.lines if line.at > silent_from])
     finally:
         slot.disk.free()
     ended = slot.exit_code()
@@ -132,8 +132,8 @@ def worker_disk_full(site: Site, fault: Fault) -> Effect:
     recovery_s = site.recovery_s(held, time.monotonic())
     seen = None
     if full and ended is None:
-        said = f"its log took {lines} lines"
-        seen = f"no space left: {said}, results {'went on' if went_on else 'stood still'}"
+        results = "went on" if went_on else "stood still"
+        seen = f"no space left: its log took {lines} lines, results {results}"
     return Effect(seen, held, recovery_s, {"code": code})
 
 
@@ -178,7 +178,7 @@ def _stop(slot: WorkerSlot) -> tuple[int, bool]:
     assert log is not None
     code = slot.stop()
     log.read()
-    return code, any(said.event == "worker.drained" for said in log.said)
+    return code, any(line.event == "worker.drained" for line in log.lines)
 
 
 def _lost(slot: WorkerSlot, moment: float) -> bool:
@@ -198,7 +198,7 @@ def _wait(wanted: Callable[[], bool], timeout_s: float) -> bool:
 # Faults of a worker's link to its broker, made by its proxy, and their effect.
 
 
-_SAID_S = 3.0
+_LOG_S = 3.0
 _DROP_S = 15.0
 _ASK_AGAIN_S = 30.0
 
@@ -245,12 +245,12 @@ def slow_link(site: Site, fault: Fault) -> Effect:
     slot.proxy.set_link("whole")
     ended = time.monotonic()
     recovery_s = site.recovery_s(held, ended)
-    until = time.monotonic() + _SAID_S
+    until = time.monotonic() + _LOG_S
     slowest_s = 0.0
     while slowest_s <= fault.amount and time.monotonic() < until:
         time.sleep(0.1)  # the line is written after the offsets are committed
-        said = slot.log.since(began, "batch.published")
-        slowest_s = max((float(line.fields["seconds"]) for line in said), default=0.0)
+        lines = slot.log.since(began, "batch.published")
+        slowest_s = max((float(line.fields["seconds"]) for line in lines), default=0.0)
     seen = f"the slowest publish took {slowest_s:.1f} s" if slowest_s > fault.amount else None
     return Effect(seen, held, recovery_s, {"delay_s": fault.amount})
 
@@ -281,15 +281,15 @@ def lost_answer(site: Site, fault: Fault) -> Effect:
     asked_s = time.monotonic() - dropped
     recovery_s = site.recovery_s(held, dropped)
     seen = f"the answer never came; asked again after {asked_s:.2f} s"
-    return Effect(seen, held, recovery_s, {"said": _noticed(site, fault, dropped)})
+    return Effect(seen, held, recovery_s, {"noticed": _noticed(site, fault, dropped)})
 
 
 def _noticed(site: Site, fault: Fault, began: float) -> str:
     slot = site.slot(fault.target)
-    until = time.monotonic() + _SAID_S
-    while not (said := slot.trouble_since(began)) and time.monotonic() < until:
+    until = time.monotonic() + _LOG_S
+    while not (events := slot.trouble_since(began)) and time.monotonic() < until:
         time.sleep(0.05)
-    return ", ".join(sorted(set(said)))
+    return ", ".join(sorted(set(events)))
 
 
 # Faults that affect every worker: the broker, its disk, the adapter store.
@@ -311,7 +311,7 @@ def broker_kill(site: Site, fault: Fault) -> Effect:
         back, recovery_s = _bring_back(site)
     noticed = _who_noticed(site, began)
     figures = {"away_s": round(back - began, 2), "pid": pid}
-    seen = f"broker gone for {back - began:.1f} s; {noticed} workers said so" if gone else None
+    seen = f"broker gone for {back - began:.1f} s; {noticed} workers noticed" if gone else None
     return Effect(seen, site.all_partitions, recovery_s, figures)
 
 
@@ -335,7 +335,7 @@ def broker_disk_full(site: Site, fault: Fault) -> Effect:
     what = "the broker ended by itself" if ended else "the broker stayed up"
     seen = None
     if full and (ended or noticed):
-        seen = f"no space left: {what}; {noticed} workers said so"
+        seen = f"no space left: {what}; {noticed} workers noticed"
     figures = {"away_s": round(back - began, 2), "filled_mb": taken // 1_000_000}
     return Effect(seen, site.all_partitions, recovery_s, figures)
 
@@ -354,8 +354,8 @@ def adapter_swap(site: Site, fault: Fault) -> Effect:
         up = [slot for slot in site.slots if slot.held]
         swapped = sum(
             any(
-                said.fields.get("adapter_digest") == adapter.digest[:12]
-                for said in slot.log.since(began, "adapter.swapped")
+                line.fields.get("adapter_digest") == adapter.digest[:12]
+                for line in slot.log.since(began, "adapter.swapped")
             )
             for slot in up
             if slot.log is not None

@@ -96,8 +96,8 @@ class Arena:
             if len(self.results) > seen:
                 seen, moved = len(self.results), time.monotonic()
             if time.monotonic() - moved > _STALL_S:
-                said = [worker.log_path.read_text().splitlines()[-12:] for worker in self._alive]
-                raise AssertionError(f"stuck at {seen} of {count}; its workers said {said}")
+                logs = [worker.log_path.read_text().splitlines()[-12:] for worker in self._alive]
+                raise AssertionError(f"stuck at {seen} of {count}; its workers logged {logs}")
 
     def read_once(self, timeout_s: float) -> None:
         """Read what has arrived; wait ``timeout_s`` for a first result."""
@@ -237,8 +237,8 @@ def kill_broker(
     worker.check()
     broker.restart()
     arena.wait_for(len(values))
-    said = arena.verdict(len(values))
+    verdict = arena.verdict(len(values))
     events = Counter(worker.events())
     assert events["kafka.unreachable"] == events["kafka.reachable"], events
     assert arena.stop(worker) == 0
-    return said
+    return verdict

@@ -180,8 +180,8 @@ def _longest_stalls(site: Site) -> dict[str, float]:
 def _loads_mixed_up(site: Site) -> int:
     """How often the broker mistook one load of offsets for another. It may then have served old
     offsets (``worker/demo/kafka_files.py``)."""
-    said = (site.folder / "broker.log").read_text(encoding="utf-8", errors="replace")
-    return said.count("Ignored load completion from __consumer_offsets")
+    log = (site.folder / "broker.log").read_text(encoding="utf-8", errors="replace")
+    return log.count("Ignored load completion from __consumer_offsets")
 
 
 def _figures(entries: Sequence[Entry]) -> dict[str, Any]:
@@ -290,7 +290,7 @@ class Lanes:
                 self._judge(fault, effect)
             while slot is not None and not self._stopped.wait(0.2):
                 slot.watch()
-        except Exception as error:  # noqa: BLE001 - told, and the run ends
+        except Exception as error:  # noqa: BLE001 - printed, and the run ends
             self.failures.append(f"{target}: {type(error).__name__}: {error}")
             self._stopped.set()
 
@@ -360,7 +360,7 @@ def _await_retries(site: Site) -> None:
 def _look_on(site: Site, lanes: Lanes, goal: Goal, began: float) -> list[dict[str, Any]]:
     """Wait until the faults are done; report progress, and verify in between."""
     checks: list[dict[str, Any]] = []
-    said = time.monotonic()
+    printed = time.monotonic()
     while not lanes.failures:
         counted = site.journal.counted
         lasted_s = time.monotonic() - began
@@ -375,8 +375,8 @@ def _look_on(site: Site, lanes: Lanes, goal: Goal, began: float) -> list[dict[st
             checks.append(site.verify())
             if not checks[-1]["proven"]:
                 lanes.failures.append(f"checkpoint: {checks[-1]['faults']}")
-        if time.monotonic() - said > goal.say_s:
-            said = time.monotonic()
+        if time.monotonic() - printed > goal.say_s:
+            printed = time.monotonic()
             behind = site.progress.behind(site.load.ends())
             goal.say(
                 f"{site.journal.now_s():5.0f} s: {counted} faults, {site.load.published} records "

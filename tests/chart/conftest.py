@@ -17,10 +17,10 @@ TOOLS = ROOT / ".venv-chart" / "bin"
 
 
 def _missing(what: str) -> None:
-    said = f"no {what}: make chart-tools"
+    message = f"no {what}: make chart-tools"
     if os.environ.get("CI"):
-        pytest.fail(said)
-    pytest.skip(said)
+        pytest.fail(message)
+    pytest.skip(message)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -98,12 +98,12 @@ def refused_by_the_worker(config: dict[str, Any]) -> bool:
     return False
 
 
-@pytest.mark.parametrize(("config", "said"), CONFLICTS, ids=[said for _, said in CONFLICTS])
-def test_what_a_worker_would_refuse_is_refused_here(config: dict[str, Any], said: str) -> None:
+@pytest.mark.parametrize(("config", "reason"), CONFLICTS, ids=[reason for _, reason in CONFLICTS])
+def test_what_a_worker_would_refuse_is_refused_here(config: dict[str, Any], reason: str) -> None:
     assert refused_by_the_worker(config)
     with pytest.raises(Refused) as caught:
         render_minimal({"config": config})
-    assert said in str(caught.value)
+    assert reason in str(caught.value)
     assert str(caught.value).count("\n- ") == 1
 
 
@@ -120,16 +120,16 @@ def test_all_conflicts_are_told_at_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "reason"),
     [
         ({"corrections_topic": "out"}, "desk.config.kafka.corrections_topic and config.kafka.o"),
         ({"corrections_topic": "support.messages"}, "corrections_topic: support.messages is also"),
         ({"consumer": {"group.id": "x"}}, "desk.config.kafka.consumer.group.id cannot be set"),
     ],
 )
-def test_the_desks_topic_and_properties_too(change: dict[str, Any], said: str) -> None:
+def test_the_desks_topic_and_properties_too(change: dict[str, Any], reason: str) -> None:
     desk = {"desk": {"config": {"kafka": change}}, "config": kafka()}
     with pytest.raises(Refused) as caught:
         render_minimal(merge(DESK, desk))
-    assert said in str(caught.value)
+    assert reason in str(caught.value)
     assert find(render_minimal(merge(DESK, {"config": kafka()})), "ConfigMap", "-desk")

@@ -212,11 +212,11 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("change", "said"), REFUSED, ids=[said for _, said in REFUSED])
-def test_what_cannot_work_is_refused(change: dict[str, Any], said: str) -> None:
+@pytest.mark.parametrize(("change", "reason"), REFUSED, ids=[reason for _, reason in REFUSED])
+def test_what_cannot_work_is_refused(change: dict[str, Any], reason: str) -> None:
     with pytest.raises(Refused) as caught:
         rendered(change)
-    assert said in str(caught.value)
+    assert reason in str(caught.value)
 
 
 def test_exports_go_where_proposals_are_made_of_them() -> None:

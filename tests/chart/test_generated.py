@@ -48,7 +48,7 @@ def test_the_schema_and_the_table_are_up_to_date() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "reason"),
     [
         ("a: 1\n", "a has no comment"),
         ("# A.\na: null\n", "a: the type is unclear"),
@@ -58,9 +58,9 @@ def test_the_schema_and_the_table_are_up_to_date() -> None:
     ],
 )  # fmt: skip
 def test_the_generator_refuses_what_it_cannot_tell(
-    generate: ModuleType, text: str, said: str
+    generate: ModuleType, text: str, reason: str
 ) -> None:
-    with pytest.raises(generate.Refused, match=said):
+    with pytest.raises(generate.Refused, match=reason):
         generate.make_schema(generate.read_values(text))
 
 

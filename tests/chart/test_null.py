@@ -57,11 +57,11 @@ def outcome(path: str) -> str | None:
     try:
         documents = render_minimal(merge(ALL, without(path)))
     except Refused as refused:
-        said = str(refused)
-        if any(crash in said for crash in CRASHES):
-            return f"{path}: {said.strip()[:300]}"
-        if path.rpartition(".")[2] not in said:
-            return f"{path} is not named: {said.strip()[:300]}"
+        message = str(refused)
+        if any(crash in message for crash in CRASHES):
+            return f"{path}: {message.strip()[:300]}"
+        if path.rpartition(".")[2] not in message:
+            return f"{path} is not named: {message.strip()[:300]}"
         return None
     return "; ".join(f"{path}: {line}" for line in broken(documents, BROUGHT)) or None
 

@@ -35,10 +35,10 @@ PROPOSE = propose({"persistentVolumeClaim": {"claimName": "proposals"}})
 def test_nothing_given_names_everything_that_is_missing_at_once() -> None:
     with pytest.raises(Refused) as caught:
         render({})
-    said = str(caught.value)
+    message = str(caught.value)
     for words in ("image.repository", "config.kafka.bootstrap_servers", "config.model.base",
                   "config.model.adapter", "storage.models", "storage.adapters"):  # fmt: skip
-        assert f"- {words}" in said
+        assert f"- {words}" in message
 
 
 def kafka(**keys: Any) -> dict[str, Any]:
@@ -280,11 +280,11 @@ SENSE: list[tuple[dict[str, Any], tuple[str, ...]]] = [
 def test_refused_with_the_reason(values: dict[str, Any], words: tuple[str, ...]) -> None:
     with pytest.raises(Refused) as caught:
         render_minimal(values)
-    said = str(caught.value)
+    message = str(caught.value)
     for word in words:
-        assert word in said
-    assert "hunter2" not in said
-    assert "nil pointer" not in said
+        assert word in message
+    assert "hunter2" not in message
+    assert "nil pointer" not in message
 
 
 def test_nothing_can_be_written_to_an_image() -> None:

@@ -60,19 +60,19 @@ READY = {"/readyz": (200, {"ok": True, "why": []}), "/info": INFO}
 
 def test_workers_that_are_ready_pass_and_say_what_they_serve() -> None:
     with worker(READY) as first, worker(READY) as second:
-        code, said = check(first, second)
+        code, output = check(first, second)
     assert code == 0
-    assert '{"adapter": "support"}' in said
-    assert "2 of 2 workers are ready" in said
+    assert '{"adapter": "support"}' in output
+    assert "2 of 2 workers are ready" in output
 
 
 def test_one_that_is_not_ready_fails_and_says_why() -> None:
     warming = {"/readyz": (503, {"ok": False, "why": ["the model is not warm"]}), "/info": INFO}
     with worker(READY) as first, worker(warming) as second:
-        code, said = check(first, second)
+        code, output = check(first, second)
     assert code == 1
-    assert "the model is not warm" in said
-    assert "1 of 2 workers are ready" in said
+    assert "the model is not warm" in output
+    assert "1 of 2 workers are ready" in output
 
 
 def test_another_server_is_not_a_worker() -> None:
@@ -163,8 +163,8 @@ def test_a_killed_download_leaves_no_partial_file(store: Store, tmp_path: Path) 
     assert not path.exists()
     store.stall = False
     again = begin(path, store.url)
-    said, _ = again.communicate(timeout=60)
-    assert (again.returncode, path.read_bytes() == SHARD) == (0, True), said
+    output, _ = again.communicate(timeout=60)
+    assert (again.returncode, path.read_bytes() == SHARD) == (0, True), output
     asked = len(store.asked)
     once_more = begin(path, store.url)
     assert once_more.communicate(timeout=60)[0] == f"{path} exists\n"
@@ -175,17 +175,17 @@ def test_a_killed_download_leaves_no_partial_file(store: Store, tmp_path: Path) 
 def test_an_answer_that_is_cut_off_is_asked_for_again(store: Store, tmp_path: Path) -> None:
     store.cut = 2
     done = begin(tmp_path / "shard", store.url)
-    said, _ = done.communicate(timeout=60)
-    assert done.returncode == 0, said
+    output, _ = done.communicate(timeout=60)
+    assert done.returncode == 0, output
     assert (tmp_path / "shard").read_bytes() == SHARD
     assert [path.name for path in tmp_path.iterdir()] == ["shard"]
 
 
 def test_other_bytes_than_asked_for_are_refused(store: Store, tmp_path: Path) -> None:
     done = begin(tmp_path / "shard", store.url, "0" * 64)
-    said, _ = done.communicate(timeout=60)
+    output, _ = done.communicate(timeout=60)
     assert done.returncode == 1
-    assert f"expected the digest {'0' * 64}, got {sha256(SHARD).hexdigest()}" in said
+    assert f"expected the digest {'0' * 64}, got {sha256(SHARD).hexdigest()}" in output
     assert list(tmp_path.iterdir()) == []
 
 

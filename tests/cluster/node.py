@@ -91,8 +91,8 @@ def _build_kubernetes(folder: Path) -> None:
     does not contain. They are taken in the version published with it."""
     folder.mkdir()
     _go(folder, "mod", "init", "local/kubernetes")
-    told = _go(folder, "mod", "download", "-json", f"k8s.io/kubernetes@v{KUBERNETES}")
-    staged = json.loads(_go(folder, "mod", "edit", "-json", json.loads(told)["GoMod"]))["Replace"]
+    module = _go(folder, "mod", "download", "-json", f"k8s.io/kubernetes@v{KUBERNETES}")
+    staged = json.loads(_go(folder, "mod", "edit", "-json", json.loads(module)["GoMod"]))["Replace"]
     names = [
         replacement["Old"]["Path"]
         for replacement in staged

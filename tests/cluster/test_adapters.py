@@ -105,8 +105,8 @@ class Store:
     def publish(self, name: str, how: str = "sound") -> str:
         """Make an adapter current; return its digest."""
         python = ("/opt/filing-clerk/bin/python", "-", "/store", name, how)
-        said = self.beside.kubectl("exec", "-i", "writer", "--", *python, given=PUBLISH)
-        return said.split()[-1]
+        output = self.beside.kubectl("exec", "-i", "writer", "--", *python, given=PUBLISH)
+        return output.split()[-1]
 
     def remove(self) -> None:
         """Remove everything from cluster and node."""
@@ -200,18 +200,18 @@ def test_pods_switch_to_a_new_adapter_and_refuse_a_bad_one(
 
 def serves(clerk: Release, pod: str) -> str | None:
     """The digest of the adapter that a worker labels with."""
-    info = told(clerk, pod)
+    info = info_of(clerk, pod)
     return info and info["adapter"] and str(info["adapter"]["digest"])
 
 
 def refused(clerk: Release, pod: str, digest: str) -> str | None:
     """The reason for which a worker refused this adapter, or None."""
-    info = told(clerk, pod)
+    info = info_of(clerk, pod)
     last = info and info["last_refusal"]
     return str(last["reason"]) if last and last["digest"] == digest else None
 
 
-def told(clerk: Release, pod: str) -> Any:
+def info_of(clerk: Release, pod: str) -> Any:
     """The worker's /info; None without an answer."""
     status, body = clerk.ask(pod, "/info")
     return json.loads(body) if status == 200 else None

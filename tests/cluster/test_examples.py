@@ -78,10 +78,10 @@ def _fetch(module: Module) -> Path:
     )
     if done.returncode != 0:
         raise NotThere(f"the module is not to be had: {done.stdout}{done.stderr}")
-    told = json.loads(done.stdout)
-    if told["Sum"] != module.checksum:
-        raise NotThere(f"{module.name} has the checksum {told['Sum']}, not {module.checksum}")
-    return Path(told["Dir"]) / module.folder
+    answer = json.loads(done.stdout)
+    if answer["Sum"] != module.checksum:
+        raise NotThere(f"{module.name} has the checksum {answer['Sum']}, not {module.checksum}")
+    return Path(answer["Dir"]) / module.folder
 
 
 KINDS = {

@@ -152,10 +152,10 @@ def _answer(purpose: Any, row: dict[str, str]) -> Answer:
     )  # fmt: skip
 
 
-def _export(folder: Path, answers: Sequence[Answer], told: Sequence[dict[str, str]]) -> None:
+def _export(folder: Path, answers: Sequence[Answer], rows: Sequence[dict[str, str]]) -> None:
     (folder / "proposals").mkdir(parents=True, exist_ok=True)
     save_answers(folder / "decisions.csv", answers)
-    lines = (json.dumps({"id": row["id"], "message": row["message"]}) + "\n" for row in told)
+    lines = (json.dumps({"id": row["id"], "message": row["message"]}) + "\n" for row in rows)
     (folder / "messages.jsonl").write_text("".join(lines), encoding="utf-8")
 
 
@@ -193,10 +193,10 @@ def test_a_busy_week_becomes_a_proposal_and_a_yes_a_canary(
     )  # fmt: skip
     cluster.kubectl("cp", f"{exported}/.", "fill:/decisions")
     _run_job(cluster, "proposal-2", note)
-    said = cluster.kubectl("logs", "job/proposal-2", "-c", "step-0")
-    assert f"{proposal.id[:8]}: canary." in said
-    said = cluster.kubectl("logs", "job/proposal-2")
-    assert "no proposal: 0 decisions with something new are fewer than 30" in said
+    logs = cluster.kubectl("logs", "job/proposal-2", "-c", "step-0")
+    assert f"{proposal.id[:8]}: canary." in logs
+    logs = cluster.kubectl("logs", "job/proposal-2")
+    assert "no proposal: 0 decisions with something new are fewer than 30" in logs
     cluster.kubectl("cp", "fill:/adapters/canary.json", str(tmp_path / "canary.json"))
     canary = read_canary(tmp_path)
     assert canary is not None

@@ -25,7 +25,7 @@ class Start:
     """A worker's pod and answers while it started."""
 
     pod: str
-    install_said: str
+    install_output: str
     seen: list[tuple[bool, int, int, str]]
     """In order: the pod's condition Ready; statuses of /livez and /readyz; the latter's body."""
 
@@ -46,9 +46,9 @@ def clerk(cluster: Cluster, kafka: str, names: Names) -> Iterator[Release]:
 def start(clerk: Release, note: Callable[[str], None]) -> Start:
     """Installed as the example says, and watched until the pod is ready."""
     began = time.monotonic()
-    said = clerk.install()
+    output = clerk.install()
     wait_until("a pod", clerk.pods, 30)
-    start = Start(clerk.pod(), said, [])
+    start = Start(clerk.pod(), output, [])
     until = time.monotonic() + READY_S
     while True:
         (pod,) = clerk.pods()
@@ -70,8 +70,8 @@ def traffic(clerk: Release, start: Start, kafka: str, names: Names) -> Iterator[
 
 
 def test_its_pods_are_admitted_as_restricted(start: Start) -> None:
-    assert "arning" not in start.install_said
-    assert "violate" not in start.install_said
+    assert "arning" not in start.install_output
+    assert "violate" not in start.install_output
 
 
 def test_a_pod_is_ready_only_when_its_model_is_warm(clerk: Release, start: Start) -> None:
@@ -88,7 +88,7 @@ def test_a_pod_is_ready_only_when_its_model_is_warm(clerk: Release, start: Start
     assert moment(became["lastTransitionTime"]) >= at["engine.ready"] - 1
     assert moment(became["lastTransitionTime"]) >= at["partitions.assigned"] - 1
     assert container(pod)["restartCount"] == 0
-    reasons = _kubelet_said(clerk, start.pod)
+    reasons = _kubelet_events(clerk, start.pod)
     assert any("Startup probe failed" in reason and "503" in reason for reason in reasons), reasons
     assert not any("Liveness" in reason for reason in reasons), reasons
 
@@ -115,8 +115,8 @@ def test_helm_test_asks_the_workers(clerk: Release, start: Start) -> None:
     if not cluster.has_dns():
         address = cluster.get("pod", start.pod)["status"]["podIP"]
         clerk.upgrade("--set", f"tests.targets={{{address}:8080}}")
-    said = cluster.helm("test", clerk.name, "--logs", "--timeout", "2m")
-    assert "1 of 1 workers are ready" in said
+    output = cluster.helm("test", clerk.name, "--logs", "--timeout", "2m")
+    assert "1 of 1 workers are ready" in output
     assert clerk.pod() == start.pod
     assert not cluster.exists("pod", f"{clerk.name}-filing-clerk-test")
 
@@ -205,7 +205,7 @@ def moment(text: str) -> float:
     return datetime.fromisoformat(text).timestamp()
 
 
-def _kubelet_said(release: Release, pod: str) -> list[str]:
+def _kubelet_events(release: Release, pod: str) -> list[str]:
     found = release.cluster.get("events", "--field-selector", f"involvedObject.name={pod}")
     return [str(event.get("message")) for event in found]
 

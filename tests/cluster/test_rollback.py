@@ -96,8 +96,8 @@ def test_the_adapter_before_this_one_is_current_again(
     listed = cluster.kubectl("exec", "fill", "--", "clerk-trainer", "list", "--store", "/store")
     assert f"* support-3 ({third[:12]}) is current" in listed
     assert _read(cluster, "current.json")["digest"] == third
-    said = [run(line, tmp_path, given) for line in at_night()]
-    assert f"support-2 ({second[:12]}) is current; it was support-3 ({third[:12]})" in said[-1]
+    outputs = [run(line, tmp_path, given) for line in at_night()]
+    assert f"support-2 ({second[:12]}) is current; it was support-3 ({third[:12]})" in outputs[-1]
     assert _read(cluster, "current.json")["digest"] == second
     job = cluster.get("job", "refunds-go-wrong")["status"]
     note(f"a rollback job: from {job['startTime']} to {job['completionTime']}")

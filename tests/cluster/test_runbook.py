@@ -88,8 +88,8 @@ def test_the_runbooks_commands_work(cluster: Cluster, kafka: str, tmp_path: Path
             for command in typed()[section]:
                 if command.startswith(tuple(LEFT_OUT)):
                     continue
-                said = run(command, tmp_path, given)
-                assert said.strip() or command.startswith("kcat"), f"{command} tells nothing"
+                output = run(command, tmp_path, given)
+                assert output.strip() or command.startswith("kcat"), f"{command} prints nothing"
                 tried += 1
         assert tried >= 7
         _one_value_and_back(tmp_path, given)

@@ -72,8 +72,8 @@ def propose_in_a_quiet_week(cluster: Cluster, decisions: Path, note: Callable[[s
         path.chmod(0o644)  # a hostPath ignores fsGroup
     cluster.kubectl("create", "job", "--from=cronjob/clerk-filing-clerk-propose", "proposal-1")
     await_job(cluster, "proposal-1", 300, note)
-    said = cluster.kubectl("logs", "job/proposal-1")
-    assert "no proposal: 0 decisions with something new are fewer than 30" in said
+    logs = cluster.kubectl("logs", "job/proposal-1")
+    assert "no proposal: 0 decisions with something new are fewer than 30" in logs
 
 
 def _words(cluster: Cluster, name: str) -> str:

@@ -110,9 +110,9 @@ def test_from_the_desks_export_to_a_canary_and_nothing_counts_twice(tmp_path: Pa
     desk.run("export", "--out", decided, "--project", dataset[:12])
     answers = decided / "proposals"
     carry = ("propose", "--store", place.store, "--out", proposals, "--json", *gates())
-    code, told, error = call(*carry, "--decided", answers)
+    code, result, error = call(*carry, "--decided", answers)
     assert code == 0, error
-    assert [each["outcome"] for each in told["decided"]] == ["canary"]
+    assert [each["outcome"] for each in result["decided"]] == ["canary"]
     canary = read_canary(place.store)
     assert canary is not None
     assert canary.digest == made["adapter"]["digest"]

@@ -70,18 +70,18 @@ def test_the_demo_shows_labels_and_a_summary_and_leaves_nothing(
             children = processes_below(process)
     process.stdout.close()
     assert process.wait(60) == 0, "".join(lines)
-    said = "".join(lines)
+    output = "".join(lines)
     assert len(children) >= programs
     assert_nothing_left(children, tmp_path)
     landed = [line for line in lines if re.match(r"\s+[✓✗?] \w+", line)]
     assert len(landed) == COUNT
-    assert f"{COUNT} for {COUNT} messages" in said
-    assert re.search(r"outside the label set\s+0\n", said)
+    assert f"{COUNT} for {COUNT} messages" in output
+    assert re.search(r"outside the label set\s+0\n", output)
     for word in ("accuracy", "messages/s", "p50", "p99", "What to try next"):
-        assert word in said
-    assert answered is None or re.search(answered, said)
-    assert "Traceback" not in said
-    assert "rdkafka" not in said
+        assert word in output
+    assert answered is None or re.search(answered, output)
+    assert "Traceback" not in output
+    assert "rdkafka" not in output
 
 
 @pytest.mark.usefixtures("base_model_dir")
@@ -93,10 +93,10 @@ def test_ctrl_c_leaves_nothing_running(tmp_path: Path) -> None:
         time.sleep(0.2)
     children = processes_below(process)
     process.send_signal(signal.SIGINT)
-    said, _ = process.communicate(timeout=120)
-    assert process.returncode == 130, said
-    assert "nothing is left running" in said
-    assert "Traceback" not in said
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 130, output
+    assert "nothing is left running" in output
+    assert "Traceback" not in output
     assert_nothing_left(children, tmp_path)
 
 

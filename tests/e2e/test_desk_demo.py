@@ -101,9 +101,9 @@ def test_a_decision_is_seen_to_arrive_and_a_folder_is_gone_on_with(tmp_path: Pat
         (correction,) = map(read_correction, read_all(servers, CORRECTIONS))
         assert said[1] == correction.label == "refund"
         assert correction.agrees is (said[2] == "confirmed")
-        told = shown.interrupt()
-    assert f"nothing is left running; its files are in {folder}" in " ".join(told.split())
-    assert "Traceback" not in told
+        output = shown.interrupt()
+    assert f"nothing is left running; its files are in {folder}" in " ".join(output.split())
+    assert "Traceback" not in output
     assert list(temporary.glob("filing-clerk*")) == []
     with demo(folder, temporary) as again:
         again.wait_for(f"holds {COUNT} messages from before; none is added")

@@ -79,10 +79,10 @@ def read_settings(file: bytes, flags: list[str], environment: Mapping[str, str])
         path = Path(folder) / "worker.toml"
         path.write_bytes(file)
         with _environment(environment):
-            said = _loaded(path, flags)
+            message = _loaded(path, flags)
     # Messages quote names, which may be anything, but never values.
-    if said is not None:
-        assert SECRET not in said
+    if message is not None:
+        assert SECRET not in message
         return "refused"
     return "read"
 

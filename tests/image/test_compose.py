@@ -81,12 +81,14 @@ def test_every_file_it_mounts_is_there() -> None:
     assert {path for path in mounted if not path.startswith("./")} == COMPOSE["volumes"].keys()
 
 
-def test_the_desk_accepts_what_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_desk_accepts_its_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     """Image and compose.yaml together: every variable is a setting, and the sign-in method is
     safe on its address. Its labels are those of the worker's adapter."""
-    told = dict(re.findall(r"(CLERK_DESK_\w+)=(\S+)", (ROOT / "Dockerfile").read_text("utf-8")))
-    assert "CLERK_DESK_WEB__HOST" in told
-    for name, value in (told | SERVICES["desk"]["environment"]).items():
+    variables = dict(
+        re.findall(r"(CLERK_DESK_\w+)=(\S+)", (ROOT / "Dockerfile").read_text("utf-8"))
+    )
+    assert "CLERK_DESK_WEB__HOST" in variables
+    for name, value in (variables | SERVICES["desk"]["environment"]).items():
         monkeypatch.setenv(name, value)
     settings = load_settings().settings
     assert not web_options(settings).secure

@@ -162,11 +162,11 @@ def test_it_is_the_lock_and_the_bill_of_materials_says_so(engine: Any, image: An
 def test_large_layers_are_explained(engine: Any, image: Any) -> None:
     """docs/images.md has each of our layers above 100 MB with its size, within 10 %."""
     page = (ROOT / "docs" / "images.md").read_text(encoding="utf-8")
-    told = {
+    documented = {
         path: float(size.replace(",", ""))
         for path, size in re.findall(r"^\| `(/\S+)` \| ([\d,]+) MB \|", page, re.MULTILINE)
     }
-    assert told
+    assert documented
     layers = [(str(layer["CreatedBy"]), int(layer["Size"])) for layer in image.history()]
     print(f"{image.attrs['Size'] / 1e6:,.0f} MB in all")
     for made_by, size in layers:
@@ -174,7 +174,7 @@ def test_large_layers_are_explained(engine: Any, image: Any) -> None:
             continue  # the base's own layers are not COPY
         path = next(filter(None, copied.groups()))
         print(f"{size / 1e6:,.0f} MB {path}")
-        assert path in told, (
+        assert path in documented, (
             f"{path} has {size / 1e6:,.0f} MB, of which docs/images.md says nothing"
         )
-        assert size / 1e6 == pytest.approx(told[path], rel=0.1), path
+        assert size / 1e6 == pytest.approx(documented[path], rel=0.1), path

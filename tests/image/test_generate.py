@@ -46,16 +46,16 @@ def test_it_publishes_at_its_rate_until_it_is_stopped(broker: str) -> None:
     took = time.monotonic() - began
     watcher.close()
     process.send_signal(signal.SIGTERM)
-    said, _ = process.communicate(timeout=30)
-    assert process.returncode == 0, said
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode == 0, output
     assert len(arrived) >= 60
     assert took > 2  # 60 at 20 a second: not all at once
-    assert "messages published, 0 results seen" in said
-    assert not [sample.message for sample in demo_samples(330) if sample.message in said]
+    assert "messages published, 0 results seen" in output
+    assert not [sample.message for sample in demo_samples(330) if sample.message in output]
 
 
 def test_a_rate_of_nothing_is_refused() -> None:
     process = generate("--bootstrap-servers", "localhost:1", "--rate", "0")
-    said, _ = process.communicate(timeout=30)
+    output, _ = process.communicate(timeout=30)
     assert process.returncode == 2
-    assert said.splitlines()[-1].endswith("error: --rate is 0.0: it must be above 0")
+    assert output.splitlines()[-1].endswith("error: --rate is 0.0: it must be above 0")

@@ -114,8 +114,8 @@ def test_it_drains_on_sigterm(worker: Contained, kafka: str) -> None:
     worker.container.kill("SIGTERM")
     assert worker.ended(120) == 0, worker.output()
     assert worker.events()[-1] == "worker.drained"
-    said = worker.output()
-    assert not [sample.message for sample in samples if sample.message in said]
+    output = worker.output()
+    assert not [sample.message for sample in samples if sample.message in output]
 
 
 def test_an_altered_adapter_is_refused_in_one_line(
@@ -136,9 +136,9 @@ def test_an_altered_adapter_is_refused_in_one_line(
     refused = Contained(image.id, network, settings, mounts={str(altered): "/adapters/altered"})
     try:
         assert refused.ended(180) == 3, refused.output()
-        told = json.loads(refused.output().splitlines()[-1])
-        assert (told["event"], told["level"], told["exit_code"]) == ("worker.failed", "error", 3)
-        assert told["error"].startswith("adapter refused: ")
-        assert "/adapters/altered/adapter_model.safetensors" in told["error"]
+        event = json.loads(refused.output().splitlines()[-1])
+        assert (event["event"], event["level"], event["exit_code"]) == ("worker.failed", "error", 3)
+        assert event["error"].startswith("adapter refused: ")
+        assert "/adapters/altered/adapter_model.safetensors" in event["error"]
     finally:
         refused.remove()

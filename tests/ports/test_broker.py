@@ -114,8 +114,8 @@ def test_records_survive_kill_and_restart() -> None:
 
 def test_nothing_is_left_afterwards(temp_folder: Path) -> None:
     """Also when the body raises."""
-    said: list[str] = []
-    broker = LocalBroker(on_event=said.append)
+    events: list[str] = []
+    broker = LocalBroker(on_event=events.append)
     pids: list[int] = []
 
     def fail_while_it_runs() -> None:
@@ -131,8 +131,8 @@ def test_nothing_is_left_afterwards(temp_folder: Path) -> None:
         fail_while_it_runs()
     assert not is_alive(pids[0])
     assert list(temp_folder.iterdir()) == []
-    assert said[-2] == "starting Apache Kafka 4.2.1"
-    assert said[-1].startswith(f"Apache Kafka is ready at {broker.bootstrap_servers} after ")
+    assert events[-2] == "starting Apache Kafka 4.2.1"
+    assert events[-1].startswith(f"Apache Kafka is ready at {broker.bootstrap_servers} after ")
 
 
 def test_a_kept_folder_is_used_again(tmp_path: Path) -> None:

@@ -60,8 +60,8 @@ def _after_a_kill(log: Path, commits: int) -> tuple[int | None, list[str], float
         except KafkaException:
             asked = None
         consumer.close()
-    said = log.read_text(encoding="utf-8")[before:].splitlines()
-    loads = [line for line in said if "__consumer_offsets-0" in line]
+    lines = log.read_text(encoding="utf-8")[before:].splitlines()
+    loads = [line for line in lines if "__consumer_offsets-0" in line]
     pattern = "|".join((SCHEDULED, *ENDED, "Ignored load completion"))
     steps = [match[0] for line in loads if (match := re.search(pattern, line))]
     first = next(line for line in loads if SCHEDULED in line).partition(" ")[0]

@@ -103,10 +103,10 @@ def all_results(written: Written) -> list[dict[str, Any]]:
 def command(name: str, settings: Mapping[str, str], *options: str) -> dict[str, Any]:
     done = worker_command(name, settings, "--json", *options)
     assert done.returncode == 0, done.stderr + done.stdout
-    return told(done)
+    return result_of(done)
 
 
-def told(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+def result_of(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(done.stdout)
     return found
 
@@ -134,7 +134,7 @@ def test_verify_treats_a_cascade_as_one_adapter(written: Written) -> None:
     by_stage = ("--json", "--adapter", written.large.digest[:8])
     done = worker_command("verify", written.settings, *by_stage)
     assert done.returncode == 1
-    assert told(done)["faults"]["unknown_adapter"] == COUNT
+    assert result_of(done)["faults"]["unknown_adapter"] == COUNT
 
 
 @pytest.mark.parametrize("turned", [False, True])

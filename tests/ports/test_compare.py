@@ -215,5 +215,5 @@ def test_two_real_adapters_on_a_topic(
     assert all(
         disagreement["id"].startswith(f"{topic}-") for disagreement in found["disagreements"]
     )
-    said = done.stdout + done.stderr + out.read_text()
-    assert not any(sample.message in said for sample in samples if len(sample.message) > 20)
+    output = done.stdout + done.stderr + out.read_text()
+    assert not any(sample.message in output for sample in samples if len(sample.message) > 20)

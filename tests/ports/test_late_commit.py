@@ -27,5 +27,5 @@ def test_a_commit_answered_late_is_unknown_and_ends_no_process(
         check=False,
     )
     assert done.returncode == 0, done
-    assert done.stdout.splitlines()[-2:] == ["told: OutcomeUnknown", "committed: [2]"]
+    assert done.stdout.splitlines()[-2:] == ["outcome: OutcomeUnknown", "committed: [2]"]
     assert sorted(map(str, read_all(bootstrap_servers, names[1]))) == ["b'first'", "b'second'"]

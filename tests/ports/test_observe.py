@@ -44,9 +44,9 @@ def get(url: str, path: str) -> tuple[int, bytes]:
 
 def verdict(url: str, path: str) -> tuple[int, list[str]]:
     status, body = get(url, path)
-    said = json.loads(body)
-    assert said["ok"] == (status == 200) == (not said["why"])
-    return status, said["why"]
+    reply = json.loads(body)
+    assert reply["ok"] == (status == 200) == (not reply["why"])
+    return status, reply["why"]
 
 
 def url_of(worker: Program) -> str:
@@ -206,9 +206,9 @@ def test_a_changed_mix_of_labels_shows_but_no_message(arena: Arena) -> None:
     assert len(ids) == 5
     assert all(id_.startswith(arena.topics["in"]) for id_ in ids)
     log = worker.log_path.read_text(encoding="utf-8")
-    told = [json.loads(event) for event in log.splitlines() if '"drift.labels"' in event]
-    assert [event["consecutive_windows"] for event in told] == [1, 2]
-    assert told[0]["moved"].keys() == moved.keys() != set()
+    events = [json.loads(event) for event in log.splitlines() if '"drift.labels"' in event]
+    assert [event["consecutive_windows"] for event in events] == [1, 2]
+    assert events[0]["moved"].keys() == moved.keys() != set()
     assert text not in log + page.text + body.decode()
 
 

@@ -46,8 +46,8 @@ def test_stages_take_turns_out_of_memory(
             engine_args={"max_loras": 1},
         )
     try:
-        (said,) = [line for line in logs if line["event"] == "engine.adapters_by_turns"]
-        assert (said["adapters"], said["places"]) == (2, 1)
+        (event,) = [line for line in logs if line["event"] == "engine.adapters_by_turns"]
+        assert (event["adapters"], event["places"]) == (2, 1)
         prompt = build_prompt(cascade.prompt, MESSAGE, opened.encoders.plain)
         assert prompt is not None
         asked = MessagePrompt(prompt.ids, MESSAGE, prompt.truncated)

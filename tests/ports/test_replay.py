@@ -186,5 +186,5 @@ def test_the_command_with_the_real_engine(
     assert sum(replayed(made, "real").values()) == 20
     code, out, _ = command("verify", made.settings, "--json")
     assert (code, json.loads(out)["replayed"]) == (0, 21)
-    said = out + err
-    assert not any(one.message in said for one in samples if len(one.message) > 20)
+    output = out + err
+    assert not any(one.message in output for one in samples if len(one.message) > 20)

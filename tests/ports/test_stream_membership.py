@@ -39,8 +39,8 @@ def test_a_member_that_was_cut_off_publishes_nothing(
     stack.callback(cut.close)
     heir = KafkaBench(bootstrap_servers, names, consumer=MEMBER, transactional_id=topic("heir"))
     stack.callback(heir.close)
-    stream, told = cut.open(), Listener()
-    cut.subscribe(stream, told)
+    stream, listener = cut.open(), Listener()
+    cut.subscribe(stream, listener)
     for number in range(6):
         heir.send(b"%d" % number, partition=number % 2)
     held = batch(fetch(stream, 6), names.output, b"of the member that was cut off")
@@ -56,8 +56,8 @@ def test_a_member_that_was_cut_off_publishes_nothing(
 
     assert heir.visible(names.output) == [b"of its heir"] * 6
     assert [heir.committed(0), heir.committed(1)] == [3, 3]
-    assert "lost" not in dict(told.events)
-    poll_until(lambda: "lost" in dict(told.events), stream)
+    assert "lost" not in dict(listener.events)
+    poll_until(lambda: "lost" in dict(listener.events), stream)
 
 
 def test_kafka_lets_an_empty_membership_commit(

@@ -81,10 +81,10 @@ def test_several_installs_on_one_prometheus_do_not_mix() -> None:
 
 
 def test_an_alerts_text_reads_well(promtool: str, tmp_path: Path) -> None:
-    said = {}
+    summaries = {}
     for number, (path, case, expected) in enumerate(_expectations()):
         found = _FIRING.match(expected["expr"])
-        if not found or not expected["exp_samples"] or found[1] in said:
+        if not found or not expected["exp_samples"] or found[1] in summaries:
             continue
         asked = {"eval_time": expected["eval_time"], "alertname": found[1], "exp_alerts": []}
         only = {key: case[key] for key in ("name", "interval", "input_series")}
@@ -98,11 +98,11 @@ def test_an_alerts_text_reads_well(promtool: str, tmp_path: Path) -> None:
             [promtool, "test", "rules", asking], capture_output=True, text=True, check=False
         )
         # It expected no alert, so the failure says what fired instead.
-        told = re.search(r'summary="((?:[^"\\]|\\.)*)"', done.stdout + done.stderr)
-        assert told is not None, done.stdout + done.stderr
-        said[found[1]] = told[1]
-    assert said.keys() == alerts().keys()
-    for name, summary in said.items():
+        fired = re.search(r'summary="((?:[^"\\]|\\.)*)"', done.stdout + done.stderr)
+        assert fired is not None, done.stdout + done.stderr
+        summaries[found[1]] = fired[1]
+    assert summaries.keys() == alerts().keys()
+    for name, summary in summaries.items():
         print(f"{name:30} {summary}")
         assert not re.search(r"error|no value|NaN|Inf|{{|}}|%!|  |worker  ", summary), summary
         assert len(summary) < 120, summary

@@ -30,10 +30,10 @@ def test_the_desk_exports_every_queried_metric(tmp_path: Path) -> None:
     world = DeskWorld(database)
     world.add()
     page = Metrics(world.desk).text().decode("utf-8")
-    told = {
+    exported = {
         sample.name for family in text_string_to_metric_families(page) for sample in family.samples
     }
-    assert "clerk_desk_database_up" in told
+    assert "clerk_desk_database_up" in exported
     # The accuracy's appear once enough is audited (tests/unit/desk/accuracy).
-    assert asked - told - set(NAMES) == set()
+    assert asked - exported - set(NAMES) == set()
     database.close()

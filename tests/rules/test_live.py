@@ -140,7 +140,7 @@ def test_every_alert_queries_existing_metrics(scene: Scene) -> None:
 
 def test_a_worker_exports_every_cascade_metric_queried() -> None:
     """Each metric of cascade stages in a rule or panel, with its labels."""
-    told = {
+    exported = {
         metric.name: {"namespace", "job", "pod", "le", *(each.name for each in metric.labels)}
         for metric in vars(metrics).values()
         if isinstance(metric, Metric)
@@ -154,7 +154,7 @@ def test_a_worker_exports_every_cascade_metric_queried() -> None:
         if name.startswith("clerk_stage_")
     ]
     assert len(asked) >= 3
-    assert [name for name, labels in asked if not labels <= told.get(name, set())] == []
+    assert [name for name, labels in asked if not labels <= exported.get(name, set())] == []
 
 
 def test_nothing_fires_over_healthy_workers(scene: Scene) -> None:

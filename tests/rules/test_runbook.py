@@ -62,8 +62,8 @@ def test_every_exit_code_is_explained(path: Path, pattern: str) -> None:
 
 
 def test_the_restart_section_explains_each_exit_code() -> None:
-    said = alerts()["ClerkWorkerRestarts"]["annotations"]["description"]
-    assert set(re.findall(r"\b(\d) \w", said)) == {"2", "3", "4", "5", "6", "7"}
+    description = alerts()["ClerkWorkerRestarts"]["annotations"]["description"]
+    assert set(re.findall(r"\b(\d) \w", description)) == {"2", "3", "4", "5", "6", "7"}
 
 
 def test_the_nights_table_lists_the_scenes(tmp_path: Path) -> None:
@@ -71,8 +71,8 @@ def test_the_nights_table_lists_the_scenes(tmp_path: Path) -> None:
     text = EVIDENCE.read_text(encoding="utf-8")
     rows = re.findall(r"^\| (Clerk\w+) \|([^|]*)\|", text, re.MULTILINE)
     assert [name for name, _ in rows] == list(alerts())
-    told = {name: set(re.findall(r"`([a-z-]+)`", where)) for name, where in rows}
+    listed = {name: set(re.findall(r"`([a-z-]+)`", where)) for name, where in rows}
     played = scenes(tmp_path)
-    assert told == {
+    assert listed == {
         name: {scene.job for scene in played if name in scene.expected} for name in alerts()
     }

@@ -30,7 +30,7 @@ def publish_results(
         producer.produce(topics["in"], value, f"customer-{offset}", partition=0)
         label = str(changes.get("label", taxonomy.names[offset % len(taxonomy.names)]))
         other = taxonomy.names[(taxonomy.names.index(label) + 1) % len(taxonomy.names)]
-        said: dict[str, Any] = {
+        fields: dict[str, Any] = {
             "message_id": f"T-{offset}",
             "label": label,
             "confidence": 0.62,
@@ -39,7 +39,7 @@ def publish_results(
             "labelled_at": now,
         }
         kind = "review" if changes.get("reasons") else "labels"
-        record = result(topics["in"], offset, **{**said, **changes})
+        record = result(topics["in"], offset, **{**fields, **changes})
         producer.produce(topics[kind], record, f"customer-{offset}")
         producer.poll(0)
     assert producer.flush(60) == 0

@@ -28,7 +28,7 @@ POINTS = (
     "produced",  # the broker has the records, uncommitted
     "marked",  # and the mark too
     "committed",  # everything is committed, and the database does not know
-    "told",  # it does
+    "recorded",  # the database knows
 )
 
 _left = {"point": "", "times": 0}
@@ -99,7 +99,7 @@ def main() -> None:
             print(f"again: {error}", file=sys.stderr)
             continue
         if done:
-            passing("told")
+            passing("recorded")
         idle = 0 if done else idle + 1
     sink.close()
     database.close()

@@ -85,7 +85,7 @@ def _run(proxy: Proxy, bench: KafkaBench) -> None:
     except OutcomeUnknown as error:
         unknown = error  # and with it the frames that hold the client, as the loop's backoff does
     time.sleep(max(0.0, began + ANSWERED_S + 1.5 - time.monotonic()))
-    print(f"told: {type(unknown).__name__}", flush=True)
+    print(f"outcome: {type(unknown).__name__}", flush=True)
     del unknown
     committed = stream.resolve_unknown_commit(listener.assigned)
     print(f"committed: {[each.offset for each in committed]}", flush=True)

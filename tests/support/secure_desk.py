@@ -209,8 +209,8 @@ class Desk:
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60, check=False,
             env={**os.environ, "CHAOS_LOAD_S": "100"},  # a model that would be noticed
         )  # fmt: skip
-        told = [line for line in done.stdout.splitlines() if '"http.listening"' not in line]
-        return done.returncode, "\n".join(told), time.monotonic() - begin
+        lines = [line for line in done.stdout.splitlines() if '"http.listening"' not in line]
+        return done.returncode, "\n".join(lines), time.monotonic() - begin
 
     def assert_explained(self, refused: Refused, *, soon: bool) -> None:
         """A worker with these settings exits before the model is loaded, in a bounded time, with
@@ -219,12 +219,11 @@ class Desk:
         after 5 s, with ``soon`` after 3 s."""
         sooner = {"start_timeout_s": "3"} if soon else {}
         ended, written, seconds = self.start_failing(refused.given | sooner)
-        told = written.splitlines()
         assert ended == refused.code, written
-        assert len(told) == 1, written
-        assert told[0].startswith("error: ")
-        assert refused.where in told[0]
-        assert refused.fix in told[0]
+        (line,) = written.splitlines()
+        assert line.startswith("error: ")
+        assert refused.where in line
+        assert refused.fix in line
         assert seconds < FAILS_WITHIN_S
         for planted in PLANTED:
             assert planted not in written

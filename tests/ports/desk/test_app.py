@@ -45,8 +45,8 @@ def test_an_uncertain_label_becomes_a_correction(
     producer = Producer({"bootstrap.servers": bootstrap_servers, "log_level": 0})
     producer.produce(names["in"], b'{"id": "T-1", "message": "where is my parcel?"}')
     reference = {"name": taxonomy.name, "version": taxonomy.version, "digest": taxonomy.digest}
-    said: dict[str, Any] = {"label": label, "scores": {label: 0.7}, "taxonomy": reference}
-    value = result(names["in"], 0, message_id="T-1", reasons=["low_confidence"], **said)
+    fields: dict[str, Any] = {"label": label, "scores": {label: 0.7}, "taxonomy": reference}
+    value = result(names["in"], 0, message_id="T-1", reasons=["low_confidence"], **fields)
     producer.produce(names["review"], value, b"customer-1")
     assert producer.flush(30) == 0
 

@@ -90,7 +90,7 @@ def test_other_commands_explain_it_too(desk: Desk, command: str) -> None:
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert done.returncode == code, done.stdout
-    (told,) = done.stdout.splitlines()
-    assert where in told
-    assert fix in told
-    assert WRONG_PASSWORD not in told
+    (error,) = done.stdout.splitlines()
+    assert where in error
+    assert fix in error
+    assert WRONG_PASSWORD not in error
