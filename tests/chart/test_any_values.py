@@ -124,7 +124,7 @@ def _jobs(draw: st.DrawFn) -> dict[str, Any]:
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(values=any_values(), release=release_names)
-def test_it_renders_whole_and_safe(values: dict[str, Any], release: str) -> None:
+def test_all_values_render_completely_and_safely(values: dict[str, Any], release: str) -> None:
     """Valid YAML, intact references, legal names and labels, text kept as text, restricted pods."""
     documents = render(values, release=release)
     assert list(broken(documents, BROUGHT | {"support-dataset"})) == []

@@ -99,7 +99,7 @@ def refused_by_the_worker(config: dict[str, Any]) -> bool:
 
 
 @pytest.mark.parametrize(("config", "reason"), CONFLICTS, ids=[reason for _, reason in CONFLICTS])
-def test_what_a_worker_would_refuse_is_refused_here(config: dict[str, Any], reason: str) -> None:
+def test_the_chart_refuses_what_a_worker_would(config: dict[str, Any], reason: str) -> None:
     assert refused_by_the_worker(config)
     with pytest.raises(Refused) as caught:
         render_minimal({"config": config})
@@ -108,12 +108,12 @@ def test_what_a_worker_would_refuse_is_refused_here(config: dict[str, Any], reas
 
 
 @pytest.mark.parametrize("config", FINE, ids=lambda config: str(config)[:70])
-def test_what_a_worker_takes_is_rendered(config: dict[str, Any]) -> None:
+def test_the_chart_accepts_what_a_worker_does(config: dict[str, Any]) -> None:
     assert not refused_by_the_worker(config)
     assert render_minimal({"config": config})
 
 
-def test_all_conflicts_are_told_at_once() -> None:
+def test_all_conflicts_are_listed_at_once() -> None:
     with pytest.raises(Refused) as caught:
         render_minimal({"config": kafka(retry_topic="out", dead_letter_topic="out")})
     assert str(caught.value).count("\n- ") == 3

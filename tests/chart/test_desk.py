@@ -65,15 +65,13 @@ def egress_ports(documents: list[Document]) -> set[int]:
     return {port["port"] for rule in rules for port in rule["ports"]} - {53}
 
 
-def test_without_it_nothing_of_it_is_made() -> None:
+def test_without_a_desk_nothing_of_it_is_rendered() -> None:
     for document in render(MINIMAL):
         labels = document["metadata"]["labels"]
         assert labels["app.kubernetes.io/component"] != "desk", document["kind"]
 
 
-def test_its_settings_are_read_by_the_desk_itself(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_desk_reads_its_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The workers' Kafka, records and certificates, unless the desk has its own; the Ingress's host
     name."""
     workers = {"records": {"text_fields": ["subject", "body"]}, "kafka": {"output_topic": "out"}}
@@ -107,7 +105,7 @@ def test_its_settings_are_read_by_the_desk_itself(
     assert "taxonomy.toml" in find(documents, "ConfigMap", "-desk")["data"]
 
 
-def test_secrets_come_by_reference_alone() -> None:
+def test_secrets_are_only_references() -> None:
     """PostgreSQL's URL, Kafka's password, the client secret: none of them in a ConfigMap."""
     documents = render(None, EXAMPLES / "desk.yaml")
     found = variables(documents)
@@ -137,7 +135,7 @@ def test_sqlite_is_one_process_on_a_volume_that_stays() -> None:
         rendered(desk(replicaCount=2))
 
 
-def test_postgresql_lets_replicas_be_rolled() -> None:
+def test_with_postgresql_replicas_roll() -> None:
     """Without a volume; the schema is migrated before each pod starts."""
     documents = rendered(desk(replicaCount=3, database={"secret": "pg"}))
     deployment = find(documents, "Deployment", "-desk")["spec"]
@@ -150,7 +148,7 @@ def test_postgresql_lets_replicas_be_rolled() -> None:
     assert find(documents, "PodDisruptionBudget", "-desk")["spec"]["maxUnavailable"] == 1
 
 
-def test_who_may_talk_to_whom() -> None:
+def test_the_desks_network_policies() -> None:
     """In: the Ingress controller to the pages, scrapes to the metrics. Out: Kafka, and only what is
     used."""
     documents = rendered(desk(config={"web": {"metrics_port": 9100}}))
@@ -166,7 +164,7 @@ def test_who_may_talk_to_whom() -> None:
     assert egress_ports(render(None, EXAMPLES / "desk.yaml")) == {9092, 5432, 443}
 
 
-def test_every_pod_of_it_is_restricted() -> None:
+def test_every_desk_pod_is_restricted() -> None:
     for documents in (rendered(), render(None, EXAMPLES / "desk.yaml")):
         (pod,) = [pod for pod in pods(documents) if pod.name.endswith("-desk")]
         assert list(violations(pod.spec)) == []
@@ -175,7 +173,7 @@ def test_every_pod_of_it_is_restricted() -> None:
             assert container["securityContext"]["readOnlyRootFilesystem"] is True
 
 
-def test_prometheus_finds_it_beside_the_workers() -> None:
+def test_prometheus_finds_the_desk_and_the_workers() -> None:
     documents = rendered({"metrics": {"monitor": "service"}})
     monitor = find(documents, "ServiceMonitor", "-desk")
     assert monitor["spec"]["selector"]["matchLabels"]["app.kubernetes.io/component"] == "desk"
@@ -188,7 +186,7 @@ def test_prometheus_finds_it_beside_the_workers() -> None:
     assert variables(documents)["CLERK_DESK_WEB__METRICS_PORT"] == "8091"
 
 
-def test_the_ingress_leads_to_the_pages_alone() -> None:
+def test_the_ingress_leads_only_to_the_pages() -> None:
     """Metrics reveal volume and accuracy, so they stay inside."""
     documents = rendered(desk(ingress={"enabled": True, "host": "desk.example.com"}))
     (rule,) = find(documents, "Ingress", "-desk")["spec"]["rules"]
@@ -219,7 +217,7 @@ def test_what_cannot_work_is_refused(change: dict[str, Any], reason: str) -> Non
     assert reason in str(caught.value)
 
 
-def test_exports_go_where_proposals_are_made_of_them() -> None:
+def test_exports_go_where_the_trainer_reads_them() -> None:
     """The desk writes to the volume and the trainer reads it."""
     claim = {"persistentVolumeClaim": {"claimName": "decided"}}
     pod = pod_of(rendered(desk(exports=claim)))

@@ -45,7 +45,7 @@ def test_an_example_passes_the_strict_linter(example: Path) -> None:
 
 @each_example
 @pytest.mark.parametrize("version", VERSIONS)
-def test_an_example_renders_with_every_reference_whole(example: Path, version: str) -> None:
+def test_every_reference_in_an_example_exists(example: Path, version: str) -> None:
     """Selectors match labels; objects and ports that are referred to exist; names are legal."""
     if example.stem == "air-gapped" and version == "1.29.0":
         with pytest.raises(Refused, match=r"volume\.image needs Kubernetes 1\.33"):
@@ -71,7 +71,7 @@ def test_an_example_passes_the_restricted_pod_security_level(example: Path) -> N
 
 
 @each_example
-def test_the_packed_chart_renders_as_the_folder_does(example: Path, tmp_path: Path) -> None:
+def test_the_packaged_chart_renders_like_the_folder(example: Path, tmp_path: Path) -> None:
     """`helm package` includes every file that the templates read."""
     done = helm("package", str(CHART), "-d", str(tmp_path))
     assert done.returncode == 0, done.stderr
@@ -81,7 +81,7 @@ def test_the_packed_chart_renders_as_the_folder_does(example: Path, tmp_path: Pa
 
 
 @each_example
-def test_an_examples_header_says_how_it_is_used(example: Path) -> None:
+def test_an_examples_header_has_its_install_command(example: Path) -> None:
     """Its command names files that exist."""
     header = example.read_text(encoding="utf-8").partition("\n\n")[0]
     assert all(line.startswith("#") for line in header.splitlines())
@@ -90,7 +90,7 @@ def test_an_examples_header_says_how_it_is_used(example: Path) -> None:
         assert (ROOT / path).exists(), path
 
 
-def test_the_header_of_the_production_example_works_as_it_stands() -> None:
+def test_the_production_examples_header_works_as_written() -> None:
     recipe = ROOT / "config" / "trainer.toml"
     keda = CHART / "examples" / "keda.yaml"
     documents = render(None, keda, flags=("--set-file", f"trainer.recipe={recipe}"))
@@ -98,7 +98,7 @@ def test_the_header_of_the_production_example_works_as_it_stands() -> None:
     assert found.strip() == recipe.read_text(encoding="utf-8").strip()
 
 
-def test_the_demo_wants_no_gpu() -> None:
+def test_the_demo_needs_no_gpu() -> None:
     documents = rendered(CHART / "examples" / "cpu-demo.yaml")
     container = worker_container(documents)
     assert "nvidia.com/gpu" not in container["resources"]["limits"]
@@ -107,7 +107,7 @@ def test_the_demo_wants_no_gpu() -> None:
     assert not [volume for volume in pod.spec["volumes"] if "persistentVolumeClaim" in volume]
 
 
-def test_the_notes_of_workers_that_are_scaled_by_hand() -> None:
+def test_the_notes_without_autoscaling() -> None:
     """--reset-then-reuse-values keeps the new chart's defaults, which --reuse-values would drop;
     and all exit codes are named."""
     demo = CHART / "examples" / "cpu-demo.yaml"
@@ -122,7 +122,7 @@ def test_the_notes_of_workers_that_are_scaled_by_hand() -> None:
     assert {str(code) for code in codes} <= set(re.findall(r"\b\d+\b", notes))
 
 
-def test_the_notes_say_what_to_do_next() -> None:
+def test_the_notes_name_the_next_steps() -> None:
     keda = CHART / "examples" / "keda.yaml"
     done = helm(
         "install", "clerk", str(CHART), "-n", "support", "-f", str(keda), "--dry-run=client"

@@ -57,7 +57,7 @@ def test_the_schema_and_the_table_are_up_to_date() -> None:
          "a.kafak is not a setting"),
     ],
 )  # fmt: skip
-def test_the_generator_refuses_what_it_cannot_tell(
+def test_the_generator_refuses_unclear_comments(
     generate: ModuleType, text: str, reason: str
 ) -> None:
     with pytest.raises(generate.Refused, match=reason):
@@ -69,7 +69,7 @@ def test_the_defaults_are_valid(schema: dict[str, Any], values: dict[str, Any]) 
     jsonschema.validate(values, schema, jsonschema.Draft7Validator)
 
 
-def test_the_schema_is_closed_but_where_kubernetes_is_passed_through(
+def test_the_schema_is_open_only_for_kubernetes_fields(
     schema: dict[str, Any],
 ) -> None:
     """An unknown key is an error everywhere else; the open places are listed here."""
@@ -107,7 +107,7 @@ def test_the_schema_is_closed_but_where_kubernetes_is_passed_through(
     }  # fmt: skip
 
 
-def test_settings_that_the_chart_repeats_are_the_workers_defaults(values: dict[str, Any]) -> None:
+def test_settings_repeated_in_the_chart_are_the_workers_defaults(values: dict[str, Any]) -> None:
     """The chart computes with these settings, so their defaults must be the worker's, except the
     listed ones."""
     differ = {

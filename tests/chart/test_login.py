@@ -75,7 +75,7 @@ def settings_files(documents: list[Document], folder: Path) -> tuple[Path, ...]:
     return tuple(files)
 
 
-def test_the_clients_secret_is_known_to_every_program() -> None:
+def test_every_program_gets_the_clients_secret() -> None:
     """From one Secret, under the name that each program reads; the desk may have its own."""
 
     def secrets(documents: list[Document], part: str) -> dict[str, str]:
@@ -96,7 +96,7 @@ def test_the_clients_secret_is_known_to_every_program() -> None:
 
 
 @pytest.mark.parametrize("values", [OIDC, IAM], ids=["oidc", "iam"])
-def test_every_program_reads_the_settings_of_a_login_by_token(
+def test_every_program_reads_the_token_logins_settings(
     values: dict[str, Any], tmp_path: Path
 ) -> None:
     worker, topics, desk = settings_files(rendered(values), tmp_path)
@@ -106,11 +106,11 @@ def test_every_program_reads_the_settings_of_a_login_by_token(
 
 
 @pytest.mark.parametrize("values", [OIDC, IAM], ids=["oidc", "iam"])
-def test_every_reference_of_a_login_by_token_is_whole(values: dict[str, Any]) -> None:
+def test_every_reference_of_a_token_login_exists(values: dict[str, Any]) -> None:
     assert list(broken(rendered(values), BROUGHT)) == []
 
 
-def test_every_pod_that_asks_for_a_token_has_the_account_variables_and_module() -> None:
+def test_pods_with_a_token_login_have_the_account_variables_and_module() -> None:
     """All containers of worker, topics job and desk (with its migration), and no other pod."""
     documents = rendered(IAM, {"rollback": {"enabled": True}})
     accounts = {
@@ -133,14 +133,14 @@ def test_every_pod_that_asks_for_a_token_has_the_account_variables_and_module() 
         assert "msk-token" not in str(pod.spec), pod.name
 
 
-def test_an_account_of_ones_own_is_everybodys() -> None:
+def test_a_given_account_is_used_by_every_pod() -> None:
     documents = rendered({"serviceAccount": {"create": False, "name": "kafka-clients"}})
     assert not [each for each in documents if each["kind"] == "ServiceAccount"]
     for part, pod in talkers(documents).items():
         assert pod.spec["serviceAccountName"] == "kafka-clients", part
 
 
-def test_a_variable_of_the_desk_wins_over_the_workers() -> None:
+def test_a_desk_variable_overrides_the_workers() -> None:
     """A name in both env and desk.secretEnv is set once."""
     own = {"desk": {"secretEnv": {"HTTPS_PROXY": {"name": "kafka-oidc", "key": "proxy"}}}}
     documents = rendered({"env": {"HTTPS_PROXY": "http://proxy:3128"}}, own)
@@ -158,7 +158,7 @@ def test_a_variable_of_the_desk_wins_over_the_workers() -> None:
         ("http://id.example/token", 80),
     ],
 )
-def test_the_token_endpoint_is_within_reach(url: str, port: int) -> None:
+def test_the_token_endpoint_is_reachable(url: str, port: int) -> None:
     """A policy that lets only Kafka through would leave every pod without a token."""
     client = {"config": {"kafka": {"client": {"sasl.oauthbearer.token.endpoint.url": url}}}}
     documents = rendered(OIDC, client)
@@ -191,7 +191,7 @@ def weight(document: Document) -> int:
     return int(document["metadata"]["annotations"]["helm.sh/hook-weight"])
 
 
-def test_a_first_install_finds_all_that_the_topics_job_needs() -> None:
+def test_a_first_install_creates_all_that_the_topics_job_needs() -> None:
     """Only hooks of a lower weight exist before the job: its settings, its account, and its own
     network policy for a namespace that denies all traffic."""
     documents = rendered(OIDC, {"networkPolicy": {"extraEgress": [{"ports": [{"port": 3128}]}]}})
@@ -216,6 +216,6 @@ def test_a_first_install_finds_all_that_the_topics_job_needs() -> None:
     assert policy_of(documents, pod) is not None  # and it is the only one for this pod
 
 
-def test_without_policies_there_is_none_for_the_job_either() -> None:
+def test_without_policies_the_job_has_none_either() -> None:
     documents = rendered({"networkPolicy": {"enabled": False}})
     assert not [each for each in documents if each["kind"] == "NetworkPolicy"]

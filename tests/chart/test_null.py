@@ -75,7 +75,7 @@ def is_required(path: str) -> bool:
     return name in part.get("required", ())
 
 
-def test_no_value_that_is_taken_away_crashes_a_template() -> None:
+def test_no_removed_value_crashes_a_template() -> None:
     """Each alone: the schema requires it, the chart works without it, or it says why not."""
     rest = [path for path in paths(VALUES, SCHEMA) if not is_required(path)]
     assert 20 < len(rest) < 80
@@ -85,12 +85,12 @@ def test_no_value_that_is_taken_away_crashes_a_template() -> None:
 
 
 @pytest.mark.parametrize("path", ["auth", "auth.tls", "storage.models", "metrics.rules", "probes"])
-def test_a_map_that_is_taken_away_is_named(path: str) -> None:
+def test_a_removed_map_is_named(path: str) -> None:
     with pytest.raises(Refused) as caught:
         render_minimal(without(path))
     assert path.rpartition(".")[2] in str(caught.value)
 
 
-def test_sections_of_settings_may_be_taken_away() -> None:
+def test_sections_of_settings_may_be_removed() -> None:
     documents = render_minimal(merge(without("config.loop"), without("config.http")))
     assert "[loop]" not in find(documents, "ConfigMap")["data"]["worker.toml"]

@@ -32,7 +32,7 @@ def propose(proposals: dict[str, Any]) -> dict[str, Any]:
 PROPOSE = propose({"persistentVolumeClaim": {"claimName": "proposals"}})
 
 
-def test_nothing_given_names_everything_that_is_missing_at_once() -> None:
+def test_all_missing_values_are_named_at_once() -> None:
     with pytest.raises(Refused) as caught:
         render({})
     message = str(caught.value)
@@ -287,7 +287,7 @@ def test_refused_with_the_reason(values: dict[str, Any], words: tuple[str, ...])
     assert "nil pointer" not in message
 
 
-def test_nothing_can_be_written_to_an_image() -> None:
+def test_writing_to_an_image_is_refused() -> None:
     values = merge(merge(MINIMAL, TRAINER), {"download": {"enabled": True, "image": "x"}})
     values["storage"] = {
         name: {"volume": {"image": {"reference": "x"}}} for name in values["storage"]

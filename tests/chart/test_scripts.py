@@ -58,7 +58,7 @@ INFO = (200, {"adapter": "support"})
 READY = {"/readyz": (200, {"ok": True, "why": []}), "/info": INFO}
 
 
-def test_workers_that_are_ready_pass_and_say_what_they_serve() -> None:
+def test_ready_workers_pass_and_their_adapters_are_printed() -> None:
     with worker(READY) as first, worker(READY) as second:
         code, output = check(first, second)
     assert code == 0
@@ -66,7 +66,7 @@ def test_workers_that_are_ready_pass_and_say_what_they_serve() -> None:
     assert "2 of 2 workers are ready" in output
 
 
-def test_one_that_is_not_ready_fails_and_says_why() -> None:
+def test_an_unready_worker_fails_with_the_reason() -> None:
     warming = {"/readyz": (503, {"ok": False, "why": ["the model is not warm"]}), "/info": INFO}
     with worker(READY) as first, worker(warming) as second:
         code, output = check(first, second)
@@ -172,7 +172,7 @@ def test_a_killed_download_leaves_no_partial_file(store: Store, tmp_path: Path) 
     assert store.asked[0][1] == "Bearer of-the-store"
 
 
-def test_an_answer_that_is_cut_off_is_asked_for_again(store: Store, tmp_path: Path) -> None:
+def test_a_truncated_download_is_retried(store: Store, tmp_path: Path) -> None:
     store.cut = 2
     done = begin(tmp_path / "shard", store.url)
     output, _ = done.communicate(timeout=60)
@@ -181,7 +181,7 @@ def test_an_answer_that_is_cut_off_is_asked_for_again(store: Store, tmp_path: Pa
     assert [path.name for path in tmp_path.iterdir()] == ["shard"]
 
 
-def test_other_bytes_than_asked_for_are_refused(store: Store, tmp_path: Path) -> None:
+def test_a_wrong_digest_is_refused(store: Store, tmp_path: Path) -> None:
     done = begin(tmp_path / "shard", store.url, "0" * 64)
     output, _ = done.communicate(timeout=60)
     assert done.returncode == 1

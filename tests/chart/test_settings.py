@@ -25,7 +25,7 @@ def load(text: str, folder: Path) -> Any:
     return load_settings(file).settings
 
 
-def test_every_section_goes_through(tmp_path: Path) -> None:
+def test_every_section_reaches_the_worker(tmp_path: Path) -> None:
     """Numbers keep their type, lists stay lists, properties and engine arguments are complete."""
     found = load(
         toml_of({
@@ -63,7 +63,7 @@ def test_every_section_goes_through(tmp_path: Path) -> None:
     assert found.http.port == 9000
 
 
-def test_an_encoder_is_served_without_a_base(tmp_path: Path) -> None:
+def test_an_encoder_needs_no_base(tmp_path: Path) -> None:
     """Its settings name no base: an empty one would be the working directory."""
     documents = render({}, EXAMPLES / "encoder.yaml")
     found = load(find(documents, "ConfigMap")["data"]["worker.toml"], tmp_path)
@@ -71,7 +71,7 @@ def test_an_encoder_is_served_without_a_base(tmp_path: Path) -> None:
     assert found.model.adapter == Path("/adapters")
 
 
-def test_certificates_are_where_the_settings_say(tmp_path: Path) -> None:
+def test_certificates_are_mounted_where_the_settings_say(tmp_path: Path) -> None:
     documents = render_minimal({
         "config": {"kafka": {"security_protocol": "ssl"}},
         "auth": {"tls": {
@@ -97,9 +97,7 @@ def test_certificates_are_where_the_settings_say(tmp_path: Path) -> None:
     assert password["valueFrom"]["secretKeyRef"] == {"name": "mine", "key": "pass"}
 
 
-def test_variables_that_the_chart_sets_are_settings(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_charts_variables_are_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The worker would refuse to start with an unknown variable."""
     documents = render_minimal({
         "config": {"kafka": {"security_protocol": "sasl_ssl", "sasl_mechanism": "PLAIN"}},
@@ -147,7 +145,7 @@ engine_args = st.dictionaries(
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(arguments=engine_args, group=odd_text.filter(bool))
-def test_whatever_is_given_arrives(arguments: dict[str, Any], group: str) -> None:
+def test_any_text_and_number_arrives_unchanged(arguments: dict[str, Any], group: str) -> None:
     """Any text, number, list or table comes out of the TOML unchanged."""
     config = {"kafka": {"group_id": group}, "model": {"engine_args": arguments}}
     found = tomllib.loads(toml_of(config))

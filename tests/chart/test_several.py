@@ -59,7 +59,7 @@ def test_two_releases_share_no_group_topic_or_dashboard() -> None:
     assert one == names_of("a", "x")
 
 
-def test_names_that_are_given_stand() -> None:
+def test_given_names_are_kept() -> None:
     """The rest follows the output topic; null counts as left out, empty has its meaning."""
     given = {"config": {"kafka": {"group_id": "g", "output_topic": "labels", "review_topic": ""}}}
     kafka = settings(render_minimal(given), "filing-clerk", "worker.toml")["kafka"]
@@ -92,7 +92,7 @@ def test_the_dashboard_shows_its_release_first() -> None:
 
 
 @pytest.mark.parametrize("name", ["", "elsewhere"])
-def test_everything_goes_into_one_namespace(name: str) -> None:
+def test_all_objects_are_in_one_namespace(name: str) -> None:
     """The release's, or the one that a parent chart names."""
     documents = render_minimal(merge(ALL, {"namespaceOverride": name}), namespace="support")
     expected = name or "support"
@@ -105,7 +105,7 @@ def test_everything_goes_into_one_namespace(name: str) -> None:
     assert f".{expected}.svc:" in test.spec["containers"][0]["args"][1]
 
 
-def test_every_pod_goes_to_nodes_of_the_images_architecture() -> None:
+def test_every_pod_selects_the_images_architecture() -> None:
     """Images of your own go anywhere."""
     parts = {"rollback": {"enabled": True}, "nodeSelector": {"gpu": "l4"}}
     for arch, expected in (("amd64", {"kubernetes.io/arch": "amd64"}), ("", {})):
@@ -126,7 +126,7 @@ def test_monitors_relabel() -> None:
         assert endpoint["metricRelabelings"] == [{"action": "keep"}]
 
 
-def test_containers_of_ones_own_run_next_to_the_worker() -> None:
+def test_extra_containers_run_next_to_the_worker() -> None:
     """The pod's first container stays the worker."""
     shipper = {"name": "shipper", "image": "registry.example/shipper:1"}
     documents = render_minimal({"extraContainers": [shipper]})
@@ -134,7 +134,7 @@ def test_containers_of_ones_own_run_next_to_the_worker() -> None:
     assert [container["name"] for container in containers] == ["worker", "shipper"]
 
 
-def test_the_desk_hangs_on_a_gateway() -> None:
+def test_the_desk_has_a_gateway_route() -> None:
     gateway = {"name": "public", "namespace": "gateways"}
     route = {"enabled": True, "parentRefs": [gateway], "hostnames": ["desk.example.com"]}
     documents = render_minimal(merge(DESK, {"desk": {"httpRoute": route}}))

@@ -26,7 +26,7 @@ def kinds(documents: list[dict[str, Any]]) -> set[str]:
     return {document["kind"] for document in documents}
 
 
-def test_the_probes_ask_the_workers_three_paths_and_give_it_time() -> None:
+def test_the_probes_use_the_workers_three_paths() -> None:
     """Start-up within fifteen minutes by default; an unready worker is not restarted."""
     container = worker_container(render_minimal())
     start, live, ready = (
@@ -40,7 +40,7 @@ def test_the_probes_ask_the_workers_three_paths_and_give_it_time() -> None:
 
 
 @pytest.mark.parametrize(("budget", "period"), [(601, 7), (600, 600), (3600, 11)])
-def test_the_start_up_budget_is_never_cut_short(budget: int, period: int) -> None:
+def test_the_start_up_time_is_long_enough(budget: int, period: int) -> None:
     """Rounded up to whole probes; the rollout's deadline is longer than a start."""
     startup = {"probes": {"startup": {"budgetSeconds": budget, "periodSeconds": period}}}
     documents = render_minimal(startup)
@@ -58,14 +58,14 @@ def test_the_start_up_budget_is_never_cut_short(budget: int, period: int) -> Non
         ({"loop": {"drain_s": None}, "kafka": {"publish_timeout_s": None}}, 90),
     ],
 )
-def test_a_pod_gets_the_time_it_may_drain_and_half_a_minute(
+def test_the_grace_period_is_the_drain_and_half_a_minute(
     config: dict[str, Any], grace: int
 ) -> None:
     spec = find(render_minimal({"config": config}), "Deployment")["spec"]["template"]["spec"]
     assert spec["terminationGracePeriodSeconds"] == grace
 
 
-def test_the_grace_covers_the_workers_own_bound() -> None:
+def test_the_grace_period_covers_the_workers_limit() -> None:
     """The worker itself counts with three publishes (max_iteration_s)."""
     from worker import policies
     from worker.settings import Settings
@@ -80,7 +80,7 @@ def test_the_grace_covers_the_workers_own_bound() -> None:
     assert spec["terminationGracePeriodSeconds"] >= settings.loop.drain_s + iteration_s / 2
 
 
-def test_a_change_of_the_settings_restarts_the_pods_and_nothing_else_does() -> None:
+def test_only_changed_settings_restart_the_pods() -> None:
     """The checksum follows worker.toml; replicas and a new chart version leave the pods alone."""
 
     def template(values: dict[str, Any]) -> Any:
@@ -104,7 +104,7 @@ def test_no_spare_gpu_is_needed_for_a_rollout() -> None:
     assert "replicas" not in spec
 
 
-def test_gpus_are_asked_for_as_text_beside_the_other_limits() -> None:
+def test_gpus_are_requested_next_to_the_other_limits() -> None:
     limits = worker_container(render_minimal())["resources"]["limits"]
     assert limits == {"memory": "12Gi", "nvidia.com/gpu": "1"}
     two = {
@@ -114,7 +114,7 @@ def test_gpus_are_asked_for_as_text_beside_the_other_limits() -> None:
     assert worker_container(render_minimal(two))["resources"]["limits"]["amd.com/gpu"] == "2"
 
 
-def test_the_pods_name_is_the_instance_id() -> None:
+def test_the_pod_name_is_the_instance_id() -> None:
     (variable,) = [
         entry
         for entry in worker_container(render_minimal())["env"]
@@ -137,7 +137,7 @@ def test_models_are_read_only_for_the_worker_and_writable_for_the_download() -> 
     assert written == {"models": False, "adapters": False, "tmp": False}
 
 
-def test_a_host_path_is_the_one_volume_that_breaks_the_restricted_level() -> None:
+def test_only_a_host_path_breaks_the_restricted_level() -> None:
     values = merge(MINIMAL, {})
     values["storage"] = {"models": {"volume": {"hostPath": {"path": "/srv"}}},
                          "adapters": {"mountPath": ""}}  # fmt: skip
@@ -155,14 +155,14 @@ def test_claims_outlive_the_release() -> None:
         assert claim["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
 
 
-def test_by_default_nothing_is_made_that_needs_an_operator() -> None:
+def test_the_default_needs_no_operator() -> None:
     assert kinds(render_minimal()) == {
         "ConfigMap", "Deployment", "NetworkPolicy", "Pod", "PodDisruptionBudget", "Service",
         "ServiceAccount",
     }  # fmt: skip
 
 
-def test_keda_asks_for_what_the_worker_reads() -> None:
+def test_keda_scales_on_the_workers_topic_and_group() -> None:
     """Group, topic, servers and offset policy are the worker's; it logs in with the same Secret."""
     documents = render(None, KEDA)
     scaled = find(documents, "ScaledObject")["spec"]
@@ -187,7 +187,7 @@ def test_keda_asks_for_what_the_worker_reads() -> None:
 
 
 @pytest.mark.parametrize("inputs", [["chat", "mail"], ["^support.messages.*"]])
-def test_keda_asks_for_the_whole_group_where_it_reads_several_topics(inputs: list[str]) -> None:
+def test_keda_scales_on_the_whole_group_for_several_topics(inputs: list[str]) -> None:
     """Without a topic KEDA adds up the lag of all topics of the group."""
     changes = {"config": {"kafka": {"input_topics": inputs}}, "autoscaling": {"kind": "keda"}}
     (trigger,) = find(render_minimal(changes), "ScaledObject")["spec"]["triggers"]
@@ -195,7 +195,7 @@ def test_keda_asks_for_the_whole_group_where_it_reads_several_topics(inputs: lis
     assert "topic" not in trigger["metadata"]
 
 
-def test_keda_logs_in_with_a_token_of_its_own() -> None:
+def test_keda_logs_in_with_its_own_token() -> None:
     values = {
         "config": {"kafka": {"security_protocol": "sasl_ssl", "sasl_mechanism": "OAUTHBEARER",
                              "sasl_token_callback": "msk_token:token"}},
@@ -212,7 +212,7 @@ def test_keda_logs_in_with_a_token_of_its_own() -> None:
     assert "TriggerAuthentication" not in kinds(documents)
 
 
-def test_a_plain_autoscaler_goes_by_the_metrics_given() -> None:
+def test_a_plain_autoscaler_uses_the_given_metrics() -> None:
     target = {"type": "AverageValue", "averageValue": "500"}
     metric = {"type": "Pods", "pods": {"metric": {"name": "clerk_backlog"}, "target": target}}
     documents = render_minimal({"autoscaling": {"kind": "hpa", "hpa": {"metrics": [metric]}}})
@@ -224,7 +224,7 @@ RULES = CHART / "files" / "rules.yaml"
 HOME = yaml.safe_load((CHART / "Chart.yaml").read_text(encoding="utf-8"))["home"]
 
 
-def test_the_rules_are_the_files_but_for_whose_they_are() -> None:
+def test_the_rules_are_the_files_for_this_release() -> None:
     """Without the release's matchers, labels and runbook URL, they are equal to the file."""
     made = find(render(None, KEDA), "PrometheusRule")
     release, *groups = made["spec"]["groups"]
@@ -244,7 +244,7 @@ def test_the_rules_are_the_files_but_for_whose_they_are() -> None:
     assert groups == yaml.safe_load(RULES.read_text(encoding="utf-8"))["groups"]
 
 
-def test_the_dashboard_is_a_config_map_that_the_sidecar_finds() -> None:
+def test_the_sidecar_finds_the_dashboards_config_map() -> None:
     """By its label; it is smaller than 1 MiB."""
     made = find(render(None, KEDA), "ConfigMap", "-dashboard")
     (text,) = made["data"].values()
@@ -265,7 +265,7 @@ def test_the_dashboard_is_a_config_map_that_the_sidecar_finds() -> None:
          ("own", "vector(1)")),
     ],
 )  # fmt: skip
-def test_a_release_says_that_it_should_have_workers(
+def test_a_release_records_that_it_should_have_workers(
     values: dict[str, Any], expected: tuple[str, str] | None
 ) -> None:
     """Under the job that its monitor sets; otherwise the alert would miss a release that was never
@@ -290,7 +290,7 @@ def alerts_of(values: dict[str, Any]) -> dict[str, Any]:
     return {rule["alert"]: rule for group in groups for rule in group["rules"] if "alert" in rule}
 
 
-def test_an_alert_is_left_out_or_labelled_alone() -> None:
+def test_alerts_are_disabled_and_labelled_one_by_one() -> None:
     plain = alerts_of({})
     own = {
         "ClerkDrift": {"enabled": False},
@@ -333,7 +333,7 @@ def test_prometheus_finds_the_workers_port_by_name(monitor: str, kind: str, key:
     assert len(kinds(documents) & {"PodMonitor", "ServiceMonitor"}) == 1
 
 
-def test_nothing_goes_out_but_kafka_and_dns_and_nothing_in_but_scrapes() -> None:
+def test_the_network_policy_allows_kafka_dns_and_scrapes() -> None:
     documents = render(None, CHART / "examples" / "air-gapped.yaml")
     policy = find(documents, "NetworkPolicy", "filing-clerk")["spec"]
     dns, kafka = policy["egress"]
@@ -349,7 +349,7 @@ def test_nothing_goes_out_but_kafka_and_dns_and_nothing_in_but_scrapes() -> None
     assert "ingress" not in trainer
 
 
-def test_a_password_may_come_as_a_file() -> None:
+def test_a_password_can_be_a_file() -> None:
     """For workers and the topics job; the user name stays a variable."""
     documents = render({"auth": {"sasl": {"passwordAsFile": True}}}, KEDA)
     for pod in pods(documents):
@@ -382,7 +382,7 @@ FILE = {"url": "https://models.example/a", "path": "/models/a", "sha256": "0" * 
           "OTEL_EXPORTER_OTLP_ENDPOINT": "http://b:2"}, 1),
     ],
 )  # fmt: skip
-def test_traces_reach_their_collector(env: dict[str, str], port: int) -> None:
+def test_the_collector_is_reachable(env: dict[str, str], port: int) -> None:
     """A policy that lets only Kafka through would block them."""
     peer = {"podSelector": {"matchLabels": {"app": "collector"}}}
     policy = {"networkPolicy": {"tracingPeers": [peer]}}
@@ -393,7 +393,7 @@ def test_traces_reach_their_collector(env: dict[str, str], port: int) -> None:
     assert len(plain["egress"]) == 2
 
 
-def test_a_download_reaches_its_store() -> None:
+def test_the_model_store_is_reachable() -> None:
     store = {"ipBlock": {"cidr": "10.20.0.0/16"}}
     values = {
         "download": {"enabled": True, "files": [FILE]},
@@ -403,7 +403,7 @@ def test_a_download_reaches_its_store() -> None:
     assert rule == {"ports": [{"port": 8443, "protocol": "TCP"}], "to": [store]}
 
 
-def test_files_are_fetched_by_the_charts_own_program_in_a_small_image() -> None:
+def test_the_charts_script_downloads_in_a_small_image() -> None:
     """One argument for each file; in the tools image if there is one, else the worker's."""
     values = {"download": {"enabled": True, "files": [FILE]}}
     for image in ("", "registry.example/clerk/worker-tools:1"):
@@ -415,7 +415,7 @@ def test_files_are_fetched_by_the_charts_own_program_in_a_small_image() -> None:
         assert line.split() == [FILE["sha256"], FILE["path"], FILE["url"]]
 
 
-def test_workers_wait_for_an_adapter_where_one_is_still_to_come() -> None:
+def test_workers_wait_for_a_first_adapter_if_configured() -> None:
     documents = render_minimal({"storage": {"adapters": {"wait": True}}})
     (wait,) = find(documents, "Deployment")["spec"]["template"]["spec"]["initContainers"]
     assert wait["args"][1] == "/adapters"
@@ -424,7 +424,7 @@ def test_workers_wait_for_an_adapter_where_one_is_still_to_come() -> None:
     assert "initContainers" not in spec
 
 
-def test_the_way_back_at_night_is_a_job_that_waits() -> None:
+def test_the_rollback_is_a_suspended_job() -> None:
     """It writes to the store once and has no network; its name is the reason. Its image is small or
     already on a node."""
     tools = "registry.example/clerk/worker-tools:1"
@@ -445,7 +445,7 @@ def test_the_way_back_at_night_is_a_job_that_waits() -> None:
     assert "egress" not in policy
 
 
-def test_what_every_object_and_every_pod_is_given() -> None:
+def test_common_labels_and_pod_settings_apply_everywhere() -> None:
     """Common labels on all objects; hosts and DNS in each pod; selectors stay as they are."""
     values = {
         "commonLabels": {"team": "support"},
@@ -476,7 +476,7 @@ def test_what_every_object_and_every_pod_is_given() -> None:
         assert pod.spec["dnsConfig"]["options"][0]["name"] == "ndots", pod.name
 
 
-def test_topics_are_made_before_the_workers_with_the_same_settings() -> None:
+def test_topics_are_created_before_the_workers() -> None:
     """A hook with its own copy of worker.toml and the same login."""
     documents = render(None, KEDA)
     job = find(documents, "Job")
@@ -494,7 +494,7 @@ def test_topics_are_made_before_the_workers_with_the_same_settings() -> None:
     assert names == {"CLERK_KAFKA__SASL_USERNAME", "CLERK_KAFKA__SASL_PASSWORD"}
 
 
-def test_the_trainer_goes_step_by_step_and_takes_no_for_an_answer() -> None:
+def test_the_trainer_runs_step_by_step_and_accepts_a_refusal() -> None:
     """Train, evaluate, publish; a refusal is not retried; without a schedule it only starts by
     hand."""
     cron = find(render(None, KEDA), "CronJob", "-trainer")["spec"]
@@ -522,7 +522,7 @@ def test_the_trainer_goes_step_by_step_and_takes_no_for_an_answer() -> None:
     assert (scheduled["schedule"], scheduled["suspend"]) == ("0 2 * * 6", False)
 
 
-def test_the_trainers_steps_are_commands_that_it_has() -> None:
+def test_the_trainers_steps_are_its_commands() -> None:
     import typer.main
 
     from trainer.cli.main import app
@@ -537,7 +537,7 @@ def test_the_trainers_steps_are_commands_that_it_has() -> None:
             assert {word for word in rest if word.startswith("--")} <= options, name
 
 
-def test_proposals_are_made_of_the_desks_exports_and_stay() -> None:
+def test_proposals_are_kept_and_use_the_desks_exports() -> None:
     """Answers are carried out first; decisions are read-only; each job has its own folder, so a
     restarted pod continues. It works without the trainer's own job."""
     alone = {"trainer": {"enabled": False}, "networkPolicy": {"enabled": True}}
@@ -564,7 +564,7 @@ def test_proposals_are_made_of_the_desks_exports_and_stay() -> None:
     assert policy["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == "propose"
 
 
-def test_as_part_of_another_chart_it_renders_too(tmp_path: Any) -> None:
+def test_the_chart_renders_as_a_subchart(tmp_path: Any) -> None:
     """Helm passes a subchart the key "global", which a closed schema would refuse."""
     import shutil
 

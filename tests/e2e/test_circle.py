@@ -71,7 +71,7 @@ def tasks_of(place: Place, fresh: list[tuple[str, str]]) -> list[Task]:
     return checks + [task(f"new-{at}", text, "learn", None) for at, (text, _) in enumerate(fresh)]
 
 
-def test_from_the_desks_export_to_a_canary_and_nothing_counts_twice(tmp_path: Path) -> None:
+def test_from_the_desks_export_to_a_canary(tmp_path: Path) -> None:
     """The desk's decisions are learned once, and its answer is carried out once. The next
     proposal finds the dataset of the adapter in service, and nothing new in the export."""
     taxonomy = write_tiny_taxonomy(tmp_path)

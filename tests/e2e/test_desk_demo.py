@@ -84,7 +84,7 @@ def decide(url: str, label: str) -> None:
 
 
 @pytest.mark.usefixtures("base_model_dir")
-def test_a_decision_is_seen_to_arrive_and_a_folder_is_gone_on_with(tmp_path: Path) -> None:
+def test_a_decision_arrives_and_a_folder_is_reused(tmp_path: Path) -> None:
     """A third of the messages waits, and a decision arrives as a correction in the terminal and
     on its topic. Ctrl-C leaves nothing running. The same folder again has the remaining
     messages."""

@@ -58,7 +58,7 @@ def decide_all(url: str) -> dict[str, str | None]:
     return answers
 
 
-def test_decisions_are_a_dataset_after_two_commands(tmp_path: Path) -> None:
+def test_two_commands_make_a_dataset_of_the_decisions(tmp_path: Path) -> None:
     """The dataset has the reviewers' labels and none of the model's; messages that fit no label
     are left out, and each message is in one split."""
     url = f"sqlite:///{tmp_path}/desk.db"

@@ -113,7 +113,7 @@ def holdout(running: Running) -> list[tuple[Sample, dict[str, Any]]]:
     return [(sample, by_id[sample.id]) for sample in samples]
 
 
-def test_held_out_messages_are_classified_as_was_measured(
+def test_held_out_messages_get_the_measured_labels(
     holdout: list[tuple[Sample, dict[str, Any]]],
 ) -> None:
     """Served accuracy is what clerk-trainer evaluate found, within the engine's precision."""
@@ -136,7 +136,7 @@ def test_every_result_meets_the_published_schema(
         assert 0 <= result["off_label_mass"] <= 1
 
 
-def test_key_and_headers_are_kept_and_the_text_is_not(
+def test_key_and_headers_are_kept_but_not_the_text(
     running: Running, holdout: list[tuple[Sample, dict[str, Any]]]
 ) -> None:
     """A router can correlate; the text is in no record and no log."""
@@ -153,7 +153,7 @@ def test_key_and_headers_are_kept_and_the_text_is_not(
             assert sample.message not in log
 
 
-def test_nothing_that_worker_and_engine_write_holds_a_message_or_a_secret(
+def test_no_output_contains_a_message_or_a_secret(
     running: Running, holdout: list[tuple[Sample, dict[str, Any]]]
 ) -> None:
     """Logs at debug level with vLLM's own lines, temporary files, HTTP pages."""
@@ -190,7 +190,7 @@ def test_the_engines_own_metrics_are_on_the_workers_page(
     assert total("vllm:prefix_cache_hits", "_total") > 0
 
 
-def test_hostile_messages_give_exactly_one_result_each_and_no_new_label(running: Running) -> None:
+def test_hostile_messages_give_one_result_each_and_no_new_label(running: Running) -> None:
     """Empty, huge, raw bytes, injections: output, review and dead letters add up."""
     before = len(running.arena.results)
     running.arena.publish(hostile_values(HOSTILE))

@@ -60,7 +60,7 @@ def test_each_service_is_confined(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_each_service_waits_for_one_that_can_say_it_is_well(name: str) -> None:
+def test_each_service_waits_for_one_with_a_health_check(name: str) -> None:
     """A service that others wait for has a health check."""
     assert "healthcheck" in SERVICES[name]
     for other, how in SERVICES[name].get("depends_on", {}).items():
@@ -97,11 +97,11 @@ def test_the_desk_accepts_its_variables(monkeypatch: pytest.MonkeyPatch) -> None
     assert labels.digest == read_manifest(adapter_dir()).taxonomy.digest
 
 
-def test_kafka_is_the_one_that_the_tests_run_on() -> None:
+def test_kafka_is_the_tested_version() -> None:
     assert SERVICES["kafka"]["image"] == f"apache/kafka:{KAFKA_VERSION}"
 
 
-def test_kafka_takes_its_settings(tmp_path: Path) -> None:
+def test_kafka_accepts_its_settings(tmp_path: Path) -> None:
     """Its container's start program accepts them, and formats an empty data folder."""
     given = {key: str(value) for key, value in SERVICES["kafka"]["environment"].items()}
     folders = [tmp_path / name for name in ("default", "mounted", "final")]
@@ -129,7 +129,7 @@ def test_kafka_takes_its_settings(tmp_path: Path) -> None:
     assert f"cluster.id={given['CLUSTER_ID']}" in meta
 
 
-def test_prometheus_takes_its_settings(tmp_path: Path) -> None:
+def test_prometheus_accepts_its_settings(tmp_path: Path) -> None:
     """promtool accepts the scrape settings with the rules where compose.yaml mounts them."""
     promtool = shutil.which("promtool")
     if promtool is None:

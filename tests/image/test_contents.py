@@ -64,7 +64,7 @@ def paths(engine: Any, image: Any) -> list[Found]:
     return [(path, f == "1", s == "1", w == "1") for f, s, w, path in split]
 
 
-def test_it_starts_as_nobody_with_the_worker(image: Any) -> None:
+def test_it_starts_the_worker_as_nobody(image: Any) -> None:
     """User, entry point, port and labels that the chart and scanners expect."""
     config = image.attrs["Config"]
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -78,7 +78,7 @@ def test_it_starts_as_nobody_with_the_worker(image: Any) -> None:
     assert labels["org.opencontainers.image.licenses"] == project["license"]
 
 
-def test_it_holds_nothing_that_builds_or_installs(
+def test_it_has_no_compiler_or_installer(
     paths: list[Found],
 ) -> None:
     """No compiler, no package installer, no cache or source of the build. setuptools is there
@@ -115,7 +115,7 @@ def test_it_holds_no_secrets(image: Any, paths: list[Found]) -> None:
     ]
 
 
-def test_nobody_gains_rights_by_a_file_of_ours(paths: list[Found]) -> None:
+def test_no_file_grants_rights(paths: list[Found]) -> None:
     """Nothing we add is set-user-id or writable by everyone."""
     ours = [
         entry
@@ -136,7 +136,7 @@ def locked(environment: dict[str, str]) -> Iterator[tuple[str, str]]:
                 yield canonicalize_name(requirement.name), version.version
 
 
-def test_it_is_the_lock_and_the_bill_of_materials_says_so(engine: Any, image: Any) -> None:
+def test_the_packages_are_the_locks_and_the_sboms(engine: Any, image: Any) -> None:
     """Installed, locked and listed packages have the same versions, ours included."""
     script = (
         "import importlib.metadata, json, packaging.markers as m\n"

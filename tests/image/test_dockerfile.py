@@ -28,7 +28,7 @@ FINAL = (
 """The stages that are published as images."""
 
 
-def test_the_linter_has_nothing_to_say() -> None:
+def test_the_linter_finds_nothing() -> None:
     """docs/images.md has the reason for each rule that hadolint ignores."""
     done = subprocess.run(
         [Path(sys.executable).with_name("hadolint"), ROOT / "Dockerfile"],
@@ -43,7 +43,7 @@ def test_the_linter_has_nothing_to_say() -> None:
     assert {rule for rule in ignored if f"`{rule}`" not in page} == set()
 
 
-def test_the_demo_model_is_made_of_the_files_that_are_copied() -> None:
+def test_the_copied_files_make_the_demo_model() -> None:
     """The stage copies a few of the worker's files, and they import no other."""
     stage = TEXT.partition(" AS demo-model\n")[2].partition("\nFROM ")[0]
     copied = {
@@ -71,7 +71,7 @@ def test_the_base_is_one_argument() -> None:
 
 
 @pytest.mark.parametrize("stage", FINAL)
-def test_what_runs_is_not_what_built_it(stage: str) -> None:
+def test_the_final_stages_do_not_contain_the_build(stage: str) -> None:
     """A final stage descends from the base, never from a stage with build tools."""
     found = re.findall(r"^FROM (\S+) AS (\S+)", TEXT, re.MULTILINE)
     parents = {child: parent for parent, child in found}
@@ -87,7 +87,7 @@ def stage(name: str) -> str:
 
 
 @pytest.mark.parametrize("with_probes", [True, False])
-def test_the_demos_adapter_brings_its_probes(tmp_path: Path, with_probes: bool) -> None:
+def test_the_demos_adapter_has_its_probes(tmp_path: Path, with_probes: bool) -> None:
     """If ``make adapter`` wrote probes, they are next to the adapter's folder under its name,
     where a worker looks for them, and readable by all. Runs the stage's own commands, without
     the wheel's build."""
@@ -136,7 +136,7 @@ def partition(root: Path) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
-def test_the_gpus_packages_are_in_layers_of_their_own_and_all_there(tmp_path: Path) -> None:
+def test_the_gpu_packages_are_complete_in_their_own_layers(tmp_path: Path) -> None:
     """Each file is in one layer and each layer in the image. A large package that the lock no
     longer has ends the build instead of leaving an empty layer."""
     site = tmp_path / "opt/filing-clerk/lib/python3.11/site-packages"

@@ -35,7 +35,7 @@ def generate(*arguments: str) -> subprocess.Popen[str]:
     )
 
 
-def test_it_publishes_at_its_rate_until_it_is_stopped(broker: str) -> None:
+def test_it_publishes_at_its_rate_until_stopped(broker: str) -> None:
     """Twenty a second for some seconds, then SIGTERM: exit 0, and no message text in the output."""
     process = generate("--bootstrap-servers", broker, "--rate", "20")
     # Watches the input: the ids of what was published, as a worker would read them.
@@ -54,7 +54,7 @@ def test_it_publishes_at_its_rate_until_it_is_stopped(broker: str) -> None:
     assert not [sample.message for sample in demo_samples(330) if sample.message in output]
 
 
-def test_a_rate_of_nothing_is_refused() -> None:
+def test_a_rate_of_0_is_refused() -> None:
     process = generate("--bootstrap-servers", "localhost:1", "--rate", "0")
     output, _ = process.communicate(timeout=30)
     assert process.returncode == 2

@@ -35,13 +35,13 @@ def worker(image: Any, network: Network, kafka: str) -> Iterator[Contained]:
         started.remove()
 
 
-def test_it_says_that_it_is_alive_and_ready(worker: Contained) -> None:
+def test_it_reports_alive_and_ready(worker: Contained) -> None:
     for path in ("/livez", "/readyz", "/startupz"):
         status, body = worker.ask(path)
         assert (status, json.loads(body)["ok"]) == (200, True), path
 
 
-def test_docker_sees_that_it_is_healthy(worker: Contained) -> None:
+def test_docker_reports_it_healthy(worker: Contained) -> None:
     """The image's own health check works without curl and without a shell."""
 
     def healthy() -> bool:
@@ -51,7 +51,7 @@ def test_docker_sees_that_it_is_healthy(worker: Contained) -> None:
     worker.wait_for(healthy, 120)
 
 
-def test_it_has_no_rights_it_does_not_need(worker: Contained) -> None:
+def test_it_has_no_unneeded_rights(worker: Contained) -> None:
     """User 10001, no capabilities, no new privileges, and only two writable folders."""
     status = worker.run("cat", "/proc/1/status")
     assert re.search(r"^Uid:\s+10001\s+10001\s+10001\s+10001$", status, re.MULTILINE)
@@ -71,7 +71,7 @@ def test_it_has_no_rights_it_does_not_need(worker: Contained) -> None:
     }
 
 
-def test_it_reaches_the_broker_alone(worker: Contained, engine: Any, network: Network) -> None:
+def test_it_reaches_only_the_broker(worker: Contained, engine: Any, network: Network) -> None:
     """It labels in a network without a way out: nothing is downloaded while it runs."""
     worker.container.reload()
     (joined,) = worker.container.attrs["NetworkSettings"]["Networks"].values()

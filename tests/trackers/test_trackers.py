@@ -143,7 +143,7 @@ def test_trackio_has_recipe_losses_figures_and_digests(
     assert "cd" * 32 in str(configs)
 
 
-def test_an_mlflow_that_cannot_be_reached_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_mlflow_is_reported_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """With its address and without the login; the training continues."""
     need("mlflow")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://someone:secret@127.0.0.1:9")
