@@ -178,16 +178,16 @@ def coverage(world: World, weeks: int, *, first_seed: int = 0) -> Tally:
     tally = Tally()
     for seed in range(first_seed, first_seed + weeks):
         week = simulate(world, seed)
-        told = accuracy(week.sample, week.traffic, mistakes(week.doubled))
+        estimate = accuracy(week.sample, week.traffic, mistakes(week.doubled))
         tally.weeks += 1
-        if told is None:  # nothing was drawn, so nothing is claimed
+        if estimate is None:  # nothing was drawn, so nothing is claimed
             continue
-        half = 1.96 * math.sqrt(told.plain * (1 - told.plain) / told.verdicts)
-        tally.covered += told.low <= week.truth <= told.high
-        tally.naive += abs(told.plain - week.truth) <= half
-        tally.width += told.high - told.low
-        tally.bias += told.value - week.truth
-        tally.naive_bias += told.plain - week.truth
+        half = 1.96 * math.sqrt(estimate.plain * (1 - estimate.plain) / estimate.verdicts)
+        tally.covered += estimate.low <= week.truth <= estimate.high
+        tally.naive += abs(estimate.plain - week.truth) <= half
+        tally.width += estimate.high - estimate.low
+        tally.bias += estimate.value - week.truth
+        tally.naive_bias += estimate.plain - week.truth
     return tally
 
 
@@ -277,14 +277,14 @@ def _print_alert(count: int) -> None:
     for weekly in (20, 100, 200, 500, 1000):
         for right in (0.9, 0.95):
             quiet, _ = years(weekly, right, 0.0, count)
-            told = []
+            cells = []
             for fall in (0.03, 0.05):
                 delays = years(weekly, right, fall, count // 2)[1]
                 found = sorted(each for each in delays if each is not None)
                 middle = len(delays) // 2
                 median = str(found[middle]) if len(found) > middle else "never"
-                told.append(f"{median} (found: {len(found) / len(delays):.0%})")
-            print(f"| {weekly} | {right:.0%} | {quiet:.2f} | {' | '.join(told)} |", flush=True)
+                cells.append(f"{median} (found: {len(found) / len(delays):.0%})")
+            print(f"| {weekly} | {right:.0%} | {quiet:.2f} | {' | '.join(cells)} |", flush=True)
 
 
 def main() -> None:

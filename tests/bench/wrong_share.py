@@ -38,12 +38,12 @@ class Desk:
 
 
 DESKS = (
-    Desk("well told apart, none wrong", 0.0, apart=5.0),
-    Desk("hardly told apart, none wrong", 0.0, apart=3.0),
+    Desk("well separated, none wrong", 0.0, apart=5.0),
+    Desk("hardly separated, none wrong", 0.0, apart=3.0),
     Desk("1 % wrong", 0.01),
     Desk("5 % wrong", 0.05),
     Desk("15 % wrong", 0.15),
-    Desk("hardly told apart, 5 % wrong", 0.05, apart=3.0),
+    Desk("hardly separated, 5 % wrong", 0.05, apart=3.0),
     Desk("5 % wrong, between labels that are alike", 0.05, borderline=True),
     Desk("5 % wrong, all under two labels", 0.05, lopsided=True),
     Desk("300 messages, 5 % wrong", 0.05, rows=300),

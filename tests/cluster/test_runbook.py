@@ -28,7 +28,7 @@ SECTIONS = ("First look", "Deploys", "Adapters", "Dead letters", "After an incid
 LEFT_OUT = {
     "kafka-": "Kafka's shell tools come with its distribution",
     "clerk-trainer": "the trainer is at hand where adapters are made",
-    "clerk-worker compare": "wants a second model",
+    "clerk-worker compare": "needs a second model",
     "helm upgrade": "the values' file is the reader's; tried below with one value",
     "helm rollback": "tried below, after an upgrade",
     "kubectl -n $NS exec $D -- clerk-trainer list": "the demo's adapter is no store",

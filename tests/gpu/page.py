@@ -271,7 +271,7 @@ def written() -> str:
         # A backslash would mean something in a replacement; none of these texts has one.
         text, count = pattern.subn("\n".join((begin, *lines, end)), text)
         if count != 1:
-            raise ValueError(f"{PAGE}: {begin} ... {end} is there {count} times")
+            raise ValueError(f"{PAGE}: {begin} ... {end} occurs {count} times")
     return text
 
 
@@ -353,10 +353,10 @@ def measured_table(runs: Iterable[dict[str, Any]]) -> Iterator[str]:
     yield "|---|---|---|---|---|---|---|---|---|"
     for run in runs:
         expected = expected_rate(run["device"]) if run["shape"] == "7b" else None
-        beside = f"{expected[0]:.0f} to {expected[1]:.0f}" if expected else "none"
+        arithmetic = f"{expected[0]:.0f} to {expected[1]:.0f}" if expected else "none"
         yield (
             f"| {run['date']} | {run['device']} | {run['shape']} | "
-            f"{run['ready_s']:.0f} | {run['messages_per_s']:.1f} | {beside} | "
+            f"{run['ready_s']:.0f} | {run['messages_per_s']:.1f} | {arithmetic} | "
             f"{run['memory_bytes'] / 1e9:.1f} | {run['largest_difference']:.3f} | "
             f"{run['swap_s']:.1f} |"
         )

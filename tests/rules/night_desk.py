@@ -154,7 +154,7 @@ def items_locked(scene: DeskScene) -> None:
     """3,000 unread results, and a database session that has locked the items."""
     messages: list[Message] = [(f"Where is parcel {n}?", {}) for n in range(3000)]
     publish_results(scene.servers, scene.topics, scene.taxonomy, messages)
-    scene.world(0)  # the project is there
+    scene.world(0)  # creates the project
     scene.lock = scene.server.connect(scene.url.rpartition("/")[2])
     scene.lock.run("BEGIN")
     scene.lock.run("LOCK TABLE items IN SHARE MODE")
