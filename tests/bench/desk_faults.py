@@ -34,7 +34,7 @@ from desk.store.database import Database
 from desk.store.migrate import migrate
 from tests.support.desk_messages import publish_results
 from tests.support.local_postgres import LocalPostgres
-from tests.support.processes import answering, free_ports
+from tests.support.processes import answering, free_ports, wait_until
 from tests.support.topics import create_topics, read_all
 from worker.contract.records import read_correction
 from worker.contract.taxonomy import Taxonomy
@@ -233,10 +233,7 @@ def main() -> None:
         every = given.decisions / given.kills
         kills = torment(desk, server, team, random.Random(given.seed), every)
         assert not [each.failure for each in team if each.failure]
-        until = time.monotonic() + 120
-        while count(database, "outbox WHERE published_ms IS NULL"):
-            assert time.monotonic() < until, "corrections wait for ever"
-            time.sleep(1)
+        wait_until(lambda: not count(database, "outbox WHERE published_ms IS NULL"), 120)
         seconds = time.monotonic() - begun
         print(f"{sum(each.done for each in team):,} decisions by 8 people in {seconds:.0f} s,")
         again = sum((each.again for each in team), collections.Counter[str]())

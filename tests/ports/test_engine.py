@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -21,7 +21,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.processes import need_vllm
+from tests.support.processes import need_vllm, wait_until
 from tests.support.tiny_onnx import write_tiny_encoder
 from trainer.model.prompt import load_tokenizer
 from worker.contract import (
@@ -452,7 +452,7 @@ def test_an_adapter_applied_while_serving_gives_the_same_labels(
     assert len(processes) == 2  # the core, and the worker or server that it was forked from
     assert bool(workers) == bool(engine_args)
     try:
-        eventually(lambda: not any(map(alive, processes)), 10)
+        wait_until(lambda: not any(map(alive, processes)), 10)
     finally:
         for pid in filter(alive, deaf):
             os.kill(pid, signal.SIGKILL)
@@ -496,13 +496,6 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except OSError:
         return False
-
-
-def eventually(claim: Callable[[], bool], within_s: float) -> None:
-    end = time.monotonic() + within_s
-    while not claim():
-        assert time.monotonic() < end
-        time.sleep(0.1)
 
 
 def serve_until_killed(base: str, adapter: str, cache: str, engine_args: str, prompts: str) -> None:

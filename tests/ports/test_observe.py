@@ -10,7 +10,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from contextlib import closing
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -22,6 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.chaos.fake_worker import open_fake
 from tests.chaos.harness import FAKE_WORKER, Arena, messages
 from tests.support.collector import Collector, attributes
+from tests.support.processes import wait_until
 from tests.support.topics import read_messages
 from worker import __version__
 from worker.app import run_worker
@@ -54,16 +54,9 @@ def url_of(worker: Program) -> str:
         worker.check()  # that it still runs
         return worker.url is not None
 
-    wait_for(known)
+    wait_until(known)
     assert worker.url is not None
     return worker.url
-
-
-def wait_for(condition: Callable[[], object], timeout_s: float = 60) -> None:
-    until = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < until
-        time.sleep(0.1)
 
 
 class Scrape:
@@ -105,7 +98,7 @@ def test_the_metrics_count_what_was_published(arena: Arena) -> None:
     arena.wait_for(len(values))
     arena.read_for()
     assert len(arena.results) == len(values)
-    wait_for(lambda: lags(url) == [0] * arena.partitions, 20)
+    wait_until(lambda: lags(url) == [0] * arena.partitions, 20)
     page = Scrape(url)
     by_topic = arena.by_topic
     assert page("clerk_records_total", outcome="output") == by_topic["out"] > 0
@@ -152,12 +145,12 @@ def test_backpressure_and_lag_show_during_a_backlog(
     arena.publish(messages(800))
     worker = arena.start_worker()
     url = url_of(worker)
-    wait_for(lambda: ready(url))
-    wait_for(lambda: Scrape(url)("clerk_backpressure_events_total", kind="paused") > 0)
+    wait_until(lambda: ready(url))
+    wait_until(lambda: Scrape(url)("clerk_backpressure_events_total", kind="paused") > 0)
     # Between a resume and the next fetch there may be nothing in flight for a moment.
-    wait_for(lambda: 0 < sum(lags(url)) <= 800 and Scrape(url)("clerk_in_flight_records") > 0)
+    wait_until(lambda: 0 < sum(lags(url)) <= 800 and Scrape(url)("clerk_in_flight_records") > 0)
     arena.wait_for(800)
-    wait_for(lambda: lags(url) == [0] * arena.partitions, 20)
+    wait_until(lambda: lags(url) == [0] * arena.partitions, 20)
     page = Scrape(url)
     paused = page("clerk_backpressure_events_total", kind="paused")
     assert 0 <= paused - page("clerk_backpressure_events_total", kind="resumed") <= 1
@@ -176,8 +169,8 @@ def test_it_reports_that_the_model_is_loading(
     info = json.loads(get(url, "/info")[1])
     assert info["adapter"] is None
     assert info["settings"]["kafka.input_topics"] == [arena.topics["in"]]
-    wait_for(lambda: verdict(url, "/startupz")[0] == 200)
-    wait_for(lambda: ready(url))
+    wait_until(lambda: verdict(url, "/startupz")[0] == 200)
+    wait_until(lambda: ready(url))
     assert json.loads(get(url, "/info")[1])["adapter"]["name"] == "toy-1"
 
 
@@ -186,7 +179,7 @@ def test_a_changed_mix_of_labels_shows_but_no_message(arena: Arena) -> None:
     /info."""
     worker = arena.start_worker()
     url = url_of(worker)
-    wait_for(lambda: ready(url))
+    wait_until(lambda: ready(url))
     text = "where is my parcel?"
     arena.publish([json.dumps({"message": text}).encode()] * 2500)
     arena.wait_for(2500)
@@ -219,13 +212,13 @@ def test_a_draining_worker_is_alive_and_not_ready(
     monkeypatch.setenv("CHAOS_SERVICE_S", "0.5")
     worker = arena.start_worker()
     url = url_of(worker)
-    wait_for(lambda: ready(url))
+    wait_until(lambda: ready(url))
     arena.publish(messages(100))
-    wait_for(lambda: Scrape(url)("clerk_in_flight_records") >= 30)
+    wait_until(lambda: Scrape(url)("clerk_in_flight_records") >= 30)
     stopping = threading.Thread(target=arena.stop, args=(worker,))
     stopping.start()
     try:
-        wait_for(lambda: not ready(url), 10)
+        wait_until(lambda: not ready(url), 10)
         assert verdict(url, "/livez") == (200, [])
         [why] = verdict(url, "/readyz")[1]
         assert why.startswith("stopping")
@@ -253,7 +246,7 @@ def test_when_the_engine_dies_liveness_fails_until_the_worker_is_gone(arena: Are
         return opened
 
     def die(engine: Any) -> None:
-        wait_for(lambda: ready(seen["url"]))
+        wait_until(lambda: ready(seen["url"]))
         engine.die("its processes are gone")
 
     with closing(socket.create_server(("127.0.0.1", 0))) as free:

@@ -20,8 +20,8 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 )
 
 from tests.chaos.harness import Arena, messages
+from tests.support.processes import wait_until
 from tests.support.topics import read_messages
-from worker.demo.program import Program
 
 LARGE = 2_000_000
 
@@ -30,15 +30,6 @@ LARGE = 2_000_000
 def arena(bootstrap_servers: str) -> Iterator[Arena]:
     with ExitStack() as stack:
         yield Arena(bootstrap_servers, stack, partitions=1)
-
-
-def exit_code(worker: Program, timeout_s: float = 60) -> int:
-    """Wait until a worker exits by itself."""
-    until = time.monotonic() + timeout_s
-    while (code := worker.child.exit_code()) is None:
-        assert time.monotonic() < until, "the worker goes on"
-        time.sleep(0.1)
-    return code
 
 
 def configure(arena: Arena, topic: str, name: str, value: str) -> None:
@@ -123,7 +114,7 @@ def test_a_broken_feed_stops_the_worker_and_nothing_is_lost(arena: Arena) -> Non
     arena.publish(good)
     arena.wait_for(500)
     arena.publish([b"<xml>" for _ in range(3000)])
-    assert exit_code(worker) == 6
+    wait_until(lambda: worker.child.exit_code() == 6)
     last = worker.log_path.read_text(encoding="utf-8").splitlines()[-1]
     assert "records are dead letters (not_json" in last
     assert "loop.max_dead_letter_ratio of 0.5" in last
@@ -150,12 +141,7 @@ def test_tombstones_end_as_the_settings_say(
     worker.wait_until_ready()
     good = messages(2)
     arena.publish([good[0], None, good[1], None])
-    until = time.monotonic() + 60
-    wanted = 2 if tombstones == "skip" else 4
-    while sum(arena.by_topic.values()) < wanted:
-        arena._reader.read(0.2)
-        worker.check()
-        assert time.monotonic() < until
+    arena.wait_for(2 if tombstones == "skip" else 4)
     assert arena.stop(worker) == 0
     results = sum(arena.by_topic[name] for name in ("out", "review"))
     assert results == 2 + len(expected)

@@ -20,6 +20,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
     ResourceType,
 )
 
+from tests.support.processes import wait_until
 from tests.support.rig import make_kafka_config
 from tests.support.topics import create_topics, java_partition, read_all
 from worker.errors import OutcomeUnknown, PublishAborted, RecordTooLarge, StreamFailed
@@ -394,9 +395,7 @@ def test_each_topic_has_its_own_limit(kafka: KafkaBench) -> None:
     for future in admin.incremental_alter_configs([resource]).values():
         future.result(timeout=20)
     stream.close()
-    until = time.monotonic() + 20
-    while limit_of(admin, kafka.topics.output) != 100_000:
-        assert time.monotonic() < until
+    poll_until(lambda: limit_of(admin, kafka.topics.output) == 100_000)
     stream = kafka.open()
     kafka.subscribe(stream, listener)
     kafka.send(b"x")
@@ -666,13 +665,11 @@ def test_a_spare_worker_leaves_at_once(
     spare.close()
     group = str(benches[0].config.consumer["group.id"])
     admin = AdminClient({"bootstrap.servers": benches[0].servers})
-    until = time.monotonic() + 10
-    while True:
-        found = admin.describe_consumer_groups([group])[group].result(timeout=10)
-        if len(found.members) == PARTITIONS:
-            break
-        assert time.monotonic() < until, f"{len(found.members)} members"
-        time.sleep(0.2)
+
+    def members() -> int:
+        return len(admin.describe_consumer_groups([group])[group].result(timeout=10).members)
+
+    wait_until(lambda: members() == PARTITIONS, 10)
 
 
 def test_a_worker_that_lost_its_partitions_hears_that_it_is_a_spare(

@@ -13,7 +13,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -24,6 +24,13 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 120.0
 """How long a step may take on a busy machine."""
+
+
+def wait_until(reached: Callable[[], object], timeout_s: float = 60) -> None:
+    until = time.monotonic() + timeout_s
+    while not reached():
+        assert time.monotonic() < until
+        time.sleep(0.1)
 
 
 def output_of(*arguments: str, **variables: str) -> str:
