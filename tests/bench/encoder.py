@@ -93,7 +93,7 @@ def main() -> int:
     parser.add_argument("--python", default=sys.executable)
     parser.add_argument("--precisions", default="int8,fp32")
     parser.add_argument("--demo", action="store_true")
-    parser.add_argument("--set", action="append", default=[], help="a setting of the worker's")
+    parser.add_argument("--set", action="append", default=[], help="a setting of the worker")
     given = parser.parse_args()
     configure_logging("console", "warning")
     print(f"{platform.platform()}, {os.cpu_count()} CPUs, Python {platform.python_version()}")

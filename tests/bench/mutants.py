@@ -299,7 +299,7 @@ def _trace(package: str, tests: str, marked: str) -> Reached:
 
         _, status = os.waitpid(_fork(call, sys.stderr.fileno()), 0)
         if os.waitstatus_to_exitcode(status) != 0:
-            sys.exit(f"{tests}: not every test passes without a mutant; run them by themselves")
+            sys.exit(f"{tests}: not every test passes without a mutant; run them separately")
         seconds, called = json.loads(Path(file.name).read_text(encoding="utf-8"))
     return Reached(seconds, called)
 
@@ -366,7 +366,7 @@ def _inside(given: argparse.Namespace) -> None:
         files = sorted(Path(package).rglob("*.py"))
         possible = [mutant for file in files for mutant in mutants_of(file)]
         if not possible:
-            sys.exit(f"{package}: no module there that can be changed")
+            sys.exit(f"{package}: no module there to change")
         draw = random.Random(given.seed)
         chosen = draw.sample(possible, min(given.count, len(possible)))
         marked = "not long" if given.slow else "not long and not slow"
@@ -404,8 +404,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=1, help="mutants at a time")
     parser.add_argument("--seconds", type=float, default=10.0, help="of tests for one mutant")
-    parser.add_argument("--slow", action="store_true", help="with the tests marked slow")
-    parser.add_argument("--survivors", action="store_true", help="name those that were not killed")
+    parser.add_argument("--slow", action="store_true", help="include the tests marked slow")
+    parser.add_argument("--survivors", action="store_true", help="list those that were not killed")
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.inside:

@@ -144,21 +144,24 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     add("--seed", type=int, default=1)
     add("--faults", type=int, default=200, help="faults that must have an effect")
     add("--records", type=int, default=200_000, help="records at least")
-    add("--minutes", type=float, default=15, help="the time that the faults are spread over")
-    add("--rate", type=float, help="records a second; else the records over the minutes")
-    add("--workers", default="2-4", help="how many take part: N, or LEAST-MOST")
+    add("--minutes", type=float, default=15, help="the time over which the faults are spread")
+    add("--rate", type=float, help="records a second; default: the records spread over the minutes")
+    add("--workers", default="2-4", help="how many workers: N, or LEAST-MOST")
     add("--engine", choices=("fixed", "real"), default="fixed")
     add("--delivery", choices=("exactly_once", "at_least_once"), default="exactly_once")
     add("--protocol", choices=("cooperative", "range", "consumer"), default="cooperative")
     add("--payloads", choices=("plain", "hostile"), default="plain")
-    add("--kinds", help="some kinds of fault alone, with commas between")
+    add("--kinds", help="only these kinds of fault, separated by commas")
     add("--checkpoints", type=int, default=1, help="verifications while everything runs")
     add("--broken", help="break a guarantee on purpose (tests/chaos/fake_worker.py)")
-    add("--retry", action="store_true", help="delayed retry, and messages that want it")
+    add("--retry", action="store_true", help="delayed retry, with messages that need it")
     add("--plan", action="store_true", help="print the plan and do nothing")
-    add("--soak-minutes", type=float, help="no faults: a steady load for so long")
+    add("--soak-minutes", type=float, help="no faults: a steady load for this long")
     add("--report", type=Path, help="write the figures to this file, as JSON")
-    add("--keep", help="a folder for the journal and the logs (else one that stays if not proven)")
+    add(
+        "--keep",
+        help="folder for the journal and the logs (default: a temporary one, kept unless proven)",
+    )
     return parser.parse_args(arguments)
 
 

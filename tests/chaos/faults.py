@@ -62,7 +62,7 @@ def freeze(site: Site, fault: Fault) -> Effect:
     seen = None
     if held and moved:
         what = after if noticed else "noticed nothing"
-        seen = f"{len(held)} partitions moved while it was stopped; woken, it {what}"
+        seen = f"{len(held)} partitions moved while it was stopped; resumed, it {what}"
     return Effect(seen, held, recovered, {"stopped_s": round(woken - began, 2)})
 
 

@@ -65,7 +65,7 @@ def problems_of(outcome: Outcome, site: Site, faults: int, *, clean_letters: boo
     if found["waiting"]:
         problems.append(f"{found['waiting']} records still wait for another attempt")
     if site.options.retry and not found["retries"]:
-        problems.append("nothing was tried again later")
+        problems.append("nothing was retried later")
     if site.options.delivery == "exactly_once" and found["results"] != outcome.published:
         problems.append(f"{found['results']} results for {outcome.published} records")
     dead = found["by_topic"].get(site.topics["dead"], 0)
@@ -133,7 +133,7 @@ def table(summary: dict[str, Any]) -> str:
         "",
         (
             f"{summary['faults_counted']} faults with an effect in {summary['took_s']:.0f} s; "
-            f"{summary['workers_ended_unasked']} workers ended by themselves and were started again"
+            f"{summary['workers_ended_unasked']} workers ended by themselves and were restarted"
         ),
         (
             f"longest stall of a partition: {stalls['any']:.1f} s; of one that no fault touched: "
@@ -142,10 +142,10 @@ def table(summary: dict[str, Any]) -> str:
         (
             f"published {summary['published']}, judged {summary['inputs']}, results "
             f"{summary['results']} {summary['by_topic']}, repeated {summary['repeated']}, "
-            f"tried again later {summary['retries']}"
+            f"retried later {summary['retries']}"
         ),
         (
-            f"brokers that came back stuck and were started again: {summary['broker_was_stuck']}; "
+            f"brokers that came back stuck and were restarted: {summary['broker_was_stuck']}; "
             f"that took one load of offsets for another: {summary['broker_loads_mixed_up']}"
         ),
         "faults found: "
@@ -318,7 +318,7 @@ def carry_out(site: Site, plan: tuple[Fault, ...], goal: Goal) -> Outcome:
         slot.start()
     for slot in site.slots[: goal.least_workers]:
         if not slot.wait_working() and site.options.partitions >= goal.least_workers:
-            raise RuntimeError(f"{slot.name} does not come up:\n{slot.log and slot.log.tail()}")
+            raise RuntimeError(f"{slot.name} does not start:\n{slot.log and slot.log.tail()}")
     site.journal.begin()
     began = time.monotonic()
     site.load.begin()
@@ -345,7 +345,7 @@ def carry_out(site: Site, plan: tuple[Fault, ...], goal: Goal) -> Outcome:
         failures=[*lanes.failures, *(line for slot in site.slots for line in slot.failures)],
     )
     if not caught_up:
-        outcome.failures.append(f"{outcome.behind} records had not been done at the end")
+        outcome.failures.append(f"{outcome.behind} records were not done at the end")
     outcome.failures += problems_of(outcome, site, goal.faults, clean_letters=goal.clean_letters)
     return outcome
 

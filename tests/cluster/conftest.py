@@ -95,7 +95,7 @@ def host(cluster: Cluster) -> str:
     cluster.apply([_bare_pod(pod, script)])
     try:
         wait_until(
-            f"a pod of {IMAGE} runs: is it known to the nodes? (CLERK_TEST_IMAGE)",
+            f"a pod of {IMAGE} runs: do the nodes have it? (CLERK_TEST_IMAGE)",
             lambda: cluster.get("pod", pod)["status"]["phase"] == "Running",
             180,
         )

@@ -52,7 +52,7 @@ def topics(kafka: str, names: Names) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def values(kafka: str, names: Names, topics: dict[str, str]) -> dict[str, Any]:
     if not IMAGE:
-        missing("CLERK_TEST_DESK_IMAGE names no image of the desk that the nodes know")
+        missing("CLERK_TEST_DESK_IMAGE must name the desk's image on the nodes")
     repository, _, tag = IMAGE.rpartition(":")
     desk = {
         "enabled": True,

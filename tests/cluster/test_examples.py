@@ -67,7 +67,7 @@ def definitions(name: str) -> dict[str, Any]:
 @functools.cache
 def _fetch(module: Module) -> Path:
     if shutil.which("go") is None:
-        raise NotThere("they would come from Go modules, and Go is not installed")
+        raise NotThere("Go is not installed, which could get them")
     done = subprocess.run(
         ["go", "mod", "download", "-json", module.name],
         cwd="/",
@@ -77,7 +77,7 @@ def _fetch(module: Module) -> Path:
         timeout=300,
     )
     if done.returncode != 0:
-        raise NotThere(f"the module is not to be had: {done.stdout}{done.stderr}")
+        raise NotThere(f"the module cannot be downloaded: {done.stdout}{done.stderr}")
     answer = json.loads(done.stdout)
     if answer["Sum"] != module.checksum:
         raise NotThere(f"{module.name} has the checksum {answer['Sum']}, not {module.checksum}")

@@ -195,7 +195,7 @@ def test_an_example_works_by_the_commands_of_its_header(
     if example.stem == "keda":  # the header creates it
         cluster.kubectl("delete", "priorityclass", "support", "--ignore-not-found")
     support = Cluster(NAMESPACE)
-    assert not cluster.exists("namespace", NAMESPACE), f"there is a namespace {NAMESPACE} already"
+    assert not cluster.exists("namespace", NAMESPACE), f"the namespace {NAMESPACE} already exists"
     kafka = (
         broker.broker.address_of({"keda": "SASL", "air-gapped": "MTLS"}[example.stem])
         if example.stem in {"keda", "air-gapped"}

@@ -72,7 +72,7 @@ class Brought:
 @pytest.fixture(scope="module")
 def brought(tmp_path_factory: pytest.TempPathFactory) -> Brought:
     if not training.IMAGE:
-        missing("CLERK_TEST_TRAINER_IMAGE names no image of the trainer that the nodes know")
+        missing("CLERK_TEST_TRAINER_IMAGE must name the trainer's image on the nodes")
     return Brought(tmp_path_factory.mktemp("week"))
 
 

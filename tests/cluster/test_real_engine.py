@@ -135,7 +135,7 @@ def test_a_pod_that_is_deleted_drains(
         clerk.cluster.kubectl("delete", "pod", pod, f"--timeout={grace_s + 30}s")
         took_s = time.monotonic() - began
     assert [end["exitCode"] for end in ends] == [0]
-    assert took_s < grace_s - 30, "it used the reserve of its grace"
+    assert took_s < grace_s - 30, "it needed the reserve of its grace period"
     clerk.wait_for_ready(1, READY_S)
     assert clerk.pod() != pod
     note(
@@ -177,7 +177,7 @@ def test_a_dead_engine_ends_the_container_and_no_more(
     def restarted() -> bool:
         return bool(container(clerk.cluster.get("pod", pod))["restartCount"] == before + 1)
 
-    wait_until("the container is started again", restarted, 120)
+    wait_until("the container is restarted", restarted, 120)
     state = container(clerk.cluster.get("pod", pod))["lastState"]["terminated"]
     assert state["exitCode"] == 5
     clerk.wait_for_ready(1, READY_S)

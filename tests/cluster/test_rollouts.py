@@ -124,14 +124,14 @@ def test_a_hung_loop_is_restarted(
         status, body = workers.ask(pod, "/livez")
         return status == 503 and "the loop has not polled Kafka" in body
 
-    wait_until("/livez says that the loop hangs", unwell, 60)
+    wait_until("/livez reports that the loop hangs", unwell, 60)
     noticed_s = time.monotonic() - began
     assert workers.ask(pod, "/info")[0] == 200
 
     def restarted() -> bool:
         return bool(container(cluster.get("pod", pod))["restartCount"] == 1)
 
-    wait_until("the container is started again", restarted, grace_s)
+    wait_until("the container is restarted", restarted, grace_s)
     restarted_s = time.monotonic() - began
     assert container(cluster.get("pod", pod))["lastState"]["terminated"]["exitCode"] == 137
     found = cluster.get("events", "--field-selector", f"involvedObject.name={pod}")
@@ -139,8 +139,8 @@ def test_a_hung_loop_is_restarted(
     assert any("Liveness probe failed" in reason and "503" in reason for reason in reasons), reasons
     workers.wait_for_ready(1, READY_S)
     note(
-        f"a hung loop: /livez says so after {noticed_s:.0f} s (the bound is 13), the container is"
-        f" started again after {restarted_s:.0f} s, ready after {time.monotonic() - began:.0f} s"
+        f"a hung loop: /livez reports it after {noticed_s:.0f} s (limit: 13), the container is"
+        f" restarted after {restarted_s:.0f} s, ready after {time.monotonic() - began:.0f} s"
     )
     traffic.finish(180)
 

@@ -27,9 +27,9 @@ SECTIONS = ("First look", "Deploys", "Adapters", "Dead letters", "After an incid
 # Commands that need something missing here or would wait for something else, and why.
 LEFT_OUT = {
     "kafka-": "Kafka's shell tools come with its distribution",
-    "clerk-trainer": "the trainer is at hand where adapters are made",
+    "clerk-trainer": "the trainer is on the machine where adapters are made",
     "clerk-worker compare": "needs a second model",
-    "helm upgrade": "the values' file is the reader's; tried below with one value",
+    "helm upgrade": "the values' file is the reader's; one value is tried below",
     "helm rollback": "tried below, after an upgrade",
     "kubectl -n $NS exec $D -- clerk-trainer list": "the demo's adapter is no store",
     "kubectl -n $NS create job": "the demo has no store that is written to: test_rollback.py",
@@ -64,7 +64,7 @@ def test_the_runbooks_commands_work(cluster: Cluster, kafka: str, tmp_path: Path
     """Each command of the first sections succeeds and prints something."""
     if shutil.which("kcat") is None:
         missing("kcat is missing: apt-get install kcat")
-    assert not cluster.exists("namespace", NAMESPACE), f"there is a namespace {NAMESPACE} already"
+    assert not cluster.exists("namespace", NAMESPACE), f"the namespace {NAMESPACE} already exists"
     (tmp_path / "helm").symlink_to(ROOT / "helm")
     given = {
         "PATH": path_with_helm(tmp_path / "bin"),

@@ -15,7 +15,7 @@ try:
     import atheris
 except ImportError:
     sys.exit(
-        "atheris is not installed: make fuzz does it, where it has a wheel (Linux on x86-64, "
+        "atheris is not installed: make fuzz installs it if there is a wheel (Linux on x86-64, "
         "Python before 3.14); elsewhere python -m tests.fuzz, and hypothesis in the unit tests"
     )
 

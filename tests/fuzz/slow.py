@@ -364,7 +364,7 @@ def main(arguments: Sequence[str]) -> int:
     print(f"{'function':46} {'tried':>6} {'ms/kB':>8} {'bound':>8} {'growth':>7}  slowest")
     slow = []
     for name, entry in chosen.items():
-        entry.run("what is made once is made now")
+        entry.run("one-time work is done now")
         end = time.monotonic() + given.minutes * 60 / len(chosen) * _SHARE_TO_SEARCH
         found = search(
             name,

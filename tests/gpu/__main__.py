@@ -59,7 +59,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("part", nargs="?", choices=("trainer", "worker"), help="one half of it")
     parser.add_argument("--shape", choices=("7b", "small"), default="7b")
     parser.add_argument("--device", choices=("auto", "cuda", "cpu"), default="auto")
-    parser.add_argument("--base", type=Path, help="a base's folder, in place of random weights")
+    parser.add_argument("--base", type=Path, help="a base's folder, instead of random weights")
     parser.add_argument("--work", type=Path, default=_WORK, help=f"what it writes ({_WORK})")
     parser.add_argument("--messages", type=int, default=2000, help="how many are timed")
     parser.add_argument("--compared", type=int, default=_FEW, help="how many are compared")
@@ -124,7 +124,7 @@ def worker_half(given: argparse.Namespace) -> dict[str, Any]:
         except TooLittleMemory as error:
             sys.exit(str(error))
         for one in fitting:
-            print(f"for the memory that is free here: --set '{one}'", file=sys.stderr)
+            print(f"for the free memory here: --set '{one}'", file=sys.stderr)
         sets += fitting
     figures = run_worker(given.work, count=given.messages, sets=sets)
     return {

@@ -37,7 +37,7 @@ def fitting_settings(weights: int, free: int, given: Sequence[str]) -> list[str]
         raise TooLittleMemory(
             f"a base of {weights / _GIB:.1f} GiB takes about {need / _GIB:.1f} GiB with the "
             f"smallest settings that were tried, and {free / _GIB:.1f} GiB are free: --shape "
-            f"small, or a machine with more; to try it all the same: --set '{_SMALL}'"
+            f"small, or a machine with more; to try anyway: --set '{_SMALL}'"
         )
     return [_SMALL]
 

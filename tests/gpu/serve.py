@@ -75,7 +75,7 @@ class Expected:
         if not mean < _AGREES * moves:
             raise SmokeFailed(
                 f"adapter {digest[:12]}: scores are {mean:.4f} from transformers' on average, "
-                f"and the adapter moves them by {moves:.4f}: it is not what answers"
+                f"and the adapter moves them by {moves:.4f}: another adapter or none answers"
             )
         return {"mean": mean, "largest": max(differences), "moved": moves}
 
@@ -107,7 +107,7 @@ class Service:
                 moved = time.monotonic()
             self.worker.check()
             if time.monotonic() - moved > _STALL_S:
-                raise SmokeFailed(f"{len(missing)} of {len(messages)} messages are not answered")
+                raise SmokeFailed(f"{len(missing)} of {len(messages)} messages have no answer")
         return {message_id: self.answers[message_id] for message_id in messages}
 
     def digest(self, message_id: str) -> str:

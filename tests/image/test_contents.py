@@ -175,6 +175,6 @@ def test_large_layers_are_explained(engine: Any, image: Any) -> None:
         path = next(filter(None, copied.groups()))
         print(f"{size / 1e6:,.0f} MB {path}")
         assert path in documented, (
-            f"{path} has {size / 1e6:,.0f} MB, of which docs/images.md says nothing"
+            f"{path} has {size / 1e6:,.0f} MB, which docs/images.md does not explain"
         )
         assert size / 1e6 == pytest.approx(documented[path], rel=0.1), path

@@ -58,9 +58,9 @@ class Rules:
         pattern = next((one for one in self.named if fnmatch.fnmatchcase(name, one)), None)
         if pattern is not None:
             known = self.named[pattern]
-            return None if found in known else f"was {known} when it was looked at, is {found!r}"
+            return None if found in known else f"was {known} when it was checked, is {found!r}"
         if not found:
-            return "says nothing of its licence"
+            return "names no licence"
         return f"{found!r} is neither permissive nor named"
 
     def _allows(self, expression: str) -> bool:
@@ -134,7 +134,7 @@ def main(arguments: list[str]) -> int:
     wrong = [(name, problem) for name, found in packages if (problem := rules.problem(name, found))]
     for name, problem in wrong:
         print(f"{name}: {problem}")
-    print(f"{len(packages)} packages, {len(wrong)} to be looked at ({RULES.relative_to(ROOT)})")
+    print(f"{len(packages)} packages, {len(wrong)} to check ({RULES.relative_to(ROOT)})")
     return 1 if wrong or not packages else 0
 
 

@@ -93,7 +93,7 @@ def test_every_query_selects_the_chosen_install() -> None:
         for name, matchers in read:
             if name.startswith("DCGM_"):
                 continue  # the exporter has no job label: joined to our pods
-            assert chosen in matchers, f"{query.place}: {name} is read of every install"
+            assert chosen in matchers, f"{query.place}: {name} is not limited to the chosen install"
 
 
 def test_vllm_exports_every_metric_queried_from_it() -> None:
