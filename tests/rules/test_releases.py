@@ -103,11 +103,15 @@ def page_handler(
     return Page
 
 
-def rendered(release: str) -> list[Document]:
-    """One release with alerts, dashboard and desk."""
+@pytest.fixture(scope="module", autouse=True)
+def _helm() -> None:
     if find_helm() is None:
         assert not os.environ.get("CI"), "helm 4 is missing: make chart-tools"
         pytest.skip("no helm 4: make chart-tools")
+
+
+def rendered(release: str) -> list[Document]:
+    """One release with alerts, dashboard and desk."""
     return render_minimal(METRICS, release=release, namespace=NAMESPACE)
 
 
