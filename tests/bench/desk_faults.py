@@ -2,13 +2,12 @@
 
     python -m tests.bench.desk_faults [--decisions 5000] [--kills 100] [--seed 1]
 
-The whole desk in a process of its own (`clerk-desk run`) on PostgreSQL and real Kafka. Eight people
-decide over HTTP, as a browser does: a request that was not answered is sent again as it was. Now
-the desk, now PostgreSQL and now both are killed with SIGKILL, and started again: after a random
-number of decisions and a random moment, so that a slow machine is as hard a trial as a quick one;
-one desk in five a second time, while it starts. In the end the corrections topic holds each decided
-item once, with the label that the database has. No page may fail otherwise than by "try again", and
-no desk may end by itself.
+The whole desk runs in its own process (`clerk-desk run`) on PostgreSQL and real Kafka. Eight people
+decide over HTTP like browsers: a request without an answer is sent again unchanged. The desk,
+PostgreSQL or both are killed with SIGKILL and started again, after a random number of decisions and
+a random delay, so that the trial is as hard on a slow machine as on a fast one; one desk in five is
+killed again while it starts. In the end the corrections topic must hold each decided item once,
+with the database's label. A page may fail only with "try again", and no desk may end by itself.
 """
 
 from __future__ import annotations
@@ -29,15 +28,14 @@ from pathlib import Path
 
 import httpx2
 import sqlalchemy as sa
-from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
 from desk.errors import DatabaseAway
 from desk.store.database import Database
 from desk.store.migrate import migrate
 from tests.support.desk_messages import publish_results
 from tests.support.local_postgres import LocalPostgres
-from tests.support.processes import answering, free_ports
-from tests.support.topics import read_all
+from tests.support.processes import answering, free_ports, wait_until
+from tests.support.topics import create_topics, read_all
 from worker.contract.records import read_correction
 from worker.contract.taxonomy import Taxonomy
 from worker.demo.broker import LocalBroker
@@ -48,8 +46,8 @@ LABELS = ("refund", "payment", "order_tracking")
 
 
 class Process:
-    """The desk, which is killed and started again. ``deaths`` counts how often it ended by
-    itself after it had started."""
+    """The desk, which is killed and restarted. ``deaths`` counts how often it ended by itself
+    after its start."""
 
     def __init__(self, environment: Mapping[str, str], port: int) -> None:
         self._environment = {**os.environ, **environment}
@@ -58,7 +56,7 @@ class Process:
         self.deaths = 0
 
     def begin(self) -> subprocess.Popen[bytes]:
-        """Start it, and do not wait."""
+        """Start it without waiting."""
         command = [sys.executable, "-m", "desk", "run"]
         self._process = subprocess.Popen(
             command, cwd=ROOT, env=self._environment, stdout=subprocess.DEVNULL
@@ -66,18 +64,16 @@ class Process:
         return self._process
 
     def start(self) -> None:
-        """Start it, and return when it answers."""
         with answering(f"{self.url}/livez", self.begin()):
             return
 
     def live(self) -> None:
-        """Start it again where it has ended by itself."""
+        """Restart it if it ended by itself."""
         if self._process is not None and self._process.poll() is not None:
             self.deaths += 1
             self.start()
 
     def kill(self) -> None:
-        """End it as a crash does."""
         if self._process is not None:
             self._process.send_signal(signal.SIGKILL)
             self._process.wait(30)
@@ -95,7 +91,7 @@ class Person(threading.Thread):
         self.failure: BaseException | None = None
 
     def run(self) -> None:
-        """Load a message, decide it, until the page says that nothing waits."""
+        """Load a message and decide it, until the page says that nothing waits."""
         try:
             with httpx2.Client(base_url=self._url, headers=self._headers, timeout=20) as client:
                 self._decide_all(client)
@@ -137,7 +133,7 @@ class Person(threading.Thread):
 
 
 def count(database: Database, what: str) -> int:
-    """Ask the database, -1 while it is away."""
+    """A count from the database; -1 while it is unavailable."""
     try:
         with database.read() as tx:
             return int(tx.execute(sa.text(f"SELECT count(*) FROM {what}")).scalar_one())
@@ -148,8 +144,8 @@ def count(database: Database, what: str) -> int:
 def torment(
     desk: Process, server: LocalPostgres, team: list[Person], draw: random.Random, every: float
 ) -> collections.Counter[str]:
-    """Kill one or the other, each time after about so many decisions, until everybody is done;
-    return how often each."""
+    """Kill one or both, each time after about ``every`` decisions, until all are done; return
+    how often each."""
     kills: collections.Counter[str] = collections.Counter()
     due = draw.uniform(0, every)
     while any(each.is_alive() for each in team):
@@ -197,7 +193,6 @@ def check(database: Database, servers: str) -> int:
 
 
 def main() -> None:
-    """Run it, print what happened, fail where a decision is lost or doubled."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--decisions", type=int, default=5000)
     parser.add_argument("--kills", type=int, default=100)
@@ -207,9 +202,7 @@ def main() -> None:
     taxonomy = Taxonomy.from_toml(ROOT / "config" / "taxonomy.toml")
     with LocalBroker() as broker, LocalPostgres() as server:
         servers = broker.bootstrap_servers
-        admin = AdminClient({"bootstrap.servers": servers, "log_level": 0})
-        for future in admin.create_topics([NewTopic(n, 1, 1) for n in TOPICS.values()]).values():
-            future.result(30)
+        create_topics(servers, TOPICS.values())
         doubt = {"reasons": ["low_confidence"]}
         messages = [(f"message {n}", doubt) for n in range(given.decisions)]
         publish_results(servers, TOPICS, taxonomy, messages)
@@ -240,10 +233,7 @@ def main() -> None:
         every = given.decisions / given.kills
         kills = torment(desk, server, team, random.Random(given.seed), every)
         assert not [each.failure for each in team if each.failure]
-        until = time.monotonic() + 120
-        while count(database, "outbox WHERE published_ms IS NULL"):
-            assert time.monotonic() < until, "corrections wait for ever"
-            time.sleep(1)
+        wait_until(lambda: not count(database, "outbox WHERE published_ms IS NULL"), 120)
         seconds = time.monotonic() - begun
         print(f"{sum(each.done for each in team):,} decisions by 8 people in {seconds:.0f} s,")
         again = sum((each.again for each in team), collections.Counter[str]())

@@ -1,4 +1,4 @@
-"""The circle by commands: tasks, people, the desk's export, a proposal, an answer, a canary."""
+"""The whole cycle by commands: tasks, people, the desk's export, a proposal, a yes, a canary."""
 
 from __future__ import annotations
 
@@ -28,8 +28,6 @@ pytestmark = [pytest.mark.timeout(900), pytest.mark.long]
 
 
 class Desk:
-    """The commands of a desk on SQLite."""
-
     def __init__(self, folder: Path, taxonomy: Path) -> None:
         self.url, self.taxonomy = f"sqlite:///{folder}/desk.db", taxonomy
         given = {"database.url": self.url, "project.taxonomy": taxonomy}
@@ -37,14 +35,13 @@ class Desk:
         self._flags = [word for key, value in given.items() for word in ("-s", f"{key}={value}")]
 
     def run(self, *words: object) -> str:
-        """Run ``clerk-desk``, and return what it prints."""
         command = [sys.executable, "-m", "desk", *map(str, words), *self._flags]
         done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
     def decide_all(self, label_of: dict[str, str]) -> int:
-        """Have one person decide both batches to their end; return how many messages that were."""
+        """One reviewer decides both batches; return the number of messages."""
         database = Database(self.url)
         world = DeskWorld(database, taxonomy=Taxonomy.from_toml(self.taxonomy))
         ann, count = world.person("ann"), 0
@@ -59,7 +56,7 @@ class Desk:
 
 
 def tasks_of(place: Place, fresh: list[tuple[str, str]]) -> list[Task]:
-    """What people are asked: all labels of the training data, and messages without a label."""
+    """Questions to reviewers: all labels of the training data, and messages without a label."""
     dataset = open_dataset(place.dataset)
 
     def task(id_: str, text: str, purpose: Any, label: str | None) -> Task:
@@ -74,9 +71,9 @@ def tasks_of(place: Place, fresh: list[tuple[str, str]]) -> list[Task]:
     return checks + [task(f"new-{at}", text, "learn", None) for at, (text, _) in enumerate(fresh)]
 
 
-def test_from_the_desks_export_to_a_canary_and_nothing_counts_twice(tmp_path: Path) -> None:
-    """What people decided at the desk is learnt, once; the answer of the desk is carried out, once;
-    the next proposal finds the dataset of the adapter in service, and nothing new in the export."""
+def test_from_the_desks_export_to_a_canary(tmp_path: Path) -> None:
+    """The desk's decisions are learned once, and its answer is carried out once. The next
+    proposal finds the dataset of the adapter in service, and nothing new in the export."""
     taxonomy = write_tiny_taxonomy(tmp_path)
     base = make_tiny_encoder(tmp_path / "base", [text for text, _ in make_messages(40, 3)])
     place = make_place(tmp_path, "embedding-linear", base, taxonomy, make_messages)
@@ -113,9 +110,9 @@ def test_from_the_desks_export_to_a_canary_and_nothing_counts_twice(tmp_path: Pa
     desk.run("export", "--out", decided, "--project", dataset[:12])
     answers = decided / "proposals"
     carry = ("propose", "--store", place.store, "--out", proposals, "--json", *gates())
-    code, told, error = call(*carry, "--decided", answers)
+    code, result, error = call(*carry, "--decided", answers)
     assert code == 0, error
-    assert [each["outcome"] for each in told["decided"]] == ["canary"]
+    assert [each["outcome"] for each in result["decided"]] == ["canary"]
     canary = read_canary(place.store)
     assert canary is not None
     assert canary.digest == made["adapter"]["digest"]

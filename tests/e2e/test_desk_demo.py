@@ -1,4 +1,4 @@
-"""``clerk-desk demo``: what the worker doubts is decided over the desk's own pages, and arrives."""
+"""``clerk-desk demo``: uncertain labels are decided on the desk's own pages, and arrive."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ COUNT = 40
 
 
 class Shown:
-    """A demo that runs, what it has said, and the processes that were below it."""
+    """A running demo, its output so far, and its child processes."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
@@ -34,7 +34,7 @@ class Shown:
         self.below: list[psutil.Process] = []
 
     def wait_for(self, pattern: str) -> re.Match[str]:
-        """Read on until a line matches."""
+        """Read until a line matches."""
         assert self.process.stdout is not None
         for line in self.process.stdout:
             self.lines.append(line)
@@ -44,7 +44,7 @@ class Shown:
         raise AssertionError(f"it ended before it said {pattern}: " + "".join(self.lines))
 
     def interrupt(self) -> str:
-        """Press Ctrl-C; return all that was said. Nothing is left running."""
+        """Press Ctrl-C; return the whole output. Nothing is left running."""
         self.process.send_signal(signal.SIGINT)
         said, _ = self.process.communicate(timeout=120)
         assert self.process.returncode == 0, said
@@ -55,7 +55,7 @@ class Shown:
 
 @contextmanager
 def demo(folder: Path, temporary: Path) -> Iterator[Shown]:
-    """Run it as on a machine that has Python and nothing of ours on its PATH."""
+    """Run it as on a machine with nothing of ours on its PATH."""
     command = [sys.executable, "-m", "desk", "demo", "-n", str(COUNT), "--folder", str(folder)]
     kept = {name: value for name, value in os.environ.items() if name in {"HOME", "XDG_CACHE_HOME"}}
     process = subprocess.Popen(
@@ -74,7 +74,7 @@ def demo(folder: Path, temporary: Path) -> Iterator[Shown]:
 
 
 def decide(url: str, label: str) -> None:
-    """Give the message on screen a label, as the page's form does where there is no script."""
+    """Label the message on screen by the page's form, without a script."""
     browser = build_opener(HTTPCookieProcessor())
     page = browser.open(f"{url}/review", timeout=30).read().decode("utf-8")
     sent = {name: field(page, name) for name in ("csrf", "item", "request")}
@@ -84,9 +84,10 @@ def decide(url: str, label: str) -> None:
 
 
 @pytest.mark.usefixtures("base_model_dir")
-def test_a_decision_is_seen_to_arrive_and_a_folder_is_gone_on_with(tmp_path: Path) -> None:
-    """A third of the messages waits, a decision comes back as a correction in the terminal and on
-    its topic; Ctrl-C leaves nothing running; the same folder again has what was left to decide."""
+def test_a_decision_arrives_and_a_folder_is_reused(tmp_path: Path) -> None:
+    """A third of the messages waits, and a decision arrives as a correction in the terminal and
+    on its topic. Ctrl-C leaves nothing running. The same folder again has the remaining
+    messages."""
     folder, temporary = tmp_path / "kept", tmp_path / "temporary"
     temporary.mkdir()
     with demo(folder, temporary) as shown:
@@ -100,9 +101,9 @@ def test_a_decision_is_seen_to_arrive_and_a_folder_is_gone_on_with(tmp_path: Pat
         (correction,) = map(read_correction, read_all(servers, CORRECTIONS))
         assert said[1] == correction.label == "refund"
         assert correction.agrees is (said[2] == "confirmed")
-        told = shown.interrupt()
-    assert f"nothing is left running; its files are in {folder}" in " ".join(told.split())
-    assert "Traceback" not in told
+        output = shown.interrupt()
+    assert f"nothing is left running; its files are in {folder}" in " ".join(output.split())
+    assert "Traceback" not in output
     assert list(temporary.glob("filing-clerk*")) == []
     with demo(folder, temporary) as again:
         again.wait_for(f"holds {COUNT} messages from an earlier run; publishing no more")

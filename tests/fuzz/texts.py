@@ -1,7 +1,7 @@
-"""Every function that touches a customer's text, as one that takes any text.
+"""Every function that handles a customer's text, as one that takes any text.
 
-What a customer sends reaches them as it is: none may take more than its time for a kilobyte
-(``tests.fuzz.slow``). A function that is new and reads messages gets a line in ``ENTRIES``.
+They get what customers send, unchanged: none may take more than its time for a kilobyte
+(``tests.fuzz.slow``). A new function that reads messages gets a line in ``ENTRIES``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Browsers at a desk: each keeps its cookies, and sends forms as its pages made them."""
+"""Browsers at a desk: each keeps its cookies and sends the forms of its pages."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ class Browser:
 
 
 def visit(app: Starlette) -> TestClient:
-    """A browser that nobody has signed in with. Where there is a loop for all (``one_loop``) its
-    requests run there, and none starts a thread and a loop of its own."""
+    """A browser without a login. Its requests run on the common loop (``one_loop``) if there is
+    one, instead of a thread and a loop for each."""
     client = TestClient(app, base_url=ADDRESS, follow_redirects=False)
     client.portal = _shared[-1] if _shared else None
     return client

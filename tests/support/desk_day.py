@@ -1,4 +1,4 @@
-"""What people do at the desk in a browser, and what is measured and looked at meanwhile."""
+"""What people do at the desk in a browser, and what is measured and checked meanwhile."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from playwright.sync_api import Page
 from tests.support.desk_site import Site
 from tests.support.openid import AXE
 
-# From the key to the first frame in which the next message is on screen, by the browser's clock.
+# From the key press to the first frame that shows the next message, by the browser's clock.
 WATCH = """
 (() => {
   let pressed = null, last = null;
@@ -34,7 +34,7 @@ WATCH = """
 })();
 """
 
-# All of a task but the message itself and the buttons, which are the same for every message.
+# All of a task except the message and the buttons, which are the same for every message.
 AROUND = """
 () => {
   const copy = document.querySelector(".task").cloneNode(true);

@@ -1,5 +1,6 @@
-"""The desk as a company runs it, for a browser: two replicas on PostgreSQL and Kafka, people of an
-OpenID provider, Debian's Chromium. All of it real, on loopback."""
+"""The desk as a company runs it, for a browser: two replicas on PostgreSQL and Kafka, logins by an
+OpenID provider, Debian's Chromium. All of it real, on loopback.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +41,7 @@ class Site:
     contexts: list[BrowserContext] = field(default_factory=list)
 
     def page(self, *, width: int = 1280, height: int = 860, **options: Any) -> Page:
-        """A page in a browser of its own: its cookies are nobody else's."""
+        """A page in a separate browser, with its own cookies."""
         size = {"width": width, "height": height}
         context = self.browser.new_context(viewport=size, **options)  # type: ignore[arg-type]
         context.set_default_timeout(PATIENCE_S * 1000)
@@ -133,7 +134,7 @@ def open_site(servers: str, topics: Mapping[str, str]) -> Iterator[Site]:
 
 @contextlib.contextmanager
 def _replica(given: Mapping[str, str], port: int) -> Iterator[None]:
-    """One desk, in a process of its own, from environment variables as in a container."""
+    """One desk in its own process, configured by environment variables as in a container."""
     values = {f"CLERK_DESK_{k.replace('.', '__').upper()}": v for k, v in given.items()}
     command = [sys.executable, "-m", "desk", "run"]
     with (

@@ -1,4 +1,4 @@
-"""A store of adapters, and a worker's loop that is served by what the store names."""
+"""A store of adapters, and a loop that serves what the store names."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ from worker.lifecycle.watcher import AdapterWatcher
 
 
 class FakeLoader:
-    """See ``AdapterLoader``. Engines answer as ``respond`` says, at once or after ``service_s``."""
+    """See ``AdapterLoader``. Engines answer with ``respond``, at once or after ``service_s``."""
 
     def __init__(self, service_s: float | None = None, concurrency: int = 4) -> None:
         self.service_s = service_s
@@ -54,7 +54,6 @@ class FakeLoader:
         self.gate: threading.Event | None = None
 
     def load(self, adapter: Path, manifest: Manifest, *, background: bool = False) -> Engine:
-        """Make an engine."""
         if self.gate is not None:
             assert self.gate.wait(30)
         if self.failures:
@@ -89,29 +88,24 @@ class ImmediateEngine:
         """Keep answers back, until ``release``."""
 
     def submit(self, prompt_ids: Sequence[int]) -> Any:
-        """Answer."""
         future = self.fake.submit(prompt_ids)
         if not self.held:
             self.fake.finish_all()
         return future
 
     def release(self) -> None:
-        """Answer what waits."""
         self.fake.finish_all()
 
     def warm_up(self, prompts: Sequence[Sequence[int]]) -> None:
-        """Do nothing."""
+        pass
 
     def check_health(self) -> None:
-        """Raise EngineDied once closed."""
         self.fake.check_health()
 
     def die(self) -> None:
-        """Die."""
         self.fake.die()
 
     def close(self) -> None:
-        """End."""
         self.fake.close()
 
 
@@ -120,13 +114,12 @@ WIDE = make_loop_policy(bounds=make_bounds(max_records=128), publish_max_records
 
 
 class AdapterCounts:
-    """Keeps the events of adapters, in a short form."""
+    """Records the events of adapters in a short form."""
 
     def __init__(self) -> None:
         self.log: list[Any] = []
 
     def __call__(self, event: AdapterEvent) -> None:
-        """Keep it."""
         match event:
             case Swapped():
                 self.log.append("swapped")
@@ -146,7 +139,6 @@ class AdapterStore:
         self.moves = 0
 
     def add(self, manifest: Manifest) -> Path:
-        """Store an adapter."""
         target = self.folder / manifest.digest
         if not target.exists():
             target.mkdir(parents=True)
@@ -154,7 +146,6 @@ class AdapterStore:
         return target
 
     def publish(self, manifest: Manifest, event: Any = "publish") -> None:
-        """Store an adapter and make it current."""
         self.add(manifest)
         write_pointer(
             self.folder,
@@ -162,7 +153,7 @@ class AdapterStore:
         )
 
     def canary(self, manifest: Manifest, share: float, forced: bool = False) -> None:
-        """Store an adapter and put it on trial."""
+        """Store an adapter and make it the canary."""
         self.add(manifest)
         since = self._since()
         write_canary(
@@ -171,13 +162,13 @@ class AdapterStore:
         )
 
     def _since(self) -> str:
-        """A moment after the last one: each move is another pointer."""
+        """Later than the last move, so that each move writes another pointer."""
         self.moves += 1
         return f"2024-05-06T07:08:{self.moves:02}Z"
 
 
 class ToyFiles:
-    """See ``ModelFiles``: the toy base, and encoders that carry their tokenizers."""
+    """See ``ModelFiles``: the toy base, and encoders with their own tokenizers."""
 
     def __init__(self, base: BaseModel) -> None:
         self._base = base
@@ -201,7 +192,6 @@ class ToyKinds:
     files: ModelFiles
 
     def load(self, adapter: Path, manifest: Manifest, *, background: bool = False) -> Engine:
-        """Make an engine of the kind, or of each stage of a cascade."""
         if manifest.stages:
             return load_cascade(
                 self, self.files, adapter, manifest, UNBOUNDED, background=background
@@ -211,7 +201,7 @@ class ToyKinds:
 
 
 class Follower:
-    """A rig whose loop is served by a store's adapters, and the watcher that follows the store."""
+    """A rig that serves a store's adapters, and the watcher that follows the store."""
 
     def __init__(
         self,
@@ -269,22 +259,19 @@ class Follower:
 
     @property
     def stamps(self) -> dict[str, tuple[str, str]]:
-        """By record: label and adapter's digest of what was published."""
+        """By record: label and adapter digest of published results."""
         return stamps(self.rig.stream.outputs)
 
     @property
     def main(self) -> ServingAdapter:
-        """The main adapter."""
         return self.router.main
 
     @property
     def canary(self) -> ServingAdapter | None:
-        """The canary, if there is one."""
         return self._in(CANARY)
 
     @property
     def shadow(self) -> ServingAdapter | None:
-        """The shadow, if there is one."""
         return self._in(SHADOW)
 
     def _in(self, role: ArmRole) -> ServingAdapter | None:
@@ -304,7 +291,7 @@ class Follower:
         self.rig.iterate()
 
     def finish(self, total: int) -> None:
-        """Iterate until so many records are published: engines answer on threads of their own."""
+        """Iterate until ``total`` records are published: engines answer on their own threads."""
         until = time.monotonic() + 30
         while sum(self.rig.committed(n) for n in range(self.rig.partitions)) < total:
             assert time.monotonic() < until

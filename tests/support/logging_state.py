@@ -1,4 +1,4 @@
-"""Logging as a test found it: configuring it is for good, and for the whole process."""
+"""Restores logging after a test: it is configured once for the whole process."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import structlog
 
 @contextmanager
 def logging_restored() -> Iterator[None]:
-    """Put back at the end what was there at the beginning."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     yield

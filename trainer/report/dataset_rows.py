@@ -293,8 +293,8 @@ def _label_sources(record: Mapping[str, Any]) -> list[tuple[str, ...]]:
 
 
 def _with_counts(record: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return a manifest with the counts that ``split_sentences`` needs, zero if ``prepare`` did not make
-    the dataset."""
+    """Return a manifest with the counts that ``split_sentences`` needs, zero if ``prepare`` did not
+    make the dataset."""
     nothing = {
         "holdout_copies_removed": {"near": 0},
         "near_validation_removed": 0,

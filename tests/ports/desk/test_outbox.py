@@ -1,7 +1,7 @@
-"""Each decision reaches the corrections topic exactly once, on real Kafka, whatever is killed when.
+"""Each decision reaches the corrections topic exactly once on real Kafka, through kills.
 
-The publisher runs in a process that ends itself by SIGKILL at a point between the database's and
-Kafka's commits; another one goes on from there.
+The publisher runs in its own process, which kills itself with SIGKILL at a point between the
+database's commit and Kafka's; another process continues.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ LABELS = ("refund", "delivery", "payment", "other")
 
 
 def decide(world: DeskWorld, count: int) -> dict[str, str]:
-    """Decide so many new items; return each result's label."""
+    """Decide ``count`` new items; return each result's label."""
     ann = world.person("ann")
     world.add_all([(f"message {n}", {}) for n in range(count)])
     made = {}
@@ -46,13 +46,13 @@ def decide(world: DeskWorld, count: int) -> dict[str, str]:
 
 
 def written(servers: str, topic: str) -> list[tuple[str, str]]:
-    """What a reader of the topic sees: result ids and labels."""
+    """Result ids and labels that a reader of the topic sees."""
     read = [read_correction(value) for value in read_all(servers, topic)]
     return [(each.id, each.label) for each in read]
 
 
 class Processes:
-    """Publishers in processes of their own, on one database and one topic."""
+    """Publishers as separate processes, on one database and one topic."""
 
     def __init__(self, url: str, servers: str, topic: str) -> None:
         self._arguments = (url, servers, topic, "desk.kills")
@@ -94,7 +94,7 @@ def sinks(bootstrap_servers: str, corrections: str) -> Iterator[Callable[[], Kaf
 
 
 def drain(publisher: OutboxPublisher) -> int:
-    """Publish until nothing is left, through errors that pass; return how many."""
+    """Publish until nothing is left, through transient errors; return the count."""
     count = failures = 0
     while True:
         try:
@@ -111,7 +111,7 @@ def drain(publisher: OutboxPublisher) -> int:
 
 
 def check_kills(world: DeskWorld, processes: Processes, rounds: int, each: int) -> dict[str, str]:
-    """Kill at every point, ``rounds`` times over, with new decisions in between."""
+    """Kill at every point, ``rounds`` times, with new decisions in between."""
     made: dict[str, str] = {}
     choose = random.Random(20)
     for _ in range(rounds):
@@ -126,7 +126,8 @@ def check_kills(world: DeskWorld, processes: Processes, rounds: int, each: int) 
 def test_a_kill_at_any_point_loses_and_doubles_nothing(
     world: DeskWorld, url: str, bootstrap_servers: str, corrections: str
 ) -> None:
-    """Between the two commits, within either, before and after: 350 decisions, each there once."""
+    """Between the two commits, within either, before and after: 350 decisions, each published
+    once."""
     made = check_kills(world, Processes(url, bootstrap_servers, corrections), 1, 50)
     assert len(made) == 350
     assert sorted(written(bootstrap_servers, corrections)) == sorted(made.items())
@@ -136,7 +137,6 @@ def test_a_kill_at_any_point_loses_and_doubles_nothing(
 def test_many_kills_lose_and_double_nothing(
     world: DeskWorld, url: str, bootstrap_servers: str, corrections: str
 ) -> None:
-    """The same eight times over."""
     made = check_kills(world, Processes(url, bootstrap_servers, corrections), 8, 50)
     assert sorted(written(bootstrap_servers, corrections)) == sorted(made.items())
 
@@ -147,7 +147,7 @@ def test_two_publishers_at_once_lose_and_double_nothing(
     bootstrap_servers: str,
     corrections: str,
 ) -> None:
-    """Anyone who starts later ends the other's right to publish, and knows what it published."""
+    """The later one fences the other and knows what it published."""
     first = OutboxPublisher(world.database, sinks(), world.clock, batch=10)
     second = OutboxPublisher(world.database, sinks(), world.clock, batch=10)
     made = decide(world, 60)
@@ -157,22 +157,22 @@ def test_two_publishers_at_once_lose_and_double_nothing(
             try:
                 publisher.run_once()
                 publisher.run_once()
-            except TryAgain:  # Superseded, where the client does not lose it on its way
+            except TryAgain:  # Superseded, unless the client loses it on the way
                 fenced += 1
     assert fenced
     drain(second)
     assert sorted(written(bootstrap_servers, corrections)) == sorted(made.items())
 
 
-def test_a_mark_that_kafka_has_forgotten_is_found_in_the_topic(
+def test_an_expired_mark_is_found_in_the_topic(
     world: DeskWorld,
     sinks: Callable[[], KafkaCorrections],
     bootstrap_servers: str,
     corrections: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Offsets of a group that nobody is in are deleted after a week; killed before the database
-    was told, and started after that."""
+    """Kafka deletes the offsets of an empty group after a week. The publisher was killed before it
+    told the database, and starts after that."""
     made = decide(world, 30)
     first = OutboxPublisher(world.database, sinks(), now_ms, batch=20)
     with monkeypatch.context() as patched:
@@ -197,7 +197,7 @@ def test_a_database_that_was_restored_loses_no_new_decision(
     bootstrap_servers: str,
     corrections: str,
 ) -> None:
-    """Its counter stands where it stood, Kafka's mark is further on: new decisions go behind it."""
+    """The database's counter is behind Kafka's mark: new decisions get numbers above the mark."""
     from desk.store.tables import counters
 
     made = decide(world, 10)
