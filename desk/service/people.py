@@ -132,9 +132,14 @@ def password_hash(desk: Desk, subject: str) -> str | None:
         return people.password_of(tx, subject)
 
 
-def note_failure(desk: Desk, method: str, reason: str = "") -> None:
-    """Write to the log that somebody failed to sign in; ``reason`` is a word."""
-    detail = {"method": method} | ({"reason": reason} if reason else {})
+def note_failure(
+    desk: Desk, method: str, *, name: str = "", address: str = "", reason: str = ""
+) -> None:
+    """Log a failed sign-in. ``name`` must be that of an account: users type passwords into the
+    name field. ``reason`` is one word."""
+    detail = {"method": method, "name": name, "address": address}
+    if reason:
+        detail["reason"] = reason
     with desk.database.write() as tx:
         people.log(tx, desk.clock(), None, "sign_in.failed", detail=detail)
 

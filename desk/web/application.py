@@ -24,6 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 import desk.web.pages
 from desk.auth.passwords import Attempts
 from desk.auth.provider import Provider
+from desk.auth.rules import client_address, is_trusted
 from desk.errors import DeskError, NotAllowed, Refused, SettingsError, TryAgain
 from desk.service.context import Desk, may, require
 from desk.web import metrics
@@ -209,7 +210,7 @@ def error_page(web: Web, status: int, words: str, *, by_script: bool = False) ->
     """Return a page that says what went wrong; for the script, the words alone."""
     if by_script:
         return PlainTextResponse(words, status)
-    visit = Visit(web, None, "", "")
+    visit = Visit(web, None, "")
     return visit.page("error.html", status, title=t(f"error.{status}"), words=words)
 
 
@@ -250,6 +251,7 @@ def _let_in(
     form: Mapping[str, str],
 ) -> Response:
     peer = _peer(request)
+    forwarded = request.headers.getlist("x-forwarded-for")
     options = web.options
     identity = Identity(None, "", False)
     token = request.cookies.get(options.form_cookie, "")
@@ -268,7 +270,8 @@ def _let_in(
             web=web,
             person=identity.person,
             csrf=csrf_token(token),
-            peer=peer,
+            address=client_address(peer, forwarded, options.proxy_addresses),
+            unknown_proxy=bool(forwarded) and not is_trusted(peer, options.proxy_addresses),
             route={key: str(value) for key, value in request.path_params.items()},
             query={name: _plain(value) for name, value in request.query_params.items()},
             form=form,

@@ -185,7 +185,8 @@ class Web:
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """One request. ``person`` is None on the pages that need nobody to be signed in.
+    """One request. ``person`` is None on the pages that need nobody to be signed in. ``address`` is
+    the browser's, behind a known proxy too; ``unknown_proxy``: the request came through another.
 
     ``query`` and ``form`` hold the first value of each name, ``lists`` all values of the form.
     """
@@ -193,7 +194,8 @@ class Visit:
     web: Web
     person: Person | None
     csrf: str
-    peer: str
+    address: str = ""
+    unknown_proxy: bool = False
     route: Mapping[str, str] = field(default_factory=dict)
     query: Mapping[str, str] = field(default_factory=dict)
     form: Mapping[str, str] = field(default_factory=dict)

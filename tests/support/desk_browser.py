@@ -44,10 +44,10 @@ class Browser:
         return field(self.get("/my-day").text, "csrf")
 
 
-def visit(app: Starlette) -> TestClient:
-    """A browser that nobody has signed in with. Where there is a loop for all (``one_loop``) its
-    requests run there, and none starts a thread and a loop of its own."""
-    client = TestClient(app, base_url=ADDRESS, follow_redirects=False)
+def visit(app: Starlette, address: str = "testclient") -> TestClient:
+    """A browser at this address that nobody has signed in with. Its requests run in the event loop
+    of ``one_loop`` if there is one: a thread and a loop for each would be slow."""
+    client = TestClient(app, base_url=ADDRESS, follow_redirects=False, client=(address, 50_000))
     client.portal = _shared[-1] if _shared else None
     return client
 
