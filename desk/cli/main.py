@@ -204,10 +204,13 @@ def backup(
 
     Example: clerk-desk backup --out desk-2026-03-02.db
     """
+    from desk.clock import now_ms
+    from desk.service.upkeep import log_backup
     from desk.store.database import back_up
 
     with opened_database(load(config, sets)) as database:
         size = back_up(database, out)
+        log_backup(database, out, size, now_ms)
     print(f"{out}: {size / 1e6:.1f} MB")
 
 

@@ -93,12 +93,12 @@ def test_leaving_ends_the_session(world: DeskWorld, browser: NewBrowser) -> None
     """Also for anyone who kept the cookie."""
     world.add()
     ada = browser("ada")
-    ada.get("/review")
+    ada.open("/review")
     token = ada.client.cookies[LOCAL.session_cookie]
     assert ada.post("/sign-out", {}).status_code == 303
     ada.client.cookies.set(LOCAL.session_cookie, token)
     assert ada.get("/").status_code == 303
-    assert browser("bo").get("/review").text.count('class="task"') == 1
+    assert browser("bo").open("/review").text.count('class="task"') == 1
 
 
 def test_the_database_holds_no_token_and_no_password(
