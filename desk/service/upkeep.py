@@ -128,9 +128,9 @@ def export(desk: Desk, folder: Path, *, project: str = INBOX, by_message_id: boo
 def export_files(
     desk: Desk, *, project: str = INBOX, by_message_id: bool, by: Person | None = None
 ) -> tuple[Mapping[str, bytes], int]:
-    """Return what was decided by the present taxonomy as files for ``clerk-trainer`` by name, and the
-    number of decisions: rows for ``prepare --input``, decisions for ``prepare --decisions``, and one
-    file for each decided proposal, for ``propose --decided``.
+    """Return what was decided by the present taxonomy as files for ``clerk-trainer``, by name, and
+    the number of decisions: rows for ``prepare --input``, decisions for ``prepare --decisions``,
+    and one file for each decided proposal, for ``propose --decided``.
 
     ``project`` is ``INBOX``, the name of a batch, or a dataset's digest or its beginning; if one
     message was decided twice in it, the later decision counts. Tasks have no result: their rows are

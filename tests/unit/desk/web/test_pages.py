@@ -25,7 +25,7 @@ PAGES: tuple[str, ...] = (
     "/guidelines",
 )
 PAGES += ("/accuracy", "/guidelines/edit", "/my-day", "/people", "/log", "/nowhere")
-PAGES += ("/load", "/advice", "/proposals")
+PAGES += ("/load", "/export", "/advice", "/proposals")
 WEB = Path(templates.FOLDER).parent
 
 
