@@ -58,7 +58,7 @@ _PROBES = ("/livez", "/readyz", "/metrics")
 
 _FORM_S, _UPLOAD_S = 30.0, 600.0  # for a request's body to arrive
 
-# Nothing from elsewhere, no inline script, no inline style, no frame around it, no form out of it.
+# Nothing from other sites, no inline script or style, no framing, no forms to other sites.
 SECURITY_HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
@@ -66,7 +66,7 @@ SECURITY_HEADERS = {
     ),
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
-    # The addresses of pages say what somebody looked for.
+    # Addresses of pages contain search words.
     "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -79,7 +79,7 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 def build_application(
     opened: Desk, options: WebOptions, provider: Provider | None = None
 ) -> Starlette:
-    """Return the application of an open desk; ``provider`` where people sign in by one."""
+    """Return the web application of an open desk; ``provider`` for sign-in by OpenID."""
     pages = find_pages()
     links = sorted((page for page in pages if page.link), key=lambda page: page.order)
     web = Web(opened, options, environment(), Attempts(opened.clock), links, provider)
@@ -141,7 +141,7 @@ def _static(request: Request) -> Response:
 
 
 def endpoint(web: Web, page: Page) -> Endpoint:
-    """Return what the web server calls. Pages themselves run on a thread."""
+    """Return the ASGI endpoint of a page. The page itself runs on a thread."""
 
     async def answer(request: Request) -> Response:
         sent = NOTHING_SENT
@@ -164,7 +164,7 @@ def endpoint(web: Web, page: Page) -> Endpoint:
 
 
 def error_page(web: Web, status: int, words: str, *, by_script: bool = False) -> Response:
-    """Return a page that says what went wrong; for the script, the words alone."""
+    """Return a page with an error; for the script, only its text."""
     if by_script:
         return PlainTextResponse(words, status)
     visit = Visit(web, None, "")
@@ -195,7 +195,7 @@ def _answer(web: Web, page: Page, request: Request, sent: Sent) -> Response:
     except DeskError as error:
         _log.error("page.failed", page=page.path, traceback=format_private(error))
         return error_page(web, 500, t("error.ours"), by_script=by_script)
-    except Exception as error:  # noqa: BLE001 - said to the person without its words
+    except Exception as error:  # noqa: BLE001 - its text may hold a message
         _log.error("page.failed", page=page.path, traceback=format_private(error))
         return error_page(web, 500, t("error.ours"), by_script=by_script)
 
@@ -248,14 +248,14 @@ def _let_in(
 
 
 class SecurityHeaders:
-    """Adds the headers; messages are never kept by the browser."""
+    """Adds the security headers; browsers must not cache messages."""
 
     def __init__(self, app: ASGIApp, *, secure: bool) -> None:
         self._app = app
         self._secure = secure
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, and add the headers to what comes back."""
+        """Handle a request, and add the headers to the response."""
 
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -289,9 +289,9 @@ class OwnPort:
 
 
 class KnownHosts:
-    """Answers requests for these hosts alone ("*": all), and forms that this host's pages sent.
+    """Answers requests for these hosts ("*": all), and forms that pages of the same host sent.
 
-    Probes come by address: what begins with ``open_paths`` is answered for any host.
+    Probes come by address, so ``open_paths`` are answered for any host.
     """
 
     def __init__(self, app: ASGIApp, *, hosts: Sequence[str], open_paths: Sequence[str]) -> None:
@@ -300,7 +300,7 @@ class KnownHosts:
         self._open_paths = tuple(open_paths)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, or refuse it."""
+        """Handle a request, or refuse it."""
         if scope["type"] != "http":
             return
         headers = Headers(scope=scope)
@@ -323,7 +323,8 @@ class KnownHosts:
 
 
 def _same(origin: str, host: str) -> bool:
-    """Tell whether an origin is the host itself. The scheme is the proxy's, which is not seen."""
+    """Tell whether an origin is the host itself. The scheme is not compared: behind a proxy with
+    TLS the desk sees http."""
     try:
         return urlsplit(origin).netloc.lower() == host.lower()
     except ValueError:
@@ -341,7 +342,7 @@ def _peer(request: Request) -> str:
 
 
 def _plain(value: str) -> str:
-    """Return what was sent without NUL, which PostgreSQL keeps in no text."""
+    """Remove NUL, which PostgreSQL cannot store in a text."""
     return value.replace("\x00", "")
 
 
@@ -351,7 +352,8 @@ def _by_script(request: Request, form: Mapping[str, str]) -> bool:
 
 def _sign_in_first(web: Web, request: Request, *, by_script: bool) -> Response:
     if web.options.method in {"local", "oidc"} and request.method == "GET" and not by_script:
-        # What the provider sends back goes to one address, and so do the cookies.
+        # The provider redirects to one address, so the sign-in must begin there too: cookies are
+        # bound to a host.
         base = web.provider.config.public_url if web.provider is not None else ""
         path = request.url.path if request.url.path != "/" else ""
         return redirect(f"{base}/sign-in", next=path)

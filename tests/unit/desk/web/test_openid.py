@@ -493,7 +493,7 @@ OIDC = {
         ({"oidc.public_url": "https://desk.example.com/"}, "without a slash"),
         ({"web.hostnames": "elsewhere.example"}, "not among web.hostnames"),
         ({"oidc.scopes": "profile"}, "lacks openid"),
-        ({"oidc.role_claim": "groups"}, "nobody could work here"),
+        ({"oidc.role_claim": "groups"}, "nobody could sign in"),
         ({"oidc.owners": "leads"}, "role_claim is empty"),
         ({"oidc.ca_file": "/nowhere"}, "is not a file"),
         ({"oidc.client_secret_file": "/nowhere"}, "cannot be read: No such file"),
@@ -534,6 +534,6 @@ def test_a_desk_starts_while_its_provider_is_away(provider: OpenIdProvider) -> N
     provider.broken = {}
     assert sign_in_provider(load_settings(None, flags).settings) is not None
     provider.metadata = {"issuer": "https://elsewhere.example"}
-    with pytest.raises(SettingsError, match="letter for letter"):
+    with pytest.raises(SettingsError, match="exactly the provider"):
         sign_in_provider(load_settings(None, flags).settings)
     assert sign_in_provider(load_settings(None).settings) is None
