@@ -85,7 +85,7 @@ class InboxReader:
             for record in self._source.poll(self._batch, timeout_s)
             if record.place.offset >= self._next[record.place.topic, record.place.partition]
         ]
-        # None until this call succeeds: after an error, positions are read from the database again.
+        # None until this call succeeds: after an error, positions come from the database again.
         looked, self._looked_ms = self._looked_ms, None
         if records:
             with self._database.write() as tx:
@@ -136,8 +136,8 @@ class InboxReader:
         self._looked_ms = now_ms
 
     def _pass_ends(self) -> dict[tuple[str, int], int]:
-        """Move past offsets without records (transaction markers) at the end of a log. Otherwise the
-        lag would never become 0."""
+        """Move past offsets without records (transaction markers) at the end of a log. Otherwise
+        the lag would never become 0."""
         met = self._source.ends_met()
         ends = {at: end for at, end in met.items() if end > self._next[at]}
         if ends:

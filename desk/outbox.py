@@ -11,9 +11,9 @@ after any error, everything up to the mark is in Kafka and nothing beyond it, be
 aborts and fences every earlier writer with this transactional id.
 
 ``WebhookSender`` also posts published decisions to a web address, in order, each at least once.
-Its progress is a separate counter, so a slow receiver does not delay Kafka. A delivery that was made but
-not stored is repeated with the same id. A delivery that fails for 72 hours is dropped: an address
-that no longer exists must not fill the database.
+Its progress is a separate counter, so a slow receiver does not delay Kafka. A delivery that was
+made but not stored is repeated with the same id. A delivery that fails for 72 hours is dropped: an
+address that no longer exists must not fill the database.
 """
 
 from __future__ import annotations

@@ -190,7 +190,13 @@ def test_loading_a_page_claims_nothing(world: DeskWorld, browser: NewBrowser) ->
     assert bo.person is not None
     reviewing.claim_item(world.desk, bo.person, disputed.id)
     reviewing.flag(world.desk, bo.person, disputed.id, request_id=world.request())
-    paths = ("/review", "/review?part=1", f"/review?item={item.id}", "/adjudicate", "/clusters")
+    paths: tuple[str, ...] = (
+        "/review",
+        "/review?part=1",
+        f"/review?item={item.id}",
+        "/adjudicate",
+        "/clusters",
+    )
     paths += (f"/cluster?key={item.cluster_key}", f"/search?q=parcel&item={other.id}", "/my-day")
     for path in paths:
         assert ada.get(path).status_code == 200
