@@ -8,9 +8,8 @@ from datetime import UTC, datetime
 
 from starlette.responses import Response
 
-from desk.core import uploads
 from desk.errors import Refused
-from desk.service import circle, upkeep
+from desk.service import circle, upkeep, uploads
 from desk.web.strings import t
 from desk.web.visit import Page, Visit, number, redirect
 from worker.contract.exchange import CHANGES

@@ -123,8 +123,8 @@ def test_the_cookies_are_for_this_host_and_no_script(desk: Desk) -> None:
     assert any(each.startswith("__Host-clerk_desk=") for each in given)
 
 
-def refused(desk: Desk, answer: Any, status: int, reason: str) -> None:
-    """Nobody is let in, and the log says why without a name."""
+def refused(desk: Desk, answer: Any, status: int, reason: str, name: str = "") -> None:
+    """Nobody is let in, and the log says why, from where, and who if the provider named a user."""
     assert answer.status_code == status
     assert "Sign in again" in answer.text
     assert "clerk_desk=" not in str(answer.headers.get("set-cookie"))
@@ -133,7 +133,8 @@ def refused(desk: Desk, answer: Any, status: int, reason: str) -> None:
     if status == 400:
         assert failures == []  # anyone who sends a browser here with nothing fills no log
     else:
-        assert failures[0]["detail"] == {"method": "oidc", "reason": reason}
+        detail = {"method": "oidc", "name": name, "address": "testclient", "reason": reason}
+        assert failures[0]["detail"] == detail
 
 
 def test_an_answer_to_another_browser_is_refused(desk: Desk) -> None:
@@ -322,7 +323,7 @@ def test_whoever_has_no_role_is_told_so(
     provider.person = {"sub": "u-1", "name": "Ada <b>Byron</b>", "groups": groups}
     _, answer = desk.enter()
     assert "knows you as Ada &lt;b&gt;Byron&lt;/b&gt;, with no role at this desk" in answer.text
-    refused(desk, answer, 403, "role")
+    refused(desk, answer, 403, "role", "Ada <b>Byron</b>")
 
 
 def test_a_claim_by_a_name_with_dots_is_found(world: DeskWorld, provider: OpenIdProvider) -> None:
@@ -489,7 +490,7 @@ OIDC = {
     ("changes", "words"),
     [
         ({"oidc.issuer": ""}, "oidc.issuer is empty"),
-        ({"oidc.issuer": "http://id.example.com"}, "does not begin with https"),
+        ({"oidc.issuer": "http://id.example.com"}, "must begin with https"),
         ({"oidc.public_url": "https://desk.example.com/"}, "without a slash"),
         ({"web.hostnames": "elsewhere.example"}, "not among web.hostnames"),
         ({"oidc.scopes": "profile"}, "lacks openid"),
