@@ -19,7 +19,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import desk.web.pages
-from desk.auth.passwords import Attempts
+from desk.auth.passwords import Attempts, SignInQueue
 from desk.auth.provider import Provider
 from desk.auth.rules import client_address, is_trusted
 from desk.errors import DeskError, NotAllowed, Refused, TryAgain
@@ -82,7 +82,9 @@ def build_application(
     """Return the web application of an open desk; ``provider`` for sign-in by OpenID."""
     pages = find_pages()
     links = sorted((page for page in pages if page.link), key=lambda page: page.order)
-    web = Web(opened, options, environment(), Attempts(opened.clock), links, provider)
+    web = Web(
+        opened, options, environment(), Attempts(opened.clock), SignInQueue(), links, provider
+    )
     counted = metrics.Metrics(opened)
 
     def livez(_: Request) -> Response:
@@ -158,7 +160,12 @@ def endpoint(web: Web, page: Page) -> Endpoint:
             return PlainTextResponse(t("error.slow"), 408)
         except BadForm as error:
             return PlainTextResponse(t("error.form"), error.status)
-        return await run_in_threadpool(_answer, web, page, request, sent)
+        if not page.checks_password:
+            return await run_in_threadpool(_answer, web, page, request, sent)
+        async with web.sign_ins.turn(_address(web, request)) as in_turn:
+            if in_turn:
+                return await run_in_threadpool(_answer, web, page, request, sent)
+        return error_page(web, 429, t("sign_in.busy"))
 
     return answer
 
@@ -208,7 +215,6 @@ def _let_in(
     form: Mapping[str, str],
 ) -> Response:
     peer = _peer(request)
-    forwarded = request.headers.getlist("x-forwarded-for")
     options = web.options
     identity = Identity(None, "", False)
     token = request.cookies.get(options.form_cookie, "")
@@ -228,8 +234,11 @@ def _let_in(
             web=web,
             person=identity.person,
             csrf=csrf_token(token),
-            address=client_address(peer, forwarded, options.proxy_addresses),
-            unknown_proxy=bool(forwarded) and not is_trusted(peer, options.proxy_addresses),
+            address=_address(web, request),
+            unknown_proxy=(
+                "x-forwarded-for" in request.headers
+                and not is_trusted(peer, options.proxy_addresses)
+            ),
             route={key: str(value) for key, value in request.path_params.items()},
             query={name: _plain(value) for name, value in request.query_params.items()},
             form=form,
@@ -339,6 +348,11 @@ def _lacks_tls(web: Web, request: Request) -> bool:
 
 def _peer(request: Request) -> str:
     return request.client.host if request.client else ""
+
+
+def _address(web: Web, request: Request) -> str:
+    forwarded = request.headers.getlist("x-forwarded-for")
+    return client_address(_peer(request), forwarded, web.options.proxy_addresses)
 
 
 def _plain(value: str) -> str:

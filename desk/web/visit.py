@@ -15,7 +15,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from desk.auth.passwords import Attempts
+from desk.auth.passwords import Attempts, SignInQueue
 from desk.auth.provider import Provider
 from desk.auth.rules import Method, is_loopback
 from desk.service.context import Desk
@@ -174,6 +174,7 @@ class Web:
     options: WebOptions
     templates: Environment
     attempts: Attempts
+    sign_ins: SignInQueue
     navigation: Sequence[Page] = ()
     provider: Provider | None = None
 
@@ -251,6 +252,7 @@ class Page:
 
     ``link`` is the key of its name in the navigation (``desk.web.strings``), "" if it is not there;
     ``order`` is its place. ``takes_file``: its form sends a file, as multipart.
+    ``checks_password``: requests wait for their turn (``SignInQueue``).
     """
 
     path: str
@@ -260,6 +262,7 @@ class Page:
     link: str = ""
     order: int = 100
     takes_file: bool = False
+    checks_password: bool = False
 
 
 def new_request() -> str:

@@ -202,7 +202,7 @@ def _said(visit: Visit, status: int, reason: str, name: str = "") -> Response:
 
 PAGES = (
     Page("/sign-in", show, None),
-    Page("/sign-in", act, None, "POST"),
+    Page("/sign-in", act, None, "POST", checks_password=True),
     Page("/sign-out", leave, "reviewer", "POST"),
     Page("/sign-in/callback", callback, None),
     Page("/signed-out", signed_out, None),
