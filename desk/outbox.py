@@ -1,15 +1,19 @@
-"""The outbox: each correction reaches Kafka exactly once, whatever is killed when.
+"""The outbox: each correction reaches Kafka exactly once, even if processes are killed.
 
-Each turn: rows that are due get sequence numbers in one transaction of the database; those that
-are not known to be published are written to Kafka in order, with the last number as a mark, in one
-transaction there; then the database is told. What a kill leaves in doubt is between the last two,
-and the mark settles it: after a start, and after any error, all up to the mark are in Kafka and
-nothing beyond it is, because starting ends and fences anyone who wrote under this name before.
+Each call of the publisher:
 
-Published decisions go to a web address too (``WebhookSender``): in order, each at least once. How
-far they were delivered is a counter of its own, so a receiver that is slow or away holds nothing
-up but itself. A delivery that was made and not noted is made again with the same id. One that is
-refused again and again is given up: an address that is gone for good must not fill the database.
+1. gives due rows sequence numbers, in one database transaction;
+2. writes unpublished rows to Kafka in order, with the last number as a mark, in one transaction;
+3. stores in the database that they are published.
+
+A kill between 2 and 3 leaves the database behind Kafka. The mark resolves that: after a start and
+after any error, everything up to the mark is in Kafka and nothing beyond it, because starting
+aborts and fences every earlier writer with this transactional id.
+
+``WebhookSender`` also posts published decisions to a web address, in order, each at least once.
+Its progress is a separate counter, so a slow receiver does not delay Kafka. A delivery that was
+made but not stored is repeated with the same id. A delivery that fails for 72 hours is dropped: an
+address that no longer exists must not fill the database.
 """
 
 from __future__ import annotations
@@ -37,11 +41,11 @@ from desk.stream.port import CorrectionSink, Outgoing
 _log = structlog.get_logger("desk.outbox")
 
 _SKEW_MS = 3_600_000
-"""How far the clocks of a broker and of a database's client may be apart."""
+"""Largest difference that is tolerated between the clocks of a broker and of the desk."""
 
 GIVE_UP_MS = 72 * 3_600_000
-"""For how long after it was published a decision that is refused is sent again: a receiver that
-breaks on a Friday evening still gets everything on Monday."""
+"""Time after publication for which a failed delivery is repeated: a receiver that breaks on a
+Friday evening still gets everything on Monday."""
 
 _BATCH = 100
 
@@ -56,7 +60,7 @@ Post = Callable[[bytes, Mapping[str, str]], None]
 
 
 class OutboxPublisher:
-    """Publishes what is in the outbox; one thread."""
+    """Publishes corrections to Kafka; one thread."""
 
     def __init__(
         self, database: Database, sink: CorrectionSink, clock: Clock, *, batch: int = 200
@@ -68,13 +72,13 @@ class OutboxPublisher:
         self._started = False
 
     def run_once(self) -> int:
-        """Publish what is due, one batch at most; return how many.
+        """Publish one batch of due corrections; return their number.
 
-        Raises TryAgain: the next call settles what became of this one. Raises DeskStopped.
+        Raises TryAgain, after which the next call finds out what was published, and DeskStopped.
         """
         if not self._started:
             self._settle()
-        self._started = False  # until this turn has come to its end
+        self._started = False  # until this call succeeds
         with self._database.write() as tx:
             outbox.give_sequence(tx, self._clock(), self._batch)
             rows = outbox.pending(tx, self._batch)
@@ -87,11 +91,11 @@ class OutboxPublisher:
         return len(rows)
 
     def stand_back(self) -> None:
-        """Somebody else publishes now: begin again when it is this one's turn again."""
+        """Start again at the next call: another replica may have published."""
         self._started = False
 
     def _settle(self) -> None:
-        """Begin, and note what was published without our knowing."""
+        """Start the sink, and store what the mark shows as published."""
         mark = self._sink.start()
         with self._database.read() as tx:
             doubt = outbox.first_in_doubt(tx)
@@ -107,9 +111,9 @@ class OutboxPublisher:
 
 
 class WebhookSender:
-    """Delivers what the outbox has published; one thread.
+    """Posts published decisions to the webhook; one thread.
 
-    ``name`` is the installation's: ids of deliveries begin with it.
+    ``name`` is the installation's; delivery ids begin with it.
     """
 
     def __init__(
@@ -129,7 +133,7 @@ class WebhookSender:
         self._begun = False
 
     def run_once(self) -> int:
-        """Deliver what waits, one batch at most; return how many. Raises TryAgain."""
+        """Deliver one batch; return the number of deliveries. Raises TryAgain."""
         if not self._begun:
             with self._database.write() as tx:
                 outbox.begin_delivering(tx)
@@ -151,13 +155,13 @@ class WebhookSender:
         return len(waiting)
 
     def stand_back(self) -> None:
-        """Nothing is remembered from one turn to the next."""
+        """Do nothing: no state is kept between calls."""
 
 
 def make_post(url: str, *, ca_file: Path | None = None, timeout_s: float = _TIMEOUT_S) -> Post:
-    """Return a function that posts a body with headers to ``url`` and raises TryAgain for anything
-    but a success. Neither redirects nor the environment's proxies are followed. Raises
-    SettingsError for an address or a file that cannot be used."""
+    """Return a function that posts a body with headers to ``url`` and raises TryAgain unless the
+    answer is 2xx. It follows neither redirects nor the environment's proxies. Raises SettingsError
+    for an unusable address or file."""
     parts = urlsplit(url)
     if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username:
         raise SettingsError("webhook.url: write http(s)://HOST/PATH, without user and password")
@@ -173,7 +177,7 @@ def make_post(url: str, *, ca_file: Path | None = None, timeout_s: float = _TIME
         request = urllib.request.Request(url, body, dict(headers), method="POST")  # noqa: S310
         try:
             with opener.open(request, timeout=timeout_s):
-                return  # what it says is of no interest; that it is 2xx is
+                return  # only the status counts
         except urllib.error.HTTPError as error:
             error.close()
             raise TryAgain(f"the webhook's receiver answers {error.code}") from None
@@ -186,15 +190,15 @@ def make_post(url: str, *, ca_file: Path | None = None, timeout_s: float = _TIME
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """What is signed for one address goes to no other."""
+    """Refuses redirects: a body that is signed for one address goes to no other."""
 
     def redirect_request(self, *_: Any, **__: Any) -> None:
-        """Take the redirect for the answer."""
+        """Return None, so that the redirect's status is the answer."""
 
 
 def read_key(secret: str) -> bytes:
-    """Return the key of a secret: the base64 after ``whsec_``, else its UTF-8. Raises
-    SettingsError for one that anybody could guess."""
+    """Return the key of a secret: the base64 after ``whsec_``, or its UTF-8. Raises SettingsError
+    if it is too short."""
     try:
         key = (
             base64.b64decode(secret.removeprefix(_PREFIX), validate=True)
@@ -204,18 +208,18 @@ def read_key(secret: str) -> bytes:
     except ValueError:
         raise SettingsError(f"webhook.secret: what follows {_PREFIX} is not base64") from None
     if len(key) < 16:
-        raise SettingsError("webhook.secret has fewer than 16 bytes: anybody could guess it")
+        raise SettingsError("webhook.secret has fewer than 16 bytes: use a longer one")
     return key
 
 
 def body(correction: bytes) -> bytes:
-    """Return the request's body about a correction (the JSON of its record)."""
+    """Wrap a correction (the JSON of its record) as the request's body."""
     return b'{"type":"' + EVENT.encode() + b'","data":' + correction + b"}"
 
 
 def headers(key: bytes, delivery_id: str, sent_s: int, content: bytes) -> dict[str, str]:
-    """Return the request's headers: id, time (Unix seconds) and signature, by
-    https://www.standardwebhooks.com (HMAC-SHA256 over "id.time.body")."""
+    """Return the headers id, time (Unix seconds) and signature, as in
+    https://www.standardwebhooks.com: HMAC-SHA256 over "id.time.body"."""
     signed = f"{delivery_id}.{sent_s}.".encode() + content
     signature = base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode("ascii")
     return {

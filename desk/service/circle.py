@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 
@@ -11,6 +11,7 @@ from desk.core.texts import band_keys, storable, storable_json
 from desk.errors import Refused
 from desk.service.context import Desk, require
 from desk.service.reviewing import MAX_NOTE_CHARS
+from desk.service.uploads import MAX_BATCH_NAME
 from desk.service.viewing import seen_how, text_for
 from desk.store import batches, people, proposals
 from desk.store.batches import Batch, Like, NewTask, Progress
@@ -32,8 +33,6 @@ from worker.contract.exchange import (
 from worker.contract.records.identity import read_json
 from worker.contract.text import message_sha256
 from worker.contract.timestamps import rfc3339_from_ms
-
-MAX_BATCH_NAME = 120
 
 OPERATOR = "operator"
 """The pseudonym of anyone who decides by the command line."""
@@ -63,16 +62,19 @@ class BatchProgress:
     progress: Progress
 
 
-def load_task_file(desk: Desk, text: str, name: str, person: Person | None = None) -> Loaded:
-    """Bring the tasks of a file here: all of them, or none where a line cannot be taken.
+def load_task_file(
+    desk: Desk, file: str | Iterable[str], name: str, person: Person | None = None
+) -> Loaded:
+    """Load the tasks of a file: all of them, or none if a line is wrong.
 
-    ``name`` is the file's, for errors. A file that is loaded again, or whose load was cut off,
-    brings what is missing. Raises Refused with the line at fault, NotAllowed.
+    ``file`` is its text or its lines, so that a large file is not held twice; ``name`` is for
+    errors. Loading a file again, or after it was cut off, loads only what is missing. Raises
+    Refused with the line at fault, NotAllowed.
     """
     if person is not None:
         require(person, "owner")
     try:
-        tasks = parse_tasks(text, name)
+        tasks = parse_tasks(file.split("\n") if isinstance(file, str) else file, name)
     except RecordRefused as error:
         raise Refused(f"{error}: make the file again, nothing of it was loaded") from None
     if not tasks:
@@ -83,7 +85,9 @@ def load_task_file(desk: Desk, text: str, name: str, person: Person | None = Non
 
 
 def load_tasks(desk: Desk, tasks: Collection[Task], person: Person | None = None) -> Loaded:
-    """Bring tasks here that were checked, each once by its id; see ``load``."""
+    """Load tasks that were checked, each once by its id. Raises NotAllowed."""
+    if person is not None:
+        require(person, "owner")
     by_batch: dict[tuple[str | None, str, Purpose], list[Task]] = {}
     for task in tasks:
         by_batch.setdefault((task.dataset, task.batch, task.purpose), []).append(task)

@@ -53,9 +53,33 @@ def next_item(
             item = claims.claim_next(tx, person.id, queue, now_ms, until_ms)
         if item is None:
             return None
-        how = seen_how(desk, person)
-        people.log(tx, now_ms, person.id, "item.seen", item_id=item.id, detail=how)
-        return task_for(desk, person, to_task(tx, item, until_ms))
+        return _shown(tx, desk, person, item)
+
+
+def held_item(
+    desk: Desk, person: Person, queue: Queue, *, item_id: int | None = None
+) -> Task | None:
+    """Return what a person holds: this item, or one of a queue. Nothing is claimed, so a page that
+    is only loaded takes no message from others. Raises NotAllowed, DatabaseAway."""
+    require(person, "reviewer")
+    now_ms = desk.clock()
+    with desk.database.write() as tx:
+        if item_id is None:
+            item = claims.held_by(tx, person.id, now_ms, queue=queue)
+        else:
+            item = items.get(tx, item_id) if claims.holds(tx, item_id, person.id, now_ms) else None
+        if item is None or item.state not in _ALLOWED[False]:
+            return None
+        return _shown(tx, desk, person, item)
+
+
+def waiting_item(desk: Desk, person: Person, queue: Queue, *, item_id: int | None = None) -> bool:
+    """Tell whether a person could claim this item, or one of a queue. Raises NotAllowed."""
+    require(person, "reviewer")
+    with desk.database.read() as tx:
+        if item_id is None:
+            return claims.is_waiting(tx, person.id, queue, desk.clock())
+        return claims.is_free(tx, item_id, person.id, desk.clock())
 
 
 def claim_item(desk: Desk, person: Person, item_id: int) -> Task:
@@ -67,9 +91,16 @@ def claim_item(desk: Desk, person: Person, item_id: int) -> Task:
         item = claims.claim(tx, item_id, person.id, now_ms, until_ms)
         if item is None:
             raise ClaimLost("this item is not yours to decide: somebody else has or had it")
-        how = seen_how(desk, person)
-        people.log(tx, now_ms, person.id, "item.seen", item_id=item_id, detail=how)
-        return task_for(desk, person, to_task(tx, item, until_ms))
+        return _shown(tx, desk, person, item)
+
+
+def _shown(tx: Tx, desk: Desk, person: Person, item: Item, *, show_machine: bool = False) -> Task:
+    """Return an item as this person sees it, and log that they do."""
+    now_ms = desk.clock()
+    how = seen_how(desk, person)
+    people.log(tx, now_ms, person.id, "item.seen", item_id=item.id, detail=how)
+    until_ms = now_ms + desk.policy.claim_ms
+    return task_for(desk, person, to_task(tx, item, until_ms, show_machine=show_machine))
 
 
 def release_item(desk: Desk, person: Person, item_id: int) -> None:
@@ -166,32 +197,57 @@ class Dispute:
 
 
 def next_dispute(desk: Desk, person: Person) -> Dispute | None:
-    """Return the oldest dispute for an adjudicator, held for them; None where there is none.
+    """Return the dispute that an adjudicator holds, else the oldest, which they hold then.
 
-    Not one on which they have given an opinion themselves. Raises NotAllowed.
+    None if there is none. A dispute on which they gave an opinion themselves does not count. Raises
+    NotAllowed.
     """
     require(person, "adjudicator")
     now_ms = desk.clock()
     until_ms = now_ms + desk.policy.claim_ms
     with desk.database.write() as tx:
-        waiting = decisions.disputes(person.id, now_ms)
-        item = claims.claim_dispute(tx, person.id, now_ms, until_ms, waiting)
+        item = claims.held_dispute(tx, person.id, now_ms)
         if item is None:
-            return None
-        how = seen_how(desk, person)
-        people.log(tx, now_ms, person.id, "item.seen", item_id=item.id, detail=how)
-        voices = tuple(
-            Voice(
-                people.get(tx, made.person_id).pseudonym,
-                made.kind,
-                made.label,
-                text_for(desk, person, made.note),
-            )
-            for made in decisions.on_item(tx, item.id)
-            if made.kind != "skip"
+            waiting = decisions.disputes(person.id, now_ms)
+            item = claims.claim_dispute(tx, person.id, now_ms, until_ms, waiting)
+        return None if item is None else _dispute(tx, desk, person, item)
+
+
+def held_dispute(desk: Desk, person: Person) -> Dispute | None:
+    """Return the dispute that an adjudicator holds; nothing is claimed. Raises NotAllowed."""
+    require(person, "adjudicator")
+    with desk.database.write() as tx:
+        item = claims.held_dispute(tx, person.id, desk.clock())
+        return None if item is None else _dispute(tx, desk, person, item)
+
+
+def is_dispute_waiting(desk: Desk, person: Person) -> bool:
+    """Tell whether there is a dispute for this adjudicator to claim. Raises NotAllowed."""
+    require(person, "adjudicator")
+    now_ms = desk.clock()
+    with desk.database.read() as tx:
+        return claims.is_dispute_free(tx, person.id, now_ms, decisions.disputes(person.id, now_ms))
+
+
+def is_disputed(desk: Desk, item_id: int) -> bool:
+    """Tell whether an adjudicator is to decide an item."""
+    with desk.database.read() as tx:
+        item = items.get(tx, item_id)
+    return item is not None and item.state == "dispute"
+
+
+def _dispute(tx: Tx, desk: Desk, person: Person, item: Item) -> Dispute:
+    voices = tuple(
+        Voice(
+            people.get(tx, made.person_id).pseudonym,
+            made.kind,
+            made.label,
+            text_for(desk, person, made.note),
         )
-        task = to_task(tx, item, until_ms, show_machine=True)
-        return Dispute(task_for(desk, person, task), voices)
+        for made in decisions.on_item(tx, item.id)
+        if made.kind != "skip"
+    )
+    return Dispute(_shown(tx, desk, person, item, show_machine=True), voices)
 
 
 def adjudicate(
@@ -251,7 +307,9 @@ def conclude_in(
     now_ms = desk.clock()
     item = items.lock(tx, item_id)
     earlier = decisions.by_request(tx, said.request_id)
-    if earlier is not None and item is not None and earlier.person_id == person.id:
+    if earlier is not None:
+        if item is None or (earlier.item_id, earlier.person_id) != (item.id, person.id):
+            raise Refused(decisions.SENT_BEFORE)
         return Concluded(earlier.id, earlier.item_id, item.state)
     if item is None or item.state not in _ALLOWED[final]:
         raise ClaimLost("this item has been decided meanwhile")

@@ -66,6 +66,47 @@ def _held_by(queue: Queue) -> sa.Select[Any]:
     )
 
 
+def held_dispute(tx: Tx, person_id: int, now_ms: int) -> Item | None:
+    """Return the disputed item that a person holds, None if there is none."""
+    query = (
+        sa.select(*ITEM)
+        .join(claims, claims.c.item_id == items.c.id)
+        .where(
+            claims.c.person_id == person_id, claims.c.until_ms > now_ms, items.c.state == "dispute"
+        )
+        .order_by(claims.c.since_ms, claims.c.item_id)
+        .limit(1)
+    )
+    row = tx.execute(query).first()
+    return None if row is None else read_row(Item, row)
+
+
+def is_waiting(tx: Tx, person_id: int, queue: Queue, now_ms: int) -> bool:
+    """Tell whether a queue has an item that a person could claim."""
+    given = {"person_id": person_id, "now_ms": now_ms, "skip": 0}
+    return tx.execute(candidates(queue), given).first() is not None
+
+
+def is_free(tx: Tx, item_id: int, person_id: int, now_ms: int) -> bool:
+    """Tell whether a person could claim this item."""
+    item = items_store.get(tx, item_id)
+    if item is None or item.state not in {"open", "second"}:
+        return False
+    holder = tx.execute(_HOLDER, {"item": item_id}).first()
+    if holder is not None and holder.until_ms > now_ms:
+        return bool(holder.person_id == person_id)
+    return not tx.execute(_SPOKEN, {"item": item_id, "person_id": person_id}).scalar()
+
+
+def is_dispute_free(tx: Tx, person_id: int, now_ms: int, query: sa.Select[Any]) -> bool:
+    """Tell whether nobody else holds one of these disputed items (a query of their ids)."""
+    for item_id in tx.execute(query).scalars().all():
+        holder = tx.execute(_HOLDER, {"item": item_id}).first()
+        if holder is None or holder.until_ms <= now_ms or holder.person_id == person_id:
+            return True
+    return False
+
+
 def claim_next(tx: Tx, person_id: int, queue: Queue, now_ms: int, until_ms: int) -> Item | None:
     """Hold the next item of a queue for a person, None where there is none for them.
 

@@ -104,6 +104,9 @@ class Person(threading.Thread):
         while idle < 30:
             page = self._patiently(client, "GET", "/review").text
             found = dict(re.findall(r'<input type="hidden" name="([a-z]+)" value="([^"]*)"', page))
+            if found.get("action") == "next":
+                self._patiently(client, "POST", "/review", found)
+                continue
             if "item" not in found:
                 idle += 1
                 time.sleep(1)
@@ -215,6 +218,7 @@ def main() -> None:
             "KAFKA__REVIEW_TOPIC": TOPICS["review"],
             "KAFKA__CORRECTIONS_TOPIC": TOPICS["corrections"],
             "WEB__PORT": str(port),
+            "WEB__METRICS_PORT": "0",
             "SIGN_IN__METHOD": "proxy",
             "SIGN_IN__PROXY_ADDRESSES": "127.0.0.1",
             "REVIEW__DOUBLE_SHARE": "0",

@@ -49,8 +49,13 @@ def read_text(path: Path) -> str:
 
 def write_json(path: Path, record: Any) -> None:
     """Write a record as indented JSON. Raises OSError, ValueError."""
+    write_atomically(path, json_bytes(record), mode=PRIVATE)
+
+
+def json_bytes(record: Any) -> bytes:
+    """Return the content of such a file. Raises ValueError."""
     text = json.dumps(encode(record), indent=1, ensure_ascii=False, allow_nan=False)
-    write_atomically(path, f"{text}\n".encode(), mode=PRIVATE)
+    return f"{text}\n".encode()
 
 
 # --- Tasks: questions to reviewers ---
@@ -140,18 +145,18 @@ def write_tasks(path: Path, tasks: Iterable[Task]) -> None:
 
 def read_tasks(path: Path) -> tuple[Task, ...]:
     """Raises RecordRefused, as ``parse_tasks`` does."""
-    return tuple(parse_tasks(read_text(path), path.name).values())
+    return tuple(parse_tasks(read_text(path).split("\n"), path.name).values())
 
 
-def parse_tasks(text: str, name: str) -> Mapping[int, Task]:
-    """Return the tasks in a file's ``text`` by line number. ``name`` is the file's, for errors.
+def parse_tasks(lines: Iterable[str], name: str) -> Mapping[int, Task]:
+    """Return the tasks in a file's lines by line number. ``name`` is the file's, for errors.
 
     Raises RecordRefused with the line at fault, also if two tasks have the same id. The error
     never quotes a message.
     """
     tasks: dict[int, Task] = {}
     ids: set[str] = set()
-    for number, line in enumerate(text.split("\n"), start=1):
+    for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         task = read_json(Task, line, f"{name}:{number}")

@@ -1,4 +1,4 @@
-"""How right the machine is: what ``desk.accuracy`` says, on a page."""
+"""The page of the model's accuracy in service, by ``desk.accuracy``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _LONGEST_NAME = 28
 
 
 def show(visit: Visit) -> Response:
-    """The figures, the weeks, and what is confused with what."""
+    """Show the figures, the weeks, and confusions."""
     figures = accuracy_figures(visit.desk)
     measured, names = figures.measured, figures.adapter_names
     return visit.page(
@@ -39,7 +39,7 @@ def _week(week: Week) -> tuple[str, str, Part]:
 
 
 def _named(name: str, part: Part) -> tuple[str, str, Part]:
-    """Return a name as it fits a drawing, the name, and the part of the traffic."""
+    """Return a name that fits the chart, the full name, and the part of the traffic."""
     short = name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
     return short, name, part
 

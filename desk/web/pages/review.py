@@ -29,19 +29,24 @@ _NEIGHBOURS = 4
 
 
 def show(visit: Visit) -> Response:
-    """The message to decide now; for the script, the one after those on screen."""
-    if visit.by_script:
-        return _next_part(visit, visit.query, _beside(visit.query.get("beside", "")))
+    """The message that the reviewer holds, or a form that claims one.
+
+    Loading a page claims nothing: browsers load pages ahead, and other sites can link here.
+    """
+    fields, queue = queue_fields(visit.query), read_queue(visit.query, visit.desk.taxonomy)
     wanted = number(visit.query.get("item", ""))
-    if wanted >= 0:
-        task: Task | None = reviewing.claim_item(visit.desk, visit.who, wanted)
-    else:
-        queue = read_queue(visit.query, visit.desk.taxonomy)
-        task = reviewing.next_item(visit.desk, visit.who, queue)
-    fields = queue_fields(visit.query)
-    if task is None:
-        return visit.page("nothing.html", what="review", fields=fields)
-    return visit.page("review.html", **_values(visit, task, fields))
+    item_id = wanted if wanted >= 0 else None
+    task = reviewing.held_item(visit.desk, visit.who, queue, item_id=item_id)
+    if task is not None:
+        return visit.page("review.html", **_values(visit, task, fields))
+    if reviewing.waiting_item(visit.desk, visit.who, queue, item_id=item_id):
+        given = {**fields, "action": "next"}
+        if item_id is not None:
+            given |= {"action": "take", "item": str(item_id)}
+        return visit.page("begin.html", what="review", address="/review", given=given)
+    if item_id is not None:  # it was decided meanwhile, often by this reviewer
+        return redirect("/review", **fields)
+    return visit.page("nothing.html", what="review", fields=fields)
 
 
 def act(visit: Visit) -> Response:
@@ -62,18 +67,25 @@ def act(visit: Visit) -> Response:
     elif kind == "flag":
         reviewing.flag(desk, who, item_id, request_id=request_id, note=note, seconds=seconds)
     elif kind == "undo":
-        return _undo(visit)
-    else:
+        return undo(visit)
+    elif kind == "take":
+        reviewing.claim_item(desk, who, item_id)
+        return redirect("/review", **queue_fields(visit.form), item=str(item_id))
+    elif kind != "next":
         raise Refused(t("error.action"))
-    fields = queue_fields(visit.form)
     if visit.by_script:
         return _next_part(visit, visit.form, _beside(visit.form.get("beside", "")))
-    return redirect("/review", **fields)
+    reviewing.next_item(desk, who, read_queue(visit.form, desk.taxonomy))
+    return redirect("/review", **queue_fields(visit.form))
 
 
-def _undo(visit: Visit) -> Response:
+def undo(visit: Visit) -> Response:
+    """Take the last decision back, and go where the message is decided again. For the script the
+    message itself; an empty answer is an adjudicator's message, which has another page."""
     task = reviewing.undo(visit.desk, visit.who)
     fields = queue_fields(visit.form)
+    if reviewing.is_disputed(visit.desk, task.item_id):
+        return Response(status_code=204) if visit.by_script else redirect("/adjudicate")
     if visit.by_script:
         return visit.page("task.html", **_values(visit, task, fields))
     return redirect("/review", **fields, item=str(task.item_id))
@@ -113,8 +125,11 @@ def _beside(text: str) -> Collection[int]:
 
 
 def show_dispute(visit: Visit) -> Response:
-    """The oldest dispute."""
-    dispute = reviewing.next_dispute(visit.desk, visit.who)
+    """The dispute that the adjudicator holds, or a form that claims the oldest one."""
+    dispute = reviewing.held_dispute(visit.desk, visit.who)
+    if dispute is None and reviewing.is_dispute_waiting(visit.desk, visit.who):
+        given = {"action": "next"}
+        return visit.page("begin.html", what="adjudicate", address="/adjudicate", given=given)
     if dispute is None:
         return visit.page("nothing.html", what="adjudicate", fields={})
     return visit.page(
@@ -131,8 +146,13 @@ def show_dispute(visit: Visit) -> Response:
 
 
 def settle_dispute(visit: Visit) -> Response:
-    """End the dispute on screen."""
+    """End the dispute on screen, and claim the next one."""
     kind, _, label = visit.form.get("action", "").partition(":")
+    if kind == "undo":
+        return undo(visit)
+    if kind == "next":
+        reviewing.next_dispute(visit.desk, visit.who)
+        return redirect("/adjudicate")
     if kind not in {"label", "none"}:
         raise Refused(t("error.action"))
     reviewing.adjudicate(
@@ -144,6 +164,7 @@ def settle_dispute(visit: Visit) -> Response:
         note=visit.form.get("note", "").strip(),
         seconds=visit.seconds(),
     )
+    reviewing.next_dispute(visit.desk, visit.who)
     return redirect("/adjudicate")
 
 

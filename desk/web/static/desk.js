@@ -94,9 +94,8 @@
     const form = task().querySelector("form");
     queueUp(async () => {
       if (ahead.length || !task()) return;
-      const asked = fields(form, { beside: onScreen().join(",") });
-      for (const name of ["csrf", "item", "request", "note"]) asked.delete(name);
-      take(await ask(`/review?${asked}`));
+      const asked = fields(form, { action: "next", beside: onScreen().join(",") });
+      take(await ask("/review", { method: "POST", body: asked }));
     });
   }
 
@@ -129,6 +128,7 @@
     const sent = fields(form, { action: "undo" });
     queueUp(async () => {
       const body = await patiently("/review", () => ({ method: "POST", body: sent }));
+      if (!body) return location.assign("/adjudicate"); // where a dispute is decided
       const element = read(body);
       const current = task();
       if (current && item(current) !== item(element)) ahead.unshift(current);
@@ -138,6 +138,10 @@
       say(status.dataset.undone);
     });
   }
+
+  // A page that is loaded claims nothing: this form does. The server marks it if the reviewer asked.
+  const begin = document.querySelector("form[data-begin]");
+  if (begin) begin.requestSubmit();
 
   if (stage) {
     for (const each of stage.querySelectorAll(".needs-script")) each.hidden = false;

@@ -10,7 +10,7 @@ import pytest
 from desk.core.items import Queue
 from desk.errors import ClaimLost, NotAllowed, NothingToUndo, Refused
 from desk.service import people, reviewing
-from desk.store import outbox
+from desk.store import decisions, outbox
 from desk.store.types import Person
 from tests.support.desk_world import DeskWorld
 from worker.contract.records import read_correction
@@ -242,6 +242,25 @@ def test_a_request_that_is_sent_twice_decides_once(world: DeskWorld) -> None:
     again = reviewing.decide(world.desk, ann, item.id, "refund", request_id="same")
     assert first == again
     assert len(corrections(world)) == 1
+
+
+def test_the_request_id_of_another_decision_is_refused(world: DeskWorld) -> None:
+    """It was a 500 for another reviewer, and for the same one a success that decided nothing."""
+    first, second = world.add(), world.add("Another")
+    ann, bob = world.person("ann"), world.person("bob")
+    take(world, ann)
+    reviewing.decide(world.desk, ann, first.id, "refund", request_id="same")
+    take(world, ann)
+    with pytest.raises(Refused, match="reload the page"):
+        reviewing.decide(world.desk, ann, second.id, "refund", request_id="same")
+    reviewing.release_item(world.desk, ann, second.id)
+    take(world, bob)
+    with pytest.raises(Refused, match="reload the page"):
+        reviewing.decide(world.desk, bob, second.id, "refund", request_id="same")
+    new = decisions.NewDecision("same", bob.id, "none", None, "", False, "", None, 0.0)
+    with pytest.raises(Refused, match="reload the page"), world.database.write() as tx:
+        decisions.add(tx, second, new, world.clock())  # of two requests at once
+    assert world.item(second.id).state == "open"
 
 
 def test_blind_items_tell_nothing_of_the_machine(world: DeskWorld) -> None:

@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from desk.service import reviewing
 from desk.web.pages.review import keyed_labels
 from tests.support.desk_browser import Browser, NewBrowser, field
 from tests.support.desk_world import TAXONOMY, DeskWorld
@@ -23,7 +24,7 @@ def press(visitor: Browser, page: str, action: str, **more: str) -> str:
     values = {name: field(page, name) for name in names}
     sent = visitor.client.post("/review", data={**values, "action": action, **more})
     if sent.status_code == 303:
-        return str(visitor.get(sent.headers["location"]).text)
+        return str(visitor.open(sent.headers["location"]).text)
     assert sent.status_code in {200, 204, 409}, sent.text
     return str(sent.text)
 
@@ -32,7 +33,7 @@ def test_a_day_without_a_script(world: DeskWorld, browser: NewBrowser) -> None:
     """Decide, find none, skip, flag: each button leads to the next message, then there is none."""
     added = [world.add(f"Message number {n}") for n in range(4)]
     ada = browser("ada")
-    page = ada.get("/review").text
+    page = ada.open("/review").text
     for n, action in enumerate(("label:refund", "none", "skip", "flag")):
         assert f"Message number {n}" in page
         world.clock.move(1)
@@ -48,7 +49,7 @@ def test_undo_brings_the_message_back(world: DeskWorld, browser: NewBrowser) -> 
     """Also from the page on which nothing is left."""
     item = world.add("The only one")
     ada = browser("ada")
-    page = press(ada, ada.get("/review").text, "label:refund")
+    page = press(ada, ada.open("/review").text, "label:refund")
     assert "Nothing waits here" in page
     assert "The only one" in press(ada, page, "undo")
     assert world.item(item.id).state == "open"
@@ -62,8 +63,8 @@ def test_the_machines_word_is_shown_and_in_the_sample_it_is_not(
     done = world.add("Where is my parcel number 5?")
     world.add("Where is my parcel number 7?")
     ada = browser("ada")
-    press(ada, ada.get("/review").text, "label:payment")
-    seen = ada.get("/review").text
+    press(ada, ada.open("/review").text, "label:payment")
+    seen = ada.open("/review").text
     assert 'class="machine"' in seen
     assert "40 %" in seen
     assert "Decided before" in seen
@@ -71,7 +72,7 @@ def test_the_machines_word_is_shown_and_in_the_sample_it_is_not(
     press(ada, seen, "label:payment")
     assert world.item(done.id).outcome_label == "payment"
     world.add("Where is my parcel number 9?", origin="audit", sample_share=0.02)
-    blind = ada.get("/review").text
+    blind = ada.open("/review").text
     assert "number 9" in blind
     for word in ('class="machine"', "<meter", "Decided before", "low confidence", "40 %"):
         assert word not in blind
@@ -96,13 +97,14 @@ def test_the_script_is_given_the_next_message_before_it_is_needed(
     for n in range(4):
         world.add(f"Message number {n}")
     ada, bo = browser("ada"), browser("bo")
-    first = ada.get("/review").text
-    second = ada.get(f"/review?part=1&beside={field(first, 'item')}").text
+    first = ada.open("/review").text
+    ahead = {"action": "next", "part": "1", "beside": field(first, "item")}
+    second = ada.post("/review", ahead).text
     assert "number 1" in second
     assert "<html" not in second
     third = press(ada, first, "label:refund", part="1", beside=field(second, "item"))
     assert "number 2" in third
-    assert "number 3" in bo.get("/review").text
+    assert "number 3" in bo.open("/review").text
     fourth = press(ada, second, "label:refund", part="1", beside=field(third, "item"))
     assert fourth == ""
     again = press(ada, third, "undo", part="1")
@@ -113,7 +115,7 @@ def test_a_decision_that_is_sent_twice_decides_once(world: DeskWorld, browser: N
     """The script sends it again after an answer that was lost."""
     item = world.add()
     ada = browser("ada")
-    page = ada.get("/review").text
+    page = ada.open("/review").text
     assert press(ada, page, "label:refund", part="1") == ""
     assert press(ada, page, "label:refund", part="1") == ""
     assert world.item(item.id).outcome_label == "refund"
@@ -123,7 +125,7 @@ def test_what_is_not_ones_own_is_refused_in_words(world: DeskWorld, browser: New
     """For the script the words alone."""
     world.add()
     ada, bo = browser("ada"), browser("bo")
-    page = ada.get("/review").text
+    page = ada.open("/review").text
     values = {"item": field(page, "item"), "request": "another", "action": "label:refund"}
     assert "not yours" in bo.post("/review", {**values, "part": "1"}).text
     assert bo.post("/review", values).status_code == 409
@@ -146,7 +148,7 @@ def test_odd_addresses_are_no_error(world: DeskWorld, browser: NewBrowser, query
     """People edit them, and other sites link to them."""
     world.add()
     ada = browser("ada")
-    assert ada.get(f"/review?{query}").status_code in {200, 204, 409}
+    assert ada.open(f"/review?{query}").status_code in {200, 204, 409}
     assert ada.get(f"/search?q=a%00b&{query}").status_code == 200
     assert ada.post("/review", {"action": "undo\x00", "note": "\x00"}).status_code == 409
 
@@ -157,7 +159,7 @@ def test_a_queue_goes_on_after_a_decision(world: DeskWorld, browser: NewBrowser)
     world.add("One of it", label="refund")
     world.add("Two of it", label="refund")
     ada = browser("ada")
-    page = ada.get("/review?label=refund").text
+    page = ada.open("/review?label=refund").text
     assert "One of it" in page
     page = press(ada, page, "label:payment", label="refund")
     assert "Two of it" in page
@@ -170,10 +172,83 @@ def test_the_script_is_told_in_words_that_the_session_ended(
     """A page in its place would be shown as one line; a person is sent to sign in."""
     world.add()
     ada = browser("ada")
-    page = ada.get("/review").text
+    page = ada.open("/review").text
     ada.client.cookies.clear()
     values = {name: field(page, name) for name in ("csrf", "item", "request")}
     sent = ada.client.post("/review", data={**values, "action": "none", "part": "1"})
     assert sent.status_code == 401
     assert sent.text == "You are not signed in any more."
     assert ada.client.post("/review", data={**values, "action": "none"}).status_code == 401
+
+
+def test_loading_a_page_claims_nothing(world: DeskWorld, browser: NewBrowser) -> None:
+    """Browsers load pages ahead, and other sites can link to them."""
+    item = world.add("Where is my parcel number 12345 from Tuesday?")
+    other = world.add("Where is my parcel number 12346 from Tuesday?")
+    disputed = world.add("A hard one")
+    ada, bo = browser("ada", "owner"), browser("bo", "owner")
+    assert bo.person is not None
+    reviewing.claim_item(world.desk, bo.person, disputed.id)
+    reviewing.flag(world.desk, bo.person, disputed.id, request_id=world.request())
+    paths: tuple[str, ...] = (
+        "/review",
+        "/review?part=1",
+        f"/review?item={item.id}",
+        "/adjudicate",
+        "/clusters",
+    )
+    paths += (f"/cluster?key={item.cluster_key}", f"/search?q=parcel&item={other.id}", "/my-day")
+    for path in paths:
+        assert ada.get(path).status_code == 200
+    with world.database.read() as tx:
+        assert tx.exec_driver_sql("SELECT count(*) FROM claims").scalar_one() == 0
+    assert "data-begin" in ada.get("/review").text
+    assert "data-begin" not in ada.get("/review", **{"Sec-Fetch-Site": "cross-site"}).text
+    assert "A hard one" in ada.open("/adjudicate").text
+    assert "2 messages" in ada.open(f"/cluster?key={item.cluster_key}").text
+
+
+def test_loading_the_page_again_after_a_decision_is_no_error(
+    world: DeskWorld, browser: NewBrowser
+) -> None:
+    """A message that was opened from the search, or came back by undo, stays in the address."""
+    first = world.add("Where is my parcel?")
+    world.add("The next one")
+    ada, bo = browser("ada"), browser("bo")
+    page = ada.open(f"/review?item={first.id}").text
+    assert "Where is my parcel?" in page
+    press(ada, page, "label:refund", part="1")
+    for visitor, shows in ((ada, "The next one"), (bo, "Nothing waits here")):
+        again = visitor.open(f"/review?item={first.id}")
+        assert again.status_code == 200
+        assert shows in again.text
+
+
+def test_an_adjudicators_undo_leads_back_to_the_dispute(
+    world: DeskWorld, browser: NewBrowser
+) -> None:
+    """From each page with that button; it was an error page after the undo had succeeded."""
+    item = world.add("A hard one")
+    world.add("Another one")
+    bo = world.person("bo")
+    reviewing.claim_item(world.desk, bo, item.id)
+    reviewing.flag(world.desk, bo, item.id, request_id=world.request())
+    ada = browser("ada", "adjudicator")
+    for undo in (
+        {"path": "/adjudicate"},
+        {"path": "/review"},
+        {"path": "/review", "part": "1"},
+    ):
+        page = ada.open("/adjudicate").text
+        assert "A hard one" in page
+        values = {name: field(page, name) for name in ("item", "request")}
+        settled = ada.post("/adjudicate", {**values, "action": "label:refund"})
+        assert settled.status_code == 303
+        assert 'value="undo"' in ada.open("/adjudicate").text
+        assert world.item(item.id).state == "decided"
+        undone = ada.post(undo["path"], {"action": "undo", **undo})
+        if "part" in undo:
+            assert (undone.status_code, undone.text) == (204, "")
+        else:
+            assert undone.headers["location"] == "/adjudicate"
+        assert world.item(item.id).state == "dispute"
