@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 from desk.core.items import DecisionKind, Queue, State
 from desk.errors import ClaimLost, NothingToUndo, Refused
 from desk.service.context import Desk, require
-from desk.service.viewing import Task, seen_how, task_for, text_for, to_task
+from desk.service.viewing import Earlier, Task, seen_how, task_for, text_for, to_task
 from desk.store import claims, decisions, items, outbox, people, projects
 from desk.store.database import Tx
 from desk.store.types import Decided, Item, Person
@@ -53,9 +53,17 @@ def next_item(
             item = claims.claim_next(tx, person.id, queue, now_ms, until_ms)
         if item is None:
             return None
-        how = seen_how(desk, person)
-        people.log(tx, now_ms, person.id, "item.seen", item_id=item.id, detail=how)
-        return task_for(desk, person, to_task(tx, item, until_ms))
+        return _seen(tx, desk, person, item, until_ms)
+
+
+def count_left(
+    desk: Desk, person: Person, queue: Queue, *, beside: Collection[int], most: int
+) -> int:
+    """Return how many items of this queue are left for a person, without those of ``beside``;
+    ``most`` if there are more. Raises NotAllowed."""
+    require(person, "reviewer")
+    with desk.database.read() as tx:
+        return claims.count_left(tx, person.id, queue, desk.clock(), beside=beside, most=most)
 
 
 def claim_item(desk: Desk, person: Person, item_id: int) -> Task:
@@ -66,10 +74,30 @@ def claim_item(desk: Desk, person: Person, item_id: int) -> Task:
     with desk.database.write() as tx:
         item = claims.claim(tx, item_id, person.id, now_ms, until_ms)
         if item is None:
-            raise ClaimLost("this item is not yours to decide: somebody else has or had it")
+            raise ClaimLost(
+                "this message is decided, or on another reviewer's screen, or you have decided it"
+            )
+        return _seen(tx, desk, person, item, until_ms)
+
+
+def whole_text(desk: Desk, person: Person, item_id: int) -> str:
+    """Return an item's message as this person may see it; the log says that they did. Raises
+    Refused where it is gone, NotAllowed."""
+    require(person, "reviewer")
+    with desk.database.write() as tx:
+        text = items.text_of(tx, item_id)
+        if text is None:
+            raise Refused("this message has been deleted")
         how = seen_how(desk, person)
-        people.log(tx, now_ms, person.id, "item.seen", item_id=item_id, detail=how)
-        return task_for(desk, person, to_task(tx, item, until_ms))
+        people.log(tx, desk.clock(), person.id, "item.seen", item_id=item_id, detail=how)
+    return text_for(desk, person, text)
+
+
+def _seen(tx: Tx, desk: Desk, person: Person, item: Item, until_ms: int) -> Task:
+    how = seen_how(desk, person)
+    people.log(tx, desk.clock(), person.id, "item.seen", item_id=item.id, detail=how)
+    skipped = claims.has_skipped(tx, item.id, person.id)
+    return replace(task_for(desk, person, to_task(tx, item, until_ms)), skipped=skipped)
 
 
 def release_item(desk: Desk, person: Person, item_id: int) -> None:
@@ -97,7 +125,8 @@ def decide(
 def skip(
     desk: Desk, person: Person, item_id: int, *, request_id: str, seconds: float = 0.0
 ) -> Concluded:
-    """Leave an item to others: this person is not asked again. Raises as ``decide``."""
+    """Leave an item to others; this person is asked again when nothing else is left for them.
+    Raises as ``decide``."""
     require(person, "reviewer")
     said = Said(request_id, "skip", seconds=seconds)
     return conclude(desk, person, item_id, said, final=False)
@@ -144,7 +173,8 @@ def undo(desk: Desk, person: Person) -> Task:
             raise NothingToUndo("somebody else has this item on screen now")
         how = seen_how(desk, person)
         people.log(tx, now_ms, person.id, "item.undone", item_id=item.id, detail=how)
-        return task_for(desk, person, to_task(tx, item, until_ms, show_machine=last.final))
+        task = task_for(desk, person, to_task(tx, item, until_ms, show_machine=last.final))
+        return replace(task, earlier=Earlier(last.kind, last.label, last.note))
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,9 +284,9 @@ def conclude_in(
     if earlier is not None and item is not None and earlier.person_id == person.id:
         return Concluded(earlier.id, earlier.item_id, item.state)
     if item is None or item.state not in _ALLOWED[final]:
-        raise ClaimLost("this item has been decided meanwhile")
-    if not claims.holds(tx, item_id, person.id, now_ms):
-        raise ClaimLost("this item is not yours any more: the time ran out")
+        raise ClaimLost("somebody else has decided this message meanwhile")
+    if not claims.keep(tx, item, person.id, now_ms):
+        raise ClaimLost("this message is on another reviewer's screen now")
     guideline = projects.current_guideline(tx)
     made = decisions.add(
         tx,

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from desk.core.items import DecisionKind
 from desk.service.context import Desk
 from desk.store import batches, items
 from desk.store.batches import Asked
@@ -35,13 +36,23 @@ class Machine:
 
 
 @dataclass(frozen=True, slots=True)
+class Earlier:
+    """What this person said of the item before they took it back."""
+
+    kind: DecisionKind
+    label: str | None
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Task:
     """An item on somebody's screen. ``machine`` is None where they decide blind.
 
     ``text`` is the message as it came; anyone who shows it escapes it, and redacts it where the
     person's view is masked. ``until_ms`` is how long it is held for them (Unix time), None where
     it is not. Of a task of a batch ``asked`` says what stands in the dataset, in the place of
-    ``machine``; of a blind one it names no label, for its file cannot hold one.
+    ``machine``; of a blind one it names no label, for its file cannot hold one. ``skipped``: this
+    person has skipped it before.
     """
 
     item_id: int
@@ -54,6 +65,8 @@ class Task:
     machine: Machine | None
     until_ms: int | None
     asked: Asked | None = None
+    skipped: bool = False
+    earlier: Earlier | None = None
 
 
 def to_task(

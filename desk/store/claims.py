@@ -14,7 +14,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from desk.core.items import BLIND_ORIGINS, Order, Queue, values_with
+from desk.core.items import BLIND_ORIGINS, DecisionKind, Order, Queue, values_with
 from desk.store import items as items_store
 from desk.store.database import Tx
 from desk.store.tables import claims, decisions, facets, items
@@ -70,7 +70,8 @@ def claim_next(tx: Tx, person_id: int, queue: Queue, now_ms: int, until_ms: int)
     """Hold the next item of a queue for a person, None where there is none for them.
 
     Items that somebody holds, and items that this person has decided, skipped or flagged, are
-    passed over. Where several look at once, each takes another.
+    passed over; with nothing else left, the ones they skipped come back, the oldest skip first.
+    Where several look at once, each takes another.
     """
     for attempt in range(_ATTEMPTS):
         # Others have gone for the same one: look a little further, not all at one place again.
@@ -78,7 +79,9 @@ def claim_next(tx: Tx, person_id: int, queue: Queue, now_ms: int, until_ms: int)
         given = {"person_id": person_id, "now_ms": now_ms, "skip": skip}
         found = list(tx.execute(candidates(queue), given).scalars())
         if not found and not skip:
-            return None
+            found = list(tx.execute(_skipped(queue), given).scalars())
+            if not found:
+                return None
         for item_id in found:
             item = claim(tx, item_id, person_id, now_ms, until_ms, wait=False)
             if item is not None:
@@ -91,7 +94,7 @@ def claim(
 ) -> Item | None:
     """Hold this item for a person, or hold it on; None where it is not theirs to decide.
 
-    It is not where somebody else holds it, where the person has spoken on it before, or where
+    It is not where somebody else holds it, where the person has given an opinion on it, or where
     nobody is asked any more.
     """
     item = items_store.lock(tx, item_id, wait=wait)
@@ -107,7 +110,7 @@ def claim_dispute(
     for item_id in tx.execute(query).scalars().all():
         item = items_store.lock(tx, item_id, wait=False)
         if item is not None and item.state == "dispute":
-            held = _hold(tx, item, person_id, now_ms, until_ms, spoken_is_fine=True)
+            held = _hold(tx, item, person_id, now_ms, until_ms, opinion_is_fine=True)
             if held is not None:
                 return held
     return None
@@ -116,13 +119,36 @@ def claim_dispute(
 def hold_again(tx: Tx, item: Item, person_id: int, now_ms: int, until_ms: int) -> bool:
     """Hold a locked item for anyone who took back what they said of it; tell whether nobody else
     holds it."""
-    return _hold(tx, item, person_id, now_ms, until_ms, spoken_is_fine=True) is not None
+    return _hold(tx, item, person_id, now_ms, until_ms, opinion_is_fine=True) is not None
 
 
-def holds(tx: Tx, item_id: int, person_id: int, now_ms: int) -> bool:
-    """Tell whether an item is held for a person. Ask with the item locked."""
-    holder = tx.execute(_HOLDER, {"item": item_id}).first()
-    return holder is not None and holder.person_id == person_id and holder.until_ms > now_ms
+def keep(tx: Tx, item: Item, person_id: int, now_ms: int) -> bool:
+    """Tell whether a person may still decide a locked item that was on their screen: it is held for
+    them, or nobody has taken it since the time ran out.
+
+    The row may be gone: signing out gives items back, and a decision can come after the next
+    sign-in. So a person without a row may decide too, unless they have given an opinion.
+    """
+    holder = tx.execute(_HOLDER, {"item": item.id}).first()
+    if holder is not None and holder.person_id == person_id:
+        return True
+    if holder is not None and holder.until_ms > now_ms:
+        return False
+    return not tx.execute(_GAVE_OPINION, {"item": item.id, "person_id": person_id}).scalar()
+
+
+def has_skipped(tx: Tx, item_id: int, person_id: int) -> bool:
+    """Tell whether a person has skipped an item."""
+    return bool(tx.execute(_HAS_SKIPPED, {"item": item_id, "person_id": person_id}).scalar())
+
+
+def count_left(
+    tx: Tx, person_id: int, queue: Queue, now_ms: int, *, beside: Collection[int], most: int
+) -> int:
+    """Return how many items of a queue are left for a person, without those of ``beside``; counting
+    stops at ``most``, so that its time does not grow with the queue."""
+    given = {"person_id": person_id, "now_ms": now_ms, "beside": list(beside), "most": most}
+    return int(tx.execute(_count_left(queue), given).scalar_one())
 
 
 def release(tx: Tx, item_id: int, person_id: int | None = None) -> None:
@@ -145,7 +171,7 @@ def _hold(
     now_ms: int,
     until_ms: int,
     *,
-    spoken_is_fine: bool = False,
+    opinion_is_fine: bool = False,
 ) -> Item | None:
     holder = tx.execute(_HOLDER, {"item": item.id}).first()
     if holder is not None and holder.person_id == person_id and holder.until_ms > now_ms:
@@ -154,7 +180,7 @@ def _hold(
     if holder is not None and holder.until_ms > now_ms:
         return None
     mine = {"item": item.id, "person_id": person_id}
-    if not spoken_is_fine and tx.execute(_SPOKEN, mine).scalar():
+    if not opinion_is_fine and tx.execute(_GAVE_OPINION, mine).scalar():
         return None
     if holder is not None:
         release(tx, item.id)
@@ -170,18 +196,13 @@ def candidates(queue: Queue) -> sa.Select[Any]:
     order = _order(queue.order)
     firsts = []
     for state in ("open", "second"):
-        held = (
-            sa.select(claims.c.item_id)
-            .where(claims.c.item_id == items.c.id, claims.c.until_ms > _NOW)
-            .exists()
-        )
         first = (
             sa.select(items.c.id)
             .where(
                 items.c.state == state,
                 items.c.facet_id == facets.c.id,
                 *_of_age(queue),
-                ~held,
+                ~_held(),
                 ~_spoken(items.c.id),
             )
             .order_by(*order)
@@ -199,19 +220,77 @@ def candidates(queue: Queue) -> sa.Select[Any]:
     )
 
 
-def _spoken(item_id: Any) -> sa.Exists:
+@lru_cache(_QUEUES)
+def _skipped(queue: Queue) -> sa.Select[Any]:
+    """Return a query of ids: items of a queue that a person has only skipped so far, the oldest skip
+    first. It reads all of their decisions, and is asked only when nothing else is left."""
     return (
-        sa.select(decisions.c.id)
+        sa.select(items.c.id)
+        .join(decisions, decisions.c.item_id == items.c.id)
+        .join(facets, facets.c.id == items.c.facet_id)
         .where(
-            decisions.c.item_id == item_id,
             decisions.c.person_id == _PERSON,
+            decisions.c.kind == "skip",
             decisions.c.undone_ms.is_(None),
+            items.c.state.in_(("open", "second")),
+            *_of_queue(queue),
+            *_of_age(queue),
+            ~_held(),
+            ~_spoken(items.c.id, "label", "none"),
         )
+        .group_by(items.c.id)
+        .order_by(sa.func.max(decisions.c.id))
+        .limit(8)
+    )
+
+
+@lru_cache(_QUEUES)
+def _count_left(queue: Queue) -> sa.Select[Any]:
+    others = (
+        sa.select(claims.c.item_id)
+        .where(
+            claims.c.item_id == items.c.id,
+            claims.c.until_ms > _NOW,
+            claims.c.person_id != _PERSON,
+        )
+        .exists()
+    )
+    some = (
+        sa.select(items.c.id)
+        .join(facets, facets.c.id == items.c.facet_id)
+        .where(
+            items.c.state.in_(("open", "second")),
+            items.c.id.not_in(sa.bindparam("beside", expanding=True)),
+            *_of_queue(queue),
+            *_of_age(queue),
+            ~others,
+            ~_spoken(items.c.id, "label", "none"),
+        )
+        .limit(sa.bindparam("most", type_=sa.Integer))
+        .subquery()
+    )
+    return sa.select(sa.func.count()).select_from(some)
+
+
+def _held() -> sa.Exists:
+    return (
+        sa.select(claims.c.item_id)
+        .where(claims.c.item_id == items.c.id, claims.c.until_ms > _NOW)
         .exists()
     )
 
 
-_SPOKEN = sa.select(_spoken(_ITEM))
+def _spoken(item_id: Any, *kinds: DecisionKind) -> sa.Exists:
+    """Whether a person has decided an item, in one of these ways if any are named."""
+    own = decisions.alias("own")  # a name of its own, where the query has decisions already
+    query = sa.select(own.c.id).where(
+        own.c.item_id == item_id, own.c.person_id == _PERSON, own.c.undone_ms.is_(None)
+    )
+    return (query.where(own.c.kind.in_(kinds)) if kinds else query).exists()
+
+
+_GAVE_OPINION = sa.select(_spoken(_ITEM, "label", "none"))
+_HAS_SKIPPED = sa.select(_spoken(_ITEM, "skip"))
 
 
 def _of_queue(queue: Queue) -> list[sa.ColumnElement[bool]]:
