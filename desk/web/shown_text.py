@@ -36,28 +36,32 @@ _SELECTORS = frozenset(
 _FILLERS = "\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0"
 
 
-def _pattern() -> re.Pattern[str]:
-    """Return what matches a run of characters that may be hidden, at the speed of ``re``: single
-    characters beyond the first plane would be compared one by one, so they are ranges."""
-    kinds = {"Cf", "Cc", "Cs", "Co", "Zl", "Zp"}
+MOST_STACKED = 10
+"""No script puts more combining marks on a letter; a browser needs seconds for thousands."""
+
+
+def _class_of(*kinds: str, more: str = "") -> str:
+    """Return the characters of these categories as a class of ``re``. They are ranges: single
+    characters beyond the first plane would be compared one by one."""
     ranges: list[list[int]] = []
-    # The planes in between have none, the last two are of category Co.
+    # The planes in between have none of them, the last two are of category Co.
     for code in (*range(0x20000), *range(0xE0000, 0xE1000)):
-        char = chr(code)
-        is_one = unicodedata.category(char) in kinds or char in _SELECTORS or char in _FILLERS
-        if not is_one or char in "\n\t":
+        if unicodedata.category(chr(code)) not in kinds and chr(code) not in more:
+            continue
+        if code in {0x09, 0x0A}:
             continue
         if ranges and ranges[-1][1] == code - 1:
             ranges[-1][1] = code
         else:
             ranges.append([code, code])
-    ranges.append([0xF0000, 0x10FFFF])
-    return re.compile(
-        "[" + "".join(f"\\U{first:08x}-\\U{last:08x}" for first, last in ranges) + "]+"
-    )
+    if "Co" in kinds:
+        ranges.append([0xF0000, 0x10FFFF])
+    return "[" + "".join(f"\\U{first:08x}-\\U{last:08x}" for first, last in ranges) + "]"
 
 
-_MAYBE_HIDDEN = _pattern()
+_HIDDEN = _class_of("Cf", "Cc", "Cs", "Co", "Zl", "Zp", more="".join(_SELECTORS) + _FILLERS)
+_COMBINING = _class_of("Mn", "Me")
+_MAYBE_HIDDEN = re.compile(f"{_HIDDEN}+|(?<={_COMBINING}{{{MOST_STACKED}}}){_COMBINING}+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +121,8 @@ def shown_text(text: str, most_chars: int = MOST_CHARS) -> ShownText:
 
 
 def pieces(text: str) -> Iterator[Piece]:
-    """Yield a message in parts: text, and runs of characters that hide, join, turn the direction or
-    control.
+    """Yield a message in parts: text, and runs of characters that hide, join, turn the direction,
+    control, or pile up on one letter.
 
     Joiners within words of scripts that need them, and within emoji, stay as they are; so do
     variation selectors after what they vary, tabs and line breaks.
@@ -206,8 +210,8 @@ def shown_text(text: str, most_chars: int = MOST_CHARS) -> ShownText:
 
 
 def pieces(text: str) -> Iterator[Piece]:
-    """Yield a message in parts: text, and runs of characters that hide, join, turn the direction or
-    control.
+    """Yield a message in parts: text, and runs of characters that hide, join, turn the direction,
+    control, or pile up on one letter.
 
     Joiners within words of scripts that need them, and within emoji, stay as they are; so do
     variation selectors after what they vary, tabs and line breaks.

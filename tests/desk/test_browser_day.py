@@ -275,7 +275,7 @@ def finish(bo: Reviewer) -> None:
         item = bo.item
         bo.page.keyboard.press("0")
         next_or_nothing(bo.page, item)
-    assert "Nothing waits here" in bo.page.content()
+    assert "Nothing is left for you here" in bo.page.content()
 
 
 def next_or_nothing(page: Page, item: str) -> None:
@@ -298,7 +298,7 @@ def settle(site: Site) -> None:
         next_or_nothing(page, item)
         settled += 1
     assert settled >= 3
-    assert "No dispute waits" in page.content()
+    assert "There are no disputes for you" in page.content()
     page.goto(f"{site.addresses[0]}/accuracy")
     assert "of all labels were right" in page.content()
     page.context.close()

@@ -13,6 +13,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from desk.service import people
+from desk.store import people as store_people
 from desk.store.types import Person, Role
 from desk.web.application import serve
 from desk.web.visit import WebOptions
@@ -76,6 +77,12 @@ class Window:
             self.world.desk, person, longest_ms=LOCAL.longest_ms, idle_ms=LOCAL.idle_ms
         )
         context.add_cookies([{"name": LOCAL.session_cookie, "value": token, "url": self.address}])
+
+    def end_sessions(self, name: str) -> None:
+        """End what this person has signed in to, as the limits of time do."""
+        person = self.world.person(name)
+        with self.world.database.write() as tx:
+            store_people.end_sessions_of(tx, person.id)
 
 
 @contextlib.contextmanager

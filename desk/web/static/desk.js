@@ -350,7 +350,7 @@
   document.addEventListener("change", (event) => {
     if (event.target.matches("[data-full]")) {
       remember("localStorage", "clerk-desk.full", event.target.checked ? "on" : "off");
-    } else if (event.target.matches("[data-keys-on]")) {
+    } else if (event.target.matches("[data-single]")) {
       remember("localStorage", "clerk-desk.keys", event.target.checked ? "on" : "off");
       obeyKeys();
     }
@@ -360,7 +360,7 @@
   const areKeysOff = () => remembered("localStorage", "clerk-desk.keys") === "off";
   function obeyKeys() {
     document.documentElement.classList.toggle("no-keys", areKeysOff());
-    const box = document.querySelector("[data-keys-on]");
+    const box = document.querySelector("[data-single]");
     if (box) box.checked = !areKeysOff();
   }
   obeyKeys();

@@ -15,6 +15,7 @@ WHO_MAY: dict[tuple[str, str], Role | None] = {
     ("GET", "/"): "reviewer",
     ("GET", "/review"): "reviewer",
     ("POST", "/review"): "reviewer",
+    ("GET", "/message"): "reviewer",
     ("GET", "/adjudicate"): "adjudicator",
     ("POST", "/adjudicate"): "adjudicator",
     ("GET", "/search"): "reviewer",
