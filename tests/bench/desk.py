@@ -253,7 +253,8 @@ class Browser:
     async def decide(self, turns: int) -> None:
         """Decide so many messages; load the page again after each tenth."""
         shown = await self._ask("GET", {})
-        ahead = await self._ask("GET", {"part": "1", "beside": shown["item"]})
+        asked = {"csrf": shown["csrf"], "action": "next", "part": "1", "beside": shown["item"]}
+        ahead = await self._ask("POST", asked)
         for turn in range(turns):
             action = f"label:{self._draw.choice(LABELS)}"
             beside = f"{ahead['item']},{shown['item']}"

@@ -21,6 +21,7 @@ import pytest
 import sqlalchemy as sa
 from playwright.sync_api import Page, Route
 
+from tests.support.desk_chromium import GUARD_MS
 from tests.support.desk_day import MODES, Reviewer, pages, picture, violations
 from tests.support.desk_site import Site, open_site
 from tests.support.processes import PATIENCE_S
@@ -210,6 +211,7 @@ def decide(ada: Reviewer, turn: int) -> None:
     if turn % 10 == 7:
         ada.note("as agreed on Monday")
     if turn % 30 == 12:
+        ada.page.wait_for_timeout(GUARD_MS + 30)
         with ada.page.expect_response(lambda answer: answer.request.method == "POST"):
             ada.page.locator(".labels button").nth(2).click()
     else:
@@ -273,6 +275,7 @@ def finish(bo: Reviewer) -> None:
     while bo.page.query_selector(".task"):
         bo.look()
         item = bo.item
+        bo.page.wait_for_timeout(GUARD_MS + 30)
         bo.page.keyboard.press("0")
         next_or_nothing(bo.page, item)
     assert "Nothing is left for you here" in bo.page.content()
@@ -282,7 +285,7 @@ def next_or_nothing(page: Page, item: str) -> None:
     """Wait for another message, or the page that says that there is none."""
     page.wait_for_function(
         "item => { const task = document.querySelector('.task');"
-        " return task ? task.dataset.item !== item : document.querySelector('.calm h1'); }",
+        " return task ? task.dataset.item !== item : document.querySelector('.calm'); }",
         arg=item,
     )
 
@@ -294,6 +297,7 @@ def settle(site: Site) -> None:
     settled = 0
     while page.query_selector(".task"):
         item = page.locator(".task").get_attribute("data-item") or ""
+        page.wait_for_timeout(GUARD_MS + 30)
         page.keyboard.press("2")
         next_or_nothing(page, item)
         settled += 1

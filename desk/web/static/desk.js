@@ -237,6 +237,8 @@
     // The page itself asks for the sign-in, by whichever method there is, and comes back.
     panel.querySelector("a").href = `/review?${back}`;
     panel.hidden = false;
+    const chosen = answer && element.querySelector(`button[value="${CSS.escape(answer)}"]`);
+    if (chosen) chosen.classList.add("pressed");
     ahead.length = 0;
     if (stage.firstElementChild !== element) stage.replaceChildren(element);
     fade(element);
