@@ -35,6 +35,7 @@ def export_rows(
             items.c.outcome_decision_id,
             items.c.outcome_label,
             items.c.batch_id,
+            items.c.origin,
             tasks.c.given_label,
             tasks.c.given_source,
             batches.c.name,
@@ -53,6 +54,7 @@ def export_rows(
     )
     if by_message_id:
         query = query.where(items.c.message_id.is_not(None))
+    drawn = _drawn(tx) if batch_ids else frozenset()
     after = 0
     while rows := tx.execute(query.where(items.c.id > after)).all():
         holding = {row.outcome_decision_id: row.outcome_label for row in rows}
@@ -67,12 +69,25 @@ def export_rows(
                 given_source=row.given_source,
                 text=row.text,
                 task_id=row.result_id if is_task else None,
-                purpose=row.purpose,
+                purpose="audit" if row.origin == "audit" else row.purpose,
                 batch=row.name,
                 opinions=said[row.id],
-                is_last=bool(row.is_last),
+                is_last=bool(row.is_last)
+                and not (row.purpose == "learn" and row.message_sha256 in drawn),
             )
         after = rows[-1].id
+
+
+def _drawn(tx: Tx) -> frozenset[str]:
+    """Return the digests of the audit sample's messages.
+
+    The sample's own decision on such a message counts, not that on a ``learn`` task. The tasks are
+    the hard messages: without them the hold-out that the sample adds to would be too easy.
+    """
+    query = sa.select(items.c.message_sha256).where(
+        items.c.origin == "audit", items.c.message_sha256.is_not(None)
+    )
+    return frozenset(tx.execute(query).scalars())
 
 
 def _exported(
@@ -88,11 +103,12 @@ def _exported(
 
 
 def _decided_again(batch_ids: Collection[int], taxonomy_digest: str) -> sa.Exists:
-    """Whether another item of the same message was decided later."""
+    """Whether another item of the same message counts: one of the audit sample, else the one that
+    was decided later."""
     newer = items.alias("newer")
-    later = sa.or_(
-        newer.c.outcome_ms > items.c.outcome_ms,
-        sa.and_(newer.c.outcome_ms == items.c.outcome_ms, newer.c.id > items.c.id),
+    drawn = [sa.case((table.c.origin == "audit", 1), else_=0) for table in (newer, items)]
+    later = sa.tuple_(drawn[0], newer.c.outcome_ms, newer.c.id) > sa.tuple_(
+        drawn[1], items.c.outcome_ms, items.c.id
     )
     return (
         sa.select(newer.c.id)
