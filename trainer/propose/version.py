@@ -7,11 +7,12 @@ The rule, which the manifest repeats:
   What fits no label leaves.
 - A message that was chosen because a model doubted it is learnt and never held out: a hold-out of
   hard messages would measure nothing that serving meets. One that was drawn at random (an audit) is
-  held out, or validates, by its digest, with the shares that the dataset was split by.
+  never learnt. It is held out, or validates, by its digest, in the proportion of those two shares of
+  the split: thresholds and temperature have to follow the traffic too.
 - New messages are cleaned as the dataset's were, names too, so that those it holds are recognized.
 - Copies and near-duplicates never cross: what is near to a held-out message, or has its id, is left
   out, what is so to a validation or training message joins it, and new messages that are near each
-  other go together.
+  other go together. A chosen message that is near to a new drawn one is left out.
 """
 
 from __future__ import annotations
@@ -82,7 +83,9 @@ def read_new_messages(paths: Sequence[Path]) -> dict[str, Message]:
 def read_outcomes(paths: Sequence[Path]) -> dict[str, Answer]:
     """Read what was decided, by the message's digest; of several decisions the latest counts.
 
-    Raises BadInput where two differ and their times do not tell which one is later.
+    An audit's counts before a later one on a message that a model chose: whether a message is held
+    out must not depend on a model's doubt. Raises BadInput where two differ and their times do not
+    tell which one is later.
     """
     found: dict[str, Answer] = {}
     for path in paths:
@@ -90,9 +93,15 @@ def read_outcomes(paths: Sequence[Path]) -> dict[str, Answer]:
             if answer.role != "outcome":
                 continue
             before = found.get(answer.message_sha256)
-            if before is None or _is_later(answer, before, path):
+            if before is None or _counts_before(answer, before, path):
                 found[answer.message_sha256] = answer
     return found
+
+
+def _counts_before(answer: Answer, before: Answer, path: Path) -> bool:
+    # A check asks about a row that the dataset has, so neither it nor an audit chose the message.
+    is_draw, was_draw = (each.purpose in {_DRAWN, "check"} for each in (answer, before))
+    return _is_later(answer, before, path) if is_draw == was_draw else is_draw
 
 
 def _is_later(answer: Answer, before: Answer, path: Path) -> bool:
@@ -315,6 +324,10 @@ def _place(
     messages = ((each.key, each.message) for each in (*known, *(one.example for one in new)))
     for cluster in unite_copies(clusters, messages):
         members = [by_key[key] for key in cluster if key in by_key]
+        drawn = [each for each in members if each.answer.purpose == _DRAWN]
+        if 0 < len(drawn) < len(members):  # the chosen ones cannot be learnt or held out now
+            draft.counts["new_near_another_part"] += len(members) - len(drawn)
+            members = drawn
         if members:
             there = {part_of[key] for key in cluster if key in part_of}
             # Under one id a message may have come again in other words.
@@ -336,18 +349,16 @@ def _place(
 def _part(
     members: Sequence[_New], there: set[str], settings: Mapping[str, Any], seed: int
 ) -> str | None:
-    """Return the part of new messages that are near each other, and near to messages that are
-    ``there``; None: they are in none."""
+    """Return the part of new messages that are near each other, all drawn or all chosen, and near
+    to messages that are ``there``; None: they are in none."""
     if there:
         return there.pop() if len(there) == 1 and HOLDOUT not in there else None
-    if any(member.answer.purpose != _DRAWN for member in members):
+    if members[0].answer.purpose != _DRAWN:
         return TRAIN
     shares = {name: settings.get(name) or usual for name, usual in _SHARES.items()}
     key = min(member.example.key for member in members)
     at = int(shuffle_key(seed, f"version\n{key}")[:12], 16) / 16**12
-    if at < shares["holdout_share"]:
-        return HOLDOUT
-    return VALIDATION if at < sum(shares.values()) else TRAIN
+    return HOLDOUT if at < shares["holdout_share"] / sum(shares.values()) else VALIDATION
 
 
 def _free_id(example: Example, taken: set[str]) -> str:

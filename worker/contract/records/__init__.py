@@ -4,12 +4,19 @@
 - output: ``OutputRecord``, also on the review topic, and ``ShadowRecord`` on the shadow's;
 - dead letters: ``DeadLetter``, which is in the headers;
 - messages that wait for another attempt: ``Retry``, likewise;
-- corrections: ``Correction``, a label that a person decided.
+- corrections: ``Correction``, a label that a reviewer decided on; ``Retraction``, which takes it
+  back.
 
 How they are written fast, and their JSON Schemas, are ``worker.records``.
 """
 
-from worker.contract.records.correction import Correction, MachineLabel, correct, read_correction
+from worker.contract.records.correction import (
+    Correction,
+    MachineLabel,
+    Retraction,
+    correct,
+    read_correction,
+)
 from worker.contract.records.decode import (
     DECODERS,
     Decoder,
@@ -54,6 +61,7 @@ __all__ = [
     "MachineLabel",
     "OutputRecord",
     "Replay",
+    "Retraction",
     "Retry",
     "RetryReason",
     "ShadowRecord",
