@@ -42,7 +42,7 @@ _RETENTION_EVERY_S = 600.0
 
 def run_desk(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT. Raises DeskStopped."""
-    from desk.web.application import serve
+    from desk.web.server import serve
 
     options = web_options(settings)
     provider = sign_in_provider(settings)
@@ -123,8 +123,8 @@ def web_options(settings: Settings) -> WebOptions:
     check_sign_in(sign_in.method, web.host, sign_in.proxy_addresses)
     if sign_in.method == "oidc":
         provider_config(settings)
-    if web.metrics_port == web.port:
-        raise SettingsError("web.metrics_port is web.port: leave it out, or give it another one")
+    if web.metrics_port == web.port != 0:
+        raise SettingsError("web.metrics_port and web.port are the same: set another metrics_port")
     secure = web.secure_cookies
     return WebOptions(
         host=web.host,

@@ -131,16 +131,12 @@ class WebSettings(Section):
 
     host: str = Field("127.0.0.1", description="Address to listen on; 127.0.0.1: this machine.")
     port: int = Field(8090, ge=0, le=65535, description="Port to listen on.")
-    metrics_port: int | None = Field(
-        None,
-        ge=1,
-        le=65535,
-        description="Port for /metrics alone, which the pages' port then has no more; unset: "
-        "there, for anyone who reaches it.",
+    metrics_port: int = Field(
+        8091, ge=0, le=65535, description="Port of /metrics. Do not expose it to users."
     )
     hostnames: Paths = Field(
         ("*",),
-        description="Names that people reach it by; others are refused. *: any (on loopback "
+        description="Host names that are answered; others are refused. *: any (on loopback "
         "addresses without sign-in: this machine's own).",
     )
     secure_cookies: bool | None = Field(
@@ -163,7 +159,9 @@ class SignInSettings(Section):
         description="Header in which the proxy says who it is.",
     )
     proxy_addresses: Names = Field(
-        (), description="Addresses or networks the proxy calls from; nobody else is believed."
+        (),
+        description="Addresses or networks of proxies. Only these are believed: with method proxy "
+        "who the user is, with every method X-Forwarded-For.",
     )
     owners: Names = Field(
         (),

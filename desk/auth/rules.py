@@ -64,6 +64,26 @@ def is_trusted(peer: str, addresses: Sequence[str]) -> bool:
     return any((mapped or address) in network for network in networks(addresses))
 
 
+def client_address(peer: str, forwarded: Sequence[str], proxies: Sequence[str]) -> str:
+    """Return the address of the browser.
+
+    ``forwarded`` are the X-Forwarded-For headers. They count only if the peer is one of
+    ``proxies``, and then the last address that is not a proxy's counts: each proxy appends the
+    address that it sees, and the addresses before that can be invented.
+    """
+    if not is_trusted(peer, proxies):
+        return peer
+    address = peer
+    for entry in reversed(",".join(forwarded).split(",")):
+        try:
+            address = str(ipaddress.ip_address(entry.strip()))
+        except ValueError:
+            break
+        if not is_trusted(address, proxies):
+            break
+    return address
+
+
 RoleName = Literal["reviewer", "adjudicator", "owner"]
 _HIGHEST_FIRST: tuple[RoleName, ...] = ("owner", "adjudicator", "reviewer")
 

@@ -204,10 +204,13 @@ def backup(
 
     Example: clerk-desk backup --out desk-2026-03-02.db
     """
+    from desk.clock import now_ms
+    from desk.service.upkeep import log_backup
     from desk.store.database import back_up
 
     with opened_database(load(config, sets)) as database:
         size = back_up(database, out)
+        log_backup(database, out, size, now_ms)
     print(f"{out}: {size / 1e6:.1f} MB")
 
 
@@ -290,8 +293,6 @@ def add(name: Name, role: RoleFlag = "reviewer", config: Config = None, sets: Se
     from desk.service.people import add_local
 
     checked = _role(role)
-    if not 0 < len(name) <= 200 or name != name.strip():
-        raise SettingsError("NAME has 1 to 200 characters, and no blanks around it")
     with opened(config, sets) as desk:
         person = add_local(desk, name, name, checked, _hashed())
     print(f"{name} may sign in as {role}; corrections name them {person.pseudonym}")

@@ -18,6 +18,9 @@ from desk.store.types import Person
 
 _MASKED_LOOKED_AT = 500
 
+MOST_TOGETHER = 50
+"""Most messages that are decided at once: a person has to look at each."""
+
 
 @dataclass(frozen=True, slots=True)
 class SearchHit:
@@ -87,16 +90,66 @@ def cluster(desk: Desk, person: Person, key: str, limit: int = 50) -> list[Task]
     require(person, "reviewer")
     now_ms = desk.clock()
     until_ms = now_ms + desk.policy.claim_ms
+    with desk.database.write() as tx:
+        for hit in browse.members(tx, key, limit):
+            if hit.item.opinions_wanted == 1:
+                claims.claim(tx, hit.item.id, person.id, now_ms, until_ms, wait=False)
+    return held_cluster(desk, person, key, limit)
+
+
+def held_cluster(desk: Desk, person: Person, key: str, limit: int = 50) -> list[Task]:
+    """Return the items of a cluster that a person holds; nothing is claimed."""
+    require(person, "reviewer")
+    now_ms = desk.clock()
+    how = seen_how(desk, person)
     tasks = []
     with desk.database.write() as tx:
         for hit in browse.members(tx, key, limit):
-            if hit.item.opinions_wanted > 1:
+            if claims.holds(tx, hit.item.id, person.id, now_ms):
+                people.log(tx, now_ms, person.id, "item.seen", item_id=hit.item.id, detail=how)
+                tasks.append(task_for(desk, person, to_task(tx, hit.item, now_ms)))
+    return tasks
+
+
+def is_cluster_waiting(desk: Desk, person: Person, key: str) -> bool:
+    """Tell whether a cluster has an item that this person could decide with others."""
+    require(person, "reviewer")
+    now_ms = desk.clock()
+    with desk.database.read() as tx:
+        return any(
+            hit.item.opinions_wanted == 1 and claims.is_free(tx, hit.item.id, person.id, now_ms)
+            for hit in browse.members(tx, key, 50)
+        )
+
+
+def together(
+    desk: Desk, person: Person, query: str, *, label: str | None = None, claim: bool
+) -> list[Task]:
+    """Return the messages of a search that a person may decide at once; ``claim``: hold them first.
+
+    Only messages that wait for one opinion. Blind ones are left out: the words of a search would be
+    a hint. Raises NotAllowed.
+    """
+    require(person, "reviewer")
+    now_ms = desk.clock()
+    until_ms = now_ms + desk.policy.claim_ms
+    how = seen_how(desk, person)
+    tasks: list[Task] = []
+    with desk.database.read() as tx:  # not in the transaction that claims: others would wait for it
+        found = browse.search(tx, query, label=label, state="open", limit=_MASKED_LOOKED_AT)
+    with desk.database.write() as tx:
+        for hit in found:
+            if hit.item.blind or hit.item.opinions_wanted > 1:
                 continue
-            item = claims.claim(tx, hit.item.id, person.id, now_ms, until_ms, wait=False)
-            if item is not None:
-                how = seen_how(desk, person)
-                people.log(tx, now_ms, person.id, "item.seen", item_id=item.id, detail=how)
-                tasks.append(task_for(desk, person, to_task(tx, item, until_ms)))
+            if is_masked(desk, person) and not has_words(text_for(desk, person, hit.text), query):
+                continue
+            if claim:
+                claims.claim(tx, hit.item.id, person.id, now_ms, until_ms, wait=False)
+            if claims.holds(tx, hit.item.id, person.id, now_ms):
+                people.log(tx, now_ms, person.id, "item.seen", item_id=hit.item.id, detail=how)
+                tasks.append(task_for(desk, person, to_task(tx, hit.item, until_ms)))
+            if len(tasks) >= MOST_TOGETHER:
+                break
     return tasks
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 
 from desk.core.items import Origin, is_drawn
 from desk.core.texts import band_keys, storable, storable_json
+from desk.core.uploads import MAX_BATCH_NAME
 from desk.errors import Refused
 from desk.service.context import Desk, require
 from desk.service.reviewing import MAX_NOTE_CHARS
@@ -32,8 +33,6 @@ from worker.contract.exchange import (
 from worker.contract.records.identity import read_json
 from worker.contract.text import message_sha256
 from worker.contract.timestamps import rfc3339_from_ms
-
-MAX_BATCH_NAME = 120
 
 OPERATOR = "operator"
 """The pseudonym for decisions on the command line."""
@@ -63,16 +62,19 @@ class BatchProgress:
     progress: Progress
 
 
-def load_task_file(desk: Desk, text: str, name: str, person: Person | None = None) -> Loaded:
+def load_task_file(
+    desk: Desk, file: str | Iterable[str], name: str, person: Person | None = None
+) -> Loaded:
     """Load the tasks of a file: all of them, or none if a line is wrong.
 
-    ``name`` is the file's, for errors. Loading a file again adds what an interrupted load left out.
-    Raises Refused with the line at fault, NotAllowed.
+    ``file`` is its text or its lines, so that a large file is not held twice; ``name`` is for
+    errors. Loading a file again adds what an interrupted load left out. Raises Refused with the
+    line at fault, NotAllowed.
     """
     if person is not None:
         require(person, "owner")
     try:
-        tasks = parse_tasks(text, name)
+        tasks = parse_tasks(file.split("\n") if isinstance(file, str) else file, name)
     except RecordRefused as error:
         raise Refused(f"{error}: make the file again, nothing of it was loaded") from None
     if not tasks:
@@ -83,7 +85,9 @@ def load_task_file(desk: Desk, text: str, name: str, person: Person | None = Non
 
 
 def load_tasks(desk: Desk, tasks: Collection[Task], person: Person | None = None) -> Loaded:
-    """Load checked tasks, each once by its id."""
+    """Load checked tasks, each once by its id. Raises NotAllowed."""
+    if person is not None:
+        require(person, "owner")
     by_batch: dict[tuple[str | None, str, Purpose], list[Task]] = {}
     for task in tasks:
         by_batch.setdefault((task.dataset, task.batch, task.purpose), []).append(task)

@@ -52,7 +52,7 @@ def next_item(
             item = claims.claim_next(tx, person.id, queue, now_ms, until_ms)
         if item is None:
             return None
-        return _seen(tx, desk, person, item, until_ms)
+        return _shown(tx, desk, person, item)
 
 
 def count_left(
@@ -63,6 +63,32 @@ def count_left(
     require(person, "reviewer")
     with desk.database.read() as tx:
         return claims.count_left(tx, person.id, queue, desk.clock(), beside=beside, most=most)
+
+
+def held_item(
+    desk: Desk, person: Person, queue: Queue, *, item_id: int | None = None
+) -> Task | None:
+    """Return what a person holds: this item, or one of a queue. Nothing is claimed, so a page that
+    is only loaded takes no message from others. Raises NotAllowed, DatabaseAway."""
+    require(person, "reviewer")
+    now_ms = desk.clock()
+    with desk.database.write() as tx:
+        if item_id is None:
+            item = claims.held_by(tx, person.id, now_ms, queue=queue)
+        else:
+            item = items.get(tx, item_id) if claims.holds(tx, item_id, person.id, now_ms) else None
+        if item is None or item.state not in _ALLOWED[False]:
+            return None
+        return _shown(tx, desk, person, item)
+
+
+def waiting_item(desk: Desk, person: Person, queue: Queue, *, item_id: int | None = None) -> bool:
+    """Tell whether a person could claim this item, or one of a queue. Raises NotAllowed."""
+    require(person, "reviewer")
+    with desk.database.read() as tx:
+        if item_id is None:
+            return claims.is_waiting(tx, person.id, queue, desk.clock())
+        return claims.is_free(tx, item_id, person.id, desk.clock())
 
 
 def claim_item(desk: Desk, person: Person, item_id: int) -> Task:
@@ -76,7 +102,7 @@ def claim_item(desk: Desk, person: Person, item_id: int) -> Task:
             raise ClaimLost(
                 "this message is decided, or on another reviewer's screen, or you have decided it"
             )
-        return _seen(tx, desk, person, item, until_ms)
+        return _shown(tx, desk, person, item)
 
 
 def whole_text(desk: Desk, person: Person, item_id: int) -> str:
@@ -92,11 +118,14 @@ def whole_text(desk: Desk, person: Person, item_id: int) -> str:
     return text_for(desk, person, text)
 
 
-def _seen(tx: Tx, desk: Desk, person: Person, item: Item, until_ms: int) -> Task:
+def _shown(tx: Tx, desk: Desk, person: Person, item: Item, *, show_machine: bool = False) -> Task:
+    """Return an item as this person sees it, and log that they do."""
+    now_ms = desk.clock()
     how = seen_how(desk, person)
-    people.log(tx, desk.clock(), person.id, "item.seen", item_id=item.id, detail=how)
-    skipped = claims.has_skipped(tx, item.id, person.id)
-    return replace(task_for(desk, person, to_task(tx, item, until_ms)), skipped=skipped)
+    people.log(tx, now_ms, person.id, "item.seen", item_id=item.id, detail=how)
+    until_ms = now_ms + desk.policy.claim_ms
+    task = task_for(desk, person, to_task(tx, item, until_ms, show_machine=show_machine))
+    return replace(task, skipped=claims.has_skipped(tx, item.id, person.id))
 
 
 def release_item(desk: Desk, person: Person, item_id: int) -> None:
@@ -256,32 +285,59 @@ class Dispute:
 
 
 def next_dispute(desk: Desk, person: Person, item_id: int | None = None) -> Dispute | None:
-    """Return the oldest dispute for an adjudicator, or that of an item, held for them.
+    """Return the dispute that an adjudicator holds, else the oldest, which they hold then; of an
+    item if one is given.
 
-    None if there is none on which they have not given an opinion themselves. Raises NotAllowed.
+    None if there is none. A dispute on which they gave an opinion themselves does not count. Raises
+    NotAllowed.
     """
     require(person, "adjudicator")
     now_ms = desk.clock()
     until_ms = now_ms + desk.policy.claim_ms
     with desk.database.write() as tx:
-        waiting = decisions.disputes(person.id, now_ms, item_id)
-        item = claims.claim_dispute(tx, person.id, now_ms, until_ms, waiting)
+        item = claims.held_dispute(tx, person.id, now_ms, item_id)
         if item is None:
-            return None
-        how = seen_how(desk, person)
-        people.log(tx, now_ms, person.id, "item.seen", item_id=item.id, detail=how)
-        voices = tuple(
-            Voice(
-                people.get(tx, made.person_id).pseudonym,
-                made.kind,
-                made.label,
-                text_for(desk, person, made.note),
-            )
-            for made in decisions.on_item(tx, item.id)
-            if made.kind != "skip"
+            waiting = decisions.disputes(person.id, now_ms)
+            item = claims.claim_dispute(tx, person.id, now_ms, until_ms, waiting)
+        return None if item is None else _dispute(tx, desk, person, item)
+
+
+def held_dispute(desk: Desk, person: Person, item_id: int | None = None) -> Dispute | None:
+    """Return the dispute that an adjudicator holds, of an item if one is given; nothing is claimed.
+    Raises NotAllowed."""
+    require(person, "adjudicator")
+    with desk.database.write() as tx:
+        item = claims.held_dispute(tx, person.id, desk.clock(), item_id)
+        return None if item is None else _dispute(tx, desk, person, item)
+
+
+def is_dispute_waiting(desk: Desk, person: Person) -> bool:
+    """Tell whether there is a dispute for this adjudicator to claim. Raises NotAllowed."""
+    require(person, "adjudicator")
+    now_ms = desk.clock()
+    with desk.database.read() as tx:
+        return claims.is_dispute_free(tx, person.id, now_ms, decisions.disputes(person.id, now_ms))
+
+
+def is_disputed(desk: Desk, item_id: int) -> bool:
+    """Tell whether an adjudicator is to decide an item."""
+    with desk.database.read() as tx:
+        item = items.get(tx, item_id)
+    return item is not None and item.state == "dispute"
+
+
+def _dispute(tx: Tx, desk: Desk, person: Person, item: Item) -> Dispute:
+    voices = tuple(
+        Voice(
+            people.get(tx, made.person_id).pseudonym,
+            made.kind,
+            made.label,
+            text_for(desk, person, made.note),
         )
-        task = to_task(tx, item, until_ms, show_machine=True)
-        return Dispute(task_for(desk, person, task), voices)
+        for made in decisions.on_item(tx, item.id)
+        if made.kind != "skip"
+    )
+    return Dispute(_shown(tx, desk, person, item, show_machine=True), voices)
 
 
 def adjudicate(
@@ -341,12 +397,14 @@ def conclude_in(
     now_ms = desk.clock()
     item = items.lock(tx, item_id)
     earlier = decisions.by_request(tx, said.request_id)
-    if earlier is not None and item is not None and earlier.person_id == person.id:
+    if earlier is not None:
+        if item is None or (earlier.item_id, earlier.person_id) != (item.id, person.id):
+            raise Refused(decisions.SENT_BEFORE)
         return Concluded(earlier.id, earlier.item_id, item.state)
     if item is None or item.state not in _ALLOWED[final]:
         raise ClaimLost("somebody else has decided this message meanwhile")
-    if not claims.keep(tx, item, person.id, now_ms):
-        raise ClaimLost("this message is on another reviewer's screen now")
+    if not claims.is_kept(tx, item_id, person.id):
+        raise ClaimLost("another reviewer has this message now, or you gave it back by signing out")
     made = _add(tx, desk, item, person, said, final=final)
     now, holds = decisions.settle(tx, item, now_ms)
     claims.release(tx, item_id)

@@ -6,17 +6,23 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import structlog
+
 from desk.clock import Clock
 from desk.core.export import answers, messages_jsonl
 from desk.core.items import plan_change
-from desk.errors import DatabaseRefused, Refused, SettingsError
+from desk.errors import DatabaseRefused, DeskError, Refused, SettingsError
 from desk.service import circle, corrections
-from desk.service.context import Desk
+from desk.service.context import Desk, require
+from desk.service.viewing import is_masked
 from desk.store import batches, exports, items, outbox, people, projects
 from desk.store.database import Database, Tx
+from desk.store.types import Person
 from worker.contract.digest import write_atomically
-from worker.contract.exchange import write_answers, write_decision
+from worker.contract.exchange import json_bytes, write_answers
 from worker.contract.taxonomy import Taxonomy
+
+_log = structlog.get_logger("desk.service")
 
 DAY_MS = 24 * 60 * 60 * 1000
 
@@ -109,6 +115,8 @@ INBOX = "inbox"
 
 _LEAST_OF_A_DIGEST = 8
 
+_MESSAGES, _DECISIONS, _PROPOSALS = "messages.jsonl", "decisions.csv", "proposals/"
+
 
 @dataclass(frozen=True, slots=True)
 class Exported:
@@ -121,15 +129,34 @@ class Exported:
 
 
 def export(desk: Desk, folder: Path, *, project: str = INBOX, by_message_id: bool) -> Exported:
-    """Write the decisions by the present taxonomy for ``clerk-trainer``: messages for
-    ``prepare --input``, decisions for ``prepare --decisions``, and a file for each decided proposal
-    for ``propose --decided``.
+    """Write the files of ``export_files`` to a folder. Only their owner can read them: they hold
+    messages. Raises Refused as it does."""
+    files, count = export_files(desk, project=project, by_message_id=by_message_id)
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, content, mode=0o600)
+    proposals = tuple(folder / name for name in files if name.startswith(_PROPOSALS))
+    return Exported(folder / _MESSAGES, folder / _DECISIONS, count, proposals)
+
+
+def export_files(
+    desk: Desk, *, project: str = INBOX, by_message_id: bool, by: Person | None = None
+) -> tuple[Mapping[str, bytes], int]:
+    """Return the decisions by the present taxonomy as files for ``clerk-trainer``, by name, and the
+    number of messages with an outcome: messages for ``prepare --input``, decisions for
+    ``prepare --decisions``, and one file for each decided proposal, for ``propose --decided``.
 
     ``project`` is ``INBOX``, the name of a batch, or a dataset's digest or its beginning. Of two
     decisions on one message the later one counts, but one on the audit sample counts first. Rows of
-    tasks are named by message ids in any case, because tasks have no result. The files hold
-    messages, so only their owner can read them. Raises Refused for an unknown project.
+    tasks are named by message ids in any case, because tasks have no result. ``by`` is the owner
+    who exports, None for the command line. Raises Refused for an unknown project, or if ``by`` sees
+    texts masked; NotAllowed.
     """
+    if by is not None:
+        require(by, "owner")
+        if is_masked(desk, by):
+            raise Refused("your role sees texts masked, and an export is not: ask the operator")
     with desk.database.read() as tx:
         rows = list(
             exports.export_rows(
@@ -139,23 +166,32 @@ def export(desk: Desk, folder: Path, *, project: str = INBOX, by_message_id: boo
                 taxonomy_digest=desk.taxonomy.digest,
             )
         )
-    folder.mkdir(parents=True, exist_ok=True)
-    messages, decided = folder / "messages.jsonl", folder / "decisions.csv"
     fallback = desk.taxonomy.names[0]
-    write_atomically(messages, messages_jsonl(rows, fallback).encode("utf-8"), mode=0o600)
-    write_atomically(decided, write_answers(answers(rows)).encode("utf-8"), mode=0o600)
+    files = {
+        _MESSAGES: messages_jsonl(rows, fallback).encode("utf-8"),
+        _DECISIONS: write_answers(answers(rows)).encode("utf-8"),
+    }
+    for each in circle.all_proposals(desk):
+        if each.decision is not None:
+            files[f"{_PROPOSALS}{each.proposal.id}.json"] = json_bytes(each.decision)
     count = sum(row.is_last for row in rows)
-    return Exported(messages, decided, count, _write_proposals(desk, folder / "proposals"))
+    with desk.database.write() as tx:
+        detail = {"project": project, "decisions": count}
+        actor = by.id if by is not None else None
+        people.log(tx, desk.clock(), actor, "decisions.exported", detail=detail)
+    _log.info("decisions.exported", decisions=count)
+    return files, count
 
 
-def _write_proposals(desk: Desk, folder: Path) -> tuple[Path, ...]:
-    written = []
-    for standing in circle.all_proposals(desk):
-        if standing.decision is not None:
-            folder.mkdir(exist_ok=True)
-            written.append(folder / f"{standing.proposal.id}.json")
-            write_decision(written[-1], standing.decision)
-    return tuple(written)
+def log_backup(database: Database, target: Path, size: int, clock: Clock) -> None:
+    """Log that the database was copied to a file of ``size`` bytes."""
+    detail = {"file": target.name, "bytes": size}
+    _log.info("database.backed_up", **detail)
+    try:
+        with database.write() as tx:
+            people.log(tx, clock(), None, "database.backed_up", detail=detail)
+    except DeskError as error:  # the copy is whole: a command that fails now would say otherwise
+        _log.warning("database.backup_not_logged", reason=str(error))
 
 
 def _batches(tx: Tx, project: str) -> list[int]:

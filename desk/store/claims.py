@@ -66,6 +66,51 @@ def _held_by(queue: Queue) -> sa.Select[Any]:
     )
 
 
+def held_dispute(tx: Tx, person_id: int, now_ms: int, item_id: int | None = None) -> Item | None:
+    """Return the disputed item that a person holds, this one if one is given; None if there is
+    none."""
+    query = (
+        sa.select(*ITEM)
+        .join(claims, claims.c.item_id == items.c.id)
+        .where(
+            claims.c.person_id == person_id, claims.c.until_ms > now_ms, items.c.state == "dispute"
+        )
+        .order_by(claims.c.since_ms, claims.c.item_id)
+        .limit(1)
+    )
+    if item_id is not None:
+        query = query.where(items.c.id == item_id)
+    row = tx.execute(query).first()
+    return None if row is None else read_row(Item, row)
+
+
+def is_waiting(tx: Tx, person_id: int, queue: Queue, now_ms: int) -> bool:
+    """Tell whether a queue has an item that a person could claim."""
+    given = {"person_id": person_id, "now_ms": now_ms, "skip": 0}
+    queries = (candidates(queue), _skipped(queue))
+    return any(tx.execute(query, given).first() is not None for query in queries)
+
+
+def is_free(tx: Tx, item_id: int, person_id: int, now_ms: int) -> bool:
+    """Tell whether a person could claim this item."""
+    item = items_store.get(tx, item_id)
+    if item is None or item.state not in {"open", "second"}:
+        return False
+    holder = tx.execute(_HOLDER, {"item": item_id}).first()
+    if holder is not None and holder.until_ms > now_ms:
+        return bool(holder.person_id == person_id)
+    return not tx.execute(_GAVE_OPINION, {"item": item_id, "person_id": person_id}).scalar()
+
+
+def is_dispute_free(tx: Tx, person_id: int, now_ms: int, query: sa.Select[Any]) -> bool:
+    """Tell whether nobody else holds one of these disputed items (a query of their ids)."""
+    for item_id in tx.execute(query).scalars().all():
+        holder = tx.execute(_HOLDER, {"item": item_id}).first()
+        if holder is None or holder.until_ms <= now_ms or holder.person_id == person_id:
+            return True
+    return False
+
+
 def claim_next(tx: Tx, person_id: int, queue: Queue, now_ms: int, until_ms: int) -> Item | None:
     """Hold the next item of a queue for a person; None if there is none for them.
 
@@ -122,19 +167,11 @@ def hold_again(tx: Tx, item: Item, person_id: int, now_ms: int, until_ms: int) -
     return _hold(tx, item, person_id, now_ms, until_ms, opinion_is_fine=True) is not None
 
 
-def keep(tx: Tx, item: Item, person_id: int, now_ms: int) -> bool:
-    """Tell whether a person may still decide a locked item that was on their screen: it is held for
-    them, or nobody has taken it since the time ran out.
-
-    The row may be gone: signing out gives items back, and a decision can come after the next
-    sign-in. So a person without a row may decide too, unless they have given an opinion.
-    """
-    holder = tx.execute(_HOLDER, {"item": item.id}).first()
-    if holder is not None and holder.person_id == person_id:
-        return True
-    if holder is not None and holder.until_ms > now_ms:
-        return False
-    return not tx.execute(_GAVE_OPINION, {"item": item.id, "person_id": person_id}).scalar()
+def is_kept(tx: Tx, item_id: int, person_id: int) -> bool:
+    """Whether an item was last held for this person: also after the time ran out, until somebody
+    else takes it, so that a pause loses no decision. Ask with the item locked."""
+    holder = tx.execute(_HOLDER, {"item": item_id}).first()
+    return holder is not None and holder.person_id == person_id
 
 
 def has_skipped(tx: Tx, item_id: int, person_id: int) -> bool:
@@ -228,8 +265,8 @@ def candidates(queue: Queue) -> sa.Select[Any]:
 
 @lru_cache(_QUEUES)
 def _skipped(queue: Queue) -> sa.Select[Any]:
-    """Return a query of ids: items of a queue that a person has only skipped so far, the oldest skip
-    first. It reads all of their decisions, and is asked only when nothing else is left."""
+    """Return a query of ids: items of a queue that a person has only skipped so far, the oldest
+    skip first. It reads all of their decisions, and is asked only when nothing else is left."""
     return (
         sa.select(items.c.id)
         .join(decisions, decisions.c.item_id == items.c.id)

@@ -8,7 +8,7 @@ import threading
 import uuid
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -66,6 +66,7 @@ class Database:
         # lose each time. A thread that waits here is woken in turn, and holds no connection.
         self._turns = Turns()
         if self.is_sqlite:
+            sa.event.listen(self.engine, "do_connect", _keep_private)
             sa.event.listen(self.engine, "connect", _prepare_sqlite)
             sa.event.listen(self.engine, "begin", _begin_sqlite)
         else:
@@ -130,6 +131,20 @@ class Database:
     def close(self) -> None:
         """Close all connections."""
         self.engine.dispose()
+
+
+def _keep_private(_dialect: Any, _record: Any, arguments: Any, _options: Any) -> None:
+    """Create the file for its owner alone (0600), and take a file that was copied here from
+    others: it holds messages. SQLite gives -wal and -shm the rights of the database."""
+    path = str(arguments[0])
+    with suppress(OSError):  # SQLite reports what is wrong with the path
+        # Only if it is new: closing any descriptor of a file drops this process's locks on it
+        # (https://www.sqlite.org/howtocorrupt.html, section 2.2).
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    for each in (Path(path), Path(f"{path}-wal"), Path(f"{path}-shm")):
+        with suppress(OSError):  # not there, or another user's
+            if each.stat().st_mode & 0o077:
+                each.chmod(0o600)
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:

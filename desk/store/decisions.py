@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
+import statistics
+from collections import Counter, defaultdict
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
 
 from desk.core.items import DecisionKind, Opinion, Standing, standing
+from desk.errors import Refused
 from desk.store.database import Tx
 from desk.store.tables import adjudications, decisions, items
 from desk.store.types import DECIDED, Decided, Item, read_row
+
+SENT_BEFORE = "this form was sent before, for another message: reload the page and decide again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +56,13 @@ def by_request(tx: Tx, request_id: str) -> Decided | None:
 
 
 def add(tx: Tx, item: Item, new: NewDecision, now_ms: int) -> Decided:
-    """Store a decision on a locked item."""
+    """Store a decision on a locked item. Raises Refused if another item's decision has this request
+    id."""
     row = {**asdict(new), "item_id": item.id, "blind": item.blind, "decided_ms": now_ms}
-    return read_row(Decided, tx.execute(_ADD, row).one())
+    try:
+        return read_row(Decided, tx.execute(_ADD, row).one())
+    except IntegrityError:  # of two requests at once; the caller looks for an earlier one
+        raise Refused(SENT_BEFORE) from None
 
 
 def on_item(tx: Tx, item_id: int) -> list[Decided]:
@@ -149,6 +161,54 @@ def double_decided(tx: Tx, since_ms: int) -> list[list[str | None]]:
     for row in tx.execute(query):
         found.setdefault(row.item_id, []).append(row.label)
     return [said for said in found.values() if len(said) > 1]
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What one person decided: how many items, the median time for one (seconds, None if no page
+    said), and on how many they agreed with another reviewer, of those that both decided."""
+
+    decided: int
+    median_s: float | None
+    doubly: int
+    agreed: int
+
+
+def work_since(tx: Tx, since_ms: int) -> Mapping[int, Work]:
+    """Return the work of each person since a time, by person id. Undone decisions, skips and flags
+    are left out; an adjudicator's final decisions count as work, not as an opinion."""
+    query = sa.select(
+        decisions.c.person_id,
+        decisions.c.item_id,
+        decisions.c.label,
+        decisions.c.final,
+        decisions.c.seconds,
+    ).where(
+        decisions.c.kind.in_(("label", "none")),
+        decisions.c.undone_ms.is_(None),
+        decisions.c.decided_ms >= since_ms,
+    )
+    seconds: dict[int, list[float]] = defaultdict(list)
+    opinions: dict[int, dict[int, str | None]] = defaultdict(dict)
+    for row in tx.execute(query):
+        seconds[row.person_id].append(row.seconds)
+        if not row.final:
+            opinions[row.item_id][row.person_id] = row.label
+    doubly: Counter[int] = Counter()
+    agreed: Counter[int] = Counter()
+    for said in opinions.values():
+        for one, other in itertools.permutations(said, 2):
+            doubly[one] += 1
+            agreed[one] += said[one] == said[other]
+    return {
+        person: Work(
+            len(each),
+            statistics.median(timed) if (timed := [s for s in each if s > 0]) else None,
+            doubly[person],
+            agreed[person],
+        )
+        for person, each in seconds.items()
+    }
 
 
 def _opinion(made: Decided) -> Opinion:

@@ -1,17 +1,14 @@
-"""The web application: every page behind the same door, from the socket to a response."""
+"""The web application: sign-in, roles, forms and errors, the same for every page."""
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import pkgutil
-import socket
-import threading
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from urllib.parse import urlencode, urlsplit
 
 import structlog
-import uvicorn
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, MutableHeaders
@@ -24,7 +21,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 import desk.web.pages
 from desk.auth.passwords import Attempts
 from desk.auth.provider import Provider
-from desk.errors import DeskError, NotAllowed, Refused, SettingsError, TryAgain
+from desk.auth.rules import client_address, is_trusted
+from desk.errors import DeskError, NotAllowed, Refused, TryAgain
 from desk.service.context import Desk, may, require
 from desk.web import metrics
 from desk.web.identity import (
@@ -58,7 +56,7 @@ _TYPES = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 
 _PROBES = ("/livez", "/readyz", "/metrics")
 
-_GRACE_S = 10
+_FORM_S, _UPLOAD_S = 30.0, 600.0  # for a request's body to arrive
 
 # Nothing from elsewhere, no inline script, no inline style, no frame around it, no form out of it.
 SECURITY_HEADERS = {
@@ -76,49 +74,6 @@ SECURITY_HEADERS = {
 }
 
 Endpoint = Callable[[Request], Awaitable[Response]]
-
-
-@contextmanager
-def serve(desk: Desk, options: WebOptions, provider: Provider | None = None) -> Iterator[str]:
-    """Serve the pages until the end; yields their address. Raises SettingsError where the address
-    cannot be listened on."""
-    listening = [_listen(options.host, options.port, "web.port")]
-    if options.metrics_port is not None:
-        listening.append(_listen(options.host, options.metrics_port, "web.metrics_port"))
-    config = uvicorn.Config(
-        build_application(desk, options, provider),
-        log_config=None,
-        access_log=False,  # addresses of pages hold what people searched for
-        server_header=False,
-        proxy_headers=False,  # whom to believe is decided by desk.auth
-        lifespan="off",
-        ws="none",
-        timeout_graceful_shutdown=_GRACE_S,
-        h11_max_incomplete_event_size=32_768,
-    )
-    server = uvicorn.Server(config)
-    thread = threading.Thread(
-        target=server.run, kwargs={"sockets": listening}, name="web", daemon=True
-    )
-    thread.start()
-    try:
-        host = f"[{options.host}]" if ":" in options.host else options.host
-        yield f"http://{host}:{listening[0].getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join(_GRACE_S + 5)
-        for each in listening:
-            each.close()
-
-
-def _listen(host: str, port: int, setting: str) -> socket.socket:
-    try:
-        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        return socket.create_server((address[0], port), family=family, backlog=512)
-    except OSError as error:
-        raise SettingsError(
-            f"web.host and {setting}: {host}:{port} cannot be listened on: {error.strerror}"
-        ) from error
 
 
 def build_application(
@@ -155,11 +110,10 @@ def build_application(
     ]
     middleware = [
         Middleware(SecurityHeaders, secure=options.secure),
+        Middleware(OwnPort, path="/metrics", port=options.metrics_port),
         Middleware(KnownHosts, hosts=options.allowed_hosts, open_paths=_PROBES),
         Middleware(metrics.Timed, metrics=counted),
     ]
-    if options.metrics_port is not None:
-        middleware.insert(1, Middleware(OwnPort, path="/metrics", port=options.metrics_port))
     return Starlette(
         routes=routes,
         exception_handlers={404: not_found, 405: not_by_this},
@@ -193,11 +147,15 @@ def endpoint(web: Web, page: Page) -> Endpoint:
         sent = NOTHING_SENT
         try:
             if request.method == "POST" and page.takes_file and is_upload(request):
-                # So large a form is read of those alone who may send it; others are told below.
+                # Only from users who may send it; the others get their error below.
                 if await run_in_threadpool(_may_send, web, page, request):
-                    sent = await read_upload(request)
+                    async with asyncio.timeout(_UPLOAD_S):
+                        sent = await read_upload(request)
             elif request.method == "POST":
-                sent = await read_form(request)
+                async with asyncio.timeout(_FORM_S):
+                    sent = await read_form(request)
+        except TimeoutError:
+            return PlainTextResponse(t("error.slow"), 408)
         except BadForm as error:
             return PlainTextResponse(t("error.form"), error.status)
         return await run_in_threadpool(_answer, web, page, request, sent)
@@ -212,7 +170,7 @@ def error_page(
     its button leads instead of the first page."""
     if by_script:
         return PlainTextResponse(words, status)
-    visit = Visit(web, None, "", "")
+    visit = Visit(web, None, "")
     return visit.page("error.html", status, title=t(f"error.{status}"), words=words, onward=onward)
 
 
@@ -253,6 +211,7 @@ def _let_in(
     form: Mapping[str, str],
 ) -> Response:
     peer = _peer(request)
+    forwarded = request.headers.getlist("x-forwarded-for")
     options = web.options
     identity = Identity(None, "", False)
     token = request.cookies.get(options.form_cookie, "")
@@ -265,19 +224,22 @@ def _let_in(
         require(identity.person, page.role)
     token = token or form_token
     if page.method == "POST" and not is_csrf_token(token, form.get("csrf", "")):
-        return error_page(web, 403, t("error.csrf"), by_script=_by_script(request, form))
+        words = t("error.tls" if _lacks_tls(web, request) else "error.csrf")
+        return error_page(web, 403, words, by_script=_by_script(request, form))
     response = page.handler(
         Visit(
             web=web,
             person=identity.person,
             csrf=csrf_token(token),
-            peer=peer,
+            address=client_address(peer, forwarded, options.proxy_addresses),
+            unknown_proxy=bool(forwarded) and not is_trusted(peer, options.proxy_addresses),
             route={key: str(value) for key, value in request.path_params.items()},
             query={name: _plain(value) for name, value in request.query_params.items()},
             form=form,
             lists=sent.lists,
             cookies=request.cookies,
             path=request.url.path,
+            from_here=request.headers.get("sec-fetch-site") in {"same-origin", "none"},
             upload=sent.upload,
         )
     )
@@ -313,7 +275,7 @@ class SecurityHeaders:
 
 
 class OwnPort:
-    """Answers ``path`` on ``port`` alone, and nothing else there."""
+    """Answers ``path`` only on ``port``, and nothing else there."""
 
     def __init__(self, app: ASGIApp, *, path: str, port: int) -> None:
         self._app = app
@@ -321,8 +283,8 @@ class OwnPort:
         self._port = port
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, or say that there is nothing here."""
-        # Where the connection came in, by the socket; the visitor's headers have no say in it.
+        """Pass a request on, or answer 404."""
+        # By the socket of the connection: the Host header is the visitor's.
         if (scope["path"] == self._path) == (scope["server"][1] == self._port):
             await self._app(scope, receive, send)
         else:
@@ -369,6 +331,12 @@ def _same(origin: str, host: str) -> bool:
         return urlsplit(origin).netloc.lower() == host.lower()
     except ValueError:
         return False
+
+
+def _lacks_tls(web: Web, request: Request) -> bool:
+    """Tell whether the browser uses plain HTTP, so that it drops cookies marked Secure. Only the
+    Origin header of a form shows it: behind a proxy with TLS every request arrives as HTTP."""
+    return web.options.secure and request.headers.get("origin", "").startswith("http://")
 
 
 def _peer(request: Request) -> str:

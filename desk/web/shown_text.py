@@ -35,7 +35,6 @@ _SELECTORS = frozenset(
 # of the categories below: fillers of Hangul and Khmer, and the combining grapheme joiner.
 _FILLERS = "\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0"
 
-
 MOST_STACKED = 10
 """No script puts more combining marks on a letter; a browser needs seconds for thousands."""
 
@@ -73,7 +72,7 @@ class Piece:
 
     @property
     def mark(self) -> str:
-        """What stands for a hidden run: ``U+200B``, ``U+200B ×300``, or ``12 hidden``."""
+        """What stands for a hidden run: its character and how many, or ``12 hidden``."""
         return _mark(self.text)
 
     @property
@@ -103,11 +102,11 @@ def shown_text(text: str, most_chars: int = MOST_CHARS) -> ShownText:
     for piece in pieces(text):
         if piece.hidden:
             marks += 1
-        elif len(piece.text) > room:
-            piece = Piece(piece.text[:room])
-        found.append(piece)
-        length += len(piece.text)
-        room -= 0 if piece.hidden else len(piece.text)
+            found.append(piece)
+        else:
+            found.append(Piece(piece.text[:room]))
+            room -= len(found[-1].text)
+        length += len(found[-1].text)
         if not room:
             break
     # "\r\n" counts as one, as it does in the pieces.
@@ -131,10 +130,10 @@ def pieces(text: str) -> Iterator[Piece]:
     start = 0
     for found in _MAYBE_HIDDEN.finditer(text):
         at, end = found.span()
-        # Only the first of a run can be needed: behind a hidden one nothing is left to join or vary.
+        # Only the first of a run can be needed: after a hidden one there is nothing to join.
         while at < end and _is_needed(text, at):
             at += 1
-        # A long text of emoji has joiners and nothing hidden: its beginning does not wait for its end.
+        # A long text of emoji has joiners and nothing hidden: yield its beginning early.
         if start < at and (at < end or at - start > CHUNK_CHARS):
             yield Piece(text[start:at])
             start = at
@@ -146,7 +145,7 @@ def pieces(text: str) -> Iterator[Piece]:
 
 
 def chunks(text: str) -> Iterator[str]:
-    """Yield a whole message in chunks of about ``CHUNK_CHARS``, hidden runs as ``[U+200B ×300]``.
+    """Yield a whole message in chunks of about ``CHUNK_CHARS``, with ``[U+200B]`` for a hidden one.
 
     Marks are text here, not elements: a browser lays out a megabyte of text within a second.
     """
@@ -164,91 +163,6 @@ def chunks(text: str) -> Iterator[str]:
         room -= len(part)
     if any(held):
         yield "".join(held)
-
-
-def names(self) -> str:
-        """The names of the characters in a hidden run, the three most frequent."""
-        return names(Counter(self.text))
-
-
-@dataclass(frozen=True, slots=True)
-class ShownText:
-    """A message as a page shows it. ``cut`` is how many characters follow that it does not show,
-    ``left_out`` which hidden characters it does not mark, with how often each occurs."""
-
-    pieces: tuple[Piece, ...]
-    cut: int
-    left_out: Mapping[str, int]
-
-
-def shown_text(text: str, most_chars: int = MOST_CHARS) -> ShownText:
-    """Return what a page shows of a message: ``2 * MOST_MARKS + 1`` pieces at most, with
-    ``most_chars`` characters that can be seen.
-
-    Time is proportional to what is shown and the hidden characters before its end.
-    """
-    found: list[Piece] = []
-    room, marks, length = most_chars, 0, 0
-    for piece in pieces(text):
-        if piece.hidden:
-            marks += 1
-        elif len(piece.text) > room:
-            piece = Piece(piece.text[:room])
-        found.append(piece)
-        length += len(piece.text)
-        room -= 0 if piece.hidden else len(piece.text)
-        if not room:
-            break
-    # "\r\n" counts as one, as it does in the pieces.
-    cut = len(text) - text.count("\r\n") - length
-    left_out: Counter[str] = Counter()
-    if marks > MOST_MARKS:
-        for piece in found:
-            left_out.update(piece.text if piece.hidden else "")
-        found = [Piece("".join(each.text for each in found if not each.hidden))]
-    return ShownText(tuple(each for each in found if each.text), cut, left_out)
-
-
-def pieces(text: str) -> Iterator[Piece]:
-    """Yield a message in parts: text, and runs of characters that hide, join, turn the direction,
-    control, or pile up on one letter.
-
-    Joiners within words of scripts that need them, and within emoji, stay as they are; so do
-    variation selectors after what they vary, tabs and line breaks.
-    """
-    text = text.replace("\r\n", "\n")
-    start = 0
-    for found in _MAYBE_HIDDEN.finditer(text):
-        at, end = found.span()
-        # Only the first of a run can be needed: behind a hidden one nothing is left to join or vary.
-        while at < end and _is_needed(text, at):
-            at += 1
-        # A long text of emoji has joiners and nothing hidden: its beginning does not wait for its end.
-        if start < at and (at < end or at - start > CHUNK_CHARS):
-            yield Piece(text[start:at])
-            start = at
-        if at < end:
-            yield Piece(text[at:end], hidden=True)
-            start = end
-    if start < len(text):
-        yield Piece(text[start:])
-
-
-def chunks(text: str) -> Iterator[str]:
-    """Yield a whole message in chunks of about ``CHUNK_CHARS``, hidden runs as ``[U+200B ×300]``.
-
-    Marks are text here, not elements: a browser lays out a megabyte of text within a second.
-    """
-    held = ""
-    for piece in pieces(text):
-        held += f"[{piece.mark}]" if piece.hidden else piece.text
-        while len(held) > CHUNK_CHARS:
-            # At a line's end, if one is near: the browser begins a line with each chunk.
-            end = held.rfind("\n", CHUNK_CHARS // 2, CHUNK_CHARS)
-            yield held[: end if end >= 0 else CHUNK_CHARS]
-            held = held[end + 1 if end >= 0 else CHUNK_CHARS :]
-    if held:
-        yield held
 
 
 @lru_cache(64)

@@ -18,6 +18,7 @@ from desk.service.guidelines import heading_of
 from desk.web.shown_text import names, shown_text
 from desk.web.strings import t
 
+
 def age(seconds: float | None) -> str:
     """Return an age in words that fit a column."""
     if seconds is None:

@@ -24,11 +24,11 @@ from desk.store.types import Person, Role
 
 @dataclass(frozen=True, slots=True)
 class WebOptions:
-    """Where the pages are served, and how people sign in. Times in milliseconds."""
+    """Where the pages are served, and how users sign in. Times in milliseconds; port 0 is any."""
 
     host: str = "127.0.0.1"
     port: int = 8090
-    metrics_port: int | None = None
+    metrics_port: int = 0
     hostnames: tuple[str, ...] = ("*",)
     secure: bool = False
     method: Method = "none"
@@ -185,7 +185,9 @@ class Web:
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """One request. ``person`` is None on the pages that need nobody to be signed in.
+    """One request. ``person`` is None on the pages that need nobody to be signed in. ``address`` is
+    the browser's, behind a known proxy too; ``unknown_proxy``: the request came through another.
+    ``from_here``: the reviewer, not another site, led the browser here (Sec-Fetch-Site).
 
     ``query`` and ``form`` hold the first value of each name, ``lists`` all values of the form.
     """
@@ -193,13 +195,15 @@ class Visit:
     web: Web
     person: Person | None
     csrf: str
-    peer: str
+    address: str = ""
+    unknown_proxy: bool = False
     route: Mapping[str, str] = field(default_factory=dict)
     query: Mapping[str, str] = field(default_factory=dict)
     form: Mapping[str, str] = field(default_factory=dict)
     lists: Mapping[str, Sequence[str]] = field(default_factory=dict)
     cookies: Mapping[str, str] = field(default_factory=dict)
     path: str = "/"
+    from_here: bool = False
     upload: Upload | None = None
 
     @property

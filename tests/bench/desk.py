@@ -252,9 +252,9 @@ class Browser:
 
     async def decide(self, turns: int) -> None:
         """Decide so many messages; load the page again after each tenth."""
-        shown = await self._ask("GET", {})
-        asked = {"csrf": shown["csrf"], "action": "next", "part": "1", "beside": shown["item"]}
-        ahead = await self._ask("POST", asked)
+        begin = {**await self._ask("GET", {}), "part": "1"}
+        shown = await self._ask("POST", begin)
+        ahead = await self._ask("POST", {**begin, "beside": shown["item"]})
         for turn in range(turns):
             action = f"label:{self._draw.choice(LABELS)}"
             beside = f"{ahead['item']},{shown['item']}"

@@ -138,15 +138,21 @@ class Person(threading.Thread):
 
     def _decide(self, client: httpx2.Client, path: str) -> bool:
         """Decide the item that a page shows; tell whether there was one."""
-        page = self._patiently(client, "GET", path).text
-        found = dict(re.findall(r'<input type="hidden" name="([a-z]+)" value="([^"]*)"', page))
-        if "item" not in found:
+        found = self._form(client, path)
+        if found.get("action") == "next":
+            self._patiently(client, "POST", path, found)
+            found = self._form(client, path)
+        if "item" not in found or "action" in found:
             return False
         form = {name: html.unescape(value) for name, value in found.items()}
         self._csrf = form["csrf"]
         self._mine.append(form["item"])
         self.done += self._post(client, path, {**form, "action": self._draw.choice(ACTIONS)}) == 303
         return True
+
+    def _form(self, client: httpx2.Client, path: str) -> dict[str, str]:
+        page = self._patiently(client, "GET", path).text
+        return dict(re.findall(r'<input type="hidden" name="([a-z]+)" value="([^"]*)"', page))
 
     def _post(self, client: httpx2.Client, path: str, form: Mapping[str, str]) -> int:
         status = self._patiently(client, "POST", path, {"csrf": self._csrf, **form}).status_code

@@ -21,7 +21,7 @@ from playwright.sync_api import FileChooser, Page
 
 from desk.service import circle
 from desk.service.context import Desk, Policy, open_desk
-from tests.support.desk_chromium import GUARD_MS
+from tests.support.desk_chromium import GUARD_MS, is_decision
 from tests.support.desk_day import MODES, picture, violations
 from tests.support.desk_files import make_advice, make_proposal, make_task, task_file
 from tests.support.desk_site import Site, open_site
@@ -183,7 +183,7 @@ def bring(page: Page, name: str, content: str, to: str) -> None:
 def press(page: Page, key: str) -> None:
     """Press a key that decides or undoes; return when the desk has answered."""
     page.wait_for_timeout(GUARD_MS + 30)
-    with page.expect_response(lambda answer: answer.request.method == "POST"):
+    with page.expect_response(is_decision):
         page.keyboard.press(key)
 
 

@@ -21,7 +21,7 @@ import pytest
 import sqlalchemy as sa
 from playwright.sync_api import Page, Route
 
-from tests.support.desk_chromium import GUARD_MS
+from tests.support.desk_chromium import GUARD_MS, is_decision
 from tests.support.desk_day import MODES, Reviewer, pages, picture, violations
 from tests.support.desk_site import Site, open_site
 from tests.support.processes import PATIENCE_S
@@ -211,7 +211,7 @@ def decide(ada: Reviewer, turn: int) -> None:
         ada.note("as agreed on Monday")
     if turn % 30 == 12:
         ada.page.wait_for_timeout(GUARD_MS + 30)
-        with ada.page.expect_response(lambda answer: answer.request.method == "POST"):
+        with ada.page.expect_response(is_decision):
             ada.page.locator(".labels button").nth(2).click()
     else:
         ada.press("n" if turn % 17 == 4 else str(1 + turn % 9))

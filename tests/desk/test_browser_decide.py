@@ -13,11 +13,20 @@ from playwright.sync_api import Browser, Page, expect
 from desk.auth.passwords import hash_password
 from desk.service import people, reviewing
 from desk.store.database import Database
-from tests.support.desk_chromium import GUARD_MS, Window, item_of, open_chromium, open_window, press
+from tests.support.desk_chromium import (
+    GUARD_MS,
+    Window,
+    is_ahead,
+    is_decision,
+    item_of,
+    open_chromium,
+    open_window,
+    press,
+)
 from tests.support.desk_world import DeskWorld
 from worker.contract.taxonomy import Label, Taxonomy
 
-PASSWORD = "correct horse battery"  # noqa: S105 - of this test alone
+PASSWORD = "correct horse battery"
 MEGABYTE = 1_000_000
 HOSTILE = {
     "zero width": "My parcel is late" + "\u200b" * MEGABYTE + " please help",
@@ -48,7 +57,7 @@ def window(world: DeskWorld, chromium: Browser) -> Iterator[Window]:
 def opened(window: Window, query: str = "", name: str = "ada") -> Page:
     """The deciding page, with the next message fetched."""
     page = window.page(name)
-    with page.expect_response(lambda answer: answer.request.method == "POST"):
+    with page.expect_response(is_ahead):
         page.goto(f"{window.address}/review{query}")
     return page
 
@@ -69,7 +78,7 @@ def label_of(world: DeskWorld, item: str) -> str | None:
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_megabyte_does_not_stop_the_page(window: Window, name: str) -> None:
-    """Neither fetched early, while another message is on screen, nor when it is shown, nor whole."""
+    """Neither while it is fetched early, nor when it is shown, nor when all of it is."""
     window.world.add("An ordinary one")
     item = window.world.add(HOSTILE[name])
     page = opened(window)
@@ -158,8 +167,7 @@ def test_a_decision_that_fails_comes_back(window: Window) -> None:
 
 
 def test_an_ended_session_loses_no_decision(window: Window) -> None:
-    """The page keeps message and answer, leads to the sign-in, comes back to them and saves it, with
-    its note."""
+    """The page keeps message, answer and note, leads to the sign-in, comes back and saves them."""
     world = window.world
     for n in range(3):
         world.add(f"Message number {n}")
@@ -270,7 +278,7 @@ def test_single_keys_can_be_turned_off(window: Window) -> None:
     page.wait_for_timeout(300)
     assert window.world.item(item.id).state == "open"
     expect(page.locator(".labels kbd").first).to_be_hidden()
-    with page.expect_response(lambda answer: answer.request.method == "POST"):
+    with page.expect_response(is_decision):
         page.locator(".labels button").first.click()
     assert window.world.item(item.id).outcome_label == "refund"
 

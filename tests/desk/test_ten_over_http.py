@@ -13,7 +13,7 @@ import httpx2
 
 from desk.service import people
 from desk.store.database import Database
-from desk.web.application import serve
+from desk.web.server import serve
 from desk.web.visit import WebOptions
 from tests.support.desk_world import DeskWorld
 from tests.support.processes import PATIENCE_S
@@ -44,14 +44,17 @@ class Reviewer(threading.Thread):
             raise
 
     def decide_all(self) -> None:
-        shown = self.ask("GET", "/review")
+        shown = self.next()
         while shown:
-            asked = {"csrf": shown["csrf"], "action": "next", "part": "1"}
-            ahead = self.ask("POST", "/review", {**asked, "beside": shown["item"]})
+            ahead = self.next(shown["item"])
             after = self.decide(shown, beside=ahead)
             if ahead:
                 self.decide(ahead, beside=after)
-            shown = after or self.ask("GET", "/review")
+            shown = after or self.next()
+
+    def next(self, beside: str = "") -> Mapping[str, str]:
+        """Claim a message besides those on screen."""
+        return self.ask("POST", "/review", {"action": "next", "part": "1", "beside": beside})
 
     def decide(self, shown: Mapping[str, str], beside: Mapping[str, str]) -> Mapping[str, str]:
         """Give a message a label; return the one after those on screen."""

@@ -76,6 +76,9 @@ def decide(url: str, label: str) -> None:
     """Give the message on screen a label, as the page's form does where there is no script."""
     browser = build_opener(HTTPCookieProcessor())
     page = browser.open(f"{url}/review", timeout=30).read().decode("utf-8")
+    if 'name="action" value="next"' in page:  # what the script sends
+        begin = urlencode({"csrf": field(page, "csrf"), "action": "next"}).encode("ascii")
+        page = browser.open(f"{url}/review", begin, timeout=30).read().decode("utf-8")
     sent = {name: field(page, name) for name in ("csrf", "item", "request")}
     form = urlencode({**sent, "action": f"label:{label}"}).encode("ascii")
     with browser.open(f"{url}/review", form, timeout=30) as answer:

@@ -75,7 +75,7 @@ class DeskScene:
         migrate(self.database)
         self.prepare(self)
         self.database.close()
-        self.port = free_port()
+        self.port, self.metrics_port = free_port(), free_port()
         command = ("-m", "desk", "run")
         self.program = stack.enter_context(
             start_program("the desk", command, self._settings(), folder / "desk.log", grace_s=40.0)
@@ -84,7 +84,7 @@ class DeskScene:
     def await_ready(self, folder: Path) -> None:
         """Wait until it has started, and have it scraped."""
         self.program.wait_for("desk.started", _READY_S)
-        tell_targets(folder, self.job, [f"http://127.0.0.1:{self.port}"])
+        tell_targets(folder, self.job, [f"http://127.0.0.1:{self.metrics_port}"])
 
     def act(self, at_s: float) -> None:
         """Go on with the trouble."""
@@ -110,6 +110,7 @@ class DeskScene:
             "kafka.corrections_topic": self.topics["corrections"],
             "project.taxonomy": str(TAXONOMY),
             "web.port": str(self.port),
+            "web.metrics_port": str(self.metrics_port),
             "log.format": "json",
         }
 

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, Response, sync_playwright
 
 from desk.service import people
 from desk.store import people as store_people
 from desk.store.types import Person, Role
-from desk.web.application import serve
+from desk.web.server import serve
 from desk.web.visit import WebOptions
 from tests.support.desk_world import DeskWorld
 from tests.support.processes import PATIENCE_S
@@ -38,9 +38,7 @@ def open_chromium() -> Iterator[Browser]:
     """Start the browser; skip where there is none, fail in CI."""
     program = chromium()
     if program is None:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(
-            "not here: apt-get install chromium"
-        )
+        (pytest.fail if os.environ.get("CI") else pytest.skip)("not here: apt-get install chromium")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
         try:
@@ -104,8 +102,19 @@ def item_of(page: Page) -> str:
     return (found.get_attribute("data-item") or "") if found else ""
 
 
+def is_ahead(answer: Response) -> bool:
+    """Whether an answer is the message that the script fetches before it is needed."""
+    sent = answer.request.post_data or ""
+    return "action=next" in sent and "part=1" in sent
+
+
+def is_decision(answer: Response) -> bool:
+    """Whether an answer is to a decision, a skip, a flag or an undo."""
+    return answer.request.method == "POST" and "action=next" not in (answer.request.post_data or "")
+
+
 def press(page: Page, key: str) -> None:
     """Press a key as somebody does who has looked at the message; return when the desk answered."""
     page.wait_for_timeout(GUARD_MS + 30)
-    with page.expect_response(lambda answer: answer.request.method == "POST"):
+    with page.expect_response(is_decision):
         page.keyboard.press(key)

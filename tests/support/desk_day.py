@@ -9,7 +9,7 @@ from typing import Any
 
 from playwright.sync_api import Page
 
-from tests.support.desk_chromium import GUARD_MS
+from tests.support.desk_chromium import GUARD_MS, is_ahead, is_decision
 from tests.support.desk_site import Site
 from tests.support.openid import AXE
 
@@ -66,9 +66,8 @@ class Reviewer:
 
     def start(self) -> None:
         """Go to the queue of everything."""
-        self.page.goto(f"{self.address}/review")
-        with self.page.expect_response(lambda answer: answer.request.method == "POST"):
-            self.page.reload()  # and have the next message as well
+        with self.page.expect_response(is_ahead):  # and have the next message as well
+            self.page.goto(f"{self.address}/review")
         self.look()
 
     @property
@@ -81,7 +80,7 @@ class Reviewer:
         """Press a key that decides, skips, flags or undoes, as somebody does who has looked at the
         message; return when the desk has answered."""
         self.page.wait_for_timeout(GUARD_MS + 30)
-        with self.page.expect_response(lambda answer: answer.request.method == "POST"):
+        with self.page.expect_response(is_decision):
             self.page.keyboard.press(key)
         self.look()
 

@@ -112,7 +112,8 @@ def open_site(servers: str, topics: Mapping[str, str]) -> Iterator[Site]:
             "audit.share": "0.1",
         }
         for port in ports[:2]:
-            stack.enter_context(_replica(given | {"web.port": str(port)}, port))
+            own = {"web.port": str(port), "web.metrics_port": "0"}
+            stack.enter_context(_replica(given | own, port))
         playwright = stack.enter_context(sync_playwright())
         browser = playwright.chromium.launch(
             executable_path=chromium(),

@@ -82,8 +82,13 @@ def read_text(path: Path) -> str:
 
 def write_json(path: Path, record: Any) -> None:
     """Write a record as JSON that a person can read as well. Raises OSError, ValueError."""
+    write_atomically(path, json_bytes(record), mode=PRIVATE)
+
+
+def json_bytes(record: Any) -> bytes:
+    """Return the content of such a file. Raises ValueError."""
     text = json.dumps(encode(record), indent=1, ensure_ascii=False, allow_nan=False)
-    write_atomically(path, f"{text}\n".encode(), mode=PRIVATE)
+    return f"{text}\n".encode()
 
 
 # A task: one message that a person is asked about, with why and with what helps to
@@ -169,18 +174,18 @@ def write_tasks(path: Path, tasks: Iterable[Task]) -> None:
 
 def read_tasks(path: Path) -> tuple[Task, ...]:
     """Read a file of tasks. Raises RecordRefused as ``parse_tasks``."""
-    return tuple(parse_tasks(read_text(path), path.name).values())
+    return tuple(parse_tasks(read_text(path).split("\n"), path.name).values())
 
 
-def parse_tasks(text: str, name: str) -> Mapping[int, Task]:
-    """Return the tasks of a file with this text and name, by the lines they stand on.
+def parse_tasks(lines: Iterable[str], name: str) -> Mapping[int, Task]:
+    """Return the tasks of a file with these lines and this name, by line number.
 
     Raises RecordRefused with the line at fault, also where two tasks have one id; the error holds
     no text of a message.
     """
     tasks: dict[int, Task] = {}
     ids: set[str] = set()
-    for number, line in enumerate(text.split("\n"), start=1):
+    for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         task = read_json(Task, line, f"{name}:{number}")

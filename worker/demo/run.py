@@ -368,6 +368,7 @@ def desk_settings(
         "review.publish_delay_s": "2",
         "audit.share": "0.05",
         "web.port": str(port),
+        "web.metrics_port": "0",
         "log.format": "json",
     }
 

@@ -35,7 +35,7 @@ def show(visit: Visit) -> Response:
 
 
 def _week(week: Week) -> tuple[str, str, Part]:
-    """Return the day that a week begins on as it fits the axis, the date, and the week's figures."""
+    """Return a week's first day as it fits the axis, the date, and the week's figures."""
     begin = datetime.fromtimestamp(week.begin_ms / 1000, UTC)
     return f"{begin.day} {begin:%b}", begin.strftime("%Y-%m-%d"), week.part
 

@@ -1,13 +1,16 @@
-"""Files of the trainer, for owners: loading one, advice about the labels, the next adapter."""
+"""Files in and out, for owners: uploads, exports, advice about the labels, the next adapter."""
 
 from __future__ import annotations
 
-import json
+import io
+import zipfile
+from datetime import UTC, datetime
 
 from starlette.responses import Response
 
+from desk.core import uploads
 from desk.errors import Refused
-from desk.service import circle
+from desk.service import circle, upkeep
 from desk.web.strings import t
 from desk.web.visit import Page, Visit, number, redirect
 from worker.contract.exchange import CHANGES
@@ -19,34 +22,48 @@ def show_load(visit: Visit) -> Response:
 
 
 def load_file(visit: Visit) -> Response:
-    """Load the file, whichever of the three it is, and go where it is seen."""
+    """Load the file, whatever it holds, and go to the page that shows it."""
     upload = visit.upload
     if upload is None or not upload.content:
         raise Refused(t("load.nothing"))
-    name = upload.name[:100] or t("load.file")
-    try:
-        text = upload.content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise Refused(t("load.not_utf8", name=name, place=error.start)) from None
-    kind = _kind(text)
+    desk, owner = visit.desk, visit.who
+    content, name = upload.content, upload.name[:100] or t("load.file")
+    kind = uploads.kind_of(content, name)
     if kind == "advice":
-        loaded, _ = circle.load_advice(visit.desk, text, name, visit.who)
+        loaded, _ = circle.load_advice(desk, uploads.text_of(content, name), name, owner)
         return redirect("/advice", advice=str(loaded))
     if kind == "proposal":
-        id_, _ = circle.load_proposal(visit.desk, text, name, visit.who)
+        id_, _ = circle.load_proposal(desk, uploads.text_of(content, name), name, owner)
         return redirect("/proposals", proposal=id_)
-    circle.load_task_file(visit.desk, text, name, visit.who)
+    if kind == "table":
+        tasks = uploads.table_tasks(content, name, desk.taxonomy.names)
+        circle.load_tasks(desk, tasks, owner)
+    else:
+        circle.load_task_file(desk, uploads.lines_of(content, name), name, owner)
     return redirect("/")
 
 
-def _kind(text: str) -> str:
-    """Return what a file says it is; one that says nothing is read as tasks, and refused there."""
-    try:
-        whole = json.loads(text)
-    except (ValueError, RecursionError):
-        return "tasks"
-    schema = whole.get("schema") if isinstance(whole, dict) else ""
-    return str(schema).partition("/")[0]
+def show_export(visit: Visit) -> Response:
+    """The form."""
+    names = dict.fromkeys(each.batch.name for each in circle.all_progress(visit.desk))
+    return visit.page("export.html", inbox=upkeep.INBOX, batches=list(names))
+
+
+def send_export(visit: Visit) -> Response:
+    """Send the files of ``clerk-desk export`` as a ZIP archive."""
+    files, _ = upkeep.export_files(
+        visit.desk,
+        project=visit.form.get("project", upkeep.INBOX),
+        by_message_id=visit.form.get("ids") != "result",
+        by=visit.who,
+    )
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    day = datetime.fromtimestamp(visit.desk.clock() / 1000, UTC).strftime("%Y-%m-%d")
+    headers = {"Content-Disposition": f'attachment; filename="decided-{day}.zip"'}
+    return Response(packed.getvalue(), media_type="application/zip", headers=headers)
 
 
 def show_advice(visit: Visit) -> Response:
@@ -120,6 +137,8 @@ def decide_proposal(visit: Visit) -> Response:
 PAGES = (
     Page("/load", show_load, "owner"),
     Page("/load", load_file, "owner", "POST", takes_file=True),
+    Page("/export", show_export, "owner"),
+    Page("/export", send_export, "owner", "POST"),
     Page("/advice", show_advice, "owner", link="nav.advice", order=76),
     Page("/advice/messages", show_messages, "owner"),
     Page("/advice/messages", ask, "owner", "POST"),

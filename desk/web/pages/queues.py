@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -10,6 +11,7 @@ from starlette.responses import Response
 from desk.errors import Refused
 from desk.service import browsing, circle, queues, reviewing
 from desk.service.queues import AGES_S
+from desk.service.viewing import Task
 from desk.web.strings import t
 from desk.web.visit import Page, Visit, number, redirect
 
@@ -59,6 +61,7 @@ def show_search(visit: Visit) -> Response:
         found=found[:_AT_ONCE],
         at=at,
         more=len(found) > _AT_ONCE,
+        together=sum(each.state == "open" for each in found) > 1,
     )
 
 
@@ -71,9 +74,12 @@ def show_clusters(visit: Visit) -> Response:
 
 
 def show_cluster(visit: Visit) -> Response:
-    """The messages of one, held for the person who looks."""
+    """The messages of one that the reviewer holds, or a form that claims them."""
     key = visit.query.get("key", "")[:200]
-    tasks = browsing.cluster(visit.desk, visit.who, key)
+    tasks = browsing.held_cluster(visit.desk, visit.who, key)
+    if not tasks and browsing.is_cluster_waiting(visit.desk, visit.who, key):
+        given = {"action": "next", "key": key}
+        return visit.page("begin.html", what="clusters", address="/cluster", given=given)
     if not tasks:
         return visit.page("nothing.html", what="clusters", fields={})
     suggested = {task.machine.label for task in tasks if task.machine is not None}
@@ -86,11 +92,56 @@ def show_cluster(visit: Visit) -> Response:
     )
 
 
+def show_together(visit: Visit) -> Response:
+    """A preview of the messages of a search that the reviewer decides at once."""
+    words, label = _search_of(visit.query)
+    tasks = _together(visit, words, label, claim=False)
+    if not tasks:
+        return redirect("/search", q=words, label=label)
+    return visit.page(
+        "together.html",
+        tasks=tasks,
+        words=words,
+        label=label,
+        most=browsing.MOST_TOGETHER,
+        labels=visit.desk.taxonomy.labels,
+    )
+
+
+def decide_together(visit: Visit) -> Response:
+    """Claim the messages of a search, or give those that stayed ticked one label."""
+    words, label = _search_of(visit.form)
+    if visit.form.get("action") == "next":
+        if not words or not _together(visit, words, label, claim=True):
+            raise Refused(t("together.none"))
+        return redirect("/together", q=words, label=label)
+    _decide_ticked(visit, visit.form.get("chosen", ""))
+    return redirect("/search", q=words, label=label)
+
+
+def _search_of(given: Mapping[str, str]) -> tuple[str, str]:
+    return given.get("q", "").strip()[:300], given.get("label", "")
+
+
+def _together(visit: Visit, words: str, label: str, *, claim: bool) -> Sequence[Task]:
+    known = label if label in visit.desk.taxonomy.names else None
+    return browsing.together(visit.desk, visit.who, words, label=known, claim=claim)
+
+
 def decide_cluster(visit: Visit) -> Response:
-    """Give those that were looked at one label; the others are given back."""
+    """Give the messages that were looked at one label; the others are given back."""
+    if visit.form.get("action") == "next":
+        key = visit.form.get("key", "")[:200]
+        browsing.cluster(visit.desk, visit.who, key)
+        return redirect("/cluster", key=key)
+    _decide_ticked(visit, visit.form.get("label", ""))
+    return redirect("/clusters")
+
+
+def _decide_ticked(visit: Visit, label: str) -> None:
+    """Give the ticked messages a label, and the others back. Raises Refused."""
     shown = _numbers(visit, "shown")
     seen = [item_id for item_id in _numbers(visit, "seen") if item_id in set(shown)]
-    label = visit.form.get("label", "")
     if not seen:
         raise Refused(t("cluster.none_seen"))
     if not label:
@@ -106,7 +157,6 @@ def decide_cluster(visit: Visit) -> Response:
     for item_id in shown:
         if item_id not in seen:
             reviewing.release_item(visit.desk, visit.who, item_id)
-    return redirect("/clusters")
 
 
 def _numbers(visit: Visit, name: str) -> list[int]:
@@ -133,5 +183,7 @@ PAGES = (
     Page("/clusters", show_clusters, "reviewer", link="nav.clusters", order=50),
     Page("/cluster", show_cluster, "reviewer"),
     Page("/cluster", decide_cluster, "reviewer", "POST"),
+    Page("/together", show_together, "reviewer"),
+    Page("/together", decide_together, "reviewer", "POST"),
     Page("/my-day", show_my_day, "reviewer", link="nav.my_day", order=70),
 )

@@ -39,21 +39,28 @@ _MOST_LEFT = 1_000
 
 
 def show(visit: Visit) -> Response:
-    """The message to decide now. ``answer`` is what the reviewer said of it before: they undid it,
-    or their session ended before it was saved."""
+    """The message that the reviewer holds, or a form that claims one. ``answer`` is what they said
+    of it before: they undid it, or their session ended before it was saved.
+
+    Loading a page claims nothing: browsers load pages ahead, and other sites can link here.
+    """
+    fields, queue = queue_fields(visit.query), read_queue(visit.query, visit.desk.taxonomy)
     wanted = number(visit.query.get("item", ""))
-    queue = read_queue(visit.query, visit.desk.taxonomy)
-    if wanted >= 0:
-        task: Task | None = reviewing.claim_item(visit.desk, visit.who, wanted)
-    else:
-        task = reviewing.next_item(visit.desk, visit.who, queue)
-    fields = queue_fields(visit.query)
-    if task is None:
-        return visit.page("review.html", task=None, fields=fields)
-    earlier = _read_answer(visit.query.get("answer", ""), visit.desk.taxonomy)
-    if earlier is not None:
+    item_id = wanted if wanted >= 0 else None
+    task = reviewing.held_item(visit.desk, visit.who, queue, item_id=item_id)
+    if task is not None:
+        earlier = _read_answer(visit.query.get("answer", ""), visit.desk.taxonomy)
         task = replace(task, earlier=earlier)
-    return visit.page("review.html", **_values(visit, task, fields, visit.query))
+        return visit.page("review.html", **_values(visit, task, fields, visit.query))
+    if reviewing.waiting_item(visit.desk, visit.who, queue, item_id=item_id):
+        given = {**fields, "action": "next"}
+        if item_id is not None:
+            answer = visit.query.get("answer", "")[:200]
+            given |= {"action": "take", "item": str(item_id), "answer": answer}
+        return visit.page("begin.html", what="review", address="/review", given=given)
+    if item_id is not None:  # it was decided meanwhile, often by this reviewer
+        return redirect("/review", **fields)
+    return visit.page("review.html", task=None, fields=fields)
 
 
 def act(visit: Visit) -> Response:
@@ -64,6 +71,7 @@ def act(visit: Visit) -> Response:
     request_id, note = visit.form.get("request", ""), visit.form.get("note", "").strip()
     seconds = visit.seconds()
     desk, who = visit.desk, visit.who
+    fields = queue_fields(visit.form)
     if kind in {"label", "none"}:
         chosen = label if kind == "label" else None
         reviewing.decide(
@@ -74,18 +82,26 @@ def act(visit: Visit) -> Response:
     elif kind == "flag":
         reviewing.flag(desk, who, item_id, request_id=request_id, note=note, seconds=seconds)
     elif kind == "undo":
-        return _undo(visit)
+        return undo(visit)
+    elif kind == "take":
+        reviewing.claim_item(desk, who, item_id)
+        answer = visit.form.get("answer", "")
+        return redirect("/review", **fields, item=str(item_id), answer=answer)
     elif kind != "next":
         raise Refused(t("error.action"))
-    fields = queue_fields(visit.form)
     if visit.by_script:
         return _next_part(visit, fields, _beside(visit.form.get("beside", "")))
-    return redirect("/review", **fields, done=str(_done(visit.form) + 1))
+    reviewing.next_item(desk, who, read_queue(fields, desk.taxonomy))
+    return redirect("/review", **fields, done=str(_done(visit.form) + (kind != "next")))
 
 
-def _undo(visit: Visit) -> Response:
+def undo(visit: Visit) -> Response:
+    """Take the last decision back, and go where the message is decided again. For the script the
+    message itself; an empty answer is an adjudicator's message, which has another page."""
     task = reviewing.undo(visit.desk, visit.who)
     fields = queue_fields(visit.form)
+    if reviewing.is_disputed(visit.desk, task.item_id):
+        return Response(status_code=204) if visit.by_script else redirect("/adjudicate")
     if visit.by_script:
         return visit.page("task.html", **_values(visit, task, fields, visit.form))
     answer = _answer_of(task.earlier) if task.earlier is not None else ""
@@ -201,9 +217,14 @@ def reopen(visit: Visit) -> Response:
 
 
 def show_dispute(visit: Visit) -> Response:
-    """The dispute that the address names, else the oldest."""
+    """The dispute that the address names or the adjudicator holds, or a form that claims one."""
     wanted = number(visit.query.get("item", ""))
-    dispute = reviewing.next_dispute(visit.desk, visit.who, wanted if wanted >= 0 else None)
+    dispute = reviewing.held_dispute(visit.desk, visit.who, wanted if wanted >= 0 else None)
+    if dispute is None:
+        dispute = reviewing.held_dispute(visit.desk, visit.who)
+    if dispute is None and reviewing.is_dispute_waiting(visit.desk, visit.who):
+        given = {"action": "next", "item": str(wanted)} if wanted >= 0 else {"action": "next"}
+        return visit.page("begin.html", what="adjudicate", address="/adjudicate", given=given)
     if dispute is None:
         return visit.page("nothing.html", what="adjudicate", fields={})
     return visit.page(
@@ -220,8 +241,14 @@ def show_dispute(visit: Visit) -> Response:
 
 
 def settle_dispute(visit: Visit) -> Response:
-    """Settle the dispute on screen."""
+    """Settle the dispute on screen, and claim the next one."""
     kind, _, label = visit.form.get("action", "").partition(":")
+    if kind == "undo":
+        return undo(visit)
+    if kind == "next":
+        wanted = visit.number("item")
+        reviewing.next_dispute(visit.desk, visit.who, wanted if wanted >= 0 else None)
+        return redirect("/adjudicate")
     if kind not in {"label", "none"}:
         raise Refused(t("error.action"))
     reviewing.adjudicate(
@@ -233,6 +260,7 @@ def settle_dispute(visit: Visit) -> Response:
         note=visit.form.get("note", "").strip(),
         seconds=visit.seconds(),
     )
+    reviewing.next_dispute(visit.desk, visit.who)
     return redirect("/adjudicate")
 
 

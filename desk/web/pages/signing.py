@@ -25,6 +25,11 @@ _LONGEST_S = 600
 
 _SIGN_OUT = "/sign-out"
 
+_PROXY_HINT = (
+    "the address is a proxy's: add it to sign_in.proxy_addresses, or everyone behind it shares one "
+    "sign-in limit"
+)
+
 _LONGEST_HINT = 3_800  # of a cookie's 4,096 bytes
 
 
@@ -44,16 +49,17 @@ def act(visit: Visit) -> Response:
         return redirect("/")
     name, password = visit.form.get("name", "").strip()[:200], visit.form.get("password", "")
     desk, attempts = visit.desk, visit.web.attempts
-    wait_s = attempts.begin(name)
+    wait_s = attempts.begin(visit.address, name)
     if wait_s:
         return _again(visit, name, t("sign_in.wait", seconds=math.ceil(wait_s)), 429)
     right = False
     try:
-        right = is_password(people.password_hash(desk, name), password)
+        hashed = people.password_hash(desk, name)
+        right = is_password(hashed, password)
     finally:
-        attempts.end(name, right=right)
+        attempts.end(visit.address, name, right=right)
     if not right:
-        people.note_failure(desk, "local")
+        _log_failure(visit, "local", name=name if hashed else "")
         return _again(visit, name, t("sign_in.wrong"), 401)
     try:
         person = people.arrive(desk, name, name, role=role_on_arrival(visit.web, name))
@@ -62,6 +68,14 @@ def act(visit: Visit) -> Response:
     response = redirect(inside(visit.form.get("next")) or "/")
     begin_session(visit, response, person)
     return response
+
+
+def _log_failure(visit: Visit, method: str, *, name: str, reason: str = "") -> None:
+    people.note_failure(visit.desk, method, name=name, address=visit.address, reason=reason)
+    hint = {"hint": _PROXY_HINT} if visit.unknown_proxy else {}
+    _log.warning(
+        "sign_in.failed", method=method, name=name, address=visit.address, reason=reason, **hint
+    )
 
 
 def _again(visit: Visit, name: str, problem: str, status: int) -> Response:
@@ -168,7 +182,7 @@ def _kept(visit: Visit) -> tuple[str, str]:
 def _refused(visit: Visit, reason: str, detail: str, name: str = "") -> Response:
     begun_here = reason != "state"  # anybody can send any browser here, and fill no log by it
     if begun_here:
-        people.note_failure(visit.desk, "oidc", reason)
+        _log_failure(visit, "oidc", name=name, reason=reason)
     _log.warning("oidc.refused", reason=reason, detail=detail)
     return _said(visit, 403 if begun_here else 400, reason, name)
 

@@ -290,6 +290,10 @@
         else say(status.dataset.failed.replace("%", error.message || status.dataset.offline), true);
         return;
       }
+      if (!body) { // a dispute is decided on another page
+        location.assign("/adjudicate");
+        return;
+      }
       const element = read(body);
       const current = task();
       const at = Math.max(1, current ? position - 1 : position);
@@ -309,6 +313,9 @@
     event.stopPropagation();
     if (status) say(status.dataset.tooSoon);
   }, true);
+  // A page that is loaded claims nothing: this form does. The server marks it if the reviewer asked.
+  const begin = document.querySelector("form[data-begin]");
+  if (begin) begin.requestSubmit();
 
   if (stage) {
     prepare(stage);

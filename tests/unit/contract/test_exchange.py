@@ -89,10 +89,10 @@ def test_what_stands_beside_a_task_can_be_found_again(tmp_path: Path) -> None:
     near = Neighbour("my parcel is late", "delivery", "T-7")
     write_tasks(path, (task(neighbours=(near,)), task("another")))
     assert read_tasks(path)[0].neighbours == (near,)
-    found = parse_tasks("\n" + path.read_text("utf-8"), path.name)
+    found = parse_tasks(["", *path.read_text("utf-8").split("\n")], path.name)
     assert list(found) == [2, 3]
     with pytest.raises(RecordRefused, match=r"tasks.jsonl:3"):
-        parse_tasks(path.read_text("utf-8") + "{}", path.name)
+        parse_tasks((path.read_text("utf-8") + "{}").split("\n"), path.name)
 
 
 @pytest.mark.parametrize(

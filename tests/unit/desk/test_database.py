@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import socket
 import struct
 import threading
@@ -246,3 +247,24 @@ def test_nothing_is_written_over(world: DeskWorld, tmp_path: Path) -> None:
     with pytest.raises(DatabaseRefused, match="no such database"):
         back_up(missing, tmp_path / "copy.db")
     assert not (tmp_path / "missing.db").exists()
+
+
+def test_the_database_is_for_its_owner_alone(tmp_path: Path) -> None:
+    """Messages are in it, and in the files next to it. Also after it was restored by cp."""
+    path = tmp_path / "desk.db"
+
+    def rights() -> set[tuple[str, int]]:
+        return {(each.name, each.stat().st_mode & 0o777) for each in tmp_path.iterdir()}
+
+    before = os.umask(0)
+    try:
+        for _ in range(2):
+            database = Database(f"sqlite:///{path}")
+            with database.write() as tx:
+                tx.exec_driver_sql("CREATE TABLE IF NOT EXISTS t (x)")
+                tx.exec_driver_sql("INSERT INTO t VALUES (1)")
+                assert rights() == {(f"desk.db{end}", 0o600) for end in ("", "-shm", "-wal")}
+            database.close()
+            path.chmod(0o644)
+    finally:
+        os.umask(before)

@@ -10,7 +10,7 @@ import pytest
 from desk.core.items import Queue
 from desk.errors import ClaimLost, NotAllowed, NothingToUndo, Refused
 from desk.service import people, reviewing
-from desk.store import outbox
+from desk.store import decisions, outbox
 from desk.store.types import Person
 from tests.support.desk_world import DeskWorld
 from worker.contract.records import Correction, read_correction
@@ -167,13 +167,23 @@ def test_no_label_fits_is_an_outcome_without_a_correction(world: DeskWorld) -> N
 
 
 def test_what_is_skipped_is_for_others(world: DeskWorld) -> None:
-    """The same person is not asked again."""
-    item = world.add()
+    """The same person is asked again when nothing else is left, the oldest skip first; what they
+    have decided is never asked again."""
+    first, second, third = (world.add().id for _ in range(3))
     ann, bob = world.person("ann"), world.person("bob")
-    take(world, ann)
-    reviewing.skip(world.desk, ann, item.id, request_id="skip")
+    for item in (first, second):
+        assert take(world, ann) == item
+        reviewing.skip(world.desk, ann, item, request_id=f"skip-{item}")
+    assert take(world, ann) == third
+    assert take(world, bob) == first
+    decide(world, ann, third, "refund")
+    assert take(world, ann) == second
+    reviewing.skip(world.desk, ann, second, request_id="again")
+    assert take(world, ann) == second
+    decide(world, ann, second, "refund")
     assert take(world, ann) is None
-    assert take(world, bob) == item.id
+    reviewing.release_item(world.desk, bob, first)
+    assert take(world, ann) == first
 
 
 def test_what_is_flagged_goes_to_an_adjudicator(world: DeskWorld) -> None:
@@ -242,6 +252,25 @@ def test_a_request_that_is_sent_twice_decides_once(world: DeskWorld) -> None:
     again = reviewing.decide(world.desk, ann, item.id, "refund", request_id="same")
     assert first == again
     assert len(corrections(world)) == 1
+
+
+def test_the_request_id_of_another_decision_is_refused(world: DeskWorld) -> None:
+    """It was a 500 for another reviewer, and for the same one a success that decided nothing."""
+    first, second = world.add(), world.add("Another")
+    ann, bob = world.person("ann"), world.person("bob")
+    take(world, ann)
+    reviewing.decide(world.desk, ann, first.id, "refund", request_id="same")
+    take(world, ann)
+    with pytest.raises(Refused, match="reload the page"):
+        reviewing.decide(world.desk, ann, second.id, "refund", request_id="same")
+    reviewing.release_item(world.desk, ann, second.id)
+    take(world, bob)
+    with pytest.raises(Refused, match="reload the page"):
+        reviewing.decide(world.desk, bob, second.id, "refund", request_id="same")
+    new = decisions.NewDecision("same", bob.id, "none", None, "", False, "", None, 0.0)
+    with pytest.raises(Refused, match="reload the page"), world.database.write() as tx:
+        decisions.add(tx, second, new, world.clock())  # of two requests at once
+    assert world.item(second.id).state == "open"
 
 
 def test_blind_items_tell_nothing_of_the_machine(world: DeskWorld) -> None:

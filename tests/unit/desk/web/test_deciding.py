@@ -7,8 +7,8 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 
+from desk.service import reviewing
 from desk.store.database import Database
-
 from desk.web.pages.review import keyed_labels
 from tests.support.desk_browser import Browser, NewBrowser, field, open_browser
 from tests.support.desk_world import TAXONOMY, DeskWorld
@@ -26,7 +26,7 @@ def press(visitor: Browser, page: str, action: str, **more: str) -> str:
     values = {name: field(page, name) for name in names}
     sent = visitor.client.post("/review", data={**values, "action": action, **more})
     if sent.status_code == 303:
-        return str(visitor.get(sent.headers["location"]).text)
+        return str(visitor.open(sent.headers["location"]).text)
     assert sent.status_code in {200, 204, 409}, sent.text
     return str(sent.text)
 
@@ -36,7 +36,7 @@ def test_a_day_without_a_script(world: DeskWorld, browser: NewBrowser) -> None:
     says which queue it is, how far one is, and how much is left."""
     added = [world.add(f"Message number {n}") for n in range(3)]
     ada = browser("ada")
-    page = ada.get("/review").text
+    page = ada.open("/review").text
     for n, action in enumerate(("label:refund", "none", "flag")):
         assert f"Message number {n}" in page
         assert where(page) == f"Everything, oldest first message {n + 1} {2 - n} left"
@@ -54,11 +54,11 @@ def test_undo_brings_the_message_back(world: DeskWorld, browser: NewBrowser) -> 
     left."""
     item = world.add("The only one")
     ada = browser("ada")
-    page = press(ada, ada.get("/review").text, "label:refund", note="as on Monday")
+    page = press(ada, ada.open("/review").text, "label:refund", note="as on Monday")
     assert "Nothing is left for you here" in page
     by_script = press(ada, page, "undo", part="1")
     assert "as on Monday</textarea>" in by_script
-    for again in (by_script, ada.get(f"/review?item={item.id}&answer=label:refund").text):
+    for again in (by_script, ada.open(f"/review?item={item.id}&answer=label:refund").text):
         assert "The only one" in again
         assert re.search(r'value="label:refund" class=" earlier"', again)
         assert again.count("your answer before") == 1
@@ -83,7 +83,7 @@ def test_a_decided_message_is_reopened_from_search_and_my_day(
     it. An audit item goes to an adjudicator, and the page says so."""
     item = world.add("A violet kettle")
     ada, bob, eve = browser("ada"), browser("bob"), browser("eve", "adjudicator")
-    press(ada, ada.get("/review").text, "label:refund")
+    press(ada, ada.open("/review").text, "label:refund")
     for path in ("/my-day", "/search?q=violet"):
         back = ada.get(reopen(ada, path)).text
         assert "A violet kettle" in back
@@ -99,7 +99,7 @@ def test_a_decided_message_is_reopened_from_search_and_my_day(
     assert world.item(item.id).outcome_label == "other"
     assert ">Reopen</button>" not in ada.get("/my-day").text
     world.add("A green lamp", origin="audit", sample_share=0.02)
-    press(bob, bob.get("/review").text, "label:refund")
+    press(bob, bob.open("/review").text, "label:refund")
     assert "An adjudicator decides" in bob.get(reopen(bob, "/my-day")).text
 
 
@@ -110,8 +110,8 @@ def test_the_machines_word_is_shown_and_in_the_sample_it_is_not(
     done = world.add("Where is my parcel number 5?")
     world.add("Where is my parcel number 7?")
     ada = browser("ada")
-    press(ada, ada.get("/review").text, "label:payment")
-    seen = ada.get("/review").text
+    press(ada, ada.open("/review").text, "label:payment")
+    seen = ada.open("/review").text
     assert re.search(r'value="label:delivery" class="machine"[^>]* data-enter ', seen)
     assert "40 %" in seen
     assert "decided before" in seen
@@ -119,9 +119,16 @@ def test_the_machines_word_is_shown_and_in_the_sample_it_is_not(
     press(ada, seen, "label:payment")
     assert world.item(done.id).outcome_label == "payment"
     world.add("Where is my parcel number 9?", origin="audit", sample_share=0.02)
-    blind = ada.get("/review").text
+    blind = ada.open("/review").text
     assert "number 9" in blind
-    for word in ('class="machine"', "data-enter", "<meter", "decided before", "low confidence", "40 %"):
+    for word in (
+        'class="machine"',
+        "data-enter",
+        "<meter",
+        "decided before",
+        "low confidence",
+        "40 %",
+    ):
         assert word not in blind
 
 
@@ -145,21 +152,22 @@ def test_a_pause_loses_no_decision(world: DeskWorld, browser: NewBrowser) -> Non
     world.add("The first")
     world.add("The second")
     ada, bo = browser("ada"), browser("bo")
-    first = ada.get("/review").text
+    first = ada.open("/review").text
     world.clock.move(world.policy.claim_ms / 1000 + 1)
     assert "The second" in press(ada, first, "label:refund", note="after lunch")
-    second = ada.get("/review").text
+    second = ada.open("/review").text
     ada.post("/sign-out", {})
     again = browser("ada")
     kept = {name: field(second, name) for name in ("item", "request")}
+    assert again.open(f"/review?item={kept['item']}").status_code == 200
     assert again.post("/review", {**kept, "action": "none"}).status_code == 303
     world.add("The third")
-    third = again.get("/review").text
+    third = again.open("/review").text
     world.clock.move(world.policy.claim_ms / 1000 + 1)
-    assert "The third" in bo.get("/review").text
+    assert "The third" in bo.open("/review").text
     lost = press(again, third, "label:refund", part="1")
-    assert lost == "this message is on another reviewer's screen now"
-    assert press(bo, bo.get("/review").text, "label:payment")
+    assert "another reviewer has this message now" in lost
+    assert press(bo, bo.open("/review").text, "label:payment")
     late = press(again, third, "label:refund", part="1")
     assert late == "somebody else has decided this message meanwhile"
 
@@ -169,8 +177,8 @@ def test_skipped_messages_come_back_last(world: DeskWorld, browser: NewBrowser) 
     for n in range(3):
         world.add(f"Message number {n}")
     ada = browser("ada")
-    page = ada.get("/review").text
-    for n in range(2):
+    page = ada.open("/review").text
+    for _ in range(2):
         assert "You skipped this message" not in page
         page = press(ada, page, "skip")
         world.clock.move(1)
@@ -194,7 +202,7 @@ def test_a_label_has_one_form_everywhere(database: Database) -> None:
         text = f"Where is my order {n}? It should have come on Tuesday, and nothing is here."
         world.add(text, label="order_tracking", scores=scores, **audited)
     ada = open_browser(world, "ada", "owner")
-    page = ada.get("/review").text
+    page = ada.open("/review").text
     for action in ("label:order_tracking", "label:not_ours", "label:not_ours", "label:not_ours"):
         page = press(ada, page, action)
     paths = ("/", "/review", "/review?label=order_tracking", "/search?q=order", "/clusters")
@@ -225,13 +233,13 @@ def test_the_script_is_given_the_next_message_before_it_is_needed(
     for n in range(4):
         world.add(f"Message number {n}")
     ada, bo = browser("ada"), browser("bo")
-    first = ada.get("/review").text
+    first = ada.open("/review").text
     second = press(ada, first, "next", part="1", beside=field(first, "item"))
     assert "number 1" in second
     assert "<html" not in second
     third = press(ada, first, "label:refund", part="1", beside=field(second, "item"))
     assert "number 2" in third
-    assert "number 3" in bo.get("/review").text
+    assert "number 3" in bo.open("/review").text
     fourth = press(ada, second, "label:refund", part="1", beside=field(third, "item"))
     assert "Nothing is left for you here" in fourth
     assert "<html" not in fourth
@@ -243,7 +251,7 @@ def test_a_decision_that_is_sent_twice_decides_once(world: DeskWorld, browser: N
     """The script sends it again after an answer that was lost."""
     item = world.add()
     ada = browser("ada")
-    page = ada.get("/review").text
+    page = ada.open("/review").text
     for _ in range(2):
         assert "Nothing is left" in press(ada, page, "label:refund", part="1")
     assert world.item(item.id).outcome_label == "refund"
@@ -253,9 +261,9 @@ def test_what_is_not_ones_own_is_refused_in_words(world: DeskWorld, browser: New
     """For the script the words alone."""
     world.add()
     ada, bo = browser("ada"), browser("bo")
-    page = ada.get("/review").text
+    page = ada.open("/review").text
     values = {"item": field(page, "item"), "request": "another", "action": "label:refund"}
-    assert "another reviewer's screen" in bo.post("/review", {**values, "part": "1"}).text
+    assert "another reviewer has" in bo.post("/review", {**values, "part": "1"}).text
     assert bo.post("/review", values).status_code == 409
     for odd in ({"action": "dance"}, {"action": "label:no such label"}, {"item": "-1"}):
         assert ada.post("/review", {**values, **odd}).status_code == 409
@@ -276,7 +284,7 @@ def test_odd_addresses_are_no_error(world: DeskWorld, browser: NewBrowser, query
     """People edit them, and other sites link to them."""
     world.add()
     ada = browser("ada")
-    assert ada.get(f"/review?{query}").status_code in {200, 204, 409}
+    assert ada.open(f"/review?{query}").status_code in {200, 204, 409}
     assert ada.get(f"/search?q=a%00b&{query}").status_code == 200
     assert ada.post("/review", {"action": "undo\x00", "note": "\x00"}).status_code == 409
 
@@ -287,7 +295,7 @@ def test_a_queue_goes_on_after_a_decision(world: DeskWorld, browser: NewBrowser)
     world.add("One of it", label="refund")
     world.add("Two of it", label="refund")
     ada = browser("ada")
-    page = ada.get("/review?label=refund").text
+    page = ada.open("/review?label=refund").text
     assert "One of it" in page
     page = press(ada, page, "label:payment", label="refund")
     assert "Two of it" in page
@@ -300,7 +308,7 @@ def test_an_ended_session_leads_back_to_the_message_and_the_answer(
     """By a link; the script is told in words, for it shows them as one line."""
     world.add()
     ada = browser("ada")
-    page = ada.get("/review").text
+    page = ada.open("/review").text
     ada.client.cookies.clear()
     values = {name: field(page, name) for name in ("csrf", "item", "request")}
     sent = ada.client.post("/review", data={**values, "action": "none", "part": "1"})
@@ -312,6 +320,73 @@ def test_an_ended_session_leads_back_to_the_message_and_the_answer(
     assert link is not None
     back = unquote(link[1])
     assert back == f"/review?item={values['item']}&answer=label%3Arefund"
-    signed_in = browser("ada").get(back).text
+    signed_in = browser("ada").open(back).text
     assert f'data-item="{values["item"]}"' in signed_in
     assert signed_in.count("your answer before") == 1
+
+
+def test_loading_a_page_claims_nothing(world: DeskWorld, browser: NewBrowser) -> None:
+    """Browsers load pages ahead, and other sites can link to them."""
+    item = world.add("Where is my parcel number 12345 from Tuesday?")
+    other = world.add("Where is my parcel number 12346 from Tuesday?")
+    disputed = world.add("A hard one")
+    ada, bo = browser("ada", "owner"), browser("bo", "owner")
+    assert bo.person is not None
+    reviewing.claim_item(world.desk, bo.person, disputed.id)
+    reviewing.flag(world.desk, bo.person, disputed.id, request_id=world.request())
+    paths: tuple[str, ...] = ("/review", f"/review?item={item.id}", "/adjudicate", "/clusters")
+    paths += (f"/cluster?key={item.cluster_key}", f"/search?q=parcel&item={other.id}", "/my-day")
+    for path in paths:
+        assert ada.get(path).status_code == 200
+    with world.database.read() as tx:
+        assert tx.exec_driver_sql("SELECT count(*) FROM claims").scalar_one() == 0
+    assert "data-begin" in ada.get("/review").text
+    assert "data-begin" not in ada.get("/review", **{"Sec-Fetch-Site": "cross-site"}).text
+    assert "A hard one" in ada.open("/adjudicate").text
+    assert "2 messages" in ada.open(f"/cluster?key={item.cluster_key}").text
+
+
+def test_loading_the_page_again_after_a_decision_is_no_error(
+    world: DeskWorld, browser: NewBrowser
+) -> None:
+    """A message that was opened from the search, or came back by undo, stays in the address."""
+    first = world.add("Where is my parcel?")
+    world.add("The next one")
+    ada, bo = browser("ada"), browser("bo")
+    page = ada.open(f"/review?item={first.id}").text
+    assert "Where is my parcel?" in page
+    press(ada, page, "label:refund", part="1")
+    for visitor, shows in ((ada, "The next one"), (bo, "Nothing is left for you here")):
+        again = visitor.open(f"/review?item={first.id}")
+        assert again.status_code == 200
+        assert shows in again.text
+
+
+def test_an_adjudicators_undo_leads_back_to_the_dispute(
+    world: DeskWorld, browser: NewBrowser
+) -> None:
+    """From each page with that button; it was an error page after the undo had succeeded."""
+    item = world.add("A hard one")
+    world.add("Another one")
+    bo = world.person("bo")
+    reviewing.claim_item(world.desk, bo, item.id)
+    reviewing.flag(world.desk, bo, item.id, request_id=world.request())
+    ada = browser("ada", "adjudicator")
+    for undo in (
+        {"path": "/adjudicate"},
+        {"path": "/review"},
+        {"path": "/review", "part": "1"},
+    ):
+        page = ada.open("/adjudicate").text
+        assert "A hard one" in page
+        values = {name: field(page, name) for name in ("item", "request")}
+        settled = ada.post("/adjudicate", {**values, "action": "label:refund"})
+        assert settled.status_code == 303
+        assert 'value="undo"' in ada.open("/adjudicate").text
+        assert world.item(item.id).state == "decided"
+        undone = ada.post(undo["path"], {"action": "undo", **undo})
+        if "part" in undo:
+            assert (undone.status_code, undone.text) == (204, "")
+        else:
+            assert undone.headers["location"] == "/adjudicate"
+        assert world.item(item.id).state == "dispute"

@@ -43,7 +43,7 @@ def test_it_is_shown_as_text_on_every_page(
     reviewing.claim_item(world.desk, bo, plain.id)
     empty = ada.get("/search?q=nothing").text
     for path in (f"/review?item={item.id}", "/search?q=parcel"):
-        answer = ada.get(path)
+        answer = ada.open(path)
         assert answer.status_code == 200
         page = answer.text
         for tag in ("<script>alert", "<img", "<b>", "onerror=alert(1)>", "49 "):
@@ -53,7 +53,7 @@ def test_it_is_shown_as_text_on_every_page(
     reviewing.release_item(world.desk, ada.person, item.id)  # type: ignore[arg-type]
     reviewing.claim_item(world.desk, bo, item.id)
     reviewing.flag(world.desk, bo, item.id, request_id=world.request(), note=text[:2000])
-    page = ada.get("/adjudicate").text
+    page = ada.open("/adjudicate").text
     assert "parcel" in page
     assert "<img" not in page
     assert page.count("</html>") == 1
@@ -62,7 +62,7 @@ def test_it_is_shown_as_text_on_every_page(
 def test_directions_do_not_leave_the_message(world: DeskWorld, browser: NewBrowser) -> None:
     """Right to left by its own letters; what overrides the direction is shown, and does nothing."""
     world.add("invoice\u202egpj.exe \u2066x", message_id="T\u202e1")
-    page = browser("ada").get("/review").text
+    page = browser("ada").open("/review").text
     assert re.search(r'<div class="text"[^>]* dir="auto"', page)
     assert "\u202e" not in page
     assert "\u2066" not in page
@@ -81,7 +81,7 @@ def test_any_message_comes_back_from_the_page_as_it_is(
     except UnicodeEncodeError:
         return  # cannot be in a database
     item = world.add(text)
-    page = browser("ada").get(f"/review?item={item.id}").text
+    page = browser("ada").open(f"/review?item={item.id}").text
     body = re.search(r'<div class="text[^>]*>(.*?)</div>', page, re.DOTALL)
     assert body is not None
     mark = re.compile(r'<span class="mark"[^>]*>([^<]*)</span>')

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -49,13 +50,11 @@ def test_a_megabyte_of_anything_gives_a_bounded_page(
     world.add("Another one")
     item = world.add(text, message_id=text[:MEGABYTE])
     ada = browser("ada")
-    first = ada.get("/review").text
+    first = ada.open("/review").text
     assert "Another one" in first
-    part = ada.post(
-        "/review", {"part": "1", "action": "next", "beside": field(first, "item")}
-    ).text
+    part = ada.post("/review", {"part": "1", "action": "next", "beside": field(first, "item")}).text
     assert f'data-item="{item.id}"' in part
-    for page in (part, ada.get(f"/review?item={item.id}").text):
+    for page in (part, ada.open(f"/review?item={item.id}").text):
         assert len(page.encode()) < 200_000
         assert page.count("<") < 1_000
     if shown.cut or shown.left_out:
@@ -67,7 +66,7 @@ def test_show_all_shows_all(world: DeskWorld, browser: NewBrowser) -> None:
     text = "The beginning.\n" + "a\u200b" * 20_000 + " the end <b>\u200b"
     item = world.add(text)
     ada = browser("ada")
-    page = ada.get("/review").text
+    page = ada.open("/review").text
     assert "the end" not in page
     assert "hidden characters are not shown: zero width space" in page
     whole = ada.get(f"/message?item={item.id}").text
@@ -112,7 +111,7 @@ def test_nothing_is_lost_or_added(text: str) -> None:
     plain = text.replace("\r\n", "\n")
     assert "".join(each.text for each in found) == plain
     assert all(each.mark and each.names for each in found if each.hidden)
-    assert not any(one.hidden and two.hidden for one, two in zip(found, found[1:], strict=False))
+    assert not any(one.hidden and two.hidden for one, two in pairwise(found))
 
 
 @given(st.text("ab \n", min_size=CHUNK_CHARS, max_size=CHUNK_CHARS * 3))
