@@ -47,7 +47,10 @@ _BATCH = 100
 
 _TIMEOUT_S = 10.0  # for one request
 
-EVENT = "decision.published"
+_EVENTS: Mapping[outbox.Kind, str] = {
+    "correction": "decision.published",
+    "retraction": "decision.retracted",
+}
 
 _PREFIX = "whsec_"
 
@@ -137,7 +140,7 @@ class WebhookSender:
         with self._database.read() as tx:
             waiting = outbox.to_deliver(tx, _BATCH)
         for row in waiting:
-            content = body(row.value)
+            content = body(row.kind, row.value)
             sent_s = self._clock() // 1000
             delivery_id = f"{self._name}-{row.sequence}"
             try:
@@ -208,9 +211,9 @@ def read_key(secret: str) -> bytes:
     return key
 
 
-def body(correction: bytes) -> bytes:
-    """Return the request's body about a correction (the JSON of its record)."""
-    return b'{"type":"' + EVENT.encode() + b'","data":' + correction + b"}"
+def body(kind: outbox.Kind, record: bytes) -> bytes:
+    """Return the request's body about a record of the topic (its JSON)."""
+    return b'{"type":"' + _EVENTS[kind].encode() + b'","data":' + record + b"}"
 
 
 def headers(key: bytes, delivery_id: str, sent_s: int, content: bytes) -> dict[str, str]:

@@ -7,15 +7,14 @@ from dataclasses import dataclass
 from typing import Self
 
 from desk.core.items import DecisionKind, Queue, State
-from desk.errors import ClaimLost, NothingToUndo, Refused
-from desk.service.context import Desk, require
+from desk.errors import ClaimLost, NotAllowed, NothingToUndo, Refused
+from desk.service import corrections
+from desk.service.context import Desk, may, require
 from desk.service.viewing import Task, seen_how, task_for, text_for, to_task
-from desk.store import claims, decisions, items, outbox, people, projects
+from desk.store import claims, decisions, items, people, projects
 from desk.store.database import Tx
 from desk.store.types import Decided, Item, Person
-from worker.contract.records import Correction, MachineLabel, to_json
-from worker.contract.records.identity import AdapterRef, Source, TaxonomyRef
-from worker.contract.timestamps import rfc3339_from_ms
+from worker.contract.records.correction import RetractionReason
 
 MAX_NOTE_CHARS = 2000
 
@@ -121,8 +120,8 @@ def flag(
 def undo(desk: Desk, person: Person) -> Task:
     """Take back the last thing that a person did with an item, and give it to them again.
 
-    A correction that waits is not published; one that is published stays true until the item is
-    decided again, which replaces it. Raises NothingToUndo where somebody has gone on with the item.
+    A correction that waits is not published; one that is published is retracted. Raises
+    NothingToUndo where somebody has gone on with the item.
     """
     require(person, "reviewer")
     now_ms = desk.clock()
@@ -138,13 +137,59 @@ def undo(desk: Desk, person: Person) -> Task:
         if later:
             raise NothingToUndo("somebody has decided this item since")
         decisions.take_back(tx, last.id, person.id, now_ms)
-        decisions.settle(tx, item, now_ms)
+        now, _ = decisions.settle(tx, item, now_ms)
+        if now.state == "decided":
+            raise NothingToUndo("this item was reopened: an adjudicator decides it")
+        if item.state == "decided":
+            _publish(tx, desk, item, None, by=person, reason="undone")
         held = claims.hold_again(tx, item, person.id, now_ms, until_ms)
         if not held:
             raise NothingToUndo("somebody else has this item on screen now")
         how = seen_how(desk, person)
         people.log(tx, now_ms, person.id, "item.undone", item_id=item.id, detail=how)
         return task_for(desk, person, to_task(tx, item, until_ms, show_machine=last.final))
+
+
+def reopen(desk: Desk, person: Person, item_id: int, *, request_id: str) -> State:
+    """Open a decided item again and return its state. The earlier decisions stay in the database.
+
+    Reviewers may reopen what they decided themselves: their decision is taken back, and the item is
+    held for them ("open", or "second" if another reviewer's opinion stays). Adjudicators may reopen
+    any item: it becomes a dispute, with the reviewers' opinions. So does a blind item, for everyone
+    may have seen the model's label since. A published correction is retracted.
+
+    Sent twice, it does nothing more. Raises Refused, NotAllowed.
+    """
+    require(person, "reviewer")
+    now_ms = desk.clock()
+    with desk.database.write() as tx:
+        item = items.lock(tx, item_id)
+        if item is None:
+            raise Refused("there is no such item")
+        if item.state != "decided":
+            if claims.holds(tx, item.id, person.id, now_ms) or decisions.by_request(tx, request_id):
+                return item.state  # by the first of two requests
+            raise Refused("only a decided item can be reopened")
+        if item.text_state != "here":
+            raise Refused("the message has been deleted since")
+        opinions = [
+            each for each in decisions.on_item(tx, item.id) if each.kind in {"label", "none"}
+        ]
+        final = [each for each in opinions if each.final]
+        mine = [each for each in final or opinions if each.person_id == person.id]
+        if not mine and not may(person, "adjudicator"):
+            raise NotAllowed("somebody else decided this item: ask an adjudicator to reopen it")
+        for each in mine or final:
+            decisions.take_back(tx, each.id, person.id, now_ms)
+        if item.blind or not mine:
+            _add(tx, desk, item, person, Said(request_id, "flag"), final=False)
+        now, _ = decisions.settle(tx, item, now_ms)
+        _publish(tx, desk, item, None, by=person, reason="reopened")
+        if now.state != "dispute" or may(person, "adjudicator"):
+            claims.hold_again(tx, item, person.id, now_ms, now_ms + desk.policy.claim_ms)
+        detail = {"taken_back": [each.id for each in mine or final]}
+        people.log(tx, now_ms, person.id, "item.reopened", item_id=item.id, detail=detail)
+        return now.state
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,8 +302,18 @@ def conclude_in(
         raise ClaimLost("this item has been decided meanwhile")
     if not claims.holds(tx, item_id, person.id, now_ms):
         raise ClaimLost("this item is not yours any more: the time ran out")
+    made = _add(tx, desk, item, person, said, final=final)
+    now, holds = decisions.settle(tx, item, now_ms)
+    claims.release(tx, item_id)
+    if holds is not None:
+        _publish(tx, desk, item, holds, by=person, reason="no_label_fits")
+    people.log(tx, now_ms, person.id, f"item.{said.kind}", item_id=item_id)
+    return Concluded(made.id, item_id, now.state)
+
+
+def _add(tx: Tx, desk: Desk, item: Item, person: Person, said: Said, *, final: bool) -> Decided:
     guideline = projects.current_guideline(tx)
-    made = decisions.add(
+    return decisions.add(
         tx,
         item,
         decisions.NewDecision(
@@ -272,15 +327,8 @@ def conclude_in(
             guideline_version=guideline.version if guideline is not None else None,
             seconds=min(max(said.seconds, 0.0), MAX_SECONDS),
         ),
-        now_ms,
+        desk.clock(),
     )
-    now, holds = decisions.settle(tx, item, now_ms)
-    claims.release(tx, item_id)
-    if holds is not None and holds.kind == "label" and item.batch_id is None:
-        by = person if holds.person_id == person.id else people.get(tx, holds.person_id)
-        _send(tx, desk, item, holds, by, now_ms)
-    people.log(tx, now_ms, person.id, f"item.{said.kind}", item_id=item_id)
-    return Concluded(made.id, item_id, now.state)
 
 
 def _check(desk: Desk, said: Said) -> None:
@@ -294,37 +342,16 @@ def _check(desk: Desk, said: Said) -> None:
         raise Refused("a request needs an id of 1 to 100 characters")
 
 
-def _send(tx: Tx, desk: Desk, item: Item, holds: Decided, by: Person, now_ms: int) -> None:
-    """Put the correction, which ``by`` made, into the outbox, in the decision's transaction."""
-    decided_at = rfc3339_from_ms(holds.decided_ms)
-    assert decided_at is not None
-    assert holds.label is not None
-    version = holds.guideline_version
-    correction = Correction(
-        schema_version=1,
-        id=item.result_id,
-        source=Source(
-            item.source_topic,
-            item.source_partition,
-            item.source_offset,
-            rfc3339_from_ms(item.source_ms) if item.source_ms is not None else None,
-        ),
-        message_id=item.message_id,
-        label=holds.label,
-        taxonomy=TaxonomyRef(desk.taxonomy.name, desk.taxonomy.version, desk.taxonomy.digest),
-        decided_at=decided_at,
-        decided_by=by.pseudonym,
-        guideline_version=str(version) if version is not None else None,
-        machine=MachineLabel(
-            item.label, item.confidence, AdapterRef(item.adapter_name, item.adapter_digest)
-        ),
-    )
-    outbox.add(
+def _publish(
+    tx: Tx, desk: Desk, item: Item, holds: Decided | None, *, by: Person, reason: RetractionReason
+) -> None:
+    corrections.follow(
         tx,
-        item_id=item.id,
-        decision_id=holds.id,
-        # The input's key, as results have it, so that topics can be joined by it.
-        key=item.record_key if item.record_key is not None else item.result_id.encode(),
-        value=to_json(correction),
-        due_ms=now_ms + desk.policy.publish_delay_ms,
+        item,
+        holds,
+        taxonomy=desk.taxonomy,
+        by=by,
+        reason=reason,
+        now_ms=desk.clock(),
+        delay_ms=desk.policy.publish_delay_ms,
     )

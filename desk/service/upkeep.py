@@ -10,7 +10,7 @@ from desk.clock import Clock
 from desk.core.export import answers, messages_jsonl
 from desk.core.items import plan_change
 from desk.errors import DatabaseRefused, Refused, SettingsError
-from desk.service import circle
+from desk.service import circle, corrections
 from desk.service.context import Desk
 from desk.store import batches, exports, items, outbox, people, projects
 from desk.store.database import Database, Tx
@@ -81,7 +81,20 @@ def change_taxonomy(
         except ValueError as error:
             raise SettingsError(f"--map: {error}") from None
         projects.remember_taxonomy(tx, new, now_ms)
-        counts = exports.apply_change(tx, change, old.digest, new.digest, now_ms)
+        counts, reopened = exports.apply_change(tx, change, old.digest, new.digest, now_ms)
+        for item_id in reopened:
+            item = items.get(tx, item_id)
+            assert item is not None
+            corrections.follow(
+                tx,
+                item,
+                None,
+                taxonomy=old,
+                by=None,
+                reason="taxonomy_changed",
+                now_ms=now_ms,
+                delay_ms=0,
+            )
         projects.use_taxonomy(tx, project.id, new.digest)
         counts["opened"] = items.release_held(tx, new.digest)
         detail = {"from": old.digest, "to": new.digest, **counts}

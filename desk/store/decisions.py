@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from desk.core.items import DecisionKind, Opinion, Standing, standing
 from desk.store.database import Tx
-from desk.store.tables import adjudications, decisions, items, outbox
+from desk.store.tables import adjudications, decisions, items
 from desk.store.types import DECIDED, Decided, Item, read_row
 
 
@@ -71,14 +71,11 @@ def last_of(tx: Tx, person_id: int) -> Decided | None:
 
 
 def take_back(tx: Tx, decision_id: int, person_id: int | None, now_ms: int) -> None:
-    """Mark a decision as undone; what of it is not published yet is not published any more."""
+    """Mark a decision as undone."""
     tx.execute(
         decisions.update()
         .where(decisions.c.id == decision_id)
         .values(undone_ms=now_ms, undone_by=person_id)
-    )
-    tx.execute(
-        outbox.delete().where(outbox.c.decision_id == decision_id, outbox.c.sequence.is_(None))
     )
 
 

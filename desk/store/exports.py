@@ -163,11 +163,14 @@ def _opinions(
     return {item_id: tuple(said) for item_id, said in found.items()}
 
 
-def apply_change(tx: Tx, change: TaxonomyChange, old: str, new: str, now_ms: int) -> dict[str, int]:
+def apply_change(
+    tx: Tx, change: TaxonomyChange, old: str, new: str, now_ms: int
+) -> tuple[dict[str, int], list[int]]:
     """Carry what was decided by the taxonomy ``old`` (a digest) over to ``new``, or open it again
-    where its text is still here. Return how many of each: carried, reopened, left."""
+    where its text is still here. Return how many of each (carried, reopened, left), and the ids of
+    the reopened items."""
     decided = sa.and_(items.c.state == "decided", items.c.outcome_taxonomy_digest == old)
-    counts = {"carried": 0, "reopened": 0}
+    counts = {"carried": 0}
     for before, after in sorted(change.carried.items()):
         done = tx.execute(
             items.update()
@@ -184,16 +187,17 @@ def apply_change(tx: Tx, change: TaxonomyChange, old: str, new: str, now_ms: int
     ]
     if change.reopen_none:
         again.append(none)
-    counts["reopened"] = _reopen(tx, sa.or_(*again), now_ms)
+    reopened = _reopen(tx, sa.or_(*again), now_ms)
     # Opinions that wait for a second one, or for an adjudicator, were given by the old labels.
     waiting = items.c.state.in_(("second", "dispute"))
-    counts["reopened"] += _reopen(tx, waiting, now_ms)
+    reopened += _reopen(tx, waiting, now_ms)
+    counts["reopened"] = len(reopened)
     left = sa.select(sa.func.count()).select_from(items).where(decided)
     counts["left"] = int(tx.execute(left).scalar_one())
-    return counts
+    return counts, reopened
 
 
-def _reopen(tx: Tx, which: sa.ColumnElement[bool], now_ms: int) -> int:
+def _reopen(tx: Tx, which: sa.ColumnElement[bool], now_ms: int) -> list[int]:
     here = sa.select(items.c.id).where(which, items.c.text_state == "here")
     ids = list(tx.execute(here).scalars())
     nothing: dict[str, Any] = dict.fromkeys(
@@ -206,4 +210,4 @@ def _reopen(tx: Tx, which: sa.ColumnElement[bool], now_ms: int) -> int:
         tx.execute(items.update().where(items.c.id.in_(some)).values(state="open", **nothing))
         open_ = sa.and_(adjudications.c.item_id.in_(some), adjudications.c.closed_ms.is_(None))
         tx.execute(adjudications.update().where(open_).values(closed_ms=now_ms))
-    return len(ids)
+    return ids

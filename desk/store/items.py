@@ -332,8 +332,8 @@ def _purge(tx: Tx, ids: Sequence[int], *, forget_who: bool) -> int:
             nothing = {"message_id": None, "record_key": None, "message_sha256": None}
             tx.execute(changed.values(**nothing, cluster_key=None))
             tx.execute(decisions.update().where(decisions.c.item_id.in_(some)).values(note=""))
-            gone = sa.and_(outbox.c.item_id.in_(some), outbox.c.published_ms.is_not(None))
-            tx.execute(outbox.delete().where(gone))
+            published = (outbox.c.item_id.in_(some), outbox.c.published_ms.is_not(None))
+            tx.execute(outbox.update().where(*published).values(record_key=None, value=None))
     if ids:
         forget_deleted(tx)
     return done

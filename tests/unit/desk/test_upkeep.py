@@ -133,8 +133,8 @@ def unlike(draw: random.Random) -> str:
 
 
 def test_the_audit_sample_is_held_out_and_never_learned(world: DeskWorld, tmp_path: Path) -> None:
-    """Drawn at random: held out, or validates. Chosen because a model doubted it: learned. A message
-    that was drawn and also chosen, as a result or as a task of a batch, counts as drawn."""
+    """Drawn at random: held out, or validates. Chosen because a model doubted it: learned. A
+    message that was drawn and also chosen, as a result or a task of a batch, counts as drawn."""
     from trainer.dataset.folder import Example, open_holdout, write_dataset
     from trainer.propose.version import make_version, read_new_messages, read_outcomes
 

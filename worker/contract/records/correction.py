@@ -28,6 +28,8 @@ from worker.contract.records.output import OutputRecord
 _PSEUDONYM = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 
 
+RetractionReason = Literal["undone", "reopened", "no_label_fits", "taxonomy_changed"]
+
 _ID_DOC = "topic-partition-offset of the input record: the id of the output record. "
 _BY_DOC = (
     "as a pseudonym: 1 to 64 letters, digits, dots, dashes and underscores. Never a name or a mail "
@@ -88,7 +90,7 @@ class Retraction:
     source: Source
     message_id: Annotated[str | None, Doc("The sender's own id, as in the output record.")]
     reason: Annotated[
-        Literal["undone", "reopened", "no_label_fits", "taxonomy_changed"],
+        RetractionReason,
         Doc(
             "The reviewer took the decision back; the item was opened again; a reviewer decided "
             "that no label fits; the label is not in the new taxonomy."
