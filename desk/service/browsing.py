@@ -9,7 +9,7 @@ from typing import Literal
 from desk.core.items import State
 from desk.errors import ClaimLost
 from desk.service.context import Desk, require
-from desk.service.reviewing import Concluded, Said, conclude_in
+from desk.service.reviewing import Concluded, Said, conclude_in, may_reopen
 from desk.service.viewing import Task, is_masked, seen_how, task_for, text_for, to_task
 from desk.store import browse, claims, items, people
 from desk.store.browse import Cluster, has_words
@@ -21,12 +21,13 @@ _MASKED_LOOKED_AT = 500
 
 @dataclass(frozen=True, slots=True)
 class SearchHit:
-    """An item that was found, and what people came to, where they have."""
+    """An item that was found, and the reviewers' decision if there is one."""
 
     task: Task
     state: State
     outcome: Literal["label", "none"] | None
     label: str | None
+    may_reopen: bool
 
 
 def search(
@@ -127,4 +128,10 @@ def decide_cluster(
 def _found(tx: Tx, desk: Desk, person: Person, hit: browse.Hit) -> SearchHit:
     item = hit.item
     task = to_task(tx, item, None, show_machine=item.state == "decided", text=hit.text)
-    return SearchHit(task_for(desk, person, task), item.state, item.outcome, item.outcome_label)
+    return SearchHit(
+        task_for(desk, person, task),
+        item.state,
+        item.outcome,
+        item.outcome_label,
+        may_reopen(tx, person, item),
+    )

@@ -7,13 +7,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from desk.core.items import REASON_BITS
+from desk.service import reviewing
 from desk.service.context import Desk, require
 from desk.service.viewing import seen_how, text_for
 from desk.store import counts, items, offsets, outbox, people
 from desk.store.counts import Made
+from desk.store.database import Tx
 from desk.store.offsets import Progress
 from desk.store.outbox import Backlog
 from desk.store.types import Person
+
+_EXCERPT_CHARS = 100
 
 AGES_S = (3_600, 86_400, 604_800)
 """Ages that are counted: an hour, a day, a week; in seconds."""
@@ -34,6 +38,16 @@ class Waiting:
 
 
 @dataclass(frozen=True, slots=True)
+class Recent:
+    """A decision of a person's own. ``text`` is the message's beginning, as they may see it; None
+    if it has been deleted."""
+
+    made: Made
+    text: str | None
+    may_reopen: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Day:
     """What a person has done since a time. ``seconds`` went into what was not undone."""
 
@@ -41,7 +55,7 @@ class Day:
     decided: int
     undone: int
     seconds: float
-    newest: tuple[Made, ...]
+    newest: tuple[Recent, ...]
 
 
 def waiting(desk: Desk) -> Waiting:
@@ -90,10 +104,15 @@ def examples(desk: Desk, person: Person, item_ids: Sequence[int]) -> Mapping[int
 
 
 def my_day(desk: Desk, person: Person, since_ms: int) -> Day:
-    """Return what a person has done since a time, with their newest 20 decisions."""
-    with desk.database.read() as tx:
+    """Return what a person has done since a time, with their newest 20 decisions. The log says
+    whose messages they saw."""
+    with desk.database.write() as tx:
         made = counts.made_since(tx, person.id, since_ms)
-        newest = counts.newest_made(tx, person.id, 20)
+        newest = [_recent(tx, desk, person, each) for each in counts.newest_made(tx, person.id, 20)]
+        seen = [each.made.item_id for each in newest if each.text is not None]
+        if seen:
+            detail = {"items": seen, **seen_how(desk, person)}
+            people.log(tx, desk.clock(), person.id, "my_day", detail=detail)
     held = {kind: count - undone for kind, (count, undone, _) in made.items()}
     return Day(
         by_kind=held,
@@ -101,6 +120,17 @@ def my_day(desk: Desk, person: Person, since_ms: int) -> Day:
         undone=sum(undone for _, undone, _ in made.values()),
         seconds=sum(seconds for *_, seconds in made.values()),
         newest=tuple(newest),
+    )
+
+
+def _recent(tx: Tx, desk: Desk, person: Person, made: Made) -> Recent:
+    item = items.get(tx, made.item_id)
+    text = items.text_of(tx, made.item_id)
+    gave_label = made.kind in {"label", "none"} and not made.undone
+    return Recent(
+        made,
+        None if text is None else text_for(desk, person, text)[:_EXCERPT_CHARS],
+        gave_label and item is not None and reviewing.may_reopen(tx, person, item),
     )
 
 

@@ -161,6 +161,8 @@ def reopen(desk: Desk, person: Person, item_id: int, *, request_id: str) -> Stat
     Sent twice, it does nothing more. Raises Refused, NotAllowed.
     """
     require(person, "reviewer")
+    flag_it = Said(request_id, "flag")
+    _check(desk, flag_it)
     now_ms = desk.clock()
     with desk.database.write() as tx:
         item = items.lock(tx, item_id)
@@ -172,17 +174,13 @@ def reopen(desk: Desk, person: Person, item_id: int, *, request_id: str) -> Stat
             raise Refused("only a decided item can be reopened")
         if item.text_state != "here":
             raise Refused("the message has been deleted since")
-        opinions = [
-            each for each in decisions.on_item(tx, item.id) if each.kind in {"label", "none"}
-        ]
-        final = [each for each in opinions if each.final]
-        mine = [each for each in final or opinions if each.person_id == person.id]
+        mine, final = _deciding(tx, person, item)
         if not mine and not may(person, "adjudicator"):
             raise NotAllowed("somebody else decided this item: ask an adjudicator to reopen it")
         for each in mine or final:
             decisions.take_back(tx, each.id, person.id, now_ms)
-        if item.blind or not mine:
-            _add(tx, desk, item, person, Said(request_id, "flag"), final=False)
+        if item.blind or not mine:  # a flag, which makes it a dispute
+            _add(tx, desk, item, person, flag_it, final=False)
         now, _ = decisions.settle(tx, item, now_ms)
         _publish(tx, desk, item, None, by=person, reason="reopened")
         if now.state != "dispute" or may(person, "adjudicator"):
@@ -190,6 +188,23 @@ def reopen(desk: Desk, person: Person, item_id: int, *, request_id: str) -> Stat
         detail = {"taken_back": [each.id for each in mine or final]}
         people.log(tx, now_ms, person.id, "item.reopened", item_id=item.id, detail=detail)
         return now.state
+
+
+def may_reopen(tx: Tx, person: Person, item: Item) -> bool:
+    """Whether ``reopen`` would let this person reopen this item."""
+    if item.state != "decided" or item.text_state != "here":
+        return False
+    return may(person, "adjudicator") or bool(_deciding(tx, person, item)[0])
+
+
+def _deciding(tx: Tx, person: Person, item: Item) -> tuple[list[Decided], list[Decided]]:
+    """Return the person's share in the decision of an item, and the adjudicator's if there is one.
+
+    What a reviewer said before an adjudicator settled the item did not decide it.
+    """
+    opinions = [each for each in decisions.on_item(tx, item.id) if each.kind in {"label", "none"}]
+    final = [each for each in opinions if each.final]
+    return [each for each in final or opinions if each.person_id == person.id], final
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,8 +225,9 @@ class Dispute:
     voices: tuple[Voice, ...]
 
 
-def next_dispute(desk: Desk, person: Person) -> Dispute | None:
-    """Return the oldest dispute for an adjudicator, held for them; None where there is none.
+def next_dispute(desk: Desk, person: Person, item_id: int | None = None) -> Dispute | None:
+    """Return the oldest dispute for an adjudicator, or that of an item, held for them; None where
+    there is none.
 
     Not one on which they have given an opinion themselves. Raises NotAllowed.
     """
@@ -219,7 +235,7 @@ def next_dispute(desk: Desk, person: Person) -> Dispute | None:
     now_ms = desk.clock()
     until_ms = now_ms + desk.policy.claim_ms
     with desk.database.write() as tx:
-        waiting = decisions.disputes(person.id, now_ms)
+        waiting = decisions.disputes(person.id, now_ms, item_id)
         item = claims.claim_dispute(tx, person.id, now_ms, until_ms, waiting)
         if item is None:
             return None

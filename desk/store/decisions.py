@@ -106,9 +106,9 @@ def settle(tx: Tx, item: Item, now_ms: int) -> tuple[Standing, Decided | None]:
     return now, holds
 
 
-def disputes(person_id: int, now_ms: int, limit: int = 20) -> sa.Select[Any]:
-    """Return a query of the ids of disputed items, oldest first, on which a person has not given an
-    opinion: nobody judges a dispute of their own. What they flagged they may."""
+def disputes(person_id: int, now_ms: int, item_id: int | None = None) -> sa.Select[Any]:
+    """Return a query of the ids of disputed items, oldest first, or of one item, on which a person
+    has not given an opinion: nobody judges a dispute of their own. What they flagged they may."""
     mine = (
         sa.select(decisions.c.id)
         .where(
@@ -119,12 +119,13 @@ def disputes(person_id: int, now_ms: int, limit: int = 20) -> sa.Select[Any]:
         )
         .exists()
     )
-    return (
+    query = (
         sa.select(adjudications.c.item_id)
         .where(adjudications.c.closed_ms.is_(None), ~mine, adjudications.c.opened_ms <= now_ms)
         .order_by(adjudications.c.opened_ms, adjudications.c.id)
-        .limit(limit)
+        .limit(20)
     )
+    return query if item_id is None else query.where(adjudications.c.item_id == item_id)
 
 
 def double_decided(tx: Tx, since_ms: int) -> list[list[str | None]]:

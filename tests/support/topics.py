@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import time
 
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, Message, TopicPartition
 
 _SETTLED_S = 3.0
 
 
 def read_all(servers: str, topic: str) -> list[bytes | None]:
-    """Every committed record of a topic now. A commit is answered before the topic has its marker:
-    where a transaction is still open, its end is waited for, for a while."""
+    """Return the values of ``read_records``."""
+    return [record.value() for record in read_records(servers, topic)]
+
+
+def read_records(servers: str, topic: str) -> list[Message]:
+    """Return every committed record of a topic now.
+
+    A commit is answered before the topic has its marker: the end of an open transaction is waited
+    for, for a while.
+    """
     written = _ends(servers, topic)
     until = time.monotonic() + _SETTLED_S
     consumer = Consumer(
@@ -26,7 +34,7 @@ def read_all(servers: str, topic: str) -> list[bytes | None]:
     )
     partitions = consumer.list_topics(topic, timeout=20).topics[topic].partitions
     consumer.assign([TopicPartition(topic, number, 0) for number in partitions])
-    values: list[bytes | None] = []
+    records: list[Message] = []
     ended: dict[int | None, int] = {}
     while len(ended) < len(partitions) or (
         time.monotonic() < until
@@ -38,9 +46,9 @@ def read_all(servers: str, topic: str) -> list[bytes | None]:
         elif message.error():
             ended[message.partition()] = message.offset() or 0
         else:
-            values.append(message.value())
+            records.append(message)
     consumer.close()
-    return values
+    return records
 
 
 def _ends(servers: str, topic: str) -> dict[int | None, int]:

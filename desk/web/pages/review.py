@@ -15,6 +15,7 @@ from starlette.responses import Response
 from desk.core.items import REASON_BITS, Queue
 from desk.errors import Refused
 from desk.service import browsing, guidelines, reviewing
+from desk.service.context import may
 from desk.service.viewing import Task
 from desk.web.strings import t
 from desk.web.visit import Page, Visit, number, redirect
@@ -112,9 +113,22 @@ def _beside(text: str) -> Collection[int]:
     return {number(part) for part in text.split(",")[:20]}
 
 
+def reopen(visit: Visit) -> Response:
+    """Open a decided item again, and go to where it is decided."""
+    item_id = visit.number("item")
+    request_id = visit.form.get("request", "")
+    state = reviewing.reopen(visit.desk, visit.who, item_id, request_id=request_id)
+    if state != "dispute":
+        return redirect("/review", item=str(item_id))
+    if may(visit.who, "adjudicator"):
+        return redirect("/adjudicate", item=str(item_id))
+    return redirect("/my-day", reopened="1")
+
+
 def show_dispute(visit: Visit) -> Response:
-    """The oldest dispute."""
-    dispute = reviewing.next_dispute(visit.desk, visit.who)
+    """The dispute that the address names, else the oldest."""
+    wanted = number(visit.query.get("item", ""))
+    dispute = reviewing.next_dispute(visit.desk, visit.who, wanted if wanted >= 0 else None)
     if dispute is None:
         return visit.page("nothing.html", what="adjudicate", fields={})
     return visit.page(
@@ -185,6 +199,7 @@ def _one_of(value: str | None, known: Sequence[str]) -> str | None:
 PAGES = (
     Page("/review", show, "reviewer", link="nav.review", order=20),
     Page("/review", act, "reviewer", "POST"),
+    Page("/reopen", reopen, "reviewer", "POST"),
     Page("/adjudicate", show_dispute, "adjudicator", link="nav.adjudicate", order=30),
     Page("/adjudicate", settle_dispute, "adjudicator", "POST"),
 )

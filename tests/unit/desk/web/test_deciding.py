@@ -55,6 +55,43 @@ def test_undo_brings_the_message_back(world: DeskWorld, browser: NewBrowser) -> 
     assert "<strong>1</strong><small>and decided again" in ada.get("/my-day").text
 
 
+def reopen(visitor: Browser, path: str) -> str:
+    """Press the one "Reopen" of a page; return where it leads."""
+    page = visitor.get(path).text
+    assert page.count(">Reopen</button>") == 1
+    values = {name: field(page, name) for name in ("csrf", "item", "request")}
+    sent = visitor.client.post("/reopen", data=values)
+    assert sent.status_code == 303, sent.text
+    return str(sent.headers["location"])
+
+
+def test_a_decided_message_is_reopened_from_search_and_my_day(
+    world: DeskWorld, browser: NewBrowser
+) -> None:
+    """Their own comes back on screen; of others' only an adjudicator sees the button, and settles
+    it. An audit item goes to an adjudicator, and the page says so."""
+    item = world.add("A violet kettle")
+    ada, bob, eve = browser("ada"), browser("bob"), browser("eve", "adjudicator")
+    press(ada, ada.get("/review").text, "label:refund")
+    for path in ("/my-day", "/search?q=violet"):
+        back = ada.get(reopen(ada, path)).text
+        assert "A violet kettle" in back
+        press(ada, back, "label:payment")
+    assert world.item(item.id).outcome_label == "payment"
+    assert ">Reopen</button>" not in bob.get("/search?q=violet").text
+    settling = reopen(eve, "/search?q=violet")
+    assert settling.startswith("/adjudicate")
+    page = eve.get(settling).text
+    assert "A violet kettle" in page
+    values = {name: field(page, name) for name in ("csrf", "item", "request")}
+    eve.client.post("/adjudicate", data={**values, "action": "label:other"})
+    assert world.item(item.id).outcome_label == "other"
+    assert ">Reopen</button>" not in ada.get("/my-day").text
+    world.add("A green lamp", origin="audit", sample_share=0.02)
+    press(bob, bob.get("/review").text, "label:refund")
+    assert "An adjudicator decides" in bob.get(reopen(bob, "/my-day")).text
+
+
 def test_the_machines_word_is_shown_and_in_the_sample_it_is_not(
     world: DeskWorld, browser: NewBrowser
 ) -> None:
