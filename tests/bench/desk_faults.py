@@ -42,8 +42,8 @@ from desk.store.migrate import migrate
 from tests.support.desk_messages import publish_results
 from tests.support.local_postgres import LocalPostgres
 from tests.support.processes import answering, free_ports
-from tests.support.topics import read_records
-from worker.contract.records import Correction, read_correction
+from tests.support.topics import labels_of, read_records
+from worker.contract.records import read_correction
 from worker.contract.taxonomy import Taxonomy
 from worker.demo.broker import LocalBroker
 
@@ -226,17 +226,11 @@ def check(database: Database, servers: str) -> None:
         )
         expected = {row[0]: row[1] for row in rows}
         last = tx.execute(sa.text("SELECT max(sequence) FROM outbox")).scalar_one()
-    known: dict[str, str] = {}
-    numbers, kinds = [], collections.Counter[str]()
-    for record in read_records(servers, TOPICS["corrections"]):
-        headers = dict(record.headers())
-        numbers.append(int(headers["clerk.desk.sequence"]))
-        said = read_correction(record.value())
-        kinds[said.kind] += 1
-        if isinstance(said, Correction):
-            known[said.id] = said.label
-        else:
-            known.pop(said.id, None)
+    records = read_records(servers, TOPICS["corrections"])
+    numbers = [int(dict(record.headers() or ())["clerk.desk.sequence"]) for record in records]
+    said = [read_correction(record.value()) for record in records]
+    kinds = collections.Counter(each.kind for each in said)
+    known = labels_of(said)
     differ = {id_ for id_ in known.keys() | expected.keys() if known.get(id_) != expected.get(id_)}
     print(f"{kinds['correction']:,} corrections, {kinds['retraction']:,} retractions; of ", end="")
     print(f"{len(expected):,} items with a label {len(differ)} differ from the database")

@@ -24,8 +24,7 @@ from tests.cluster.load import Names
 from tests.cluster.values import LABEL, PULL_POLICY, demo_values, volume
 from tests.support.desk_browser import field
 from tests.support.desk_messages import publish_results
-from tests.support.topics import read_all
-from worker.contract.records import read_correction
+from tests.support.topics import read_all, read_corrections
 from worker.contract.taxonomy import Taxonomy
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
@@ -159,7 +158,7 @@ def test_a_doubtful_label_becomes_a_correction(
         wait_until("the message is shown", lambda: 'name="item"' in ada.get("/review"), 60)
         ada.decide(ada.get("/review"), other)
         wait_until("a correction in Kafka", lambda: read_all(kafka, topics["corrections"]), 60)
-    (correction,) = map(read_correction, read_all(kafka, topics["corrections"]))
+    (correction,) = read_corrections(kafka, topics["corrections"])
     assert (correction.machine.label, correction.label) == (machine, other)
     assert correction.message_id == "T-0"
     _starts_anew(cluster)

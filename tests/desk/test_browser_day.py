@@ -24,8 +24,7 @@ from playwright.sync_api import Page, Route
 from tests.support.desk_day import MODES, Reviewer, pages, picture, violations
 from tests.support.desk_site import Site, open_site
 from tests.support.processes import PATIENCE_S
-from tests.support.topics import read_all
-from worker.contract.records import read_correction
+from tests.support.topics import labels_of, read_corrections
 
 DOUBTS = ("low_confidence", "off_label_mass")
 HOSTILE = (
@@ -333,13 +332,13 @@ def check_decisions(site: Site) -> None:
 
 
 def check_corrections(site: Site) -> None:
-    """Each item that has a label in the end has one correction, with that label."""
+    """The topic has the labels of the database. Undone within the delay, none is retracted."""
     query = "SELECT result_id, outcome_label FROM items WHERE outcome = 'label'"
     expected = {row[0]: row[1] for row in ask(site, query)}
     topic = site.topics["corrections"]
     wait_for(lambda: ask(site, "SELECT count(*) FROM outbox WHERE published_ms IS NULL")[0][0] == 0)
-    corrections = [read_correction(value) for value in read_all(site.servers, topic)]
+    corrections = read_corrections(site.servers, topic)
     assert Counter(each.id for each in corrections) == Counter(expected.keys())
-    assert {each.id: each.label for each in corrections} == expected
+    assert labels_of(corrections) == expected
     names = {row[0] for row in ask(site, "SELECT pseudonym FROM people")}
     assert {each.decided_by for each in corrections} <= names

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 
 from confluent_kafka import Consumer, Message, TopicPartition
+
+from worker.contract.records import Correction, Retraction, read_correction
 
 _SETTLED_S = 3.0
 
@@ -12,6 +15,24 @@ _SETTLED_S = 3.0
 def read_all(servers: str, topic: str) -> list[bytes | None]:
     """Return the values of ``read_records``."""
     return [record.value() for record in read_records(servers, topic)]
+
+
+def read_corrections(servers: str, topic: str) -> list[Correction]:
+    """Return the corrections of a topic that has nothing else."""
+    records = [read_correction(value) for value in read_all(servers, topic)]
+    assert not [each for each in records if isinstance(each, Retraction)]
+    return [each for each in records if isinstance(each, Correction)]
+
+
+def labels_of(records: Iterable[Correction | Retraction]) -> dict[str, str]:
+    """Return the reviewers' labels by id, as a router knows them (docs/records.md)."""
+    known: dict[str, str] = {}
+    for record in records:
+        if isinstance(record, Correction):
+            known[record.id] = record.label
+        else:
+            known.pop(record.id, None)
+    return known
 
 
 def read_records(servers: str, topic: str) -> list[Message]:

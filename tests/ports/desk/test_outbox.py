@@ -24,8 +24,7 @@ from desk.store.database import Database
 from desk.stream.kafka import KafkaCorrections
 from tests.support.desk_outbox_process import POINTS, config_for
 from tests.support.desk_world import DeskWorld
-from tests.support.topics import read_all
-from worker.contract.records import read_correction
+from tests.support.topics import read_corrections
 
 PROCESS = "tests.support.desk_outbox_process"
 LABELS = ("refund", "delivery", "payment", "other")
@@ -47,8 +46,7 @@ def decide(world: DeskWorld, count: int) -> dict[str, str]:
 
 def written(servers: str, topic: str) -> list[tuple[str, str]]:
     """What a reader of the topic sees: result ids and labels."""
-    read = [read_correction(value) for value in read_all(servers, topic)]
-    return [(each.id, each.label) for each in read]
+    return [(each.id, each.label) for each in read_corrections(servers, topic)]
 
 
 class Processes:

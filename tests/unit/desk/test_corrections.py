@@ -18,6 +18,7 @@ from desk.store.types import Person
 from desk.stream.fake import FakeCorrections
 from desk.stream.port import Outgoing
 from tests.support.desk_world import DeskWorld
+from tests.support.topics import labels_of
 from worker.contract.records import Correction, Retraction, read_correction
 from worker.contract.taxonomy import Label
 
@@ -49,13 +50,7 @@ class Topic:
 
     def labels(self) -> dict[str, str]:
         """The reviewers' labels by id, as a router knows them."""
-        known: dict[str, str] = {}
-        for record in self.records():
-            if isinstance(record, Correction):
-                known[record.id] = record.label
-            else:
-                known.pop(record.id, None)
-        return known
+        return labels_of(self.records())
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from desk.service import people, reviewing
 from desk.store import outbox
 from desk.store.types import Person
 from tests.support.desk_world import DeskWorld
-from worker.contract.records import read_correction
+from worker.contract.records import Correction, read_correction
 
 EVERYTHING = Queue()
 
@@ -36,7 +36,7 @@ def corrections(world: DeskWorld) -> list[tuple[str, str]]:
         outbox.give_sequence(tx, world.clock(), 1000)
         waiting = outbox.pending(tx, 1000)
     read = [read_correction(row.value) for row in waiting]
-    return [(each.id, each.label) for each in read]
+    return [(each.id, each.label) for each in read if isinstance(each, Correction)]
 
 
 def test_an_item_is_decided_and_its_correction_waits(world: DeskWorld) -> None:

@@ -20,7 +20,7 @@ from desk.service import queues, reviewing
 from desk.stream.fake import FakeCorrections
 from tests.support.desk_world import DeskWorld
 from tests.support.webhook_receiver import Receiver, receiver
-from worker.contract.records import read_correction
+from worker.contract.records import Correction, read_correction
 
 pytestmark = pytest.mark.slow
 
@@ -64,13 +64,20 @@ def test_a_decision_arrives_signed_and_without_the_message(
     ((sent, body),) = away.seen
     record = json.loads(body)
     assert record["type"] == "decision.published"
-    assert read_correction(json.dumps(record["data"])).label == "refund"
+    correction = read_correction(json.dumps(record["data"]))
+    assert isinstance(correction, Correction)
+    assert correction.label == "refund"
     assert b"Paket" not in body
     signed = f"{sent['Webhook-Id']}.{sent['Webhook-Timestamp']}.".encode() + body
     wanted = base64.b64encode(hmac.new(KEY, signed, hashlib.sha256).digest()).decode()
     assert sent["Webhook-Signature"] == f"v1,{wanted}"
     assert int(sent["Webhook-Timestamp"]) == world.clock() // 1000
     assert sending.run_once() == 0
+    reviewing.undo(world.desk, world.person("ann"))
+    publish(world)
+    assert sending.run_once() == 1
+    retracted = json.loads(away.seen[-1][1])
+    assert (retracted["type"], retracted["data"]["id"]) == ("decision.retracted", correction.id)
 
 
 @pytest.mark.parametrize("fault", [500, 503, 429, 400, "reset", "redirect", "slow"])
