@@ -36,21 +36,20 @@ def follow(
     if item.batch_id is not None:
         return
     outbox.withdraw(tx, item.id)
+    record: Correction | Retraction
     if holds is not None and holds.kind == "label":
-        value = to_json(_correction(tx, item, holds, taxonomy))
-        kind = "correction"
+        record = _correction(tx, item, holds, taxonomy)
     elif outbox.is_corrected(tx, item.id):
-        value = to_json(_retraction(item, reason, by, now_ms))
-        kind = "retraction"
+        record = _retraction(item, reason, by, now_ms)
     else:
         return
     outbox.add(
         tx,
         item_id=item.id,
-        kind=kind,
+        kind=record.kind,
         # The input's key, as results have it, so that topics can be joined by it.
         key=item.record_key if item.record_key is not None else item.result_id.encode(),
-        value=value,
+        value=to_json(record),
         due_ms=now_ms + delay_ms,
     )
 

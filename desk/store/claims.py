@@ -1,8 +1,8 @@
-"""Finding the next item of a queue, and holding it for one person.
+"""Find the next item of a queue, and hold it for one reviewer.
 
-The next item is found through the facets: a handful of rows that say by what a queue can choose,
-each the beginning of an index that lists its items in order. So the first item of each facet costs
-one step into an index, however many items there are, and whatever the queue asks for.
+The next item is found through the facets, the few combinations of label, adapter, reasons and
+origin that queues choose by. An index lists each facet's items in order, so the first item of a
+facet costs one step into it, however many items there are.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from desk.store.types import ITEM, Item, read_row
 
 _ATTEMPTS = 25
 
-# Statements are made once: to put one together, and to find out that it is a known one, takes
-# longer than to carry it out.
+# Statements are built once: building one, and looking it up in SQLAlchemy's cache, takes longer
+# than running it.
 _QUEUES = 128
-"""For how many queues they are kept."""
+"""Statements are kept for so many queues."""
 
 _ITEM = sa.bindparam("item", type_=items.c.id.type)
 _PERSON = sa.bindparam("person_id", type_=items.c.id.type)
@@ -40,7 +40,7 @@ _RELEASE_MINE = _RELEASE.where(claims.c.person_id == _PERSON)
 def held_by(
     tx: Tx, person_id: int, now_ms: int, *, beside: Collection[int] = (), queue: Queue
 ) -> Item | None:
-    """Return an item of a queue that the person holds, the oldest claim first, but for those of
+    """Return an item of a queue that the person holds, the oldest claim first, except those of
     ``beside``."""
     given = {"person_id": person_id, "now_ms": now_ms, "beside": list(beside)}
     row = tx.execute(_held_by(queue), given).first()
@@ -67,13 +67,13 @@ def _held_by(queue: Queue) -> sa.Select[Any]:
 
 
 def claim_next(tx: Tx, person_id: int, queue: Queue, now_ms: int, until_ms: int) -> Item | None:
-    """Hold the next item of a queue for a person, None where there is none for them.
+    """Hold the next item of a queue for a person; None if there is none for them.
 
-    Items that somebody holds, and items that this person has decided, skipped or flagged, are
-    passed over. Where several look at once, each takes another.
+    Items that are held, and items that this person has decided, skipped or flagged, are left out.
+    Several at once get different items.
     """
     for attempt in range(_ATTEMPTS):
-        # Others have gone for the same one: look a little further, not all at one place again.
+        # Others took the same candidates: look a random way further, or all meet again.
         skip = random.randrange(4 * attempt) if attempt else 0  # noqa: S311 - no secret
         given = {"person_id": person_id, "now_ms": now_ms, "skip": skip}
         found = list(tx.execute(candidates(queue), given).scalars())
@@ -89,10 +89,10 @@ def claim_next(tx: Tx, person_id: int, queue: Queue, now_ms: int, until_ms: int)
 def claim(
     tx: Tx, item_id: int, person_id: int, now_ms: int, until_ms: int, *, wait: bool = True
 ) -> Item | None:
-    """Hold this item for a person, or hold it on; None where it is not theirs to decide.
+    """Hold this item for a person, or prolong their claim; None if they may not decide it.
 
-    It is not where somebody else holds it, where the person has spoken on it before, or where
-    nobody is asked any more.
+    They may not if somebody else holds it, if they have given an opinion on it, or if it does not
+    wait for an opinion.
     """
     item = items_store.lock(tx, item_id, wait=wait)
     if item is None or item.state not in {"open", "second"}:
@@ -114,19 +114,19 @@ def claim_dispute(
 
 
 def hold_again(tx: Tx, item: Item, person_id: int, now_ms: int, until_ms: int) -> bool:
-    """Hold a locked item for anyone who took back what they said of it; tell whether nobody else
+    """Hold a locked item for a person who took back their decision; return False if somebody else
     holds it."""
     return _hold(tx, item, person_id, now_ms, until_ms, spoken_is_fine=True) is not None
 
 
 def holds(tx: Tx, item_id: int, person_id: int, now_ms: int) -> bool:
-    """Tell whether an item is held for a person. Ask with the item locked."""
+    """Whether an item is held for a person. Ask with the item locked."""
     holder = tx.execute(_HOLDER, {"item": item_id}).first()
     return holder is not None and holder.person_id == person_id and holder.until_ms > now_ms
 
 
 def release(tx: Tx, item_id: int, person_id: int | None = None) -> None:
-    """Give an item back; of anyone who holds it where no person is given."""
+    """Release a claim: this person's, or anybody's if no person is given."""
     if person_id is None:
         tx.execute(_RELEASE, {"item": item_id})
     else:
@@ -134,7 +134,7 @@ def release(tx: Tx, item_id: int, person_id: int | None = None) -> None:
 
 
 def release_all(tx: Tx, person_id: int) -> None:
-    """Give back all that a person holds: when they leave."""
+    """Release all claims of a person who signs out."""
     tx.execute(claims.delete().where(claims.c.person_id == person_id))
 
 
@@ -165,8 +165,8 @@ def _hold(
 
 @lru_cache(_QUEUES)
 def candidates(queue: Queue) -> sa.Select[Any]:
-    """Return a query of ids: the first item of each facet and state that the queue holds. It wants
-    ``person_id``, ``now_ms``, and how many items to ``skip`` in each."""
+    """Return a query of ids: the first item of each facet and state in the queue. Its parameters
+    are ``person_id``, ``now_ms``, and how many items to ``skip`` in each."""
     order = _order(queue.order)
     firsts = []
     for state in ("open", "second"):
@@ -190,7 +190,7 @@ def candidates(queue: Queue) -> sa.Select[Any]:
             .correlate(facets)
             .scalar_subquery()
         )
-        # Said outright: a queue that asks for nothing would else have no facets to look from.
+        # Explicit: without a condition the query would not select from the facets at all.
         from_facets = sa.select(first.label("item_id")).select_from(facets)
         firsts.append(from_facets.where(*_of_queue(queue)))
     found = sa.union_all(*firsts).subquery("firsts")
@@ -216,7 +216,7 @@ _SPOKEN = sa.select(_spoken(_ITEM))
 
 def _of_queue(queue: Queue) -> list[sa.ColumnElement[bool]]:
     conditions: list[sa.ColumnElement[bool]] = [
-        # "IS NULL" where it is None, which leaves out every batch.
+        # "IS NULL" for None, which leaves out all batches.
         facets.c.batch_id == queue.batch_id
     ]
     if queue.label is not None:

@@ -1,4 +1,4 @@
-"""What people decide, and what follows for the item."""
+"""Decisions, and the state of an item that follows from them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from desk.store.types import DECIDED, Decided, Item, read_row
 
 @dataclass(frozen=True, slots=True)
 class NewDecision:
-    """A decision to be kept. ``final``: an adjudicator's, which ends the matter."""
+    """A decision to store. ``final``: an adjudicator's, which settles the item."""
 
     request_id: str
     person_id: int
@@ -42,24 +42,24 @@ _CLOSE_DISPUTE = adjudications.update().where(*_DISPUTED)
 
 
 def by_request(tx: Tx, request_id: str) -> Decided | None:
-    """Return the decision of a request that was sent before."""
+    """Return the decision that a request made, None if it is new."""
     row = tx.execute(_BY_REQUEST, {"request_id": request_id}).first()
     return None if row is None else read_row(Decided, row)
 
 
 def add(tx: Tx, item: Item, new: NewDecision, now_ms: int) -> Decided:
-    """Keep a decision on an item that is locked."""
+    """Store a decision on a locked item."""
     row = {**asdict(new), "item_id": item.id, "blind": item.blind, "decided_ms": now_ms}
     return read_row(Decided, tx.execute(_ADD, row).one())
 
 
 def on_item(tx: Tx, item_id: int) -> list[Decided]:
-    """Return the decisions on an item that hold, oldest first."""
+    """Return the decisions on an item that were not taken back, oldest first."""
     return [read_row(Decided, row) for row in tx.execute(_ON_ITEM, {"item_id": item_id})]
 
 
 def last_of(tx: Tx, person_id: int) -> Decided | None:
-    """Return the last decision of a person that holds."""
+    """Return a person's last decision that was not taken back."""
     query = (
         sa.select(*DECIDED)
         .where(decisions.c.person_id == person_id, decisions.c.undone_ms.is_(None))
@@ -80,9 +80,9 @@ def take_back(tx: Tx, decision_id: int, person_id: int | None, now_ms: int) -> N
 
 
 def settle(tx: Tx, item: Item, now_ms: int) -> tuple[Standing, Decided | None]:
-    """Work out where a locked item stands by its decisions, and keep it.
+    """Compute a locked item's state from its decisions, and store it.
 
-    Return that, and the decision that holds where it is decided.
+    Return the state, and the decision that holds if the item is decided.
     """
     made = on_item(tx, item.id)
     spoken = [each for each in made if each.kind in {"label", "none"}]
@@ -107,8 +107,11 @@ def settle(tx: Tx, item: Item, now_ms: int) -> tuple[Standing, Decided | None]:
 
 
 def disputes(person_id: int, now_ms: int, item_id: int | None = None) -> sa.Select[Any]:
-    """Return a query of the ids of disputed items, oldest first, or of one item, on which a person
-    has not given an opinion: nobody judges a dispute of their own. What they flagged they may."""
+    """Return a query of the ids of disputed items, or of one item, oldest first.
+
+    Items on which the person has given an opinion are left out: nobody settles their own dispute.
+    They may settle what they flagged.
+    """
     mine = (
         sa.select(decisions.c.id)
         .where(
@@ -129,8 +132,8 @@ def disputes(person_id: int, now_ms: int, item_id: int | None = None) -> sa.Sele
 
 
 def double_decided(tx: Tx, since_ms: int) -> list[list[str | None]]:
-    """Return the labels that reviewers gave since a time to each item that several decided; None
-    where no label fits. Adjudicators are left out."""
+    """Return the labels that several reviewers gave to each item since a time; None if no label
+    fits. Adjudicators' final decisions are left out."""
     query = (
         sa.select(decisions.c.item_id, decisions.c.label)
         .where(
@@ -156,7 +159,7 @@ def _opinion(made: Decided) -> Opinion:
 def _keep_dispute(
     tx: Tx, item_id: int, now: Standing, *, flagged: bool, holds: Decided | None, now_ms: int
 ) -> None:
-    """Open a dispute where there is one, close it where there is none any more."""
+    """Open or close the item's dispute as its state says."""
     there = tx.execute(_DISPUTE, {"item": item_id}).first() is not None
     if now.state == "dispute" and not there:
         reason = "flag" if flagged else "disagreement"
