@@ -1,4 +1,4 @@
-"""What waits and how things stand, in numbers; and one person's day."""
+"""Counts of what waits, the state of the desk, and one person's day."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from desk.store.types import Person
 _EXCERPT_CHARS = 100
 
 AGES_S = (3_600, 86_400, 604_800)
-"""Ages that are counted: an hour, a day, a week; in seconds."""
+"""Items older than these are counted: an hour, a day, a week; in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
     """How many items of the inbox wait. By reason and by label without the audit sample, whose
-    labels nobody sees; by age (s) and adapter (digest) with it."""
+    labels are not shown; by age (s) and adapter (digest) with it."""
 
     all: int
     audit: int
@@ -49,7 +49,7 @@ class Recent:
 
 @dataclass(frozen=True, slots=True)
 class Day:
-    """What a person has done since a time. ``seconds`` went into what was not undone."""
+    """A person's decisions since a time. ``seconds`` were spent on those that were not undone."""
 
     by_kind: Mapping[str, int]
     decided: int
@@ -59,7 +59,7 @@ class Day:
 
 
 def waiting(desk: Desk) -> Waiting:
-    """Return how many items of the inbox wait, by what a queue can choose."""
+    """Return how many items of the inbox wait, by the choices of a queue."""
     now_ms = desk.clock()
     with desk.database.read() as tx:
         facets = counts.waiting(tx, [now_ms - age_s * 1000 for age_s in AGES_S])
@@ -91,8 +91,8 @@ def waiting(desk: Desk) -> Waiting:
 
 
 def examples(desk: Desk, person: Person, item_ids: Sequence[int]) -> Mapping[int, str]:
-    """Return the messages of items, for a list that shows one of each cluster; the log says who
-    saw them. Those whose messages are gone are left out. Raises NotAllowed."""
+    """Return the items' messages, for a list with one example of each cluster. Deleted messages are
+    left out. The log says who saw them. Raises NotAllowed."""
     require(person, "reviewer")
     with desk.database.write() as tx:
         found = {item_id: items.text_of(tx, item_id) for item_id in item_ids}
@@ -136,9 +136,9 @@ def _recent(tx: Tx, desk: Desk, person: Person, made: Made) -> Recent:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """How things stand. Ages are in seconds, None where there is nothing to be old.
+    """The state of the desk. Ages are in seconds, None if nothing waits.
 
-    ``undelivered`` are decisions that wait for the webhook's receiver; None where there is none.
+    ``undelivered`` counts the records that wait for the webhook's receiver, None without one.
     """
 
     items: Mapping[str, int]
@@ -151,7 +151,7 @@ class Overview:
 
 
 def overview(desk: Desk) -> Overview:
-    """Return how things stand now."""
+    """Return the state of the desk now."""
     now_ms = desk.clock()
     with desk.database.read() as tx:
         oldest_ms = counts.oldest_waiting_ms(tx)

@@ -25,7 +25,7 @@ _ALLOWED: Mapping[bool, tuple[State, ...]] = {False: ("open", "second"), True: (
 
 @dataclass(frozen=True, slots=True)
 class Concluded:
-    """What came of a decision: its id, and where the item stands now."""
+    """The result of a decision: its id, and the item's state."""
 
     decision_id: int
     item_id: int
@@ -35,7 +35,7 @@ class Concluded:
 def next_item(
     desk: Desk, person: Person, queue: Queue, *, beside: Collection[int] = ()
 ) -> Task | None:
-    """Return an item of this queue for a person to decide, held for them; None where there is none.
+    """Return an item of this queue for a person to decide, held for them; None if there is none.
 
     What they hold already comes first, so that a page that is loaded again shows the same;
     ``beside`` are items that are on their screen, so that a page can fetch the next one early.
@@ -58,7 +58,7 @@ def next_item(
 
 
 def claim_item(desk: Desk, person: Person, item_id: int) -> Task:
-    """Hold this item, or hold it on. Raises ClaimLost, NotAllowed."""
+    """Hold this item, or prolong the claim. Raises ClaimLost, NotAllowed."""
     require(person, "reviewer")
     now_ms = desk.clock()
     until_ms = now_ms + desk.policy.claim_ms
@@ -96,7 +96,7 @@ def decide(
 def skip(
     desk: Desk, person: Person, item_id: int, *, request_id: str, seconds: float = 0.0
 ) -> Concluded:
-    """Leave an item to others: this person is not asked again. Raises as ``decide``."""
+    """Leave an item to others. Raises as ``decide``."""
     require(person, "reviewer")
     said = Said(request_id, "skip", seconds=seconds)
     return conclude(desk, person, item_id, said, final=False)
@@ -118,10 +118,10 @@ def flag(
 
 
 def undo(desk: Desk, person: Person) -> Task:
-    """Take back the last thing that a person did with an item, and give it to them again.
+    """Take back a person's last decision, and give them the item again.
 
-    A correction that waits is not published; one that is published is retracted. Raises
-    NothingToUndo where somebody has gone on with the item.
+    A correction that waits is not published; a published one is retracted. Raises NothingToUndo if
+    somebody else has decided the item since or has it on screen.
     """
     require(person, "reviewer")
     now_ms = desk.clock()
@@ -209,7 +209,7 @@ def _deciding(tx: Tx, person: Person, item: Item) -> tuple[list[Decided], list[D
 
 @dataclass(frozen=True, slots=True)
 class Voice:
-    """What somebody said of the item. ``label`` is None where no label fits, or for a flag."""
+    """An opinion on an item, or a flag. ``label`` is None for a flag, or if no label fits."""
 
     pseudonym: str
     kind: str
@@ -219,17 +219,16 @@ class Voice:
 
 @dataclass(frozen=True, slots=True)
 class Dispute:
-    """An item with what was said of it, in the order in which it was said."""
+    """An item with the opinions on it, oldest first."""
 
     task: Task
     voices: tuple[Voice, ...]
 
 
 def next_dispute(desk: Desk, person: Person, item_id: int | None = None) -> Dispute | None:
-    """Return the oldest dispute for an adjudicator, or that of an item, held for them; None where
-    there is none.
+    """Return the oldest dispute for an adjudicator, or that of an item, held for them.
 
-    Not one on which they have given an opinion themselves. Raises NotAllowed.
+    None if there is none on which they have not given an opinion themselves. Raises NotAllowed.
     """
     require(person, "adjudicator")
     now_ms = desk.clock()
@@ -274,7 +273,7 @@ def adjudicate(
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """What a person says of an item. ``label`` is None unless ``kind`` is "label".
+    """A person's decision on an item. ``label`` is None unless ``kind`` is "label".
 
     ``request_id`` is the page's: a request that is sent twice decides once. ``seconds`` is how
     long the item was on screen.
@@ -290,12 +289,12 @@ class Said:
     def of_label(
         cls, request_id: str, label: str | None, note: str = "", seconds: float = 0.0
     ) -> Self:
-        """A label, or where it is None, that no label fits."""
+        """Make a decision for a label; None says that no label fits."""
         return cls(request_id, "none" if label is None else "label", label, note, seconds)
 
 
 def conclude(desk: Desk, person: Person, item_id: int, said: Said, *, final: bool) -> Concluded:
-    """Keep what a person who holds an item says of it. ``final``: as an adjudicator.
+    """Store the decision of a person who holds an item. ``final``: as an adjudicator.
 
     Raises ClaimLost, Refused.
     """
@@ -306,8 +305,8 @@ def conclude(desk: Desk, person: Person, item_id: int, said: Said, *, final: boo
 def conclude_in(
     tx: Tx, desk: Desk, person: Person, item_id: int, said: Said, *, final: bool
 ) -> Concluded:
-    """Do the same in a transaction that is open: keep the decision, move the item on, put a
-    correction into the outbox if the item came from Kafka, and write a line to the log."""
+    """Do the same in an open transaction: store the decision and the item's state, have the topic
+    follow, and write a line to the log."""
     _check(desk, said)
     now_ms = desk.clock()
     item = items.lock(tx, item_id)

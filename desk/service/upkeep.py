@@ -1,4 +1,4 @@
-"""What an operator does: retention, deleting a person's messages, a new taxonomy, exports."""
+"""The operator's work: retention, deleting a customer's messages, a new taxonomy, exports."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DAY_MS = 24 * 60 * 60 * 1000
 
 
 def purge_before_ms(now_ms: int, text_days: float) -> int:
-    """Return the time (Unix, ms) of which older texts are deleted."""
+    """Return the time (Unix, ms) before which texts are deleted."""
     return now_ms - int(text_days * DAY_MS)
 
 
@@ -31,7 +31,7 @@ _PUBLISHED_KEPT_DAYS = 30
 
 
 def apply_retention(desk: Desk, text_days: float) -> int:
-    """Delete messages that are older than so many days, and what was published a month ago; return
+    """Delete messages older than so many days, and records that were published a month ago; return
     how many messages were deleted."""
     now_ms = desk.clock()
     purged = 0
@@ -51,8 +51,8 @@ def apply_retention(desk: Desk, text_days: float) -> int:
 def purge_person(
     desk: Desk, *, message_ids: Collection[str] = (), record_keys: Collection[bytes] = ()
 ) -> int:
-    """Delete a person's messages and all that names them, by message ids or record keys; return how
-    many items were theirs. What the machine and people said of them stays, without a name."""
+    """Delete a customer's messages, and everything that identifies them, by message ids or record
+    keys; return how many items. The labels of the model and the reviewers stay."""
     now_ms = desk.clock()
     with desk.database.write() as tx:
         count = items.purge_person(tx, message_ids=message_ids, record_keys=record_keys)
@@ -63,12 +63,14 @@ def purge_person(
 def change_taxonomy(
     database: Database, new: Taxonomy, mapping: Mapping[str, str], clock: Clock
 ) -> Mapping[str, int]:
-    """Go over to a new taxonomy: decisions are carried over where a label kept its name and its
-    description or ``mapping`` (old to new) says so, and made again elsewhere. Return how many were
-    carried, reopened, and left as they are because their messages are gone; and how many items
+    """Change to a new taxonomy.
+
+    Decisions are carried over if a label keeps its name and description, or if ``mapping`` (old to
+    new) says so. Other items are opened again, and their corrections retracted. Return how many
+    were carried, reopened, and left as they are because their messages are gone; and how many items
     that waited for this taxonomy are open now.
 
-    Raises SettingsError for a mapping that does not fit; DatabaseRefused where there is no project.
+    Raises SettingsError for a mapping that does not fit; DatabaseRefused without a project.
     """
     now_ms = clock()
     with database.write() as tx:
@@ -103,14 +105,14 @@ def change_taxonomy(
 
 
 INBOX = "inbox"
-"""The project of what came from Kafka."""
+"""The project of the items from Kafka."""
 
 _LEAST_OF_A_DIGEST = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """The files that were written, and how many messages they hold decisions on."""
+    """The files that were written, and the number of messages with an outcome."""
 
     messages: Path
     decisions: Path
@@ -119,14 +121,14 @@ class Exported:
 
 
 def export(desk: Desk, folder: Path, *, project: str = INBOX, by_message_id: bool) -> Exported:
-    """Write what was decided by the present taxonomy for ``clerk-trainer``: the rows for
-    ``prepare --input``, the decisions for ``prepare --decisions``, and one file for each proposal
-    that was decided, for ``propose --decided``.
+    """Write the decisions by the present taxonomy for ``clerk-trainer``: messages for
+    ``prepare --input``, decisions for ``prepare --decisions``, and a file for each decided proposal
+    for ``propose --decided``.
 
-    ``project`` is ``INBOX``, the name of a batch, or a dataset's digest or its beginning; of one
-    message that was decided twice in it the later decision counts. Tasks have no result: their rows
-    are named by the messages' ids, whatever ``by_message_id`` says. Only the owner of the files can
-    read them: they hold messages. Raises Refused for a project that is not there.
+    ``project`` is ``INBOX``, the name of a batch, or a dataset's digest or its beginning. Of two
+    decisions on one message the later one counts, but one on the audit sample counts first. Rows of
+    tasks are named by message ids in any case, because tasks have no result. The files hold
+    messages, so only their owner can read them. Raises Refused for an unknown project.
     """
     with desk.database.read() as tx:
         rows = list(
