@@ -137,8 +137,8 @@ def undo(desk: Desk, person: Person) -> Task:
         if later:
             raise NothingToUndo("somebody has decided this item since")
         decisions.take_back(tx, last.id, person.id, now_ms)
-        now, _ = decisions.settle(tx, item, now_ms)
-        if now.state == "decided":
+        state, _ = decisions.settle(tx, item, now_ms)
+        if state == "decided":
             raise NothingToUndo("this item was reopened: an adjudicator decides it")
         if item.state == "decided":
             _publish(tx, desk, item, None, by=person, reason="undone")
@@ -181,13 +181,13 @@ def reopen(desk: Desk, person: Person, item_id: int, *, request_id: str) -> Stat
             decisions.take_back(tx, each.id, person.id, now_ms)
         if item.blind or not mine:  # a flag, which makes it a dispute
             _add(tx, desk, item, person, flag_it, final=False)
-        now, _ = decisions.settle(tx, item, now_ms)
+        state, _ = decisions.settle(tx, item, now_ms)
         _publish(tx, desk, item, None, by=person, reason="reopened")
-        if now.state != "dispute" or may(person, "adjudicator"):
+        if state != "dispute" or may(person, "adjudicator"):
             claims.hold_again(tx, item, person.id, now_ms, now_ms + desk.policy.claim_ms)
         detail = {"taken_back": [each.id for each in mine or final]}
         people.log(tx, now_ms, person.id, "item.reopened", item_id=item.id, detail=detail)
-        return now.state
+        return state
 
 
 def may_reopen(tx: Tx, person: Person, item: Item) -> bool:
@@ -318,12 +318,12 @@ def conclude_in(
     if not claims.holds(tx, item_id, person.id, now_ms):
         raise ClaimLost("this item is not yours any more: the time ran out")
     made = _add(tx, desk, item, person, said, final=final)
-    now, holds = decisions.settle(tx, item, now_ms)
+    state, holds = decisions.settle(tx, item, now_ms)
     claims.release(tx, item_id)
     if holds is not None:
         _publish(tx, desk, item, holds, by=person, reason="no_label_fits")
     people.log(tx, now_ms, person.id, f"item.{said.kind}", item_id=item_id)
-    return Concluded(made.id, item_id, now.state)
+    return Concluded(made.id, item_id, state)
 
 
 def _add(tx: Tx, desk: Desk, item: Item, person: Person, said: Said, *, final: bool) -> Decided:

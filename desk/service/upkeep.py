@@ -150,11 +150,11 @@ def export(desk: Desk, folder: Path, *, project: str = INBOX, by_message_id: boo
 
 def _write_proposals(desk: Desk, folder: Path) -> tuple[Path, ...]:
     written = []
-    for standing in circle.all_proposals(desk):
-        if standing.decision is not None:
+    for each in circle.all_proposals(desk):
+        if each.decision is not None:
             folder.mkdir(exist_ok=True)
-            written.append(folder / f"{standing.proposal.id}.json")
-            write_decision(written[-1], standing.decision)
+            written.append(folder / f"{each.proposal.id}.json")
+            write_decision(written[-1], each.decision)
     return tuple(written)
 
 

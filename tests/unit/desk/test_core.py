@@ -17,11 +17,10 @@ from desk.core.export import ExportOpinion, ExportRow, answers, messages_jsonl
 from desk.core.items import (
     REASON_BITS,
     Opinion,
-    Standing,
     is_drawn,
     plan_change,
     position,
-    standing,
+    state_of,
     values_with,
 )
 from desk.core.texts import LEAST_ALIKE, band_keys, likeness
@@ -32,9 +31,8 @@ from worker.contract.scoring import ReviewReason
 from worker.contract.taxonomy import Label
 from worker.demo.models import read_samples
 
-ANN = Opinion(1, "label", "refund")
-BOB = Opinion(2, "label", "refund")
-EVE = Opinion(3, "label", "payment", final=True)
+REFUND, OTHER, NONE = Opinion("refund"), Opinion("other"), Opinion(None)
+FINAL = Opinion("payment", final=True)
 
 
 @pytest.mark.parametrize("share", [0.01, 0.02, 0.05])
@@ -60,21 +58,23 @@ def test_a_position_is_in_the_unit_interval(seed: str, id_: str) -> None:
 @pytest.mark.parametrize(
     ("wanted", "said", "flagged", "expected"),
     [
-        (1, [], False, Standing("open")),
-        (1, [ANN], False, Standing("decided", ANN)),
-        (2, [ANN], False, Standing("second")),
-        (2, [ANN, BOB], False, Standing("decided", BOB)),
-        (2, [ANN, replace(BOB, kind="none", label=None)], False, Standing("dispute")),
-        (1, [], True, Standing("dispute")),
-        (2, [ANN, replace(BOB, label="other"), EVE], False, Standing("decided", EVE)),
-        (1, [EVE], True, Standing("decided", EVE)),
+        (1, [], False, ("open", None)),
+        (1, [REFUND], False, ("decided", 0)),
+        (1, [NONE], False, ("decided", 0)),
+        (2, [REFUND], False, ("second", None)),
+        (2, [REFUND, REFUND], False, ("decided", 1)),
+        (2, [REFUND, NONE], False, ("dispute", None)),
+        (1, [], True, ("dispute", None)),
+        (2, [REFUND, REFUND], True, ("dispute", None)),
+        (2, [REFUND, OTHER, FINAL], False, ("decided", 2)),
+        (1, [FINAL], True, ("decided", 0)),
     ],
 )
-def test_where_an_item_stands(
-    wanted: int, said: list[Opinion], flagged: bool, expected: Standing
+def test_the_state_of_an_item(
+    wanted: int, said: list[Opinion], flagged: bool, expected: tuple[str, int | None]
 ) -> None:
     """Nobody, one, two who agree or do not, a flag, an adjudicator."""
-    assert standing(wanted, said, flagged=flagged) == expected
+    assert state_of(wanted, said, flagged=flagged) == expected
 
 
 def test_a_reason_is_found_in_every_combination() -> None:
