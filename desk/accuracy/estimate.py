@@ -163,10 +163,10 @@ def weighted_share(
 
     Post-stratification (Cochran, Sampling Techniques, 1977, section 5A.9): each stratum's share is
     weighted by its traffic. So the sample's share may change, and one adapter's items may be
-    decided sooner than another's. Undecided items are assumed to be like the rest of their stratum. Strata
-    with fewer than ``LEAST`` verdicts are merged: first the labels of an adapter, then adapters,
-    and doubtful results with others last. A stratum without traffic (results of a replay) is
-    weighted by its probability of being drawn.
+    decided sooner than another's. Undecided items are assumed to be like the rest of their
+    stratum. Strata with fewer than ``LEAST`` verdicts are merged: first the labels of an adapter,
+    then adapters, and doubtful results with others last. A stratum without traffic (results of a
+    replay) is weighted by its probability of being drawn.
 
     The size is the effective one of Korn and Graubard, share * (1 - share) / variance, and at most
     the number of verdicts. In the variance each stratum's share is shrunk a little towards the

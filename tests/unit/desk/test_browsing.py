@@ -104,7 +104,7 @@ def test_a_long_message_is_not_the_likest_for_its_length(world: DeskWorld) -> No
 
 
 def test_a_cluster_is_looked_at_and_decided_together(world: DeskWorld) -> None:
-    """Items that others hold, blind ones and double ones are left out. Each has its own decision."""
+    """Items that others hold, blind and double ones are left out. Each has its own decision."""
     text = "Please confirm my booking number {} for the summer sale of garden chairs"
     ids = [world.add(text.format(n)).id for n in range(6)]
     world.add(text.format(7), origin="audit")

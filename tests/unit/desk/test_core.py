@@ -119,7 +119,7 @@ def test_unlike_messages_of_the_shop_are_not_alike() -> None:
 
 
 def test_labels_that_did_not_change_are_carried_over() -> None:
-    """Renamed labels are carried over if the mapping says so. Items with other labels are reopened."""
+    """Renamed labels are carried over if the mapping says so. Other items are reopened."""
     labels = (*TAXONOMY.labels[:2], Label("billing", "Paying."), Label("other", "What is left."))
     new = replace(TAXONOMY, version="2", labels=labels)
     plan = plan_change(TAXONOMY, new, {"payment": "billing"})

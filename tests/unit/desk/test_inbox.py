@@ -83,7 +83,7 @@ def test_doubtful_results_become_items_with_their_texts(inbox: Inbox, world: Des
 def test_one_item_for_each_result_however_often_it_starts_again(
     inbox: Inbox, world: DeskWorld
 ) -> None:
-    """Offsets and items are one transaction. A result that is twice in the topic is one item too."""
+    """Offsets and items are one transaction. A result that is in the topic twice is one item."""
     for n in range(5):
         inbox.message(f"message {n}")
         inbox.run()
@@ -144,8 +144,8 @@ def test_a_model_with_a_head_tells_how_far_off_a_message_is(inbox: Inbox, world:
 
 
 def test_a_replay_changes_what_nobody_has_decided(inbox: Inbox, world: DeskWorld) -> None:
-    """A later replay's result replaces the first. After a decision it does not, nor does reading the
-    first result again."""
+    """A later replay's result replaces the first. After a decision it does not, nor does reading
+    the first result again."""
     inbox.message("first")
     inbox.message("second")
     inbox.run()

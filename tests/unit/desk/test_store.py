@@ -50,8 +50,8 @@ def test_the_migrations_make_the_tables(database: Database) -> None:
 def test_a_database_of_the_version_before_is_upgraded(
     new_database: NewDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is refused until `clerk-desk migrate` has run, and keeps its content. A migration that fails
-    leaves version and tables as they were."""
+    """It is refused until `clerk-desk migrate` has run, and keeps its content. A migration that
+    fails leaves version and tables as they were."""
     database = Database(new_database())
     with database.write() as tx:
         people.add(tx, "ada", "Ada", "owner", 0)

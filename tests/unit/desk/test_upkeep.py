@@ -187,8 +187,8 @@ def learn_task(text: str) -> str:
 
 
 def test_a_new_taxonomy_maps_or_reopens(world: DeskWorld) -> None:
-    """Labels that stay or are mapped are carried over. Other items, and those that waited for the new
-    taxonomy, are open."""
+    """Labels that stay or are mapped are carried over. Other items, and those that waited for the
+    new taxonomy, are open."""
     ann = world.person("ann")
     for n, label in enumerate(("refund", "payment", "other", None)):
         world.add(f"message {n}", opinions_wanted=1)

@@ -1,4 +1,4 @@
-"""Records reach a web address in order, at least once, whatever it answers and whatever is killed."""
+"""Records reach a web address in order, at least once, whatever it answers or is killed."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ def publish(world: DeskWorld, *labels: str) -> None:
 def test_a_decision_arrives_signed_and_without_the_message(
     world: DeskWorld, away: Receiver
 ) -> None:
-    """The record, an id, a time, and a signature that a receiver can check; no text, and nothing from
-    before there was an address. A retraction has a type of its own."""
+    """The record, an id, a time, and a signature that a receiver can check; no text, and nothing
+    from before there was an address. A retraction has its own type."""
     publish(world, "payment")
     sending = sender(world, away)
     assert sending.run_once() == 0
