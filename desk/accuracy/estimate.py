@@ -182,6 +182,7 @@ def weighted_share(
     for group in groups:
         weight, counts = group.traffic / total, group.counts
         value += weight * counts.right / counts.verdicts
+        # Two verdicts of the total's share: without them five right of five have variance 0.
         share = (counts.right + 2 * whole) / (counts.verdicts + 2)
         drawn += weight * share
         variance += weight**2 * share * (1 - share) / counts.verdicts
@@ -197,7 +198,7 @@ def _cells(
     for stratum in sorted({*sample, *traffic}):
         counts = sample.get(stratum, nothing)
         results = float(traffic.get(stratum, 0))
-        if not results:
+        if not results:  # a replay's results are not counted as traffic
             results = max(counts.drawn_for, float(counts.verdicts))
         if results:
             found[stratum] = _Cell(max(results, float(counts.verdicts)), counts)
@@ -302,7 +303,7 @@ def _rate(kinds: Iterable[tuple[int, int, int]]) -> Share:
     rate = sum(hits * n for hits, _, n in kinds) / opinions
     # The variance of a ratio between clusters (Cochran 1977, section 9A.1).
     spread = sum(n * (hits - rate * each) ** 2 for hits, each, n in kinds)
-    if items < 2 or spread <= 0:
+    if items < 2 or spread <= 0:  # no spread to estimate from: take opinions as independent
         return Share(rate, float(opinions))
     variance = spread * items / (items - 1) / opinions**2
     return Share(rate, min(float(opinions), rate * (1 - rate) / variance))
@@ -408,7 +409,7 @@ def _limits(
     value = solve(*points)
     below = above = 0.0
     for at, share in enumerate((observed, rejects, accepts)):
-        if math.isinf(share.size):
+        if math.isinf(share.size):  # a rate that does not matter: it adds no uncertainty
             continue
         ends = []
         for limit in exact_limits(share.value, share.size):

@@ -19,6 +19,7 @@ from worker.contract.records.correction import RetractionReason
 MAX_NOTE_CHARS = 2000
 
 MAX_SECONDS = 3600.0
+"""A page that was on screen for longer was left open, not worked on."""
 
 _ALLOWED: Mapping[bool, tuple[State, ...]] = {False: ("open", "second"), True: ("dispute",)}
 
@@ -133,6 +134,7 @@ def undo(desk: Desk, person: Person) -> Task:
             raise NothingToUndo("there is nothing to undo")
         if item.text_state != "here":
             raise NothingToUndo("the message has been deleted since")
+        # Of others too: undoing would change what their opinion was compared with.
         later = [each for each in decisions.on_item(tx, item.id) if each.id > last.id]
         if later:
             raise NothingToUndo("somebody has decided this item since")
@@ -174,6 +176,8 @@ def reopen(desk: Desk, person: Person, item_id: int, *, request_id: str) -> Stat
             raise Refused("only a decided item can be reopened")
         if item.text_state != "here":
             raise Refused("the message has been deleted since")
+        # An adjudicator takes back an adjudicator's decision, but not the reviewers' opinions: they
+        # are evidence in the dispute, and count in the agreement of reviewers.
         mine, final = _deciding(tx, person, item)
         if not mine and not may(person, "adjudicator"):
             raise NotAllowed("somebody else decided this item: ask an adjudicator to reopen it")
@@ -310,6 +314,7 @@ def conclude_in(
     _check(desk, said)
     now_ms = desk.clock()
     item = items.lock(tx, item_id)
+    # First of all: sent again, a request must succeed although the item is decided now.
     earlier = decisions.by_request(tx, said.request_id)
     if earlier is not None and item is not None and earlier.person_id == person.id:
         return Concluded(earlier.id, earlier.item_id, item.state)

@@ -36,7 +36,7 @@ def refusal(code: str) -> bytes:
 
 @contextmanager
 def answering(answers: Sequence[bytes]) -> Iterator[str]:
-    """The URL of a server that sends these answers, reads one message, and resets the connection."""
+    """The URL of a server that sends these answers, reads a message, and resets the connection."""
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def serve() -> None:
