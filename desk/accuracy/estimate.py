@@ -409,7 +409,7 @@ def _limits(
     value = solve(*points)
     below = above = 0.0
     for at, share in enumerate((observed, rejects, accepts)):
-        if math.isinf(share.size):  # a rate that does not matter: it adds no uncertainty
+        if math.isinf(share.size):  # mistakes are not known, and taken as none
             continue
         ends = []
         for limit in exact_limits(share.value, share.size):

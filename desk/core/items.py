@@ -121,7 +121,7 @@ def position(purpose: str, seed: str, result_id: str) -> float:
 
     ``purpose`` makes two draws on one id independent; ``seed`` is the installation's own.
     """
-    # A hash, not a random number: a result that is read again, or by another replica, is drawn alike.
+    # A hash, not a random number: read again, or by another replica, a result is drawn alike.
     digest = hashlib.sha256(f"{purpose}\0{seed}\0{result_id}".encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64
 
