@@ -51,7 +51,7 @@ class Desk:
         world.add_all([(text, dict(audit)) for text, _ in drawn])
         bob, label_of = world.person("bob"), dict(drawn)
         while (item := reviewing.next_item(world.desk, bob, Queue())) is not None:
-            label, request = label_of[item.text], world.request()
+            label, request = label_of[item.text], f"sample-{item.item_id}"
             reviewing.decide(world.desk, bob, item.item_id, label, request_id=request)
         database.close()
 
