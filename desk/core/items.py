@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from worker.contract.scoring import ReviewReason
 from worker.contract.taxonomy import Taxonomy
@@ -75,9 +75,6 @@ def values_with(reason: ReviewReason) -> tuple[int, ...]:
     return tuple(n for n in range(1, 1 << len(REASON_BITS)) if n & REASON_BITS[reason])
 
 
-OpinionKind = Literal["label", "none"]
-"""A label of the taxonomy, or none fits."""
-
 DecisionKind = Literal["label", "none", "skip", "flag"]
 """What a reviewer can do with an item: give an opinion, leave it to others, or ask an
 adjudicator."""
@@ -91,43 +88,32 @@ decided, because its text is gone.
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Opinion:
-    """One reviewer's opinion on an item. ``label`` is None if no label fits."""
+class Opinion(NamedTuple):
+    """A reviewer's opinion, or an adjudicator's (``final``). ``label`` is None if none fits."""
 
-    person_id: int
-    kind: OpinionKind
     label: str | None
     final: bool = False
-    """An adjudicator's, which settles the item."""
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """What the opinions come to. ``opinion`` is the one that holds, where one does."""
+def state_of(
+    wanted: int, opinions: Sequence[Opinion], *, flagged: bool = False
+) -> tuple[Literal["open", "second", "dispute", "decided"], int | None]:
+    """Return an item's state by its opinions, oldest first, of which ``wanted`` are needed; and the
+    index of the opinion that decides it.
 
-    state: Literal["open", "second", "dispute", "decided"]
-    opinion: Opinion | None = None
-
-
-def standing(wanted: int, opinions: Sequence[Opinion], *, flagged: bool = False) -> Standing:
-    """Return where an item stands by its opinions, oldest first, of which ``wanted`` are asked for.
-
-    An adjudicator's opinion holds. People who agree settle it; people who do not are a dispute. An
-    item that somebody flagged is one until an adjudicator has seen it.
+    An adjudicator's opinion decides. Without one, a flag makes a dispute, and so do opinions that
+    differ.
     """
-    final = [opinion for opinion in opinions if opinion.final]
+    final = [at for at, opinion in enumerate(opinions) if opinion.final]
     if final:
-        return Standing("decided", final[-1])
-    if flagged:
-        return Standing("dispute")
+        return "decided", final[-1]
+    if flagged or len({opinion.label for opinion in opinions}) > 1:
+        return "dispute", None
     if not opinions:
-        return Standing("open")
-    if len({(opinion.kind, opinion.label) for opinion in opinions}) > 1:
-        return Standing("dispute")
+        return "open", None
     if len(opinions) < wanted:
-        return Standing("second")
-    return Standing("decided", opinions[-1])
+        return "second", None
+    return "decided", len(opinions) - 1
 
 
 def position(purpose: str, seed: str, result_id: str) -> float:
@@ -135,6 +121,7 @@ def position(purpose: str, seed: str, result_id: str) -> float:
 
     ``purpose`` makes two draws on one id independent; ``seed`` is the installation's own.
     """
+    # A hash, not a random number: read again, or by another replica, a result is drawn alike.
     digest = hashlib.sha256(f"{purpose}\0{seed}\0{result_id}".encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64
 

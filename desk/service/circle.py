@@ -42,7 +42,7 @@ ORIGINS: Mapping[Purpose, Origin] = {"check": "check", "audit": "holdout", "lear
 
 NOTHING = Progress(**dict.fromkeys((field.name for field in fields(Progress)), 0))
 
-_AT_ONCE = 200
+_AT_ONCE = 200  # tasks per transaction: on SQLite reviewers wait for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +107,7 @@ def all_progress(desk: Desk) -> list[BatchProgress]:
 def _load_batch(desk: Desk, tasks: Sequence[Task], person: Person | None) -> tuple[int, int]:
     """Return the batch's id and how many tasks were new; one transaction for each ``_AT_ONCE``."""
     first = tasks[0]
+    # The same file loaded again is the same batch, so an interrupted load is completed.
     key = sha256_json(["batch", first.dataset, first.batch, first.purpose])
     by = person.id if person is not None else None
     added = batch_id = 0
@@ -139,7 +140,7 @@ def _new_task(desk: Desk, task: Task, batch_id: int, key: str, now_ms: int) -> N
     share = desk.policy.audit_double_share if blind else desk.policy.double_share
     item = NewItem(
         result_id=task.id,
-        source_topic="",
+        source_topic="",  # not from Kafka, so its decisions are not written there
         source_partition=0,
         source_offset=0,
         source_ms=None,

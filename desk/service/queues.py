@@ -73,7 +73,7 @@ def waiting(desk: Desk) -> Waiting:
         adapters[facet.adapter_digest] += facet.waiting
         for age_s, older in zip(AGES_S, facet.older, strict=True):
             ages[age_s] += older
-        if facet.origin == "audit":
+        if facet.origin == "audit":  # a count by label would hint at a blind item's label
             continue
         labels[facet.label] += facet.waiting
         for reason, bit in REASON_BITS.items():

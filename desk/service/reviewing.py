@@ -19,6 +19,7 @@ from worker.contract.records.correction import RetractionReason
 MAX_NOTE_CHARS = 2000
 
 MAX_SECONDS = 3600.0
+"""A page that was on screen for longer was left open, not worked on."""
 
 _ALLOWED: Mapping[bool, tuple[State, ...]] = {False: ("open", "second"), True: ("dispute",)}
 
@@ -191,12 +192,13 @@ def undo(desk: Desk, person: Person) -> Task:
             raise NothingToUndo("there is nothing to undo")
         if item.text_state != "here":
             raise NothingToUndo("the message has been deleted since")
+        # Of others too: undoing would change what their opinion was compared with.
         later = [each for each in decisions.on_item(tx, item.id) if each.id > last.id]
         if later:
             raise NothingToUndo("somebody has decided this item since")
         decisions.take_back(tx, last.id, person.id, now_ms)
-        now, _ = decisions.settle(tx, item, now_ms)
-        if now.state == "decided":
+        state, _ = decisions.settle(tx, item, now_ms)
+        if state == "decided":
             raise NothingToUndo("this item was reopened: an adjudicator decides it")
         if item.state == "decided":
             _publish(tx, desk, item, None, by=person, reason="undone")
@@ -247,6 +249,65 @@ def reopen(desk: Desk, person: Person, item_id: int, *, request_id: str) -> Stat
         detail = {"taken_back": [each.id for each in mine or final]}
         people.log(tx, now_ms, person.id, "item.reopened", item_id=item.id, detail=detail)
         return now.state
+
+
+def may_reopen(tx: Tx, person: Person, item: Item) -> bool:
+    """Whether ``reopen`` would let this person reopen this item."""
+    if item.state != "decided" or item.text_state != "here":
+        return False
+    return may(person, "adjudicator") or bool(_deciding(tx, person, item)[0])
+
+
+def _deciding(tx: Tx, person: Person, item: Item) -> tuple[list[Decided], list[Decided]]:
+    """Return the person's share in the decision of an item, and the adjudicator's if there is one.
+
+    What a reviewer said before an adjudicator settled the item did not decide it.
+    """
+    opinions = [each for each in decisions.on_item(tx, item.id) if each.kind in {"label", "none"}]
+    final = [each for each in opinions if each.final]
+    return [each for each in final or opinions if each.person_id == person.id], final
+
+
+def reopen(desk: Desk, person: Person, item_id: int, *, request_id: str) -> State:
+    """Open a decided item again and return its state. The earlier decisions stay in the database.
+
+    Reviewers may reopen what they decided themselves: their decision is taken back, and the item is
+    held for them ("open", or "second" if another reviewer's opinion stays). Adjudicators may reopen
+    any item: it becomes a dispute, with the reviewers' opinions. So does a blind item, for everyone
+    may have seen the model's label since. A published correction is retracted.
+
+    Sent twice, it does nothing more. Raises Refused, NotAllowed.
+    """
+    require(person, "reviewer")
+    flag_it = Said(request_id, "flag")
+    _check(desk, flag_it)
+    now_ms = desk.clock()
+    with desk.database.write() as tx:
+        item = items.lock(tx, item_id)
+        if item is None:
+            raise Refused("there is no such item")
+        if item.state != "decided":
+            if claims.holds(tx, item.id, person.id, now_ms) or decisions.by_request(tx, request_id):
+                return item.state  # by the first of two requests
+            raise Refused("only a decided item can be reopened")
+        if item.text_state != "here":
+            raise Refused("the message has been deleted since")
+        # An adjudicator takes back an adjudicator's decision, but not the reviewers' opinions: they
+        # are evidence in the dispute, and count in the agreement of reviewers.
+        mine, final = _deciding(tx, person, item)
+        if not mine and not may(person, "adjudicator"):
+            raise NotAllowed("somebody else decided this item: ask an adjudicator to reopen it")
+        for each in mine or final:
+            decisions.take_back(tx, each.id, person.id, now_ms)
+        if item.blind or not mine:  # a flag, which makes it a dispute
+            _add(tx, desk, item, person, flag_it, final=False)
+        state, _ = decisions.settle(tx, item, now_ms)
+        _publish(tx, desk, item, None, by=person, reason="reopened")
+        if state != "dispute" or may(person, "adjudicator"):
+            claims.hold_again(tx, item, person.id, now_ms, now_ms + desk.policy.claim_ms)
+        detail = {"taken_back": [each.id for each in mine or final]}
+        people.log(tx, now_ms, person.id, "item.reopened", item_id=item.id, detail=detail)
+        return state
 
 
 def may_reopen(tx: Tx, person: Person, item: Item) -> bool:
@@ -396,6 +457,7 @@ def conclude_in(
     _check(desk, said)
     now_ms = desk.clock()
     item = items.lock(tx, item_id)
+    # First of all: sent again, a request must succeed although the item is decided now.
     earlier = decisions.by_request(tx, said.request_id)
     if earlier is not None:
         if item is None or (earlier.item_id, earlier.person_id) != (item.id, person.id):
@@ -406,12 +468,12 @@ def conclude_in(
     if not claims.is_kept(tx, item_id, person.id):
         raise ClaimLost("another reviewer has this message now, or you gave it back by signing out")
     made = _add(tx, desk, item, person, said, final=final)
-    now, holds = decisions.settle(tx, item, now_ms)
+    state, holds = decisions.settle(tx, item, now_ms)
     claims.release(tx, item_id)
     if holds is not None:
         _publish(tx, desk, item, holds, by=person, reason="no_label_fits")
     people.log(tx, now_ms, person.id, f"item.{said.kind}", item_id=item_id)
-    return Concluded(made.id, item_id, now.state)
+    return Concluded(made.id, item_id, state)
 
 
 def _add(tx: Tx, desk: Desk, item: Item, person: Person, said: Said, *, final: bool) -> Decided:

@@ -32,8 +32,8 @@ def purge_before_ms(now_ms: int, text_days: float) -> int:
     return now_ms - int(text_days * DAY_MS)
 
 
-_PURGED_AT_ONCE = 2000
-_PUBLISHED_KEPT_DAYS = 30
+_PURGED_AT_ONCE = 2000  # messages per transaction: on SQLite reviewers wait for it
+_PUBLISHED_KEPT_DAYS = 30  # longer than the webhook tries to deliver a record
 
 
 def apply_retention(desk: Desk, text_days: float) -> int:
@@ -113,7 +113,7 @@ def change_taxonomy(
 INBOX = "inbox"
 """The project of the items from Kafka."""
 
-_LEAST_OF_A_DIGEST = 8
+_LEAST_OF_A_DIGEST = 8  # characters: less may begin the digests of two datasets
 
 _MESSAGES, _DECISIONS, _PROPOSALS = "messages.jsonl", "decisions.csv", "proposals/"
 

@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
-from desk.core.items import DecisionKind, Opinion, Standing, standing
+from desk.core.items import DecisionKind, Opinion, State, state_of
 from desk.errors import Refused
 from desk.store.database import Tx
 from desk.store.tables import adjudications, decisions, items
@@ -91,7 +91,7 @@ def take_back(tx: Tx, decision_id: int, person_id: int | None, now_ms: int) -> N
     )
 
 
-def settle(tx: Tx, item: Item, now_ms: int) -> tuple[Standing, Decided | None]:
+def settle(tx: Tx, item: Item, now_ms: int) -> tuple[State, Decided | None]:
     """Compute a locked item's state from its decisions, and store it.
 
     Return the state, and the decision that holds if the item is decided.
@@ -99,13 +99,13 @@ def settle(tx: Tx, item: Item, now_ms: int) -> tuple[Standing, Decided | None]:
     made = on_item(tx, item.id)
     spoken = [each for each in made if each.kind in {"label", "none"}]
     flagged = any(each.kind == "flag" for each in made)
-    now = standing(item.opinions_wanted, [_opinion(each) for each in spoken], flagged=flagged)
-    holds = None
+    opinions = [Opinion(each.label, each.final) for each in spoken]
+    state, deciding = state_of(item.opinions_wanted, opinions, flagged=flagged)
+    holds = None if deciding is None else spoken[deciding]
     values: dict[str, Any] = dict.fromkeys(
         ("outcome", "outcome_label", "outcome_ms", "outcome_decision_id", "outcome_taxonomy_digest")
     )
-    if now.opinion is not None:
-        holds = [each for each in spoken if _opinion(each) == now.opinion][-1]
+    if holds is not None:
         values = {
             "outcome": holds.kind,
             "outcome_label": holds.label,
@@ -113,9 +113,9 @@ def settle(tx: Tx, item: Item, now_ms: int) -> tuple[Standing, Decided | None]:
             "outcome_decision_id": holds.id,
             "outcome_taxonomy_digest": holds.taxonomy_digest,
         }
-    tx.execute(_SETTLE, {"item": item.id, "state": now.state, **values})
-    _keep_dispute(tx, item.id, now, flagged=flagged, holds=holds, now_ms=now_ms)
-    return now, holds
+    tx.execute(_SETTLE, {"item": item.id, "state": state, **values})
+    _keep_dispute(tx, item.id, state, flagged=flagged, holds=holds, now_ms=now_ms)
+    return state, holds
 
 
 def disputes(person_id: int, now_ms: int, item_id: int | None = None) -> sa.Select[Any]:
@@ -211,19 +211,14 @@ def work_since(tx: Tx, since_ms: int) -> Mapping[int, Work]:
     }
 
 
-def _opinion(made: Decided) -> Opinion:
-    kind = "label" if made.kind == "label" else "none"
-    return Opinion(made.person_id, kind, made.label, made.final)  # type: ignore[arg-type]
-
-
 def _keep_dispute(
-    tx: Tx, item_id: int, now: Standing, *, flagged: bool, holds: Decided | None, now_ms: int
+    tx: Tx, item_id: int, state: State, *, flagged: bool, holds: Decided | None, now_ms: int
 ) -> None:
     """Open or close the item's dispute as its state says."""
     there = tx.execute(_DISPUTE, {"item": item_id}).first() is not None
-    if now.state == "dispute" and not there:
+    if state == "dispute" and not there:
         reason = "flag" if flagged else "disagreement"
         tx.execute(adjudications.insert().values(item_id=item_id, reason=reason, opened_ms=now_ms))
-    elif now.state != "dispute" and there:
+    elif state != "dispute" and there:
         closed = {"closed_ms": now_ms, "decision_id": holds.id if holds is not None else None}
         tx.execute(_CLOSE_DISPUTE, {"item": item_id, **closed})

@@ -12,7 +12,7 @@ from desk.stream.port import Log, Outgoing, Place, Record
 
 @dataclass
 class FakeTopics:
-    """The values of topics by partition, in order; ``starts`` says how many of the first are gone."""
+    """The values of topics by partition. ``starts`` says how many of the first are gone."""
 
     values: dict[str, dict[int, list[bytes | None]]] = field(default_factory=dict)
     starts: dict[tuple[str, int], int] = field(default_factory=dict)

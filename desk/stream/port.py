@@ -75,8 +75,8 @@ class TextSource(Protocol):
     """Reads single records by place. One thread."""
 
     def fetch(self, places: Sequence[Place], timeout_s: float) -> Mapping[Place, Record | None]:
-        """Return each place's record, None if it is gone. Places that were not read in time are left
-        out. Raises KafkaAway, StreamFailed."""
+        """Return each place's record, None if it is gone. Places that were not read in time are
+        left out. Raises KafkaAway, StreamFailed."""
         ...
 
     def close(self) -> None:

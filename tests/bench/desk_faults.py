@@ -233,7 +233,7 @@ def check(database: Database, servers: str) -> None:
         expected = {row[0]: row[1] for row in rows}
         last = tx.execute(sa.text("SELECT max(sequence) FROM outbox")).scalar_one()
     records = read_records(servers, TOPICS["corrections"])
-    numbers = [int(dict(record.headers() or ())["clerk.desk.sequence"]) for record in records]
+    numbers = [int(dict(record.headers() or ())["clerk.desk.sequence"] or "") for record in records]
     said = [read_correction(record.value()) for record in records]
     kinds = collections.Counter(each.kind for each in said)
     known = labels_of(said)

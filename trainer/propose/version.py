@@ -7,8 +7,8 @@ The rule, which the manifest repeats:
   What fits no label leaves.
 - A message that was chosen because a model doubted it is learnt and never held out: a hold-out of
   hard messages would measure nothing that serving meets. One that was drawn at random (an audit) is
-  never learnt. It is held out, or validates, by its digest, in the proportion of those two shares of
-  the split: thresholds and temperature have to follow the traffic too.
+  never learnt. It is held out, or validates, by its digest, in the proportion of these two shares
+  of the split: thresholds and temperature have to follow the traffic too.
 - New messages are cleaned as the dataset's were, names too, so that those it holds are recognized.
 - Copies and near-duplicates never cross: what is near to a held-out message, or has its id, is left
   out, what is so to a validation or training message joins it, and new messages that are near each

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -234,7 +235,11 @@ class Chaos:
 
     def __init__(self, world: DeskWorld, topic: Topic, draw: random.Random, items: int) -> None:
         self._world, self._topic, self._draw = world, topic, draw
-        kinds = [{}, {"opinions_wanted": 2}, {"origin": "audit", "sample_share": 0.1}]
+        kinds: list[dict[str, Any]] = [
+            {},
+            {"opinions_wanted": 2},
+            {"origin": "audit", "sample_share": 0.1},
+        ]
         self.items = [world.add(**draw.choice(kinds)).id for _ in range(items)]
 
     def _label(self) -> str | None:

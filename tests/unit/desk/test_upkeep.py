@@ -1,4 +1,4 @@
-"""Retention, a person's messages, exports for the trainer, a new taxonomy."""
+"""Retention, a customer's messages, exports for the trainer, a new taxonomy."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ def text_of(world: DeskWorld, item_id: int) -> str | None:
 
 
 def everything(world: DeskWorld) -> bytes:
-    """All bytes that the database's files hold."""
+    """Return all bytes of the database's files."""
     path = Path(str(world.database.engine.url.database))
     world.database.close()
     return b"".join(each.read_bytes() for each in path.parent.glob(f"{path.name}*"))
 
 
 def test_old_messages_are_deleted_decided_or_not(world: DeskWorld) -> None:
-    """What was decided stays decided; what was not is closed; neither is found any more."""
+    """Decided items stay decided, others are closed, and search finds neither."""
     first, second = world.add("planted kettle"), world.add("planted kettle")
     ann = world.person("ann")
     decide_next(world, ann, "refund")
@@ -70,8 +70,8 @@ def test_old_messages_are_deleted_decided_or_not(world: DeskWorld) -> None:
 
 
 def test_a_persons_messages_leave_no_trace(world: DeskWorld) -> None:
-    """By message id or key: text, ids, digest, notes, published corrections; on SQLite not in the
-    file either."""
+    """Text, ids, keys, digest, notes and published records are deleted; on SQLite from the file's
+    bytes too."""
     first = world.add("zanzibar kettle", message_id="T-planted-1")
     second = world.add("zanzibar kettle", record_key=b"customer-planted")
     other = world.add("another message")
@@ -102,7 +102,7 @@ def test_a_persons_messages_leave_no_trace(world: DeskWorld) -> None:
 
 
 def test_an_export_is_what_prepare_takes(world: DeskWorld, tmp_path: Path) -> None:
-    """Both files, in a real run of the trainer's: labels, and one that is dropped."""
+    """The trainer's own reader takes both files: a label, and a message that is dropped."""
     from trainer.dataset.folder import Row, number_copies
     from trainer.dataset.labels import apply_decisions, read_decisions
 
@@ -187,8 +187,8 @@ def learn_task(text: str) -> str:
 
 
 def test_a_new_taxonomy_maps_or_reopens(world: DeskWorld) -> None:
-    """Carried where label and meaning stayed or were mapped, made again elsewhere; what waited for
-    the new one is open."""
+    """Labels that stay or are mapped are carried over. Other items, and those that waited for the
+    new taxonomy, are open."""
     ann = world.person("ann")
     for n, label in enumerate(("refund", "payment", "other", None)):
         world.add(f"message {n}", opinions_wanted=1)
