@@ -59,7 +59,7 @@ Post = Callable[[bytes, Mapping[str, str]], None]
 
 
 class OutboxPublisher:
-    """Publishes what is in the outbox; one thread."""
+    """Publishes corrections to Kafka; one thread."""
 
     def __init__(
         self, database: Database, sink: CorrectionSink, clock: Clock, *, batch: int = 200
@@ -112,7 +112,7 @@ class OutboxPublisher:
 class WebhookSender:
     """Delivers the records that the outbox has published; one thread.
 
-    ``name`` is the installation's: ids of deliveries begin with it.
+    ``name`` is the installation's; delivery ids begin with it.
     """
 
     def __init__(
@@ -207,7 +207,7 @@ def read_key(secret: str) -> bytes:
     except ValueError:
         raise SettingsError(f"webhook.secret: what follows {_PREFIX} is not base64") from None
     if len(key) < 16:
-        raise SettingsError("webhook.secret has fewer than 16 bytes: anybody could guess it")
+        raise SettingsError("webhook.secret has fewer than 16 bytes: use a longer one")
     return key
 
 
@@ -217,8 +217,8 @@ def body(kind: outbox.Kind, record: bytes) -> bytes:
 
 
 def headers(key: bytes, delivery_id: str, sent_s: int, content: bytes) -> dict[str, str]:
-    """Return the request's headers: id, time (Unix seconds) and signature, by
-    https://www.standardwebhooks.com (HMAC-SHA256 over "id.time.body")."""
+    """Return the headers id, time (Unix seconds) and signature, as in
+    https://www.standardwebhooks.com: HMAC-SHA256 over "id.time.body"."""
     signed = f"{delivery_id}.{sent_s}.".encode() + content
     signature = base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode("ascii")
     return {

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import threading
-from collections import Counter, OrderedDict
-from dataclasses import dataclass
+from collections import OrderedDict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
@@ -49,6 +52,8 @@ _FORGOTTEN_MS = 900_000
 _REMEMBERED = 10_000
 _AT_ONCE = 8
 _AT_ONCE_OF_ADDRESS = 2
+_WAITING_OF_ADDRESS = 50
+_LONGEST_WAIT_S = 60.0
 
 
 class Attempts:
@@ -59,14 +64,12 @@ class Attempts:
     minute. A name's count over all addresses would let anyone lock anyone out, so there is none.
 
     An attempt counts as a failure until its result is known, so parallel guesses gain nothing.
-    Each check takes a thread of the web server: ``_AT_ONCE`` run at a time, two for one address.
     """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._lock = threading.Lock()
         self._failures: OrderedDict[tuple[str, str | None], _Failures] = OrderedDict()
-        self._checked: Counter[str] = Counter()
 
     def begin(self, address: str, name: str) -> float:
         """Begin an attempt and return 0, or return the seconds to wait. Each attempt that was begun
@@ -78,9 +81,6 @@ class Attempts:
             wait_ms = max(each.until_ms for each in counts) - now_ms
             if wait_ms > 0:
                 return wait_ms / 1000
-            if self._checked.total() >= _AT_ONCE or self._checked[host] >= _AT_ONCE_OF_ADDRESS:
-                return 1.0
-            self._checked[host] += 1
             for count, free in zip(counts, (_FREE, _FREE_OF_ADDRESS), strict=True):
                 count.add(now_ms, free)
         return 0.0
@@ -90,8 +90,6 @@ class Attempts:
         address. Failures with other names stay: the guesser may have an account."""
         host = _host(address)
         with self._lock:
-            self._checked[host] -= 1
-            self._checked += Counter()  # drops zeros, which would pile up
             if right:
                 self._failures.pop((host, name), None)
                 of_address = self._failures.get((host, None))
@@ -121,6 +119,53 @@ class _Failures:
         over = self.count - free
         wait_ms = min(_LONGEST_MS, 1000 * 2 ** min(over - 1, 20)) if over > 0 else 0
         self.until_ms = now_ms + wait_ms
+
+
+class SignInQueue:
+    """Runs few password checks at a time: each takes a thread of the web server, 64 MiB and a core.
+
+    Two run for one address, so that a client with many connections delays only itself. The others
+    wait in order, without a thread. For the threads of one event loop.
+    """
+
+    def __init__(self) -> None:
+        self._running = asyncio.Semaphore(_AT_ONCE)
+        self._hosts: dict[str, _Waiting] = {}
+
+    @asynccontextmanager
+    async def turn(self, address: str) -> AsyncIterator[bool]:
+        """Wait for a turn; yields False if too many requests from this address wait already, or if
+        the wait takes too long."""
+        host = _host(address)
+        waiting = self._hosts.setdefault(host, _Waiting())
+        if waiting.count >= _WAITING_OF_ADDRESS:
+            yield False
+            return
+        waiting.count += 1
+        try:
+            try:
+                async with asyncio.timeout(_LONGEST_WAIT_S):
+                    await waiting.running.acquire()
+            except TimeoutError:
+                yield False
+                return
+            try:
+                async with self._running:
+                    yield True
+            finally:
+                waiting.running.release()
+        finally:
+            waiting.count -= 1
+            if not waiting.count:
+                del self._hosts[host]
+
+
+@dataclass(slots=True)
+class _Waiting:
+    running: asyncio.Semaphore = field(
+        default_factory=lambda: asyncio.Semaphore(_AT_ONCE_OF_ADDRESS)
+    )
+    count: int = 0
 
 
 def _host(address: str) -> str:

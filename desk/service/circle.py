@@ -8,10 +8,10 @@ from dataclasses import dataclass, fields, replace
 
 from desk.core.items import Origin, is_drawn
 from desk.core.texts import band_keys, storable, storable_json
-from desk.core.uploads import MAX_BATCH_NAME
 from desk.errors import Refused
 from desk.service.context import Desk, require
 from desk.service.reviewing import MAX_NOTE_CHARS
+from desk.service.uploads import MAX_BATCH_NAME
 from desk.service.viewing import seen_how, text_for
 from desk.store import batches, people, proposals
 from desk.store.batches import Batch, Like, NewTask, Progress

@@ -235,63 +235,6 @@ def reopen(desk: Desk, person: Person, item_id: int, *, request_id: str) -> Stat
             raise Refused("only a decided item can be reopened")
         if item.text_state != "here":
             raise Refused("the message has been deleted since")
-        mine, final = _deciding(tx, person, item)
-        if not mine and not may(person, "adjudicator"):
-            raise NotAllowed("somebody else decided this item: ask an adjudicator to reopen it")
-        for each in mine or final:
-            decisions.take_back(tx, each.id, person.id, now_ms)
-        if item.blind or not mine:  # a flag, which makes it a dispute
-            _add(tx, desk, item, person, flag_it, final=False)
-        now, _ = decisions.settle(tx, item, now_ms)
-        _publish(tx, desk, item, None, by=person, reason="reopened")
-        if now.state != "dispute" or may(person, "adjudicator"):
-            claims.hold_again(tx, item, person.id, now_ms, now_ms + desk.policy.claim_ms)
-        detail = {"taken_back": [each.id for each in mine or final]}
-        people.log(tx, now_ms, person.id, "item.reopened", item_id=item.id, detail=detail)
-        return now.state
-
-
-def may_reopen(tx: Tx, person: Person, item: Item) -> bool:
-    """Whether ``reopen`` would let this person reopen this item."""
-    if item.state != "decided" or item.text_state != "here":
-        return False
-    return may(person, "adjudicator") or bool(_deciding(tx, person, item)[0])
-
-
-def _deciding(tx: Tx, person: Person, item: Item) -> tuple[list[Decided], list[Decided]]:
-    """Return the person's share in the decision of an item, and the adjudicator's if there is one.
-
-    What a reviewer said before an adjudicator settled the item did not decide it.
-    """
-    opinions = [each for each in decisions.on_item(tx, item.id) if each.kind in {"label", "none"}]
-    final = [each for each in opinions if each.final]
-    return [each for each in final or opinions if each.person_id == person.id], final
-
-
-def reopen(desk: Desk, person: Person, item_id: int, *, request_id: str) -> State:
-    """Open a decided item again and return its state. The earlier decisions stay in the database.
-
-    Reviewers may reopen what they decided themselves: their decision is taken back, and the item is
-    held for them ("open", or "second" if another reviewer's opinion stays). Adjudicators may reopen
-    any item: it becomes a dispute, with the reviewers' opinions. So does a blind item, for everyone
-    may have seen the model's label since. A published correction is retracted.
-
-    Sent twice, it does nothing more. Raises Refused, NotAllowed.
-    """
-    require(person, "reviewer")
-    flag_it = Said(request_id, "flag")
-    _check(desk, flag_it)
-    now_ms = desk.clock()
-    with desk.database.write() as tx:
-        item = items.lock(tx, item_id)
-        if item is None:
-            raise Refused("there is no such item")
-        if item.state != "decided":
-            if claims.holds(tx, item.id, person.id, now_ms) or decisions.by_request(tx, request_id):
-                return item.state  # by the first of two requests
-            raise Refused("only a decided item can be reopened")
-        if item.text_state != "here":
-            raise Refused("the message has been deleted since")
         # An adjudicator takes back an adjudicator's decision, but not the reviewers' opinions: they
         # are evidence in the dispute, and count in the agreement of reviewers.
         mine, final = _deciding(tx, person, item)

@@ -19,7 +19,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import desk.web.pages
-from desk.auth.passwords import Attempts
+from desk.auth.passwords import Attempts, SignInQueue
 from desk.auth.provider import Provider
 from desk.auth.rules import client_address, is_trusted
 from desk.errors import DeskError, NotAllowed, Refused, TryAgain
@@ -58,7 +58,7 @@ _PROBES = ("/livez", "/readyz", "/metrics")
 
 _FORM_S, _UPLOAD_S = 30.0, 600.0  # for a request's body to arrive
 
-# Nothing from elsewhere, no inline script, no inline style, no frame around it, no form out of it.
+# Nothing from other sites, no inline script or style, no framing, no forms to other sites.
 SECURITY_HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
@@ -66,7 +66,7 @@ SECURITY_HEADERS = {
     ),
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
-    # The addresses of pages say what somebody looked for.
+    # Addresses of pages contain search words.
     "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -79,10 +79,12 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 def build_application(
     opened: Desk, options: WebOptions, provider: Provider | None = None
 ) -> Starlette:
-    """Return the application of an open desk; ``provider`` where people sign in by one."""
+    """Return the web application of an open desk; ``provider`` for sign-in by OpenID."""
     pages = find_pages()
     links = sorted((page for page in pages if page.link), key=lambda page: page.order)
-    web = Web(opened, options, environment(), Attempts(opened.clock), links, provider)
+    web = Web(
+        opened, options, environment(), Attempts(opened.clock), SignInQueue(), links, provider
+    )
     counted = metrics.Metrics(opened)
 
     def livez(_: Request) -> Response:
@@ -141,7 +143,7 @@ def _static(request: Request) -> Response:
 
 
 def endpoint(web: Web, page: Page) -> Endpoint:
-    """Return what the web server calls. Pages themselves run on a thread."""
+    """Return the ASGI endpoint of a page. The page itself runs on a thread."""
 
     async def answer(request: Request) -> Response:
         sent = NOTHING_SENT
@@ -158,7 +160,12 @@ def endpoint(web: Web, page: Page) -> Endpoint:
             return PlainTextResponse(t("error.slow"), 408)
         except BadForm as error:
             return PlainTextResponse(t("error.form"), error.status)
-        return await run_in_threadpool(_answer, web, page, request, sent)
+        if not page.checks_password:
+            return await run_in_threadpool(_answer, web, page, request, sent)
+        async with web.sign_ins.turn(_address(web, request)) as in_turn:
+            if in_turn:
+                return await run_in_threadpool(_answer, web, page, request, sent)
+        return error_page(web, 429, t("sign_in.busy"))
 
     return answer
 
@@ -166,8 +173,8 @@ def endpoint(web: Web, page: Page) -> Endpoint:
 def error_page(
     web: Web, status: int, words: str, *, by_script: bool = False, onward: str = ""
 ) -> Response:
-    """Return a page that says what went wrong; for the script, the words alone. ``onward`` is where
-    its button leads instead of the first page."""
+    """Return a page with an error; for the script, only its text. ``onward`` is where its button
+    leads instead of the first page."""
     if by_script:
         return PlainTextResponse(words, status)
     visit = Visit(web, None, "")
@@ -198,7 +205,7 @@ def _answer(web: Web, page: Page, request: Request, sent: Sent) -> Response:
     except DeskError as error:
         _log.error("page.failed", page=page.path, traceback=format_private(error))
         return error_page(web, 500, t("error.ours"), by_script=by_script)
-    except Exception as error:  # noqa: BLE001 - said to the person without its words
+    except Exception as error:  # noqa: BLE001 - its text may hold a message
         _log.error("page.failed", page=page.path, traceback=format_private(error))
         return error_page(web, 500, t("error.ours"), by_script=by_script)
 
@@ -211,7 +218,6 @@ def _let_in(
     form: Mapping[str, str],
 ) -> Response:
     peer = _peer(request)
-    forwarded = request.headers.getlist("x-forwarded-for")
     options = web.options
     identity = Identity(None, "", False)
     token = request.cookies.get(options.form_cookie, "")
@@ -231,8 +237,11 @@ def _let_in(
             web=web,
             person=identity.person,
             csrf=csrf_token(token),
-            address=client_address(peer, forwarded, options.proxy_addresses),
-            unknown_proxy=bool(forwarded) and not is_trusted(peer, options.proxy_addresses),
+            address=_address(web, request),
+            unknown_proxy=(
+                "x-forwarded-for" in request.headers
+                and not is_trusted(peer, options.proxy_addresses)
+            ),
             route={key: str(value) for key, value in request.path_params.items()},
             query={name: _plain(value) for name, value in request.query_params.items()},
             form=form,
@@ -251,14 +260,14 @@ def _let_in(
 
 
 class SecurityHeaders:
-    """Adds the headers; messages are never kept by the browser."""
+    """Adds the security headers; browsers must not cache messages."""
 
     def __init__(self, app: ASGIApp, *, secure: bool) -> None:
         self._app = app
         self._secure = secure
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, and add the headers to what comes back."""
+        """Handle a request, and add the headers to the response."""
 
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -292,9 +301,9 @@ class OwnPort:
 
 
 class KnownHosts:
-    """Answers requests for these hosts alone ("*": all), and forms that this host's pages sent.
+    """Answers requests for these hosts ("*": all), and forms that pages of the same host sent.
 
-    Probes come by address: what begins with ``open_paths`` is answered for any host.
+    Probes come by address, so ``open_paths`` are answered for any host.
     """
 
     def __init__(self, app: ASGIApp, *, hosts: Sequence[str], open_paths: Sequence[str]) -> None:
@@ -303,7 +312,7 @@ class KnownHosts:
         self._open_paths = tuple(open_paths)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, or refuse it."""
+        """Handle a request, or refuse it."""
         if scope["type"] != "http":
             return
         headers = Headers(scope=scope)
@@ -326,7 +335,8 @@ class KnownHosts:
 
 
 def _same(origin: str, host: str) -> bool:
-    """Tell whether an origin is the host itself. The scheme is the proxy's, which is not seen."""
+    """Tell whether an origin is the host itself. The scheme is not compared: behind a proxy with
+    TLS the desk sees http."""
     try:
         return urlsplit(origin).netloc.lower() == host.lower()
     except ValueError:
@@ -343,8 +353,13 @@ def _peer(request: Request) -> str:
     return request.client.host if request.client else ""
 
 
+def _address(web: Web, request: Request) -> str:
+    forwarded = request.headers.getlist("x-forwarded-for")
+    return client_address(_peer(request), forwarded, web.options.proxy_addresses)
+
+
 def _plain(value: str) -> str:
-    """Return what was sent without NUL, which PostgreSQL keeps in no text."""
+    """Remove NUL, which PostgreSQL cannot store in a text."""
     return value.replace("\x00", "")
 
 
@@ -363,7 +378,8 @@ def _sign_in_first(
         here = f"{path}?{urlencode({'item': form['item'], 'answer': form.get('action', '')})}"
     if web.options.method == "proxy":
         return error_page(web, 401, t("error.proxy"), by_script=by_script)
-    # What the provider sends back goes to one address, and so do the cookies.
+    # The provider redirects to one address, so the sign-in must begin there too: cookies are bound
+    # to a host.
     base = web.provider.config.public_url if web.provider is not None else ""
     if request.method == "GET" and not by_script:
         return redirect(f"{base}/sign-in", next=here)

@@ -119,8 +119,8 @@ def pages(
     page = site.page(**mode, storage_state=signed_in)
     for path in (
         "/", "/review", "/adjudicate", "/search?q=parcel", "/clusters", "/guidelines",
-        "/guidelines/edit", "/my-day", "/accuracy", "/people", "/log", "/sign-in/callback",
-        "/signed-out", "/nowhere",
+        "/guidelines/edit", "/my-day", "/accuracy", "/people", "/log", "/load", "/export",
+        "/sign-in/callback", "/signed-out", "/nowhere",
     ):  # fmt: skip
         page.goto(site.addresses[0] + path)
         yield path.strip("/").split("?")[0].replace("/", "-") or "queues", page

@@ -1,4 +1,4 @@
-"""How right the machine is: what ``desk.accuracy`` says, on a page."""
+"""The page of the model's accuracy in service, by ``desk.accuracy``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from desk.web.visit import Page, Visit
 
 
 def show(visit: Visit) -> Response:
-    """The figures, the weeks, and what is confused with what."""
+    """Show the figures, the weeks, and confusions."""
     figures = accuracy_figures(visit.desk)
     measured, names = figures.measured, figures.adapter_names
     weeks = [_week(week) for week in measured.weeks]

@@ -8,16 +8,15 @@ from datetime import UTC, datetime
 
 from starlette.responses import Response
 
-from desk.core import uploads
 from desk.errors import Refused
-from desk.service import circle, upkeep
+from desk.service import circle, upkeep, uploads
 from desk.web.strings import t
 from desk.web.visit import Page, Visit, number, redirect
 from worker.contract.exchange import CHANGES
 
 
 def show_load(visit: Visit) -> Response:
-    """The form."""
+    """Show the upload form."""
     return visit.page("load.html")
 
 
@@ -44,7 +43,7 @@ def load_file(visit: Visit) -> Response:
 
 
 def show_export(visit: Visit) -> Response:
-    """The form."""
+    """Show the export form."""
     names = dict.fromkeys(each.batch.name for each in circle.all_progress(visit.desk))
     return visit.page("export.html", inbox=upkeep.INBOX, batches=list(names))
 
@@ -67,7 +66,7 @@ def send_export(visit: Visit) -> Response:
 
 
 def show_advice(visit: Visit) -> Response:
-    """The findings of the newest advice, or of the one that is asked for."""
+    """Show the newest advice, or the one in the address."""
     everything = circle.all_advice(visit.desk)
     wanted = number(visit.query.get("advice", ""))
     chosen = next((each for each in everything if each.id == wanted), None)
@@ -77,7 +76,7 @@ def show_advice(visit: Visit) -> Response:
 
 
 def show_messages(visit: Visit) -> Response:
-    """The messages that a finding rests on."""
+    """Show the messages behind a finding."""
     advice_id, place = (number(visit.query.get(name, "")) for name in ("advice", "finding"))
     given, finding, messages = circle.messages(visit.desk, visit.who, advice_id, place - 1)
     return visit.page(
@@ -92,7 +91,7 @@ def show_messages(visit: Visit) -> Response:
 
 
 def ask(visit: Visit) -> Response:
-    """Ask people about the messages of a finding, and go to their queue."""
+    """Turn the messages of a finding into a batch, and go to its queue."""
     if visit.form.get("action") != "ask":
         raise Refused(t("error.action"))
     advice_id, place = visit.number("advice"), visit.number("finding")
@@ -101,7 +100,7 @@ def ask(visit: Visit) -> Response:
 
 
 def show_proposals(visit: Visit) -> Response:
-    """The proposal that is asked for, else the newest that waits, else the newest."""
+    """Show the proposal in the address, or the newest that waits for an answer, or the newest."""
     everything = circle.all_proposals(visit.desk)
     wanted = visit.query.get("proposal", "")
     ordered = sorted(everything, key=lambda each: each.decision is not None)
@@ -119,7 +118,7 @@ def show_proposals(visit: Visit) -> Response:
 
 
 def decide_proposal(visit: Visit) -> Response:
-    """Keep the owner's answer."""
+    """Store the owner's answer."""
     action = visit.form.get("action", "")
     if action not in {"yes", "no"}:
         raise Refused(t("error.action"))

@@ -1,4 +1,4 @@
-"""People and their roles, and the log of who saw and did what: for owners."""
+"""Users and their roles, and the log of who saw and did what: for owners."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def _hashed(visit: Visit) -> str:
 
 
 def log(visit: Visit) -> Response:
-    """Who saw and did what, newest first."""
+    """Show who saw and did what, newest first."""
     before = number(visit.query.get("before", ""))
     entries = people.audit_log(visit.desk, visit.who, before_id=before if before >= 0 else None)
     return visit.page("log.html", entries=entries)

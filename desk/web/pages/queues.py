@@ -1,4 +1,4 @@
-"""What there is to look at: the queues, search, clusters of near-duplicates, a person's day."""
+"""Queues, search, messages that are decided together, and the user's day."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _STATES = ("open", "second", "dispute", "decided")
 
 
 def show(visit: Visit) -> Response:
-    """What waits, how far batches are, and how far the desk is behind."""
+    """Show what waits, the progress of batches, and the lag behind Kafka."""
     return visit.page(
         "queues.html",
         waiting=queues.waiting(visit.desk),
@@ -35,7 +35,7 @@ def show(visit: Visit) -> Response:
 
 
 def show_search(visit: Visit) -> Response:
-    """The form, and what was found."""
+    """Show the search form and its results."""
     words = visit.query.get("q", "").strip()[:300]
     label = visit.query.get("label", "")
     state: Any = visit.query.get("state", "")
@@ -66,7 +66,7 @@ def show_search(visit: Visit) -> Response:
 
 
 def show_clusters(visit: Visit) -> Response:
-    """Clusters that wait, the largest first."""
+    """Show clusters of near-duplicates that wait, the largest first."""
     found = browsing.clusters(visit.desk, visit.who)
     shown = [each.example_item_id for each in found]
     examples = queues.examples(visit.desk, visit.who, shown)
@@ -74,7 +74,7 @@ def show_clusters(visit: Visit) -> Response:
 
 
 def show_cluster(visit: Visit) -> Response:
-    """The messages of one that the reviewer holds, or a form that claims them."""
+    """Show the messages of a cluster that the reviewer holds, or a form that claims them."""
     key = visit.query.get("key", "")[:200]
     tasks = browsing.held_cluster(visit.desk, visit.who, key)
     if not tasks and browsing.is_cluster_waiting(visit.desk, visit.who, key):
@@ -93,7 +93,7 @@ def show_cluster(visit: Visit) -> Response:
 
 
 def show_together(visit: Visit) -> Response:
-    """A preview of the messages of a search that the reviewer decides at once."""
+    """Show the messages of a search that the reviewer is about to decide at once."""
     words, label = _search_of(visit.query)
     tasks = _together(visit, words, label, claim=False)
     if not tasks:
@@ -129,7 +129,7 @@ def _together(visit: Visit, words: str, label: str, *, claim: bool) -> Sequence[
 
 
 def decide_cluster(visit: Visit) -> Response:
-    """Give the messages that were looked at one label; the others are given back."""
+    """Claim a cluster, or give its ticked messages one label and release the others."""
     if visit.form.get("action") == "next":
         key = visit.form.get("key", "")[:200]
         browsing.cluster(visit.desk, visit.who, key)
@@ -139,7 +139,7 @@ def decide_cluster(visit: Visit) -> Response:
 
 
 def _decide_ticked(visit: Visit, label: str) -> None:
-    """Give the ticked messages a label, and the others back. Raises Refused."""
+    """Give the ticked messages a label, and release the others. Raises Refused."""
     shown = _numbers(visit, "shown")
     seen = [item_id for item_id in _numbers(visit, "seen") if item_id in set(shown)]
     if not seen:
@@ -164,7 +164,7 @@ def _numbers(visit: Visit, name: str) -> list[int]:
 
 
 def show_my_day(visit: Visit) -> Response:
-    """Decided, undone, pace, and the newest decisions."""
+    """Show counts since midnight, pace, and the newest decisions."""
     now = datetime.fromtimestamp(visit.desk.clock() / 1000).astimezone()
     midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
     day = queues.my_day(visit.desk, visit.who, int(midnight.timestamp() * 1000))

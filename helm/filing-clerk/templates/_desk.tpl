@@ -151,7 +151,7 @@ volumeMounts:
 - desk.oidc.secret is given and desk.config.sign_in.method is {{ $method }}
 {{- end }}
 {{- if and (eq $method "proxy") (not $signIn.proxy_addresses) }}
-- desk.config.sign_in.proxy_addresses is empty: name the addresses that the proxy calls from, or anybody could send its header
+- desk.config.sign_in.proxy_addresses is empty: name the addresses that the proxy calls from, or anyone could send its header
 {{- end }}
 {{- if has ($config.web | default dict).host (list "127.0.0.1" "localhost" "::1") }}
 - desk.config.web.host is {{ $config.web.host }}: neither the kubelet nor the Ingress could reach it

@@ -225,7 +225,7 @@ def test_check_config_tells_every_problem_at_once(tmp_path: Path) -> None:
         "sign_in.method",
         "database.url: mysql is not supported",
         "kafka.sasl_password_file: ",
-        "webhook.url is given and webhook.secret is not",
+        "webhook.url is set and webhook.secret is not",
     ):
         assert len([line for line in errors if said in line]) == 1, (said, errors)
     assert len(errors) == 5

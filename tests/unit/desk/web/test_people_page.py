@@ -110,9 +110,9 @@ def test_pace_and_agreement_of_each_reviewer(world: DeskWorld, browser: NewBrows
     } == {"ann": (4, 4.0, 3, 2), "bob": (3, 10.0, 3, 2), "eve": (1, None, 0, 0)}
     assert cy.id not in found
     page = browser("ada", "owner").get("/people").text
-    row = re.search(r"<tr><td><bdi>Ann</bdi>.*?</tr>", page, re.DOTALL)
+    row = re.search(r"<strong><bdi>Ann</bdi>.*?</dl>", page, re.DOTALL)
     assert row is not None
-    assert re.findall(r'<td class="number">([^<]*)</td>', row[0]) == ["4", "4 s", "67 % of 3"]
+    assert re.findall("<dd>([^<]*)</dd>", row[0]) == ["4", "4 s", "67 % of 3"]
 
 
 def test_only_owners_add_users(world: DeskWorld, browser: NewBrowser) -> None:
