@@ -1,19 +1,15 @@
-"""The outbox: each correction reaches Kafka exactly once, even if processes are killed.
+"""The outbox: each correction and retraction reaches Kafka exactly once, whatever is killed.
 
-Each call of the publisher:
+In each iteration, due rows get sequence numbers in one database transaction. Rows that are not
+known to be published are written to Kafka in order, with the last number as a mark, in one Kafka
+transaction. Then the database is updated. A kill between the last two steps leaves a doubt, which
+the mark settles: after a start, and after any error, everything up to the mark is in Kafka and
+nothing beyond it, because starting fences every earlier writer of this name.
 
-1. gives due rows sequence numbers, in one database transaction;
-2. writes unpublished rows to Kafka in order, with the last number as a mark, in one transaction;
-3. stores in the database that they are published.
-
-A kill between 2 and 3 leaves the database behind Kafka. The mark resolves that: after a start and
-after any error, everything up to the mark is in Kafka and nothing beyond it, because starting
-aborts and fences every earlier writer with this transactional id.
-
-``WebhookSender`` also posts published decisions to a web address, in order, each at least once.
-Its progress is a separate counter, so a slow receiver does not delay Kafka. A delivery that was
-made but not stored is repeated with the same id. A delivery that fails for 72 hours is dropped: an
-address that no longer exists must not fill the database.
+``WebhookSender`` posts published records to a web address too, in order, each at least once. Its
+progress is a counter of its own, so a slow receiver delays only itself. A delivery that was made
+and not recorded is made again with the same id. A delivery that keeps being refused is given up,
+so that an address that no longer exists does not fill the database.
 """
 
 from __future__ import annotations
@@ -41,22 +37,25 @@ from desk.stream.port import CorrectionSink, Outgoing
 _log = structlog.get_logger("desk.outbox")
 
 _SKEW_MS = 3_600_000
-"""Largest difference that is tolerated between the clocks of a broker and of the desk."""
+"""The largest expected difference between the clocks of the broker and the desk."""
 
 GIVE_UP_MS = 72 * 3_600_000
-"""Time after publication for which a failed delivery is repeated: a receiver that breaks on a
+"""A refused record is sent again for so long after it was published: a receiver that breaks on a
 Friday evening still gets everything on Monday."""
 
 _BATCH = 100
 
 _TIMEOUT_S = 10.0  # for one request
 
-EVENT = "decision.published"
+_EVENTS: Mapping[outbox.Kind, str] = {
+    "correction": "decision.published",
+    "retraction": "decision.retracted",
+}
 
 _PREFIX = "whsec_"
 
 Post = Callable[[bytes, Mapping[str, str]], None]
-"""Sends one request. Raises TryAgain for anything but a success."""
+"""Sends one request. Raises TryAgain unless it succeeds."""
 
 
 class OutboxPublisher:
@@ -72,13 +71,13 @@ class OutboxPublisher:
         self._started = False
 
     def run_once(self) -> int:
-        """Publish one batch of due corrections; return their number.
+        """Publish due records, one batch at most; return how many.
 
-        Raises TryAgain, after which the next call finds out what was published, and DeskStopped.
+        Raises TryAgain: the next call finds out whether this one wrote them. Raises DeskStopped.
         """
         if not self._started:
             self._settle()
-        self._started = False  # until this call succeeds
+        self._started = False  # until this iteration has succeeded
         with self._database.write() as tx:
             outbox.give_sequence(tx, self._clock(), self._batch)
             rows = outbox.pending(tx, self._batch)
@@ -91,16 +90,16 @@ class OutboxPublisher:
         return len(rows)
 
     def stand_back(self) -> None:
-        """Start again at the next call: another replica may have published."""
+        """Another replica publishes now. Start again before the next iteration."""
         self._started = False
 
     def _settle(self) -> None:
-        """Start the sink, and store what the mark shows as published."""
+        """Start the sink, and record what was published without being recorded."""
         mark = self._sink.start()
         with self._database.read() as tx:
             doubt = outbox.first_in_doubt(tx)
         if mark is None and doubt is not None:
-            # Kafka forgets a group's offsets some days after their last commit, or with the topic.
+            # Kafka deletes a group's offsets some days after their last commit, or with the topic.
             mark = self._sink.last_written(doubt[1] - _SKEW_MS)
         if mark is not None:
             with self._database.write() as tx:
@@ -111,7 +110,7 @@ class OutboxPublisher:
 
 
 class WebhookSender:
-    """Posts published decisions to the webhook; one thread.
+    """Delivers the records that the outbox has published; one thread.
 
     ``name`` is the installation's; delivery ids begin with it.
     """
@@ -133,7 +132,7 @@ class WebhookSender:
         self._begun = False
 
     def run_once(self) -> int:
-        """Deliver one batch; return the number of deliveries. Raises TryAgain."""
+        """Deliver waiting records, one batch at most; return how many. Raises TryAgain."""
         if not self._begun:
             with self._database.write() as tx:
                 outbox.begin_delivering(tx)
@@ -141,7 +140,7 @@ class WebhookSender:
         with self._database.read() as tx:
             waiting = outbox.to_deliver(tx, _BATCH)
         for row in waiting:
-            content = body(row.value)
+            content = body(row.kind, row.value)
             sent_s = self._clock() // 1000
             delivery_id = f"{self._name}-{row.sequence}"
             try:
@@ -155,13 +154,13 @@ class WebhookSender:
         return len(waiting)
 
     def stand_back(self) -> None:
-        """Do nothing: no state is kept between calls."""
+        """Nothing to do: there is no state between iterations."""
 
 
 def make_post(url: str, *, ca_file: Path | None = None, timeout_s: float = _TIMEOUT_S) -> Post:
-    """Return a function that posts a body with headers to ``url`` and raises TryAgain unless the
-    answer is 2xx. It follows neither redirects nor the environment's proxies. Raises SettingsError
-    for an unusable address or file."""
+    """Return a function that posts a body with headers to ``url``, and raises TryAgain unless the
+    answer is 2xx. Redirects and the environment's proxies are not followed. Raises SettingsError
+    for an address or a file that cannot be used."""
     parts = urlsplit(url)
     if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username:
         raise SettingsError("webhook.url: write http(s)://HOST/PATH, without user and password")
@@ -177,7 +176,7 @@ def make_post(url: str, *, ca_file: Path | None = None, timeout_s: float = _TIME
         request = urllib.request.Request(url, body, dict(headers), method="POST")  # noqa: S310
         try:
             with opener.open(request, timeout=timeout_s):
-                return  # only the status counts
+                return  # only the status matters
         except urllib.error.HTTPError as error:
             error.close()
             raise TryAgain(f"the webhook's receiver answers {error.code}") from None
@@ -190,15 +189,15 @@ def make_post(url: str, *, ca_file: Path | None = None, timeout_s: float = _TIME
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """Refuses redirects: a body that is signed for one address goes to no other."""
+    """Refuses redirects: a body signed for one address is not sent to another."""
 
     def redirect_request(self, *_: Any, **__: Any) -> None:
-        """Return None, so that the redirect's status is the answer."""
+        """Treat the redirect as the answer."""
 
 
 def read_key(secret: str) -> bytes:
-    """Return the key of a secret: the base64 after ``whsec_``, or its UTF-8. Raises SettingsError
-    if it is too short."""
+    """Return the key of a secret: the base64 after ``whsec_``, else its UTF-8. Raises
+    SettingsError for a key that is too short."""
     try:
         key = (
             base64.b64decode(secret.removeprefix(_PREFIX), validate=True)
@@ -212,9 +211,9 @@ def read_key(secret: str) -> bytes:
     return key
 
 
-def body(correction: bytes) -> bytes:
-    """Wrap a correction (the JSON of its record) as the request's body."""
-    return b'{"type":"' + EVENT.encode() + b'","data":' + correction + b"}"
+def body(kind: outbox.Kind, record: bytes) -> bytes:
+    """Return the request's body about a record of the topic (its JSON)."""
+    return b'{"type":"' + _EVENTS[kind].encode() + b'","data":' + record + b"}"
 
 
 def headers(key: bytes, delivery_id: str, sent_s: int, content: bytes) -> dict[str, str]:

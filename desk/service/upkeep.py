@@ -1,4 +1,4 @@
-"""What an operator does: retention, deleting a person's messages, a new taxonomy, exports."""
+"""The operator's work: retention, deleting a customer's messages, a new taxonomy, exports."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from desk.clock import Clock
 from desk.core.export import answers, messages_jsonl
 from desk.core.items import plan_change
 from desk.errors import DatabaseRefused, DeskError, Refused, SettingsError
-from desk.service import circle
+from desk.service import circle, corrections
 from desk.service.context import Desk, require
 from desk.service.viewing import is_masked
 from desk.store import batches, exports, items, outbox, people, projects
@@ -28,16 +28,16 @@ DAY_MS = 24 * 60 * 60 * 1000
 
 
 def purge_before_ms(now_ms: int, text_days: float) -> int:
-    """Return the time (Unix, ms) of which older texts are deleted."""
+    """Return the time (Unix, ms) before which texts are deleted."""
     return now_ms - int(text_days * DAY_MS)
 
 
-_PURGED_AT_ONCE = 2000
-_PUBLISHED_KEPT_DAYS = 30
+_PURGED_AT_ONCE = 2000  # messages per transaction: on SQLite reviewers wait for it
+_PUBLISHED_KEPT_DAYS = 30  # longer than the webhook tries to deliver a record
 
 
 def apply_retention(desk: Desk, text_days: float) -> int:
-    """Delete messages that are older than so many days, and what was published a month ago; return
+    """Delete messages older than so many days, and records that were published a month ago; return
     how many messages were deleted."""
     now_ms = desk.clock()
     purged = 0
@@ -57,8 +57,8 @@ def apply_retention(desk: Desk, text_days: float) -> int:
 def purge_person(
     desk: Desk, *, message_ids: Collection[str] = (), record_keys: Collection[bytes] = ()
 ) -> int:
-    """Delete a person's messages and all that names them, by message ids or record keys; return how
-    many items were theirs. What the machine and people said of them stays, without a name."""
+    """Delete a customer's messages, and everything that identifies them, by message ids or record
+    keys; return how many items. The labels of the model and the reviewers stay."""
     now_ms = desk.clock()
     with desk.database.write() as tx:
         count = items.purge_person(tx, message_ids=message_ids, record_keys=record_keys)
@@ -69,12 +69,14 @@ def purge_person(
 def change_taxonomy(
     database: Database, new: Taxonomy, mapping: Mapping[str, str], clock: Clock
 ) -> Mapping[str, int]:
-    """Go over to a new taxonomy: decisions are carried over where a label kept its name and its
-    description or ``mapping`` (old to new) says so, and made again elsewhere. Return how many were
-    carried, reopened, and left as they are because their messages are gone; and how many items
+    """Change to a new taxonomy.
+
+    Decisions are carried over if a label keeps its name and description, or if ``mapping`` (old to
+    new) says so. Other items are opened again, and their corrections retracted. Return how many
+    were carried, reopened, and left as they are because their messages are gone; and how many items
     that waited for this taxonomy are open now.
 
-    Raises SettingsError for a mapping that does not fit; DatabaseRefused where there is no project.
+    Raises SettingsError for a mapping that does not fit; DatabaseRefused without a project.
     """
     now_ms = clock()
     with database.write() as tx:
@@ -87,7 +89,20 @@ def change_taxonomy(
         except ValueError as error:
             raise SettingsError(f"--map: {error}") from None
         projects.remember_taxonomy(tx, new, now_ms)
-        counts = exports.apply_change(tx, change, old.digest, new.digest, now_ms)
+        counts, reopened = exports.apply_change(tx, change, old.digest, new.digest, now_ms)
+        for item_id in reopened:
+            item = items.get(tx, item_id)
+            assert item is not None
+            corrections.follow(
+                tx,
+                item,
+                None,
+                taxonomy=old,
+                by=None,
+                reason="taxonomy_changed",
+                now_ms=now_ms,
+                delay_ms=0,
+            )
         projects.use_taxonomy(tx, project.id, new.digest)
         counts["opened"] = items.release_held(tx, new.digest)
         detail = {"from": old.digest, "to": new.digest, **counts}
@@ -96,16 +111,16 @@ def change_taxonomy(
 
 
 INBOX = "inbox"
-"""The project of what came from Kafka."""
+"""The project of the items from Kafka."""
 
-_LEAST_OF_A_DIGEST = 8
+_LEAST_OF_A_DIGEST = 8  # characters: less may begin the digests of two datasets
 
 _MESSAGES, _DECISIONS, _PROPOSALS = "messages.jsonl", "decisions.csv", "proposals/"
 
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """The files that ``export`` wrote, and how many messages they hold decisions on."""
+    """The files that were written, and the number of messages with an outcome."""
 
     messages: Path
     decisions: Path
@@ -128,15 +143,15 @@ def export(desk: Desk, folder: Path, *, project: str = INBOX, by_message_id: boo
 def export_files(
     desk: Desk, *, project: str = INBOX, by_message_id: bool, by: Person | None = None
 ) -> tuple[Mapping[str, bytes], int]:
-    """Return what was decided by the present taxonomy as files for ``clerk-trainer``, by name, and
-    the number of decisions: rows for ``prepare --input``, decisions for ``prepare --decisions``,
-    and one file for each decided proposal, for ``propose --decided``.
+    """Return the decisions by the present taxonomy as files for ``clerk-trainer``, by name, and the
+    number of messages with an outcome: messages for ``prepare --input``, decisions for
+    ``prepare --decisions``, and one file for each decided proposal, for ``propose --decided``.
 
-    ``project`` is ``INBOX``, the name of a batch, or a dataset's digest or its beginning; if one
-    message was decided twice in it, the later decision counts. Tasks have no result: their rows are
-    named by the messages' ids, whatever ``by_message_id`` says. ``by`` is the owner who exports,
-    None for the command line. Raises Refused if there is no such project, or if ``by`` sees texts
-    masked; NotAllowed.
+    ``project`` is ``INBOX``, the name of a batch, or a dataset's digest or its beginning. Of two
+    decisions on one message the later one counts, but one on the audit sample counts first. Rows of
+    tasks are named by message ids in any case, because tasks have no result. ``by`` is the owner
+    who exports, None for the command line. Raises Refused for an unknown project, or if ``by`` sees
+    texts masked; NotAllowed.
     """
     if by is not None:
         require(by, "owner")

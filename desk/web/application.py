@@ -6,7 +6,7 @@ import asyncio
 import importlib
 import pkgutil
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import structlog
 from starlette.applications import Starlette
@@ -170,12 +170,15 @@ def endpoint(web: Web, page: Page) -> Endpoint:
     return answer
 
 
-def error_page(web: Web, status: int, words: str, *, by_script: bool = False) -> Response:
-    """Return a page with an error; for the script, only its text."""
+def error_page(
+    web: Web, status: int, words: str, *, by_script: bool = False, onward: str = ""
+) -> Response:
+    """Return a page with an error; for the script, only its text. ``onward`` is where its button
+    leads instead of the first page."""
     if by_script:
         return PlainTextResponse(words, status)
     visit = Visit(web, None, "")
-    return visit.page("error.html", status, title=t(f"error.{status}"), words=words)
+    return visit.page("error.html", status, title=t(f"error.{status}"), words=words, onward=onward)
 
 
 def _may_send(web: Web, page: Page, request: Request) -> bool:
@@ -223,7 +226,7 @@ def _let_in(
         identity = identify(web, request.cookies, request.headers, peer)
         token = identity.token
         if identity.person is None:
-            return _sign_in_first(web, request, by_script=_by_script(request, form))
+            return _sign_in_first(web, request, form, by_script=_by_script(request, form))
         require(identity.person, page.role)
     token = token or form_token
     if page.method == "POST" and not is_csrf_token(token, form.get("csrf", "")):
@@ -364,12 +367,21 @@ def _by_script(request: Request, form: Mapping[str, str]) -> bool:
     return (form.get("part") or request.query_params.get("part")) == "1"
 
 
-def _sign_in_first(web: Web, request: Request, *, by_script: bool) -> Response:
-    if web.options.method in {"local", "oidc"} and request.method == "GET" and not by_script:
-        # The provider redirects to one address, so the sign-in must begin there too: cookies are
-        # bound to a host.
-        base = web.provider.config.public_url if web.provider is not None else ""
-        path = request.url.path if request.url.path != "/" else ""
-        return redirect(f"{base}/sign-in", next=path)
-    words = t("error.proxy" if web.options.method == "proxy" else "error.signed_out")
-    return error_page(web, 401, words, by_script=by_script)
+def _sign_in_first(
+    web: Web, request: Request, form: Mapping[str, str], *, by_script: bool
+) -> Response:
+    path, here = request.url.path, ""
+    if request.method == "GET" and path != "/":
+        here = f"{path}?{request.url.query}" if request.url.query else path
+    elif form.get("item"):
+        # Back to the message, with what was chosen: the decision itself was not saved.
+        here = f"{path}?{urlencode({'item': form['item'], 'answer': form.get('action', '')})}"
+    if web.options.method == "proxy":
+        return error_page(web, 401, t("error.proxy"), by_script=by_script)
+    # The provider redirects to one address, so the sign-in must begin there too: cookies are bound
+    # to a host.
+    base = web.provider.config.public_url if web.provider is not None else ""
+    if request.method == "GET" and not by_script:
+        return redirect(f"{base}/sign-in", next=here)
+    onward = f"{base}/sign-in?{urlencode({'next': here})}"
+    return error_page(web, 401, t("error.signed_out"), by_script=by_script, onward=onward)

@@ -23,8 +23,7 @@ from tests.cluster.load import Names
 from tests.cluster.values import LABEL, PULL_POLICY, demo_values, volume
 from tests.support.desk_browser import field
 from tests.support.desk_messages import publish_results
-from tests.support.topics import create_topics, read_all
-from worker.contract.records import read_correction
+from tests.support.topics import create_topics, read_all, read_corrections
 from worker.contract.taxonomy import Taxonomy
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
@@ -154,7 +153,7 @@ def test_an_uncertain_label_becomes_a_correction(
         page = ada.get("/review")
         ada.decide(ada.post("/review", {"csrf": field(page, "csrf"), "action": "next"}), other)
         wait_until("a correction in Kafka", lambda: read_all(kafka, topics["corrections"]), 60)
-    (correction,) = map(read_correction, read_all(kafka, topics["corrections"]))
+    (correction,) = read_corrections(kafka, topics["corrections"])
     assert (correction.machine.label, correction.label) == (machine, other)
     assert correction.message_id == "T-0"
     _starts_anew(cluster)

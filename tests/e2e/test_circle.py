@@ -17,7 +17,7 @@ from tests.support.propose_world import Place, gates, make_place
 from tests.support.tiny_encoder import make_tiny_encoder
 from tests.support.tiny_messages import make_messages, write_tiny_taxonomy
 from tests.support.trainer_world import call
-from trainer.dataset.folder import open_dataset
+from trainer.dataset.folder import open_dataset, open_holdout
 from trainer.store.moves import read_history
 from worker.contract.exchange import Task, task_id, write_tasks
 from worker.contract.store import read_canary, read_pointer
@@ -39,6 +39,18 @@ class Desk:
         done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
+
+    def decide_sample(self, drawn: list[tuple[str, str]]) -> None:
+        """Have results of these messages in the audit sample, and one person decide them."""
+        database = Database(self.url)
+        world = DeskWorld(database, taxonomy=Taxonomy.from_toml(self.taxonomy))
+        audit = {"origin": "audit", "sample_share": 0.05, "label": "refund", "scores": {}}
+        world.add_all([(text, dict(audit)) for text, _ in drawn])
+        bob, label_of = world.person("bob"), dict(drawn)
+        while (item := reviewing.next_item(world.desk, bob, Queue())) is not None:
+            label, request = label_of[item.text], f"sample-{item.item_id}"
+            reviewing.decide(world.desk, bob, item.item_id, label, request_id=request)
+        database.close()
 
     def decide_all(self, label_of: dict[str, str]) -> int:
         """One reviewer decides both batches; return the number of messages."""
@@ -71,13 +83,14 @@ def tasks_of(place: Place, fresh: list[tuple[str, str]]) -> list[Task]:
     return checks + [task(f"new-{at}", text, "learn", None) for at, (text, _) in enumerate(fresh)]
 
 
-def test_from_the_desks_export_to_a_canary(tmp_path: Path) -> None:
-    """The desk's decisions are learned once, and its answer is carried out once. The next
-    proposal finds the dataset of the adapter in service, and nothing new in the export."""
+def test_from_the_desks_export_to_a_canary_and_nothing_counts_twice(tmp_path: Path) -> None:
+    """Decisions at the desk are learned, once, except those on the audit sample, which are held out
+    or validate. The desk's answer is carried out, once. The next proposal finds the dataset of the
+    adapter in service, and nothing new in the export."""
     taxonomy = write_tiny_taxonomy(tmp_path)
     base = make_tiny_encoder(tmp_path / "base", [text for text, _ in make_messages(40, 3)])
     place = make_place(tmp_path, "embedding-linear", base, taxonomy, make_messages)
-    fresh = make_messages(8, 77)
+    fresh, drawn = make_messages(8, 77), make_messages(10, 78)
     rows = {row.id: row.message for row in open_dataset(place.dataset).train}
     truth = {rows[id_]: label for id_, label in place.truth.items()} | dict(fresh)
     tasks = tmp_path / "tasks.jsonl"
@@ -86,12 +99,19 @@ def test_from_the_desks_export_to_a_canary(tmp_path: Path) -> None:
     desk.run("migrate")
     assert f"{len(truth)} tasks loaded" in desk.run("tasks", "load", tasks)
     assert desk.decide_all(truth) == len(truth)
-    decided = tmp_path / "decided"
+    desk.decide_sample(drawn)
+    decided, sample = tmp_path / "decided", tmp_path / "sample"
     dataset = open_dataset(place.dataset).digest
     desk.run("export", "--out", decided, "--project", dataset[:12])
+    desk.run("export", "--out", sample)
 
     proposals = tmp_path / "proposals"
-    files = ("--decisions", decided / "decisions.csv", "--messages", decided / "messages.jsonl")
+    files = tuple(
+        word
+        for folder in (decided, sample)
+        for option, name in (("--decisions", "decisions.csv"), ("--messages", "messages.jsonl"))
+        for word in (option, folder / name)
+    )
     propose = (
         *("propose", "--store", place.store, "--recipe", place.recipe, "--base", base, "--json"),
         *("--dataset", place.dataset, "--dataset", proposals, *gates(), *files),
@@ -102,8 +122,12 @@ def test_from_the_desks_export_to_a_canary(tmp_path: Path) -> None:
     assert made["changes"]["new_in_train"] == len(fresh)
     changed = made["changes"]["train_relabelled"] + made["changes"]["train_confirmed"]
     assert changed == len(place.truth)
-    learnt = {row.message: row.label for row in open_dataset(proposals / "1" / "dataset").train}
-    assert learnt == truth
+    version = open_dataset(proposals / "1" / "dataset")
+    assert {row.message: row.label for row in version.train} == truth
+    held = {row.message for row in open_holdout(version, purpose="test", subject="test")}
+    validates = {row.message for row in version.validation}
+    assert {text for text, _ in drawn} <= held | validates
+    assert made["changes"]["new_in_holdout"] > made["changes"]["new_in_validation"] > 0
 
     desk.run("proposal", "load", proposals / "1" / "proposal.json")
     desk.run("proposal", "decide", made["id"][:8], "yes", "--note", "clear")

@@ -17,8 +17,7 @@ import psutil
 import pytest
 
 from tests.support.desk_browser import field
-from tests.support.topics import read_all
-from worker.contract.records import read_correction
+from tests.support.topics import read_corrections
 from worker.demo.run import CORRECTIONS
 
 pytestmark = [pytest.mark.timeout(900), pytest.mark.long]
@@ -101,7 +100,7 @@ def test_a_decision_arrives_and_a_folder_is_reused(tmp_path: Path) -> None:
         assert 0 < int(in_review[1]) <= int(waiting) < COUNT
         decide(url, "refund")
         said = shown.wait_for(r"correction 1: (\S+) \((confirmed|was \S+)\)")
-        (correction,) = map(read_correction, read_all(servers, CORRECTIONS))
+        (correction,) = read_corrections(servers, CORRECTIONS)
         assert said[1] == correction.label == "refund"
         assert correction.agrees is (said[2] == "confirmed")
         output = shown.interrupt()

@@ -19,6 +19,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from desk.store.database import Database
 from desk.store.migrate import migrate
+from tests.support.desk_chromium import chromium
 from tests.support.desk_messages import Message, publish_results
 from tests.support.local_postgres import PROGRAMS, LocalPostgres
 from tests.support.openid import SERVER_SECRET, openid_server
@@ -65,18 +66,12 @@ class Site:
 def missing() -> str:
     """Return what is not on this machine and how to get it, "" where all is."""
     wanted = {
-        "chromium": _browser(),
+        "chromium": chromium(),
         "postgresql": PROGRAMS,
         "npm": shutil.which("npm"),
     }
     lacking = [name for name, there in wanted.items() if not there]
     return f"not here: apt-get install {' '.join(lacking)}" if lacking else ""
-
-
-def _browser() -> str | None:
-    """Debian's Chromium, or what is called so elsewhere."""
-    names = ("chromium", "chromium-browser", "google-chrome")
-    return next((found for name in names if (found := shutil.which(name))), None)
 
 
 @contextlib.contextmanager
@@ -122,7 +117,7 @@ def open_site(servers: str, topics: Mapping[str, str]) -> Iterator[Site]:
             stack.enter_context(_replica(given | own, port))
         playwright = stack.enter_context(sync_playwright())
         browser = playwright.chromium.launch(
-            executable_path=_browser(),
+            executable_path=chromium(),
             args=[
                 "--no-sandbox",
                 # The provider's forms want a font from elsewhere.

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping
 from confluent_kafka import Consumer, Message, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
+from worker.contract.records import Correction, Retraction, read_correction
+
 _SETTLED_S = 3.0
 
 
@@ -31,7 +33,25 @@ def create_topics(servers: str, names: Iterable[str], partitions: int = 1) -> No
 
 def read_all(servers: str, topic: str) -> list[bytes | None]:
     """The values of all committed records of a topic."""
-    return [message.value() for message in read_messages(servers, topic)]
+    return [record.value() for record in read_messages(servers, topic)]
+
+
+def read_corrections(servers: str, topic: str) -> list[Correction]:
+    """Return the corrections of a topic that has nothing else."""
+    records = [read_correction(value) for value in read_all(servers, topic)]
+    assert not [each for each in records if isinstance(each, Retraction)]
+    return [each for each in records if isinstance(each, Correction)]
+
+
+def labels_of(records: Iterable[Correction | Retraction]) -> dict[str, str]:
+    """Return the reviewers' labels by id, as a router knows them (docs/records.md)."""
+    known: dict[str, str] = {}
+    for record in records:
+        if isinstance(record, Correction):
+            known[record.id] = record.label
+        else:
+            known.pop(record.id, None)
+    return known
 
 
 def read_messages(servers: str, topic: str) -> list[Message]:

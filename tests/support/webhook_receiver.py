@@ -60,7 +60,7 @@ def receiver() -> Iterator[Receiver]:
                 self.end_headers()
                 return
             if answer == 204:
-                state.taken.append(json.loads(body)["data"]["label"])
+                state.taken.append(json.loads(body)["data"].get("label", ""))
             try:
                 self.send_response(int(answer))
                 self.end_headers()

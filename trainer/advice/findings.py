@@ -57,7 +57,7 @@ def gather(answers: Iterable[Answer], labels: Mapping[str, str]) -> dict[str, De
             decided.opinions.append(label)
             continue
         decided.outcome, decided.guideline = label, answer.guideline
-        if answer.purpose == "audit" and not decided.opinions and sha256 in labels:
+        if answer.audits_holdout and not decided.opinions and sha256 in labels:
             decided.opinions = [labels[sha256], label]
     return found
 

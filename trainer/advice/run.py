@@ -336,7 +336,7 @@ def advise_dataset(
     answers = [answer for path in decisions for answer in read_answers(path)]
     texts = {sha: (each.id, each.text) for sha, each in read_new_messages(messages).items()}
     held: dict[str, str] = {}
-    if any(answer.purpose == "audit" for answer in answers):
+    if any(answer.audits_holdout for answer in answers):
         rows = open_holdout(opened, purpose="advise", subject=opened.digest)
         held = {message_sha256(each.message): each.label for each in rows}
     return advise(

@@ -179,7 +179,7 @@ def _read_answers(
     found = [
         answer
         for answer in read_answers(path)
-        if answer.purpose == "audit" and answer.role == "outcome"
+        if answer.audits_holdout and answer.role == "outcome"
     ]
     if not found:
         raise BadInput(f"{path.name}: has no decision of an audit: export the audit's project")

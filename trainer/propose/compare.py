@@ -63,7 +63,7 @@ def compare(
     truth = {
         answer.id: answer.new_label or None
         for answer in outcomes.values()
-        if answer.purpose == "audit" and answer.decision != "accept"
+        if answer.audits_holdout and answer.decision != "accept"
     }
     audited = _right(new, truth), _right(current, truth)
     if audited[0]:

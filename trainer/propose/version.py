@@ -7,11 +7,12 @@ The rule, named in the manifest:
   model. Rows that fit no label are removed.
 - A new message that was chosen because a model doubted it goes to training, never to the hold-out:
   a hold-out of hard messages does not represent the messages in service. One that was drawn at
-  random (an audit) goes to any split, by its digest, with the shares of the dataset's split.
+  random (an audit) never goes to training. Its digest decides between hold-out and validation, with
+  the shares of the dataset's split: thresholds and temperature have to follow the traffic too.
 - New messages are cleaned as the dataset's were, names included, so that known ones are recognized.
 - Copies and near-duplicates stay in one split: a new message that is near a held-out message, or
   has its id, is left out; one that is near a training or validation message joins it; new messages
-  that are near each other go together.
+  that are near each other go together. A chosen message near a new drawn one is left out.
 """
 
 from __future__ import annotations
@@ -87,7 +88,9 @@ def read_new_messages(paths: Sequence[Path]) -> dict[str, Message]:
 def read_outcomes(paths: Sequence[Path]) -> dict[str, Answer]:
     """Read the outcomes, by the message's digest; of several decisions the latest counts.
 
-    Raises BadInput if two differ and their times do not say which one is later.
+    An audit's decision wins over a later one on a message that a model chose, so that a model's
+    doubt never decides what is held out. Raises BadInput if two differ and their times do not say
+    which one is later.
     """
     found: dict[str, Answer] = {}
     for path in paths:
@@ -95,9 +98,15 @@ def read_outcomes(paths: Sequence[Path]) -> dict[str, Answer]:
             if answer.role != "outcome":
                 continue
             before = found.get(answer.message_sha256)
-            if before is None or _is_later(answer, before, path):
+            if before is None or _counts_before(answer, before, path):
                 found[answer.message_sha256] = answer
     return found
+
+
+def _counts_before(answer: Answer, before: Answer, path: Path) -> bool:
+    # A check asks about a row that the dataset has, so neither it nor an audit chose the message.
+    is_draw, was_draw = (each.purpose in {_DRAWN, "check"} for each in (answer, before))
+    return _is_later(answer, before, path) if is_draw == was_draw else is_draw
 
 
 def _is_later(answer: Answer, before: Answer, path: Path) -> bool:
@@ -304,6 +313,10 @@ def _place(
     messages = ((each.key, each.message) for each in (*known, *(one.example for one in new)))
     for cluster in unite_copies(clusters, messages):
         members = [by_key[key] for key in cluster if key in by_key]
+        drawn = [each for each in members if each.answer.purpose == _DRAWN]
+        if 0 < len(drawn) < len(members):  # the chosen ones cannot be learnt or held out now
+            draft.counts["new_near_another_part"] += len(members) - len(drawn)
+            members = drawn
         if members:
             there = {part_of[key] for key in cluster if key in part_of}
             # A message may come again in other words under its id.
@@ -325,18 +338,16 @@ def _place(
 def _part(
     members: Sequence[_New], there: set[str], settings: Mapping[str, Any], seed: int
 ) -> str | None:
-    """Return the split of new messages that are near each other and near messages in the splits
-    ``there``, or None to leave them out."""
+    """Return the split of new messages that are near each other (all drawn or all chosen) and near
+    messages in the splits ``there``, or None to leave them out."""
     if there:
         return there.pop() if len(there) == 1 and HOLDOUT not in there else None
-    if any(member.answer.purpose != _DRAWN for member in members):
+    if members[0].answer.purpose != _DRAWN:
         return TRAIN
     shares = {name: settings.get(name) or usual for name, usual in _SHARES.items()}
     key = min(member.example.key for member in members)
     at = int(shuffle_key(seed, f"version\n{key}")[:12], 16) / 16**12
-    if at < shares["holdout_share"]:
-        return HOLDOUT
-    return VALIDATION if at < sum(shares.values()) else TRAIN
+    return HOLDOUT if at < shares["holdout_share"] / sum(shares.values()) else VALIDATION
 
 
 def _free_id(example: Example, taken: set[str]) -> str:

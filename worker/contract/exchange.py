@@ -218,6 +218,12 @@ class Answer:
         if self.decided_at is not None:
             parse_rfc3339(self.decided_at)
 
+    @property
+    def audits_holdout(self) -> bool:
+        """Whether it answers a task about the hold-out's own label. The purpose ``audit`` without a
+        task is a message that the desk drew from service."""
+        return self.purpose == "audit" and self.task_id is not None
+
 
 ALLOWED: dict[str, tuple[str, ...]] = {
     "decision": get_args(DecisionWord),

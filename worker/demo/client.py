@@ -22,9 +22,9 @@ _QUIET: dict[str, str | int | float | bool] = {"log_level": 0}
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A result or a correction. ``value`` is its record, None for a dead letter.
+    """A result, a correction, or a retraction. ``value`` is its record, None for a dead letter.
 
-    Times are Unix seconds; ``published_at`` of a correction is the time of the decision.
+    Times are Unix seconds; a correction was published when a reviewer decided.
     """
 
     kind: str
@@ -168,6 +168,9 @@ def _seen(message: Any, kind: str) -> Seen:
     if kind == "dead letter":
         published_at = float(headers.get("clerk.source.timestamp") or 0) / 1000
         return Seen(kind, str(value.get("id")), None, headers, published_at, time.time())
-    since = value["decided_at"] if kind == "correction" else value["source"]["timestamp"]
+    if kind == "correction":
+        since = value.get("decided_at") or value["retracted_at"]
+    else:
+        since = value["source"]["timestamp"]
     published_at = datetime.fromisoformat(since).timestamp()
     return Seen(kind, str(value["message_id"]), value, headers, published_at, time.time())

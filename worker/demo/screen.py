@@ -113,12 +113,15 @@ class Screen:
         )
 
     def corrected(self, seen: Seen, sample: Sample | None) -> None:
-        """Count one correction and print it."""
+        """Count and print a correction or a retraction."""
         self.tally.corrections += 1
         value = seen.value or {}
-        label, before = str(value["label"]), str(value["machine"]["label"])
         shown = _shorten(sample.message if sample else "(published by you)")
-        change = "confirmed" if label == before else f"was {before}"
+        if value.get("kind") == "retraction":
+            label, change = "taken back", str(value["reason"]).replace("_", " ")
+        else:
+            label, before = str(value["label"]), str(value["machine"]["label"])
+            change = "confirmed" if label == before else f"was {before}"
         self.console.print(
             f"  [magenta]correction {self.tally.corrections}:[/magenta] "
             f"[bold]{escape(label)}[/bold] ({escape(change)})  [dim]{escape(shown)}[/dim]",

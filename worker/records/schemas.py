@@ -3,9 +3,9 @@
     python -m worker.records.schemas DIR    # writes one NAME.schema.json for each
     python -m worker.records.schemas --check DIR
 
-Records on topics are ``output`` and ``correction``; files of the circle are ``task`` (a line of
-tasks/1), ``decision`` (a line of decisions/2, as its CSV's cells), ``advice``, ``proposal`` and
-``proposal-decision``.
+Records on topics are ``output``, ``correction`` and ``retraction``; files of the circle are
+``task`` (a line of tasks/1), ``decision`` (a line of decisions/2, as its CSV's cells), ``advice``,
+``proposal`` and ``proposal-decision``.
 """
 
 from __future__ import annotations
@@ -33,11 +33,12 @@ from worker.contract.exchange import (
     ProposalDecision,
     Task,
 )
-from worker.contract.records import Correction, OutputRecord
+from worker.contract.records import Correction, OutputRecord, Retraction
 
 SCHEMAS: dict[str, tuple[type[Any], int]] = {
     "output": (OutputRecord, 1),
     "correction": (Correction, 1),
+    "retraction": (Retraction, 1),
     "task": (Task, 1),
     "decision": (Answer, 2),
     "advice": (Advice, 1),

@@ -171,6 +171,7 @@ def show_my_day(visit: Visit) -> Response:
     return visit.page(
         "my_day.html",
         day=day,
+        reopened=bool(visit.query.get("reopened")),
         pace_s=day.seconds / day.decided if day.decided else None,
         per_hour=round(3600 * day.decided / day.seconds) if day.seconds >= 1 else None,
     )

@@ -15,8 +15,7 @@ from desk.service.viewing import Task
 from desk.settings import load_settings
 from desk.store.database import Database
 from tests.support.desk_results import result
-from tests.support.topics import create_topics, read_all
-from worker.contract.records import read_correction
+from tests.support.topics import create_topics, read_corrections
 from worker.contract.taxonomy import Taxonomy
 
 
@@ -68,11 +67,11 @@ def test_an_uncertain_label_becomes_a_correction(
         assert task.text == "where is my parcel?"
         reviewing.decide(desk, ann, task.item_id, other, request_id="one")
         until = time.monotonic() + 60
-        while not (read := read_all(bootstrap_servers, names["corrections"])):
+        while not (read := read_corrections(bootstrap_servers, names["corrections"])):
             assert time.monotonic() < until
             assert not shift.wait(0.2)
     opened.close()
-    (correction,) = map(read_correction, read)
+    (correction,) = read
     assert (correction.label, correction.machine.label) == (other, label)
     assert correction.message_id == "T-1"
     assert correction.decided_by == ann.pseudonym

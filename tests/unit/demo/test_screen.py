@@ -119,7 +119,9 @@ def test_waiting_is_announced(terminal: bool) -> None:
         assert any("loading the model [tiny]" in line for line in shown(screen))
 
 
-def test_each_correction_shows_old_and_new_label() -> None:
+def test_each_correction_says_what_a_person_made_of_the_label() -> None:
+    """Counted, with the machine's label and the message's first words; so is one that was taken
+    back."""
     screen = make_screen()
     for label in ("billing", "delivery [urgent]"):
         value = {"label": label, "machine": {"label": "billing"}}
@@ -129,10 +131,13 @@ def test_each_correction_shows_old_and_new_label() -> None:
     screen.corrected(
         Seen("correction", "2", {"label": "billing", "machine": {"label": "x"}}, {}, 0, 0), None
     )
+    taken_back = {"kind": "retraction", "reason": "no_label_fits"}
+    screen.corrected(Seen("correction", "2", taken_back, {}, 0, 0), None)
     assert shown(screen) == [
         "  correction 1: billing (confirmed)  my [b] invoice",
         "  correction 2: delivery [urgent] (was billing)  my [b] invoice",
         "  correction 3: billing (was x)  (published by you)",
+        "  correction 4: taken back (no label fits)  (published by you)",
     ]
 
 

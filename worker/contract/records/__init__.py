@@ -4,12 +4,18 @@
 - output and review topics: ``OutputRecord``; shadow topic: ``ShadowRecord``;
 - dead letters: the input record with the headers of ``DeadLetter``;
 - retry topic: the input record with the headers of ``Retry``;
-- corrections: ``Correction``, a reviewer's label.
+- corrections: ``Correction``, a reviewer's label, and ``Retraction``, which takes it back.
 
 ``worker.records`` has fast writers and the JSON Schemas.
 """
 
-from worker.contract.records.correction import Correction, MachineLabel, correct, read_correction
+from worker.contract.records.correction import (
+    Correction,
+    MachineLabel,
+    Retraction,
+    correct,
+    read_correction,
+)
 from worker.contract.records.decode import (
     DECODERS,
     Decoder,
@@ -54,6 +60,7 @@ __all__ = [
     "MachineLabel",
     "OutputRecord",
     "Replay",
+    "Retraction",
     "Retry",
     "RetryReason",
     "ShadowRecord",

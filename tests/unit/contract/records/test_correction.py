@@ -1,4 +1,4 @@
-"""Corrections: the record that the desk writes and the trainer reads."""
+"""What reviewers decided and took back: the records that the desk writes for routers."""
 
 import json
 from dataclasses import replace
@@ -17,6 +17,7 @@ from worker.contract.records import (
     Correction,
     MachineLabel,
     OutputRecord,
+    Retraction,
     correct,
     read_correction,
     read_output,
@@ -52,6 +53,7 @@ def test_the_record_by_example() -> None:
     manifest = small_manifest()
     assert json.loads(to_json(corrected(guideline_version="3"))) == {
         "schema_version": 1,
+        "kind": "correction",
         "id": "in-3-42",
         "source": {
             "topic": "in",
@@ -71,6 +73,39 @@ def test_the_record_by_example() -> None:
             "adapter": {"name": "toy-1", "digest": manifest.digest},
         },
     }
+
+
+def retracted(**changes: Any) -> Retraction:
+    said = corrected()
+    made = Retraction(1, "retraction", said.id, said.source, said.message_id, "undone", AT, "ann-7")
+    return replace(made, **changes)
+
+
+def test_a_retraction_by_example() -> None:
+    """It has the correction's id, and no label. Written and read, and valid by its own schema."""
+    value = json.loads(to_json(retracted()))
+    assert value == {
+        "schema_version": 1,
+        "kind": "retraction",
+        "id": "in-3-42",
+        "source": {
+            "topic": "in",
+            "partition": 3,
+            "offset": 42,
+            "timestamp": "2023-11-14T22:13:20.123Z",
+        },
+        "message_id": "T-1",
+        "reason": "undone",
+        "retracted_at": AT,
+        "retracted_by": "ann-7",
+    }
+    jsonschema.Draft202012Validator(json_schema("retraction")).validate(value)
+    for made in (retracted(), retracted(reason="taxonomy_changed", retracted_by=None)):
+        assert read_correction(to_json(made)) == made
+    assert not VALIDATOR.is_valid(value)
+    for wrong in ({"reason": "?"}, {"retracted_by": "Ann Example"}, {"id": "in-3-1"}):
+        with pytest.raises(RecordRefused, match=f"^the retraction: .*{next(iter(wrong))}"):
+            read_correction(json.dumps(value | wrong))
 
 
 @given(
@@ -126,6 +161,7 @@ def test_names_and_addresses_are_refused_as_pseudonyms(name: str) -> None:
     ("change", "problem"),
     [
         ({"schema_version": 2}, r"schema_version must be one of \[1\]"),
+        ({"kind": "?"}, r"kind must be one of \['correction'\]"),
         ({"label": None}, "label must be str"),
         ({"id": "in-3-41"}, "id does not match source"),
         ({"decided_at": "today"}, "decided_at: not a time in RFC 3339"),

@@ -208,17 +208,17 @@ def test_a_check_shows_both_labels_and_what_is_like_it(
     address = re.search(r'href="(/review\?batch=[^"]+)"', ada.get("/").text)
     assert address is not None
     page = ada.open(address[1].replace("&amp;", "&")).text
-    assert "has it now" in page
+    assert "<small>in the dataset" in page
     assert "my box never came" in page
     assert "a probability of 90 %" in page
     values = {name: field(page, name) for name in ("item", "request", "batch", "order")}
     sent = ada.post("/review", {**values, "action": "label:refund"})
-    assert sent.headers["location"] == f"/review?batch={batch}&order=doubtful"
+    assert sent.headers["location"] == f"/review?batch={batch}&order=doubtful&done=1"
     after = ada.get("/").text
     assert "1 of 3 decided" in after
     assert "100 % kept their label" in after
-    assert ada.open("/review?batch=999").text.count("<h1>Nothing waits here") == 1
-    assert ada.open("/review?batch=x").text.count("<h1>Nothing waits here") == 1
+    assert ada.open("/review?batch=999").text.count("Nothing is left for you here</h2") == 1
+    assert ada.open("/review?batch=x").text.count("Nothing is left for you here</h2") == 1
 
 
 def test_the_audit_names_no_label(world: DeskWorld, browser: NewBrowser) -> None:
@@ -232,7 +232,7 @@ def test_the_audit_names_no_label(world: DeskWorld, browser: NewBrowser) -> None
     for name in world.desk.taxonomy.names:
         assert name not in beside
     assert 'class="machine"' not in page
-    assert "has it now" not in page
+    assert "<small>in the dataset" not in page
     assert "Audit of the hold-out" in beside
 
 

@@ -398,7 +398,7 @@ def test_leaving_where_there_is_nothing_to_leave(
     desk = Desk(world, provider, **changes)
     visitor, _ = desk.enter()
     page = visitor.post("/sign-out", {}).text
-    assert "Come back" in page
+    assert "Sign in again" in page
     assert "http-equiv" not in page
 
 

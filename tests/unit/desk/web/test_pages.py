@@ -122,7 +122,7 @@ def test_a_dispute_is_settled(world: DeskWorld, browser: NewBrowser) -> None:
     assert ada.post("/adjudicate", {**values, "action": "skip"}).status_code == 409
     assert ada.post("/adjudicate", {**values, "action": "label:payment"}).status_code == 303
     assert world.item(item.id).outcome_label == "payment"
-    assert "No dispute waits" in ada.open("/adjudicate").text
+    assert "There are no disputes for you" in ada.open("/adjudicate").text
 
 
 def test_search_finds_and_pages(world: DeskWorld, browser: NewBrowser) -> None:

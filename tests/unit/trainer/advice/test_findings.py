@@ -87,17 +87,20 @@ def test_a_label_that_nobody_can_tell_is_found() -> None:
 
 
 def test_who_sees_a_label_is_no_second_opinion() -> None:
-    """Reviewers agree too often with a label they see; an audit's label is blind."""
-    sha = [f"{at}" * 64 for at in range(4)]
+    """A decision on a suspect agrees with what it shows too often; an audit's is blind, and stands
+    beside the hold-out's label; opinions of several people stand for themselves. A message that the
+    desk drew from service may have brought that label into the hold-out itself."""
+    sha = [f"{at}" * 64 for at in range(5)]
     answers = [
         Answer("a", sha[0], "accept", purpose="check"),
-        Answer("b", sha[1], "relabel", "x", purpose="audit"),
+        Answer("b", sha[1], "relabel", "x", purpose="audit", task_id="1"),
+        Answer("d", sha[4], "relabel", "y", purpose="audit"),
         Answer("c", sha[2], "relabel", "x", role="opinion"),
         Answer("c", sha[2], "drop", role="opinion"),
         Answer("c", sha[2], "drop", guideline="3"),
     ]
-    found = gather(answers, {sha[0]: "y", sha[1]: "y"})
-    assert [each.doubly for each in found.values()] == [False, True, True]
+    found = gather(answers, {sha[0]: "y", sha[1]: "y", sha[4]: "y"})
+    assert [each.doubly for each in found.values()] == [False, True, False, True]
     assert found[sha[0]].outcome == "y"
     assert found[sha[1]].opinions == ["y", "x"]
     assert (found[sha[2]].outcome, found[sha[2]].guideline) == (NONE, "3")

@@ -111,10 +111,31 @@ def test_chosen_messages_are_learnt_and_random_ones_may_be_held_out(
     assert len(chosen.validation) == len(sealed.validation)
     assert held(random).keys() > held(sealed).keys()
     assert len(random.validation) > len(sealed.validation)
+    assert random.train == sealed.train
     for dataset in (chosen, random):
         seen = [fingerprint(e.key).shingles for e in (*dataset.train, *dataset.validation)]
         outside = [each.shingles for each in holdout_fingerprints(dataset)]
         assert not list(near_pairs(seen, outside, SIMILARITY))
+
+
+def test_of_two_near_messages_the_drawn_one_is_held_out(
+    tmp_path: Path, sealed: Dataset, make_messages: Make
+) -> None:
+    """Whether a message is held out does not depend on a model's doubt about one like it."""
+    fresh = make_messages(9, 57)
+    drawn, chosen = ([f"{text}{mark}" for text, _ in fresh] for mark in ("", "!"))
+    new = version(
+        sealed,
+        tmp_path / "v",
+        [answer(t, purpose="audit") for t in drawn] + [answer(t, purpose="learn") for t in chosen],
+        [
+            (t, label)
+            for texts in (drawn, chosen)
+            for t, (_, label) in zip(texts, fresh, strict=True)
+        ],
+    )
+    assert new.train == sealed.train
+    assert new.record["version"]["changes"]["new_near_another_part"] == len(chosen)
 
 
 def test_what_cannot_be_used_is_counted_or_refused(tmp_path: Path, sealed: Dataset) -> None:
