@@ -263,7 +263,7 @@ def test_an_old_driver_is_reported_with_the_fix() -> None:
     with pytest.raises(SettingsError) as caught:
         check_driver("13.0", 12080, "570.124.06")
     assert str(caught.value) == (
-        "the NVIDIA driver (570.124.06) is for CUDA 12.8 at most, and PyTorch here is built for "
+        "the NVIDIA driver (570.124.06) is for CUDA 12.8 at most, but PyTorch here is built for "
         "CUDA 13.0: install a driver of branch 580 or newer on the node"
     )
 
@@ -323,7 +323,7 @@ def test_a_complete_environment_has_no_problems(tools: dict[str, str]) -> None:
 
 def test_a_missing_c_compiler_is_reported(tools: dict[str, str]) -> None:
     with pytest.raises(
-        SettingsError, match=r"Triton.*no C compiler.*apt-get install gcc libc6-dev"
+        SettingsError, match=r"no C compiler.*Triton.*apt-get install gcc libc6-dev"
     ):
         check_tools(tools | {"PATH": "/nowhere"})
 
@@ -350,7 +350,7 @@ def test_a_noexec_cache_is_reported(
 
 def test_an_unwritable_cache_is_reported(tools: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(SettingsError, match=r"VLLM_CACHE_ROOT.*cannot be written"):
+    with pytest.raises(SettingsError, match=r"VLLM_CACHE_ROOT.*not writable"):
         check_tools(tools | {"VLLM_CACHE_ROOT": str(tmp_path / "file" / "below")})
 
 
