@@ -80,7 +80,7 @@ def test_what_ships_of_the_encoder_is_its_weights_alone() -> None:
     [
         ("ModuleNotFoundError: No module named 'torch'", "filing-clerk[encoder,trainer,embed"),
         ("tokenizer.json is the base's: name its directory with --base", "embeddings]"),
-        ("model.onnx: has other bytes than the published file", "other bytes$"),
+        ("model.onnx: made again it has other bytes", "other bytes$"),
     ],
 )
 def test_a_failure_of_the_trainer_is_reported_with_its_output(
