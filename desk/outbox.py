@@ -97,10 +97,10 @@ class OutboxPublisher:
         """Start the sink, and record what was published without being recorded."""
         mark = self._sink.start()
         with self._database.read() as tx:
-            doubt = outbox.first_in_doubt(tx)
-        if mark is None and doubt is not None:
+            since_ms = outbox.in_doubt_since_ms(tx)
+        if mark is None and since_ms is not None:
             # Kafka deletes a group's offsets some days after their last commit, or with the topic.
-            mark = self._sink.last_written(doubt[1] - _SKEW_MS)
+            mark = self._sink.last_written(since_ms - _SKEW_MS)
         if mark is not None:
             with self._database.write() as tx:
                 settled = outbox.published(tx, mark, self._clock())
