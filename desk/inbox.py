@@ -1,7 +1,7 @@
 """The inbox: results become items, exactly one for each id, and their messages are fetched.
 
-Offsets are in the database, and move in the transaction that adds the items. A transaction that
-finds them moved by another process is rolled back.
+Offsets are kept in the database and moved in the transaction that adds the items. A transaction
+that finds them moved by somebody else is given up whole.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _TIMEOUT_S = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """The shares to draw, in [0, 1], and the seed: the installation's name."""
+    """What is drawn: shares in [0, 1], and the installation's name as the seed."""
 
     seed: str
     audit_share: float
@@ -71,9 +71,9 @@ class InboxReader:
         self._looked_ms: int | None = None
 
     def run_once(self, timeout_s: float = 0.5) -> int:
-        """Read new records, one batch at most; return how many.
+        """Take what came, one batch at most; return how many records were read.
 
-        Raises TryAgain: the next call continues from the database's offsets. Raises DeskStopped.
+        Raises TryAgain: the next call begins from what the database knows. Raises DeskStopped.
         """
         now_ms = self._clock()
         if self._looked_ms is None or now_ms - self._looked_ms > _LOOK_AROUND_MS:
@@ -83,7 +83,7 @@ class InboxReader:
             for record in self._source.poll(self._batch, timeout_s)
             if record.place.offset >= self._next[record.place.topic, record.place.partition]
         ]
-        looked, self._looked_ms = self._looked_ms, None  # until this iteration has succeeded
+        looked, self._looked_ms = self._looked_ms, None  # until this turn has come to its end
         if records:
             with self._database.write() as tx:
                 moved = self._take(tx, records)
@@ -94,13 +94,13 @@ class InboxReader:
         return len(records)
 
     def stand_back(self) -> None:
-        """Another replica reads now. Start again before the next iteration."""
+        """Somebody else reads now: begin again when it is this one's turn again."""
         self._looked_ms = None
         self._next = {}
         self._source.assign({})
 
     def _look_around(self, now_ms: int) -> None:
-        """Find partitions, store where they end, and read from the database's offsets."""
+        """Find partitions, note where logs end, and read from where the database says."""
         logs = {topic: self._source.logs(topic) for topic in self._topics}
         ends = [
             (topic, number, log.end)
@@ -110,7 +110,7 @@ class InboxReader:
         with self._database.write() as tx:
             known = {(each.topic, each.partition) for each in offsets.progress(tx)}
             for topic, found in logs.items():
-                # A new partition of a known topic is read from its beginning.
+                # A partition that is new to a topic that is known is read from its beginning.
                 at_end = self._from_end and not any(name == topic for name, _ in known)
                 starts = {n: log.end if at_end else log.start for n, log in found.items()}
                 offsets.begin(tx, topic, starts, now_ms)
@@ -132,7 +132,7 @@ class InboxReader:
         self._looked_ms = now_ms
 
     def _pass_ends(self) -> dict[tuple[str, int], int]:
-        """Move offsets past markers and aborted records, if all records before them were taken."""
+        """Go on behind what is not a record, where all records before it were taken."""
         met = self._source.ends_met()
         ends = {at: end for at, end in met.items() if end > self._next[at]}
         if ends:
@@ -150,7 +150,7 @@ class InboxReader:
         return ends
 
     def _take(self, tx: Tx, records: Sequence[Record]) -> dict[tuple[str, int], int]:
-        """Store a batch: items, counts of the traffic, and offsets."""
+        """Keep a batch: items, what the traffic was, how far it goes."""
         now_ms = self._clock()
         moved: dict[tuple[str, int], int] = {}
         seen: list[Seen] = []
@@ -190,7 +190,7 @@ class InboxReader:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A result that was read, and its item; None if reviewers do not see it."""
+    """A result that was read, and the item it becomes; None where nobody looks at it."""
 
     day: int
     label: str
@@ -201,9 +201,9 @@ class Seen:
 
 
 def see(record: Record, sampling: Sampling) -> Seen:
-    """Read a result. Raises RecordRefused for another kind of record.
+    """Read a result. Raises RecordRefused for a record that is none.
 
-    Whether it is drawn for the audit depends on its id alone, so the sample is random.
+    Drawn for the audit or not is decided by the id alone, before anything else is looked at.
     """
     output = read_output(record.value)
     labelled_ms = _ms(output.labelled_at)
@@ -258,7 +258,7 @@ def _ms(time: str) -> int:
 
 
 class TextFetcher:
-    """Fetches the messages of new items; one thread."""
+    """Fetches the texts that are wanted; one thread."""
 
     def __init__(
         self, database: Database, source: TextSource, layout: InputFormat, clock: Clock
@@ -269,7 +269,7 @@ class TextFetcher:
         self._clock = clock
 
     def run_once(self) -> int:
-        """Fetch missing messages, one batch at most; return how many items are done.
+        """Fetch what is wanted, one batch at most; return how many items have their answer.
 
         Raises TryAgain, DeskStopped.
         """
