@@ -107,7 +107,7 @@ class Shift:
         try:
             with self._database.write() as tx:
                 offsets.give_up_lease(tx, work.name, self._holder)
-        except TryAgain:  # the lease expires by itself
+        except TryAgain:  # it ends by itself
             _log.info("work.lease_kept", work=work.name)
 
     def _end(self, error: BaseException) -> None:
