@@ -54,7 +54,7 @@ def test_the_page_tells_it_in_words_and_drawings(world: DeskWorld, browser: NewB
     assert all(drawing.get("aria-label") for drawing in drawings)
     assert [len(list(each.iter("circle"))) for each in drawings] == [1, 2, 1]
     for each in drawings[1].iter("circle"):
-        assert 200 <= float(each.get("cx", "")) <= 616
+        assert 24 <= float(each.get("cx", "")) <= 616
     for each in drawings[0].iter("line"):
         assert 12 <= float(each.get("y1", "")) <= 210
     assert not [element for element in tree.iter() if "style" in element.attrib]
