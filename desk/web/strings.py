@@ -258,6 +258,7 @@ ENGLISH: Mapping[str, str] = {
     "where.adapter": "Adapter {adapter}",
     "where.batch": "Batch {batch}",
     "status.failed": "Not saved: {words}",
+    "status.sent": "Last answer: {answer}",
     "status.undone": "Undone. Decide this message again.",
     "status.offline": "The desk cannot be reached. Your decision is sent when it can.",
     "status.too_soon": "Ignored: this message had just appeared. Press again.",
