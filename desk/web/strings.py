@@ -116,7 +116,7 @@ ENGLISH: Mapping[str, str] = {
     "batches.closed": "{count} without their message",
     "batches.kept": "{share} kept their label",
     "batches.followed": "{share} as suggested",
-    "batches.agreed": "people agreed on {agreed} of {doubly}",
+    "batches.agreed": "reviewers agreed on {agreed} of {doubly}",
     "purpose.check": "suspected labels",
     "purpose.audit": "audit of the hold-out, blind",
     "purpose.learn": "messages that teach most",
@@ -143,7 +143,7 @@ ENGLISH: Mapping[str, str] = {
     "advice.none": "There is none yet: clerk-trainer advise writes it, from the decisions made "
     "here.",
     "advice.about": "Dataset {dataset}, {decisions} messages decided, {doubly} of them by two "
-    "people or more. Loaded {when} UTC.",
+    "reviewers or more. Loaded {when} UTC.",
     "advice.nothing": "Nothing stands out: the labels can stay as they are.",
     "advice.chance": "Chance alone would show as much {chance}.",
     "advice.gain": "What it brings",
@@ -152,12 +152,12 @@ ENGLISH: Mapping[str, str] = {
     "advice.figures": "Figures",
     "advice.older": "Earlier advice",
     "advice.back": "Back to the advice",
-    "advice.ask": "Have people decide them ({count})",
-    "advice.ask_note": "They become a batch of tasks, which you can begin at once.",
+    "advice.ask": "Send them to reviewers ({count})",
+    "advice.ask_note": "They become a batch of tasks, which can be decided at once.",
     "advice.gone": "{count} more whose messages are not here: the file was written without texts, "
     "or they have been deleted.",
     "advice.part": "part {part}",
-    "advice_kind.confused": "people confuse them",
+    "advice_kind.confused": "reviewers confuse them",
     "advice_kind.few": "few examples",
     "advice_kind.contradictory": "contradictory examples",
     "advice_kind.missing": "a label may be missing",
@@ -314,7 +314,7 @@ ENGLISH: Mapping[str, str] = {
     "search.more": "More",
     "search.less": "Back",
     "search.machine": "machine: {label}",
-    "search.people": "people: {label}",
+    "search.people": "reviewers: {label}",
     "state.open": "waiting",
     "state.second": "wants a second opinion",
     "state.dispute": "in dispute",
@@ -335,7 +335,7 @@ ENGLISH: Mapping[str, str] = {
     "clusters.none": "There are none now.",
     "cluster.title": "{count} messages, much alike",
     "cluster.words": "Tick each message that you have looked at and that belongs with the others. "
-    "The rest is given back.",
+    "The others go back to the queue.",
     "cluster.seen": "Looked at",
     "cluster.label": "Label for all that are ticked",
     "cluster.choose": "choose a label",
@@ -348,12 +348,12 @@ ENGLISH: Mapping[str, str] = {
     "accuracy.nothing_decided": "Nothing of it has been decided yet.",
     "accuracy.right": "{share} of all labels were right in the last {days} days.",
     "accuracy.interval": "The true figure lies between {low} and {high} with 95 % confidence. It "
-    "stands on {verdicts} messages that people decided without seeing the machine's label, of "
+    "rests on {verdicts} messages that reviewers decided without seeing the machine's label, of "
     "{drawn} drawn from {results}.",
-    "accuracy.corrected": "People found {share} right. What they were mistaken in themselves, as "
-    "the messages that two of them decided show, has been taken out.",
-    "accuracy.uncorrected": "No message was decided by two people: what reviewers were mistaken in "
-    "themselves is counted as the machine's.",
+    "accuracy.corrected": "Reviewers found {share} right. Their own mistakes, measured on messages "
+    "that two of them decided, are taken out.",
+    "accuracy.uncorrected": "No message was decided by two reviewers, so that reviewers' mistakes "
+    "count as the machine's.",
     "accuracy.fell": "The accuracy fell: the last {days} days are worse than the 91 before these "
     "four weeks, and not by chance.",
     "accuracy.and": " and ",
@@ -375,14 +375,14 @@ ENGLISH: Mapping[str, str] = {
     "accuracy.results": "Results",
     "accuracy.confusions": "What is taken for what",
     "accuracy.machine_said": "The machine said",
-    "accuracy.people_said": "People said",
+    "accuracy.people_said": "Reviewers said",
     "accuracy.of_all": "Of all results, about",
-    "accuracy.people": "People",
+    "accuracy.people": "Reviewers",
     "accuracy.hours": "Hours of review a week",
     "accuracy.decisions": "Decisions, {origin}, {days} days",
     "accuracy.pace": "({seconds} s each)",
     "accuracy.mistakes": "Mistakes of one reviewer alone",
-    "accuracy.doubled": "Messages that two people decided",
+    "accuracy.doubled": "Messages that two reviewers decided",
     "accuracy.agreed": "On which they agreed",
     "accuracy.alpha": "Krippendorff's alpha",
     "accuracy.waiting": "What waits",
@@ -395,7 +395,7 @@ ENGLISH: Mapping[str, str] = {
     "origin.audit": "audit",
     "origin.review": "review",
     "guidelines.title": "Guidelines",
-    "guidelines.none": "There are no guidelines yet. The labels' descriptions are all there is.",
+    "guidelines.none": "There are no guidelines yet, only the labels' descriptions:",
     "guidelines.edit": "Write",
     "guidelines.version": "Version {version}",
     "guidelines.versions": "Versions",
