@@ -5,6 +5,8 @@ Mounted into the worker's pods from a ConfigMap, first on their PATH, under the 
 (conftest.with_fake_engine). FAKE_SERVICE_S and FAKE_CONCURRENCY are the engine's seconds a message
 and its parallelism, FAKE_LOAD_S the seconds that its model takes to load. When the file
 /tmp/hang appears, the next message hangs the loop for ever, as a call that never returns.
+
+The job that creates the topics has the same PATH: commands other than ``run`` are the real ones.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from worker.errors import WorkerStopped
 from worker.settings import Settings, load_settings
 
 HANG = Path("/tmp/hang")
+REAL = "/opt/app/bin/clerk-worker"
 SURE, OTHERS = -0.001, -20.0  # log-probabilities of the one label and of each other
 
 
@@ -76,8 +79,10 @@ def open_fake(settings: Settings) -> OpenedEngine:
 
 def main(arguments: Sequence[str]) -> int:
     """Run until SIGTERM; return the exit code. Takes the arguments that the chart gives."""
-    command, flag, config = arguments
-    assert (command, flag) == ("run", "-c")
+    if arguments[0] != "run":
+        os.execv(REAL, [REAL, *arguments])
+    flag, config = arguments[1:]
+    assert flag == "-c"
     loaded = load_settings(Path(config))
     configure_logging("json", loaded.settings.log.level)
     try:

@@ -37,6 +37,7 @@ from tests.support.secure_broker import SCRAM_PASSWORD, SecureBroker, secure_bro
 from worker.contract import read_manifest
 from worker.contract.store import Pointer, read_pointer, write_pointer
 from worker.demo.base_model import ensure_base_model
+from worker.demo.models import ModelName, ensure_model
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(2400)]
 
@@ -46,6 +47,7 @@ LOGIN = "of-the-test"
 READY_S = 1200.0
 CLAIMS: dict[str, dict[str, tuple[str, ...]]] = {
     "one-gpu": {"": ("models", "adapters")},
+    "encoder": {"": ("adapters",)},
     "air-gapped": {"": ("adapters",)},
     "keda": {
         "shared": (
@@ -77,13 +79,13 @@ def broker(host: str, tmp_path: Path) -> Iterator[SecureBroker]:
 class Desk:
     """The folder in which somebody types, and what lies in it."""
 
-    def __init__(self, folder: Path, broker: SecureBroker) -> None:
+    def __init__(self, folder: Path, broker: SecureBroker, model: ModelName) -> None:
         self.folder = folder
         folder.mkdir()
         (folder / "helm").symlink_to(ROOT / "helm")
         shutil.copytree(ROOT / "config", folder / "config")
         shutil.copytree(ensure_base_model(), folder / "Qwen2.5-7B-Instruct")
-        _publish(folder / "store")
+        _publish(ensure_model(model).adapter, folder / "store")
         if training.IMAGE:
             training.prepare(folder / "export").rename(folder / "dataset")
             shutil.copy(training.RECIPE, folder / "config" / "trainer.toml")
@@ -97,11 +99,10 @@ class Desk:
         self.variables = {"PATH": path_with_helm(folder / "bin")}
 
 
-def _publish(store: Path) -> None:
-    """As clerk-trainer publish leaves it: the adapter that ships, and the pointer."""
-    shipped = ROOT / "worker" / "demo" / "adapter"
-    manifest = read_manifest(shipped)
-    shutil.copytree(shipped, store / manifest.digest)
+def _publish(adapter: Path, store: Path) -> None:
+    """As clerk-trainer publish leaves it: an adapter that ships, and the pointer."""
+    manifest = read_manifest(adapter)
+    shutil.copytree(adapter, store / manifest.digest)
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     write_pointer(
         store, Pointer(manifest.digest, manifest.name, now, None, "tests", None, "publish")
@@ -192,7 +193,8 @@ def test_an_example_comes_up_by_the_commands_of_its_header(
     note: Callable[[str], None],
 ) -> None:
     """From nothing: the workers become ready, and what is published is labelled once each."""
-    desk = Desk(tmp_path / "desk", broker)
+    model: ModelName = "encoder" if example.stem == "encoder" else "adapter"
+    desk = Desk(tmp_path / "desk", broker, model)
     if example.stem == "keda":  # the header makes it
         cluster.kubectl("delete", "priorityclass", "support", "--ignore-not-found")
     support = Cluster(NAMESPACE)
