@@ -1,4 +1,4 @@
-"""Every word of the interface, in one catalogue: a translation is another one of these."""
+"""All texts of the pages, in one catalogue. A translation is another mapping like it."""
 
 from __future__ import annotations
 
@@ -58,22 +58,21 @@ ENGLISH: Mapping[str, str] = {
     "sign_in.name": "User name",
     "sign_in.password": "Password",
     "sign_in.button": "Sign in",
-    "sign_in.wrong": "That name and that password do not go together.",
+    "sign_in.wrong": "Wrong user name or password.",
     "sign_in.wait": "Too many attempts: wait {seconds} s.",
     "sign_in.busy": "Too many sign-ins from your address are being checked. Try again in a moment.",
     "sign_in.failed": "You are not signed in",
     "sign_in.again": "Sign in again",
     "refused.state": "This sign-in began in another browser, or took too long. Begin it again.",
-    "refused.issuer": "The answer did not come from the service that this desk signs people in by.",
+    "refused.issuer": "The answer did not come from this desk's sign-in service.",
     "refused.denied": "The sign-in service did not let you in, or you turned back there.",
     "refused.code": "This sign-in has been used already, or took too long. Begin it again.",
-    "refused.token": "What the sign-in service said of you could not be verified.",
+    "refused.token": "The answer of the sign-in service could not be verified.",
     "refused.role": "The sign-in service knows you as {name}, with no role at this desk. Ask "
-    "anyone who gives out rights there for one.",
+    "its administrator for one.",
     "refused.closed": "This account has been closed. Ask an owner of the desk.",
     "refused.away": "The sign-in service does not answer. Try again in a moment.",
-    "refused.wrong": "Signing in is not set up as it should be. The operator finds the reason "
-    "in the desk's log.",
+    "refused.wrong": "Sign-in is not set up correctly. The reason is in the desk's log.",
     "queues.title": "What waits for a decision",
     "queues.waiting": "waiting",
     "queues.waiting.note": "for a decision",
@@ -110,7 +109,7 @@ ENGLISH: Mapping[str, str] = {
     "batches.none": "None yet. clerk-trainer writes files of tasks: suspected labels, audits, "
     "messages that teach most.",
     "batches.load": "Load a file",
-    "batches.cut_off": "not loaded to its end: load the file again",
+    "batches.cut_off": "not loaded completely: load the file again",
     "batches.decided": "{decided} of {tasks} decided",
     "batches.disputes": "{count} in dispute",
     "batches.closed": "{count} without their message",
@@ -144,7 +143,7 @@ ENGLISH: Mapping[str, str] = {
     "here.",
     "advice.about": "Dataset {dataset}, {decisions} messages decided, {doubly} of them by two "
     "reviewers or more. Loaded {when} UTC.",
-    "advice.nothing": "Nothing stands out: the labels can stay as they are.",
+    "advice.nothing": "No finding: the labels can stay as they are.",
     "advice.chance": "Chance alone would show as much {chance}.",
     "advice.gain": "What it brings",
     "advice.cost": "What it costs",
@@ -152,8 +151,8 @@ ENGLISH: Mapping[str, str] = {
     "advice.figures": "Figures",
     "advice.older": "Earlier advice",
     "advice.back": "Back to the advice",
-    "advice.ask": "Send them to reviewers ({count})",
-    "advice.ask_note": "They become a batch of tasks, which can be decided at once.",
+    "advice.ask": "Have reviewers decide them ({count})",
+    "advice.ask_note": "They become a batch of tasks, which you can begin at once.",
     "advice.gone": "{count} more whose messages are not here: the file was written without texts, "
     "or they have been deleted.",
     "advice.part": "part {part}",
@@ -164,7 +163,7 @@ ENGLISH: Mapping[str, str] = {
     "advice_kind.merge": "look like one label",
     "advice_kind.split": "looks like two labels",
     "advice_kind.outdated": "older than the guideline",
-    "advice_kind.unsure": "too little is known",
+    "advice_kind.unsure": "too few decisions",
     "proposals.title": "The next adapter",
     "proposals.none": "Nothing is proposed: clerk-trainer propose writes a proposal.",
     "proposals.adapter": "proposed",
@@ -174,7 +173,7 @@ ENGLISH: Mapping[str, str] = {
     "proposals.note": "Why (kept with the answer)",
     "proposals.answer_yes": "Yes, as a canary",
     "proposals.answer_no": "No, leave it",
-    "proposals.once": "One answer counts, and is not changed.",
+    "proposals.once": "Your answer cannot be changed.",
     "proposals.refused": "The gate refuses this adapter, so it cannot be published from here.",
     "proposals.yes": "Yes, as a canary.",
     "proposals.no": "No.",
@@ -183,7 +182,7 @@ ENGLISH: Mapping[str, str] = {
     "proposals.for": "For it",
     "proposals.against": "Against it",
     "proposals.nothing": "Nothing.",
-    "proposals.figures": "How right both are",
+    "proposals.figures": "Accuracy of both",
     "proposals.measured_on": "Measured on",
     "proposals.messages": "Messages",
     "proposals.proposed": "Proposed",
@@ -328,8 +327,8 @@ ENGLISH: Mapping[str, str] = {
     "The audit sample and messages for two reviewers are left out.",
     "together.most": "These are the first {most}.",
     "together.tick": "Belongs here",
-    "together.none": "None of these messages can be decided together: they are of the audit "
-    "sample, need two reviewers, or somebody else has them.",
+    "together.none": "None of these messages can be decided together: they are in the audit "
+    "sample, need two reviewers, or another reviewer has them open.",
     "clusters.title": "Near-duplicates",
     "clusters.words": "Messages that say almost the same. Look at each, and decide them together.",
     "clusters.none": "There are none now.",
@@ -401,8 +400,8 @@ ENGLISH: Mapping[str, str] = {
     "guidelines.versions": "Versions",
     "guidelines.edit_title": "Write the guidelines",
     "guidelines.body": "Guidelines",
-    "guidelines.body_hint": "Markdown. The section under a heading with a label's name is shown "
-    "next to messages with that label.",
+    "guidelines.body_hint": "Markdown. The text under a heading with a label's name is shown next "
+    "to messages with that label.",
     "guidelines.note": "What changed",
     "guidelines.save": "Save as a new version",
     "my_day.title": "My day",
@@ -430,7 +429,7 @@ ENGLISH: Mapping[str, str] = {
     "kind.skip": "skipped",
     "kind.flag": "flagged",
     "people.title": "People",
-    "people.elsewhere": "Roles are given by the sign-in service; they count from the next sign-in.",
+    "people.elsewhere": "The sign-in service gives roles, which count from the next sign-in.",
     "people.role": "Role",
     "people.change": "Change",
     "people.close": "Close account",
@@ -466,6 +465,6 @@ ENGLISH: Mapping[str, str] = {
 
 
 def t(key: str, **values: object) -> str:
-    """Return the words for a key, with values put in. Raises KeyError for a key not there."""
+    """Return the text of a key with its values. Raises KeyError for an unknown key."""
     words = ENGLISH[key]
     return words.format(**values) if values else words

@@ -305,7 +305,7 @@ def test_roles_that_come_from_the_provider_are_not_given_here(
     provider.person = {"sub": "u-2", "name": "Dora", "groups": ["desk-owners"]}
     owner, _ = desk.enter()
     page = owner.get("/people").text
-    assert "Roles are given by the sign-in service" in page
+    assert "The sign-in service gives roles" in page
     assert "<select" not in page
     ada = next(each for each in people_of(desk) if each.name == "Ada")
     values = {"person": ada.id, "role": "owner", "action": "role"}
