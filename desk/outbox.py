@@ -1,15 +1,15 @@
-"""The outbox: each correction and retraction reaches Kafka exactly once, whatever is killed.
+"""The outbox: each correction reaches Kafka exactly once, whatever is killed when.
 
-In each iteration, due rows get sequence numbers in one database transaction. Rows that are not
-known to be published are written to Kafka in order, with the last number as a mark, in one Kafka
-transaction. Then the database is updated. A kill between the last two steps leaves a doubt, which
-the mark settles: after a start, and after any error, everything up to the mark is in Kafka and
-nothing beyond it, because starting fences every earlier writer of this name.
+Each turn: rows that are due get sequence numbers in one transaction of the database; those that
+are not known to be published are written to Kafka in order, with the last number as a mark, in one
+transaction there; then the database is told. What a kill leaves in doubt is between the last two,
+and the mark settles it: after a start, and after any error, all up to the mark are in Kafka and
+nothing beyond it is, because starting ends and fences anyone who wrote under this name before.
 
-``WebhookSender`` posts published records to a web address too, in order, each at least once. Its
-progress is a counter of its own, so a slow receiver delays only itself. A delivery that was made
-and not recorded is made again with the same id. A delivery that keeps being refused is given up,
-so that an address that no longer exists does not fill the database.
+Published decisions go to a web address too (``WebhookSender``): in order, each at least once. How
+far they were delivered is a counter of its own, so a receiver that is slow or away holds nothing
+up but itself. A delivery that was made and not noted is made again with the same id. One that is
+refused again and again is given up: an address that is gone for good must not fill the database.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ from desk.stream.port import CorrectionSink, Outgoing
 _log = structlog.get_logger("desk.outbox")
 
 _SKEW_MS = 3_600_000
-"""The largest expected difference between the clocks of the broker and the desk."""
+"""How far the clocks of a broker and of a database's client may be apart."""
 
 GIVE_UP_MS = 72 * 3_600_000
-"""A refused record is sent again for so long after it was published: a receiver that breaks on a
-Friday evening still gets everything on Monday."""
+"""For how long after it was published a decision that is refused is sent again: a receiver that
+breaks on a Friday evening still gets everything on Monday."""
 
 _BATCH = 100
 
@@ -55,7 +55,7 @@ _EVENTS: Mapping[outbox.Kind, str] = {
 _PREFIX = "whsec_"
 
 Post = Callable[[bytes, Mapping[str, str]], None]
-"""Sends one request. Raises TryAgain unless it succeeds."""
+"""Sends one request. Raises TryAgain for anything but a success."""
 
 
 class OutboxPublisher:
@@ -71,13 +71,13 @@ class OutboxPublisher:
         self._started = False
 
     def run_once(self) -> int:
-        """Publish due records, one batch at most; return how many.
+        """Publish what is due, one batch at most; return how many.
 
-        Raises TryAgain: the next call finds out whether this one wrote them. Raises DeskStopped.
+        Raises TryAgain: the next call settles what became of this one. Raises DeskStopped.
         """
         if not self._started:
             self._settle()
-        self._started = False  # until this iteration has succeeded
+        self._started = False  # until this turn has come to its end
         with self._database.write() as tx:
             outbox.give_sequence(tx, self._clock(), self._batch)
             rows = outbox.pending(tx, self._batch)
@@ -90,17 +90,17 @@ class OutboxPublisher:
         return len(rows)
 
     def stand_back(self) -> None:
-        """Another replica publishes now. Start again before the next iteration."""
+        """Somebody else publishes now: begin again when it is this one's turn again."""
         self._started = False
 
     def _settle(self) -> None:
-        """Start the sink, and record what was published without being recorded."""
+        """Begin, and note what was published without our knowing."""
         mark = self._sink.start()
         with self._database.read() as tx:
-            doubt = outbox.first_in_doubt(tx)
-        if mark is None and doubt is not None:
-            # Kafka deletes a group's offsets some days after their last commit, or with the topic.
-            mark = self._sink.last_written(doubt[1] - _SKEW_MS)
+            since_ms = outbox.in_doubt_since_ms(tx)
+        if mark is None and since_ms is not None:
+            # Kafka forgets a group's offsets some days after their last commit, or with the topic.
+            mark = self._sink.last_written(since_ms - _SKEW_MS)
         if mark is not None:
             with self._database.write() as tx:
                 settled = outbox.published(tx, mark, self._clock())
@@ -110,7 +110,7 @@ class OutboxPublisher:
 
 
 class WebhookSender:
-    """Delivers the records that the outbox has published; one thread.
+    """Delivers what the outbox has published; one thread.
 
     ``name`` is the installation's; delivery ids begin with it.
     """
@@ -132,7 +132,7 @@ class WebhookSender:
         self._begun = False
 
     def run_once(self) -> int:
-        """Deliver waiting records, one batch at most; return how many. Raises TryAgain."""
+        """Deliver what waits, one batch at most; return how many. Raises TryAgain."""
         if not self._begun:
             with self._database.write() as tx:
                 outbox.begin_delivering(tx)
@@ -154,13 +154,13 @@ class WebhookSender:
         return len(waiting)
 
     def stand_back(self) -> None:
-        """Nothing to do: there is no state between iterations."""
+        """Nothing is remembered from one turn to the next."""
 
 
 def make_post(url: str, *, ca_file: Path | None = None, timeout_s: float = _TIMEOUT_S) -> Post:
-    """Return a function that posts a body with headers to ``url``, and raises TryAgain unless the
-    answer is 2xx. Redirects and the environment's proxies are not followed. Raises SettingsError
-    for an address or a file that cannot be used."""
+    """Return a function that posts a body with headers to ``url`` and raises TryAgain for anything
+    but a success. Neither redirects nor the environment's proxies are followed. Raises
+    SettingsError for an address or a file that cannot be used."""
     parts = urlsplit(url)
     if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username:
         raise SettingsError("webhook.url: write http(s)://HOST/PATH, without user and password")
@@ -176,7 +176,7 @@ def make_post(url: str, *, ca_file: Path | None = None, timeout_s: float = _TIME
         request = urllib.request.Request(url, body, dict(headers), method="POST")  # noqa: S310
         try:
             with opener.open(request, timeout=timeout_s):
-                return  # only the status matters
+                return  # what it says is of no interest; that it is 2xx is
         except urllib.error.HTTPError as error:
             error.close()
             raise TryAgain(f"the webhook's receiver answers {error.code}") from None
@@ -189,15 +189,15 @@ def make_post(url: str, *, ca_file: Path | None = None, timeout_s: float = _TIME
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """Refuses redirects: a body signed for one address is not sent to another."""
+    """What is signed for one address goes to no other."""
 
     def redirect_request(self, *_: Any, **__: Any) -> None:
-        """Treat the redirect as the answer."""
+        """Take the redirect for the answer."""
 
 
 def read_key(secret: str) -> bytes:
     """Return the key of a secret: the base64 after ``whsec_``, else its UTF-8. Raises
-    SettingsError for a key that is too short."""
+    SettingsError for one that anybody could guess."""
     try:
         key = (
             base64.b64decode(secret.removeprefix(_PREFIX), validate=True)

@@ -126,10 +126,13 @@ def my_day(desk: Desk, person: Person, since_ms: int) -> Day:
 def _recent(tx: Tx, desk: Desk, person: Person, made: Made) -> Recent:
     item = items.get(tx, made.item_id)
     text = items.text_of(tx, made.item_id)
+    if text is not None:
+        text = text_for(desk, person, text)
+        text = text if len(text) <= _EXCERPT_CHARS else f"{text[:_EXCERPT_CHARS]}…"
     gave_label = made.kind in {"label", "none"} and not made.undone
     return Recent(
         made,
-        None if text is None else text_for(desk, person, text)[:_EXCERPT_CHARS],
+        text,
         gave_label and item is not None and reviewing.may_reopen(tx, person, item),
     )
 

@@ -116,15 +116,15 @@ def published(tx: Tx, up_to: int, now_ms: int) -> int:
     return int(done.rowcount)
 
 
-def first_in_doubt(tx: Tx) -> tuple[int, int] | None:
-    """Return the first number that is not known to be published, and when it was given."""
-    row = tx.execute(
-        sa.select(outbox.c.sequence, outbox.c.sequenced_ms)
+def in_doubt_since_ms(tx: Tx) -> int | None:
+    """Return when the first number was given that is not known to be published."""
+    query = (
+        sa.select(outbox.c.sequenced_ms)
         .where(outbox.c.published_ms.is_(None), outbox.c.sequence.is_not(None))
         .order_by(outbox.c.sequence)
         .limit(1)
-    ).first()
-    return None if row is None else (row.sequence, row.sequenced_ms)
+    )
+    return tx.execute(query).scalar()
 
 
 def backlog(tx: Tx) -> Backlog:
