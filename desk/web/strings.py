@@ -142,7 +142,7 @@ ENGLISH: Mapping[str, str] = {
     "advice.none": "There is none yet: clerk-trainer advise writes it, from the decisions made "
     "here.",
     "advice.about": "Dataset {dataset}, {decisions} messages decided, {doubly} of them by two "
-    "people or more. Loaded {when} UTC.",
+    "reviewers or more. Loaded {when} UTC.",
     "advice.nothing": "No finding: the labels can stay as they are.",
     "advice.chance": "Chance alone would show as much {chance}.",
     "advice.gain": "What it brings",
@@ -257,6 +257,7 @@ ENGLISH: Mapping[str, str] = {
     "where.adapter": "Adapter {adapter}",
     "where.batch": "Batch {batch}",
     "status.failed": "Not saved: {words}",
+    "status.sent": "Last answer: {answer}",
     "status.undone": "Undone. Decide this message again.",
     "status.offline": "The desk cannot be reached. Your decision is sent when it can.",
     "status.too_soon": "Ignored: this message had just appeared. Press again.",
@@ -312,7 +313,7 @@ ENGLISH: Mapping[str, str] = {
     "search.more": "More",
     "search.less": "Back",
     "search.machine": "machine: {label}",
-    "search.people": "people: {label}",
+    "search.people": "reviewers: {label}",
     "state.open": "waiting",
     "state.second": "wants a second opinion",
     "state.dispute": "in dispute",
@@ -333,7 +334,7 @@ ENGLISH: Mapping[str, str] = {
     "clusters.none": "There are none now.",
     "cluster.title": "{count} messages, much alike",
     "cluster.words": "Tick each message that you have looked at and that belongs with the others. "
-    "The rest is given back.",
+    "The others go back to the queue.",
     "cluster.seen": "Looked at",
     "cluster.label": "Label for all that are ticked",
     "cluster.choose": "choose a label",
@@ -346,12 +347,12 @@ ENGLISH: Mapping[str, str] = {
     "accuracy.nothing_decided": "Nothing of it has been decided yet.",
     "accuracy.right": "{share} of all labels were right in the last {days} days.",
     "accuracy.interval": "The true figure lies between {low} and {high} with 95 % confidence. It "
-    "stands on {verdicts} messages that people decided without seeing the machine's label, of "
+    "rests on {verdicts} messages that reviewers decided without seeing the machine's label, of "
     "{drawn} drawn from {results}.",
-    "accuracy.corrected": "People found {share} right. What they were mistaken in themselves, as "
-    "the messages that two of them decided show, has been taken out.",
-    "accuracy.uncorrected": "No message was decided by two people: what reviewers were mistaken in "
-    "themselves is counted as the machine's.",
+    "accuracy.corrected": "Reviewers found {share} right. Their own mistakes, measured on messages "
+    "that two of them decided, are taken out.",
+    "accuracy.uncorrected": "No message was decided by two reviewers, so that reviewers' mistakes "
+    "count as the machine's.",
     "accuracy.fell": "The accuracy fell: the last {days} days are worse than the 91 before these "
     "four weeks, and not by chance.",
     "accuracy.and": " and ",
@@ -393,14 +394,14 @@ ENGLISH: Mapping[str, str] = {
     "origin.audit": "audit",
     "origin.review": "review",
     "guidelines.title": "Guidelines",
-    "guidelines.none": "There are no guidelines yet. The labels' descriptions are all there is.",
+    "guidelines.none": "There are no guidelines yet, only the labels' descriptions:",
     "guidelines.edit": "Write",
     "guidelines.version": "Version {version}",
     "guidelines.versions": "Versions",
     "guidelines.edit_title": "Write the guidelines",
     "guidelines.body": "Guidelines",
-    "guidelines.body_hint": "Markdown. The section under a heading with a label's name is shown "
-    "next to messages with that label.",
+    "guidelines.body_hint": "Markdown. The text under a heading with a label's name is shown next "
+    "to messages with that label.",
     "guidelines.note": "What changed",
     "guidelines.save": "Save as a new version",
     "my_day.title": "My day",

@@ -212,11 +212,11 @@ def _reported(text: str) -> None:
 
 # the desk ---
 def _shown(text: str) -> None:
-    """As the pages show it: its beginning with marks and their names, and the whole in chunks."""
+    """As a page shows it, cut and whole: each piece escaped, and each mark with its name."""
     for piece in desk.web.shown_text.shown_text(text).pieces:
-        escape(f"{piece.mark} {piece.names}" if piece.hidden else piece.text)
-    for part in desk.web.shown_text.chunks(text):
-        escape(part)
+        escape(piece.names if piece.hidden else piece.text)
+    for chunk in desk.web.shown_text.chunks(text):
+        escape(chunk)
 
 
 def _searched(text: str) -> None:

@@ -179,7 +179,7 @@
     const id = item(current);
     const words = wordsOf(button);
     unsent.add(id);
-    say(words);
+    say(status.dataset.sent.replace("%", words));
     const next = nextAhead();
     if (next) show(next, position + 1);
     else fade(current);
