@@ -200,7 +200,7 @@ def test_preparing_again_forgets_no_opening(
     for subject in ("one", "two"):
         look(first, subject)
     told = run(export, "--per-label", 20, out=second)
-    assert "This hold-out has been opened 2 times before" in told.output
+    assert "This hold-out was opened 2 times" in told.output
     assert count(second) == 2
     look(second, "three")
     assert count(first) == count(second) == 3

@@ -122,7 +122,7 @@ def test_openings_follow_the_texts(
     renamed = [(f"n{id_}", message, label) for id_, message, label in reversed(records)]
     told = run(write_csv(renamed, "renamed.csv"), out=tmp_path / "v2")
     assert count_openings(open_dataset(tmp_path / "v2")) == 4
-    assert "opened 4 times before" in told.output
+    assert "was opened 4 times" in told.output
     held = parts(tmp_path / "v1")["holdout"][0]
     other = next(label for _, _, label in records if label != held["response"])
     decision = (held["id"], message_sha256(held["instruction"]), "relabel", other)

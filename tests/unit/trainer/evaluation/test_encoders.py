@@ -103,7 +103,7 @@ def test_it_is_scored_by_the_file_that_a_worker_takes(
 
     # On a machine on which that file answers differently, another file would not fit the
     # temperature and the thresholds.
-    with pytest.raises(ProofFailed, match=f"{first.file}: answers otherwise than the trainer"):
+    with pytest.raises(ProofFailed, match=f"{first.file}: differs from the trainer"):
         open_onnx(adapter, with_tolerances(1e-12, 100.0))
 
 

@@ -187,7 +187,7 @@ def test_an_unrelated_folder_is_not_replaced(world: World, tmp_path: Path) -> No
         *("--base", world.base, "--out", tmp_path),
     )
     assert code == 2
-    assert "holds other files" in errors
+    assert "has other files" in errors
     assert (tmp_path / "thesis.txt").exists()
 
 
@@ -198,7 +198,7 @@ def test_an_adapter_that_answers_in_words_is_refused(world: World, tmp_path: Pat
     words = tmp_path / "adapter"
     shutil.copytree(world.adapter, words)
     write_manifest(words, replace(world.manifest, decoding="choice", codes={}))
-    with pytest.raises(BadInput, match="answers with decoding='choice'"):
+    with pytest.raises(BadInput, match="has decoding='choice'"):
         read_adapter(words, world.base)
     with pytest.raises(AdapterRefused):
         read_adapter(tmp_path, world.base)

@@ -58,7 +58,7 @@ def test_a_proposal_learns_no_name_and_claims_what_it_did(
         rules=None, canary_share=0.05, least_decisions=1, current_base=None,  # type: ignore[arg-type]
     )  # fmt: skip
     quiet = Console(quiet=True)
-    with pytest.raises(BadInput, match=r"names\.yaml.*give that one with --redact-names"):
+    with pytest.raises(BadInput, match=r"names\.yaml.*give it with --redact-names"):
         propose(request, quiet)
     with pytest.raises(TrainingBegins):
         propose(replace(request, redact_names=str(model)), quiet)

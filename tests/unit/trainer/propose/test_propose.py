@@ -42,7 +42,7 @@ def test_better_is_proposed_published_and_told(place: Place, tmp_path: Path) -> 
     assert (canary.digest, canary.share) == (proposal.adapter.digest, 0.1)
     assert "training labels changed" in (canary.reason or "")
     card = (place.store / f"{canary.digest}.README.md").read_text()
-    assert "Published because: proposal" in card
+    assert "Reason for publishing: proposal" in card
     assert "Decided by ann" in card
     assert place.carry_out(out, tmp_path / "decision.json")[1]["outcome"] == "already"
     assert call("rollback", "--store", place.store, "--reason", "the next test")[0] == 0

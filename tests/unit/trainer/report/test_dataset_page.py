@@ -242,7 +242,7 @@ def test_the_command_tells_a_dataset_from_a_run(prepared: Path, tmp_path: Path) 
     assert out.is_file()
     code, _, error = call("report", prepared, "--store", tmp_path, "--json")
     assert code == 2
-    assert "is a dataset, and --store is about a run" in error
+    assert "is a dataset, but --store is for runs" in error
     code, _, error = call("report", tmp_path / "nowhere")
     assert code == 2
     assert "or a dataset folder of clerk-trainer prepare" in error
