@@ -5,8 +5,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import structlog
+
+from worker.common.logs import configure_logging
+
+
+def configure_for_a_test(*given: Any, **named: Any) -> None:
+    """``configure_logging`` without cached loggers, which would keep it for later tests."""
+    configure_logging(*given, **named)
+    structlog.configure(cache_logger_on_first_use=False)
 
 
 @contextmanager
