@@ -302,7 +302,7 @@ def test_bad_input_is_one_line_that_says_where(planted: Planted, tmp_path: Path)
     for done, words in (
         (check(tmp_path / "nowhere"), "not a finished dataset"),
         (check(planted[0], "--base", str(tmp_path)), "cannot read the base's tokenizer"),
-        (check(planted[0], "--queue", str(tmp_path / "no" / "q.csv")), "this folder does not exist"),
+        (check(planted[0], "--queue", str(tmp_path / "no" / "q.csv")), "folder does not exist"),
     ):
         assert done.exit_code == 2
         assert words in done.stderr
