@@ -45,7 +45,7 @@ def test_the_page_tells_it_in_words_and_drawings(world: DeskWorld, browser: NewB
         "By label",
         "By adapter",
         "What is taken for what",
-        "People",
+        "Reviewers",
         "What waits",
     ]
     assert "of all labels were right in the last 28 days" in html
