@@ -29,13 +29,13 @@ from desk.auth.rules import ProviderConfig, RoleName, is_safe_url, read_claim, r
 from desk.clock import Clock
 from desk.errors import ProviderAway, ProviderWrong, SignInFailed
 
-_FRESH_MS = 3_600_000
+_FRESH_MS = 3_600_000  # an hour: an unknown key is fetched before that
 
 _AFTER_FAILURE_MS = 5_000
 
 _NEW_KEYS_MS = 10_000
 
-_AT_ONCE = 8
+_AT_ONCE = 8  # of the web server's forty threads
 
 # Only signatures with a private key. Anyone who knows the client's secret could sign with HS256,
 # and "none" is not a signature.
@@ -189,7 +189,7 @@ class Provider:
         more = self._client.get(str(endpoint), access_token)
         if more.get("sub") != claims["sub"]:  # OpenID Connect Core, section 5.3.2
             raise SignInFailed("token", "the userinfo endpoint describes another user")
-        return {**more, **claims}
+        return {**more, **claims}  # signed claims win
 
     def _ask(self) -> _Known:
         """Return the metadata, at most an hour old; older if the provider does not answer.
@@ -365,6 +365,7 @@ def read_keys(published: Mapping[str, Any]) -> KeySet:
     keys: list[Key] = []
     listed = published.get("keys")
     for each in listed if isinstance(listed, list) else ():
+        # A symmetric key in a public set would let anyone sign.
         if not isinstance(each, dict) or each.get("kty") == "oct" or each.get("use") == "enc":
             continue
         try:

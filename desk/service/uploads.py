@@ -99,7 +99,7 @@ def table_tasks(content: bytes, name: str, labels: Sequence[str]) -> list[Task]:
     _, header = next(rows, (0, []))
     places = {
         _COLUMNS[cell.strip().lower()]: at
-        for at, cell in reversed(list(enumerate(header)))
+        for at, cell in reversed(list(enumerate(header)))  # of two columns the first counts
         if cell.strip().lower() in _COLUMNS
     }
     if "text" not in places:

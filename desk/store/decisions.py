@@ -197,6 +197,7 @@ def work_since(tx: Tx, since_ms: int) -> Mapping[int, Work]:
     doubly: Counter[int] = Counter()
     agreed: Counter[int] = Counter()
     for said in opinions.values():
+        # In pairs: of three reviewers one may agree with the second and not with the third.
         for one, other in itertools.permutations(said, 2):
             doubly[one] += 1
             agreed[one] += said[one] == said[other]

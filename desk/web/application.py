@@ -228,6 +228,8 @@ def _let_in(
         if identity.person is None:
             return _sign_in_first(web, request, form, by_script=_by_script(request, form))
         require(identity.person, page.role)
+    # The sign-in form has a token too: otherwise another site could sign a user in under an account
+    # of its own, and read what the user decides there (login CSRF).
     token = token or form_token
     if page.method == "POST" and not is_csrf_token(token, form.get("csrf", "")):
         words = t("error.tls" if _lacks_tls(web, request) else "error.csrf")

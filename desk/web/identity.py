@@ -42,6 +42,7 @@ def identify(web: Web, cookies: Mapping[str, str], headers: Headers, peer: str) 
         return Identity(person, token, False)
     if subject is None:
         return Identity(None, "", False)
+    # At the proxy another user may have signed in since the session began.
     if person is not None and person.subject == subject:
         return Identity(person, token, False)
     return _welcome(web, subject)

@@ -150,6 +150,7 @@ async def read_upload(request: Request) -> Sent:
 
 def number(text: str) -> int:
     """Parse a number from an address or a form; -1, which no row has, if it is not one."""
+    # Of 18 digits or more some do not fit the database's 64 bits.
     return int(text) if text.isascii() and text.isdecimal() and len(text) < 18 else -1
 
 
@@ -272,6 +273,7 @@ def new_request() -> str:
 
 def inside(path: str | None) -> str:
     """Return a path of this desk, "" for anything that could lead to another site."""
+    # Browsers read //host and /\host as another site, and drop tabs and line breaks in between.
     if path and path.startswith("/") and not path.startswith("//") and path.isascii():
         return "" if "\\" in path or any(char <= " " for char in path) else path[:500]
     return ""

@@ -458,7 +458,7 @@ def test_a_provider_that_is_not_set_up_is_the_operators_to_mend(
     if path == "/token":
         answer = visitor.get(desk.provider.consent(answer.headers["location"]))
     assert answer.status_code == 500
-    assert "The operator finds the reason" in answer.text
+    assert "Sign-in is not set up correctly" in answer.text
     assert [call.args for call in log.calls] == [("oidc.misconfigured",)]
     assert people_of(desk) == []
 
