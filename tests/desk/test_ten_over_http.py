@@ -13,6 +13,7 @@ import httpx2
 
 from desk.service import people
 from desk.store.database import Database
+from desk.web.identity import csrf_token
 from desk.web.server import serve
 from desk.web.visit import WebOptions
 from tests.support.desk_world import DeskWorld
@@ -32,6 +33,7 @@ class Reviewer(threading.Thread):
         )
         cookie = f"{OPTIONS.session_cookie}={token}"
         self.client = httpx2.Client(base_url=address, headers={"Cookie": cookie}, timeout=60)
+        self.csrf = csrf_token(token)
         self.seen: list[str] = []
         self.failure: BaseException | None = None
 
@@ -54,7 +56,8 @@ class Reviewer(threading.Thread):
 
     def next(self, beside: str = "") -> Mapping[str, str]:
         """Claim a message besides those on screen."""
-        return self.ask("POST", "/review", {"action": "next", "part": "1", "beside": beside})
+        form = {"csrf": self.csrf, "action": "next", "part": "1", "beside": beside}
+        return self.ask("POST", "/review", form)
 
     def decide(self, shown: Mapping[str, str], beside: Mapping[str, str]) -> Mapping[str, str]:
         """Give a message a label; return the one after those on screen."""
