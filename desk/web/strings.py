@@ -48,7 +48,7 @@ ENGLISH: Mapping[str, str] = {
     "error.proxy": "The proxy in front of this desk did not send your name. Sign in there again.",
     "error.signed_out": "You are signed out.",
     "error.sign_in": "Sign in",
-    "error.action": "The button of this form is unknown. Reload the page and try again.",
+    "error.action": "The desk does not know this action. Reload the page and try again.",
     "left.title": "You are signed out",
     "left.words": "Other reviewers can now decide the messages that you had on screen.",
     "left.again": "Sign in again",

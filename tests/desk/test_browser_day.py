@@ -293,6 +293,8 @@ def settle(site: Site) -> None:
     """Cleo settles the disputes and the flags, and sees how right the machine is."""
     page = site.page()
     site.sign_in(page, "cleo", "/adjudicate")
+    page.click("main form button")  # the provider's site led here, so nothing was claimed yet
+    page.wait_for_selector(".task")
     settled = 0
     while page.query_selector(".task"):
         item = page.locator(".task").get_attribute("data-item") or ""
