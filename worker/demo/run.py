@@ -184,12 +184,12 @@ def worker_settings(bootstrap_servers: str, model: DemoModel) -> Mapping[str, st
 def _say_what_next(screen: Screen) -> None:
     screen.console.print(
         "\n[bold]What to try next[/bold]\n"
-        "  clerk-desk demo                                 review doubtful labels\n"
-        "  clerk-worker demo --model encoder               many times as fast, without vLLM\n"
-        "  clerk-worker demo --keep                        keep it running, publish your own\n"
-        '  clerk-worker classify --demo "my lamp is broken"  one message, no Kafka\n'
-        "  clerk-worker check-config                       every setting with its origin\n"
-        "  config/worker.toml                              settings for production\n"
+        "  clerk-desk demo                               review doubtful labels\n"
+        "  clerk-worker demo --model encoder             no vLLM, many times as fast\n"
+        "  clerk-worker demo --keep                      publish your own messages\n"
+        '  clerk-worker classify --demo "my lamp broke"  one message, without Kafka\n'
+        "  clerk-worker check-config                     every setting with its origin\n"
+        "  config/worker.toml                            settings for production\n"
         "[dim](clerk-worker is in .venv/bin here)[/dim]",
         highlight=False,
         soft_wrap=True,
