@@ -227,6 +227,47 @@ ARG VERSION=""
 ARG REVISION=""
 LABEL org.opencontainers.image.version="${VERSION}" org.opencontainers.image.revision="${REVISION}"
 
+# ------------------------------------------------- worker-encoder (no torch, no vLLM), built as above
+FROM tools AS packages-encoder
+ARG INDEX_URL=""
+COPY locks/image-encoder.txt ./
+RUN python3 -m venv --without-pip /opt/filing-clerk \
+ && UV_DEFAULT_INDEX="$INDEX_URL" venv/bin/uv pip install --quiet \
+      --python /opt/filing-clerk/bin/python --no-deps --require-hashes --no-build \
+      --compile-bytecode -r image-encoder.txt \
+ && rm /opt/filing-clerk/.lock \
+ && for lib in /opt/filing-clerk/lib/python3*; do echo /opt/app > "$lib/site-packages/app.pth"; done \
+ && chmod -R a+rX,go-w /opt/filing-clerk \
+ && find /opt/filing-clerk -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
+
+FROM packages-encoder AS app-encoder
+COPY --from=wheel /build/dist ./dist
+COPY pyproject.toml ./
+RUN venv/bin/uv pip install --quiet --python /opt/filing-clerk/bin/python --target /opt/app \
+      --no-deps --compile-bytecode dist/*.whl \
+ && rm /opt/app/.lock /opt/app/*.dist-info/uv_cache.json \
+ && sed -i '/uv_cache.json/d' /opt/app/*.dist-info/RECORD \
+ && venv/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
+      --output-file /opt/app/sbom.cdx.json /opt/filing-clerk/bin/python \
+ && chmod -R a+rX,go-w /opt/app \
+ && find /opt/app -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
+
+FROM runtime AS worker-encoder
+COPY --from=packages-encoder /opt/filing-clerk /opt/filing-clerk
+COPY --from=app-encoder /opt/app /opt/app
+COPY --from=wheel /build/config/worker.toml /etc/filing-clerk/worker.toml
+ENV CLERK_HTTP__HOST=0.0.0.0
+USER 10001:10001
+WORKDIR /tmp
+EXPOSE 8080
+HEALTHCHECK --interval=30s --timeout=10s --start-period=1m \
+  CMD ["clerk-worker", "health", "--url", "http://127.0.0.1:8080/livez"]
+ENTRYPOINT ["clerk-worker"]
+CMD ["run", "-c", "/etc/filing-clerk/worker.toml"]
+ARG VERSION=""
+ARG REVISION=""
+LABEL org.opencontainers.image.version="${VERSION}" org.opencontainers.image.revision="${REVISION}"
+
 # ----------------------------------------------------------------- worker (GPU), built as above
 FROM tools AS packages-gpu
 ARG INDEX_URL=""
@@ -295,47 +336,6 @@ USER 10001:10001
 WORKDIR /tmp
 EXPOSE 8080
 HEALTHCHECK --interval=30s --timeout=10s --start-period=15m \
-  CMD ["clerk-worker", "health", "--url", "http://127.0.0.1:8080/livez"]
-ENTRYPOINT ["clerk-worker"]
-CMD ["run", "-c", "/etc/filing-clerk/worker.toml"]
-ARG VERSION=""
-ARG REVISION=""
-LABEL org.opencontainers.image.version="${VERSION}" org.opencontainers.image.revision="${REVISION}"
-
-# ------------------------------------------------- worker-encoder (no torch, no vLLM), built as above
-FROM tools AS packages-encoder
-ARG INDEX_URL=""
-COPY locks/image-encoder.txt ./
-RUN python3 -m venv --without-pip /opt/filing-clerk \
- && UV_DEFAULT_INDEX="$INDEX_URL" venv/bin/uv pip install --quiet \
-      --python /opt/filing-clerk/bin/python --no-deps --require-hashes --no-build \
-      --compile-bytecode -r image-encoder.txt \
- && rm /opt/filing-clerk/.lock \
- && for lib in /opt/filing-clerk/lib/python3*; do echo /opt/app > "$lib/site-packages/app.pth"; done \
- && chmod -R a+rX,go-w /opt/filing-clerk \
- && find /opt/filing-clerk -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
-
-FROM packages-encoder AS app-encoder
-COPY --from=wheel /build/dist ./dist
-COPY pyproject.toml ./
-RUN venv/bin/uv pip install --quiet --python /opt/filing-clerk/bin/python --target /opt/app \
-      --no-deps --compile-bytecode dist/*.whl \
- && rm /opt/app/.lock /opt/app/*.dist-info/uv_cache.json \
- && sed -i '/uv_cache.json/d' /opt/app/*.dist-info/RECORD \
- && venv/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
-      --output-file /opt/app/sbom.cdx.json /opt/filing-clerk/bin/python \
- && chmod -R a+rX,go-w /opt/app \
- && find /opt/app -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
-
-FROM runtime AS worker-encoder
-COPY --from=packages-encoder /opt/filing-clerk /opt/filing-clerk
-COPY --from=app-encoder /opt/app /opt/app
-COPY --from=wheel /build/config/worker.toml /etc/filing-clerk/worker.toml
-ENV CLERK_HTTP__HOST=0.0.0.0
-USER 10001:10001
-WORKDIR /tmp
-EXPOSE 8080
-HEALTHCHECK --interval=30s --timeout=10s --start-period=1m \
   CMD ["clerk-worker", "health", "--url", "http://127.0.0.1:8080/livez"]
 ENTRYPOINT ["clerk-worker"]
 CMD ["run", "-c", "/etc/filing-clerk/worker.toml"]
