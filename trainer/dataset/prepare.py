@@ -48,14 +48,12 @@ from trainer.dataset.labels import (
     Applied,
     Decision,
     apply_decisions,
-    guard,
     map_labels,
     read_decisions,
     read_label_map,
     refuse_absent,
     refuse_small,
     refuse_unknown,
-    write_review_csv,
 )
 from trainer.dataset.near_duplicates import NearGroups, group_near
 from trainer.dataset.readers import Source, read_source
@@ -75,6 +73,7 @@ from trainer.dataset.split import (
 )
 from trainer.errors import BadInput
 from trainer.similarity import SIMILARITY
+from worker.common.review_files import write_review
 from worker.contract import Taxonomy
 from worker.contract.digest import sha256_bytes, sha256_file, sync_directory, write_atomically
 from worker.contract.text import NORMALIZATION, message_sha256, normalize
@@ -561,7 +560,7 @@ def _extra_files(prepared: Prepared) -> Iterator[tuple[str, bytes, int]]:
         yield COPIES, data, count
     rows = list(_conflict_rows(prepared))
     if rows:
-        yield CONFLICTS, write_review_csv(_COLUMNS, rows).encode("utf-8"), len(rows)
+        yield CONFLICTS, write_review(_COLUMNS, rows), len(rows)
 
 
 _COLUMNS = (*IDENTITY, "kind", "group", "label", "other_labels", "outcome", "message", *BY_HAND)
@@ -604,7 +603,7 @@ def _conflict_row(
         "label": row.label,
         "other_labels": " | ".join(sorted({other.label for other in rows} - {row.label})),
         "outcome": outcome,
-        "message": guard(text),
+        "message": text,
     }
 
 

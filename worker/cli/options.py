@@ -32,13 +32,13 @@ Sets = Annotated[
     ),
 ]
 InputFormat = Annotated[
-    Literal["csv", "jsonl", "text"] | None,
+    Literal["csv", "tsv", "xlsx", "parquet", "jsonl", "text"] | None,
     typer.Option("--format", "-f", help="Format of the input; default: by the file name's ending."),
 ]
 MessageField = Annotated[
     str | None,
     typer.Option(
-        "--field", help="CSV column or JSON path of the message text.", show_default=False
+        "--field", help="Column or JSON path of the message text.", show_default=False
     ),
 ]
 UseDemo = Annotated[
