@@ -51,7 +51,7 @@ from worker.contract.records import (
 from worker.contract.text import normalize
 from worker.core.labeller import Labeller
 from worker.engine.model_files import load_encoders
-from worker.offline.classify import MessageFile, read_rows
+from worker.offline.message_files import MessageFile, read_rows
 from worker.records.types import Record, TopicPartition
 
 _LAYOUT = InputFormat("json", ("subject", "message", "parts.0.text"))

@@ -6,9 +6,7 @@ The review queue of ``check`` and the conflicts of ``prepare`` are CSV files wit
 
 from __future__ import annotations
 
-import csv
 import difflib
-import io
 import json
 import tomllib
 from collections import Counter
@@ -18,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from trainer.dataset.folder import HOLDOUT, Example, LabelOrigin, Row
-from trainer.dataset.text_files import read_edited
 from trainer.errors import BadInput
-from worker.common.review_files import ANSWERS_NEED, answer_of, read_review
+from worker.common.csv_rows import read_records, sniff
+from worker.common.encodings import EncodingError, decoded_file
+from worker.common.review_files import ANSWERS_NEED, answer_of, read_review, unguard
 from worker.contract import Taxonomy
 from worker.contract.errors import RecordRefused
 from worker.contract.exchange import ALLOWED, Answer
@@ -28,28 +27,32 @@ from worker.contract.taxonomy import label_name
 from worker.contract.text import message_sha256
 
 
-def read_label_map(path: Path, known: Sequence[str], encoding: str | None = None) -> dict[str, str]:
-    """Read raw label -> taxonomy label from TOML, JSON, or a CSV of two columns without a header.
-    ``encoding`` is the export's, for a file that is not UTF-8.
+def read_label_map(path: Path, known: Sequence[str]) -> dict[str, str]:
+    """Read raw label -> taxonomy label from TOML, JSON, or a CSV of two columns without a header,
+    with any delimiter. The encoding is detected.
 
-    Raises BadInput, also for a target that is not in the taxonomy.
+    Raises BadInput that lists all targets that are not in the taxonomy.
     """
-    text = read_edited(path, encoding)
     try:
-        table: Any = _PARSERS[path.suffix.casefold()](text)
+        parse = _PARSERS[path.suffix.casefold()]
     except KeyError as error:
         raise BadInput(f"{path}: a label map is a .toml, .json or .csv file") from error
-    except (ValueError, csv.Error) as error:
+    try:
+        table: Any = parse("".join(decoded_file(path)))
+    except (ValueError, EncodingError) as error:
         raise BadInput(f"{path.name}: cannot read the label map: {error}") from error
+    except OSError as error:
+        raise BadInput(f"{path}: cannot read it: {error.strerror}") from error
     if not isinstance(table, dict) or not all(isinstance(target, str) for target in table.values()):
         raise BadInput(f'{path.name}: a label map is lines of "raw label" = "taxonomy label"')
     named = {label_name(raw): label_name(target) for raw, target in table.items()}
-    for raw, target in named.items():
-        if target not in known:
-            raise BadInput(
-                f"{path.name}: {raw!r} maps to the unknown label {target!r}"
-                f"{suggest_label(target, known)}"
-            )
+    wrong = [
+        f"{raw!r} maps to the unknown label {target!r}{suggest_label(target, known)}"
+        for raw, target in named.items()
+        if target not in known
+    ]
+    if wrong:
+        raise BadInput(f"{path.name}: " + "\n  ".join(wrong))
     return named
 
 
@@ -131,12 +134,17 @@ def suggest_label(name: str, known: Collection[str]) -> str:
 
 
 def _csv_table(text: str) -> dict[str, str]:
+    lines = text.splitlines(keepends=True)
     table: dict[str, str] = {}
-    for record in csv.reader(io.StringIO(text, newline=""), strict=True):
-        if record and len(record) != 2:
-            raise ValueError(f"{len(record)} columns where two are needed: raw, taxonomy label")
-        if record:
-            table[record[0].strip()] = record[1].strip()
+    for line, record in read_records(iter(lines), sniff(lines)):
+        cells = [unguard(cell.strip()) for cell in record or ()]
+        while len(cells) > 2 and not cells[-1]:
+            cells.pop()  # a spreadsheet's empty columns
+        if len(cells) != 2:
+            raise ValueError(
+                f"line {line} has {len(cells)} columns where two are needed: raw, taxonomy label"
+            )
+        table[cells[0]] = cells[1]
     return table
 
 
@@ -179,20 +187,18 @@ class Applied:
     made: tuple[dict[str, Any], ...]
 
 
-def read_decisions(
-    path: Path, known: Sequence[str], encoding: str | None = None
-) -> tuple[list[Decision], int]:
+def read_decisions(path: Path, known: Sequence[str]) -> tuple[list[Decision], int]:
     """Read a review queue; return the decisions and the number of undecided rows.
 
     A queue has the columns ``id``, ``message_sha256`` and ``decision``, and optionally the other
     columns of ``BY_HAND`` and of ``worker.contract.exchange``. Other columns are ignored, and so
-    are single reviewers' opinions: only outcomes count. ``encoding`` None: it is detected. Raises
-    BadInput that lists all problems with their lines.
+    are single reviewers' opinions: only outcomes count. Raises BadInput that lists all problems
+    with their lines.
     """
     decisions = []
     undecided = 0
     try:
-        file = read_review(path, ANSWERS_NEED, encoding=encoding)
+        file = read_review(path, ANSWERS_NEED)
         for line, cells in file.rows:
             if not cells["decision"].strip():
                 undecided += 1

@@ -222,7 +222,7 @@ def _read(
         tick(1)
     rows = sorted(complete_ids(rows), key=lambda row: row.id)
     if settings.label_map:
-        table = read_label_map(settings.label_map, taxonomy.names, settings.encoding)
+        table = read_label_map(settings.label_map, taxonomy.names)
         rows = map_labels(rows, table)
     if settings.split is SplitBy.TIME:
         refuse_mixed(rows)
@@ -283,7 +283,7 @@ def _read_decisions(settings: PrepareSettings, taxonomy: Taxonomy) -> tuple[list
     decisions = []
     undecided = 0
     for path in settings.decisions:
-        some, still_open = read_decisions(path, taxonomy.names, settings.encoding)
+        some, still_open = read_decisions(path, taxonomy.names)
         decisions += some
         undecided += still_open
     return decisions, undecided

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from trainer.artifacts.evaluation import (
@@ -144,66 +145,68 @@ def _read_sample(
     path: Path, evaluation: EvaluationRecord, ids: Sequence[str]
 ) -> tuple[dict[str, str | None], int]:
     """Return the true label by id (None: no label fits), and the seed. The file is that of
-    ``audit-sample``, or the desk's decisions of an audit."""
+    ``audit-sample``, or the desk's decisions of an audit. Raises BadInput with all its problems."""
     try:
         file = read_review(path, ("id",))
         if "decision" in file.columns:
-            truth, names = _truth_in_answers(file, evaluation.labels)
+            rows = _rows_of_answers(file, evaluation.labels)
         else:
-            truth, names = _truth_in_sample(file, evaluation.labels)
-        seed = _check_sample(path, names, evaluation, ids, set(truth))
+            rows = _rows_of_sample(file, evaluation.labels)
+        seed = _check_sample(file, rows, evaluation, ids)
         file.check()
     except RecordRefused as error:
         raise BadInput(str(error)) from None
-    return truth, seed
+    return {row.id: row.truth for row in rows}, seed
 
 
-def _truth_in_sample(
-    file: ReviewFile, labels: Sequence[str]
-) -> tuple[dict[str, str | None], set[str]]:
-    """Return the true label by id, and the names of the samples. Problems are noted."""
+@dataclass(frozen=True, slots=True)
+class _Audited:
+    """A row of a labelled sample; ``truth`` None: no label fits."""
+
+    line: int
+    id: str
+    sample: str
+    truth: str | None
+
+
+def _rows_of_sample(file: ReviewFile, labels: Sequence[str]) -> list[_Audited]:
     missing = [name for name in _NEEDED if name not in file.columns]
     if missing:
         raise BadInput(
             f"{file.name}: no column {missing[0]!r}: give the file of clerk-trainer audit-sample"
         )
-    truth: dict[str, str | None] = {}
+    rows: dict[str, _Audited] = {}
     for line, cells in file.rows:
         id_, written = cells["id"].strip(), label_name(cells["true_label"])
-        if id_ in truth:
+        if id_ in rows:
             file.note(line, f"{id_!r} occurs twice: keep one")
-        truth[id_] = None
         if not written:
             file.note(
                 line,
-                f"has no true_label: label every row, or write {NO_LABEL!r} if no label fits: gaps "
+                f"no true_label: label every row, or write {NO_LABEL!r} if no label fits: gaps "
                 "would bias the result",
             )
         elif problem := _wrong_label(written, labels):
             file.note(line, problem)
-        elif written in labels:
-            truth[id_] = written
-    return truth, {cells["sample"].strip() for _, cells in file.rows}
+        truth = written if written in labels else None
+        rows[id_] = _Audited(line, id_, cells["sample"].strip(), truth)
+    return list(rows.values())
 
 
-def _truth_in_answers(
-    file: ReviewFile, labels: Sequence[str]
-) -> tuple[dict[str, str | None], set[str]]:
+def _rows_of_answers(file: ReviewFile, labels: Sequence[str]) -> list[_Audited]:
     """Return the same from a file of decisions (``worker.contract.exchange``) of an audit."""
-    truth: dict[str, str | None] = {}
-    names: set[str] = set()
+    rows = []
     for line, cells in file.rows:
         answer = answer_of(file, line, cells) if cells["decision"].strip() else None
         if answer is None or not answer.audits_holdout or answer.role != "outcome":
             continue
-        names.add(answer.batch or "")
-        truth[answer.id] = answer.new_label or None
+        rows.append(_Audited(line, answer.id, answer.batch or "", answer.new_label or None))
         if answer.new_label and (problem := _wrong_label(answer.new_label, labels)):
             file.note(line, problem)
-    if not truth:
+    if not rows:
         file.check()
         raise BadInput(f"{file.name}: has no decision of an audit: export the audit's project")
-    return truth, names
+    return rows
 
 
 def _wrong_label(written: str, labels: Sequence[str]) -> str | None:
@@ -217,24 +220,28 @@ def _wrong_label(written: str, labels: Sequence[str]) -> str | None:
 
 
 def _check_sample(
-    path: Path, names: set[str], evaluation: EvaluationRecord, ids: Sequence[str], there: set[str]
+    file: ReviewFile, rows: Sequence[_Audited], evaluation: EvaluationRecord, ids: Sequence[str]
 ) -> int:
-    """Return the sample's seed. Raises BadInput if the rows are not exactly the sample."""
-    found = _SAMPLE.fullmatch(names.pop()) if len(names) == 1 else None
+    """Return the sample's seed; problems are noted if the rows are not exactly the sample. Raises
+    BadInput for a file of no sample, or of another hold-out's."""
+    [(name, _)] = Counter(row.sample for row in rows).most_common(1) or [("", 0)]
+    found = _SAMPLE.fullmatch(name)
     if found is None:
-        raise BadInput(f"{path.name}: the column 'sample' was changed: draw and label a new sample")
+        raise BadInput(f"{file.name}: the column 'sample' was changed: draw and label a new sample")
     holdout, seed, size = found[1], int(found[2]), int(found[3])
     if not evaluation.dataset.holdout_sha256.startswith(holdout):
         raise BadInput(
-            f"{path.name}: is a sample of hold-out {holdout}, but the evaluation is of "
+            f"{file.name}: is a sample of hold-out {holdout}, but the evaluation is of "
             f"{evaluation.dataset.holdout_sha256[:16]}: draw a sample of that hold-out"
         )
     drawn = set(_draw(ids, seed, size))
-    if drawn != there:
-        raise BadInput(
-            f"{path.name}: {len(drawn - there)} rows of the sample are missing and "
-            f"{len(there - drawn)} do not belong to it: restore the rows that audit-sample wrote"
-        )
+    for row in rows:
+        if row.sample != name:
+            file.note(row.line, f"the column 'sample' was changed: write {name}")
+        if row.id not in drawn:
+            file.note(row.line, "does not belong to the sample: restore the row's id")
+    if missing := len(drawn - {row.id for row in rows}):
+        file.note(0, f"{missing} rows of the sample are missing: restore what audit-sample wrote")
     return seed
 
 

@@ -37,9 +37,7 @@ InputFormat = Annotated[
 ]
 MessageField = Annotated[
     str | None,
-    typer.Option(
-        "--field", help="Column or JSON path of the message text.", show_default=False
-    ),
+    typer.Option("--field", help="Column or JSON path of the message text.", show_default=False),
 ]
 UseDemo = Annotated[
     bool, typer.Option("--demo", help="Use the demo's small base model and its adapter.")

@@ -14,9 +14,8 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
 
-from worker.common.encodings import EncodingError, decoded_lines, find_encoding
+from worker.common.encodings import EncodingError, decoded_file
 from worker.common.tables import TableError, format_of, read_table
 from worker.contract.digest import write_atomically
 from worker.contract.errors import RecordRefused
@@ -30,7 +29,7 @@ BYTE_ORDER_MARK = "\ufeff"
 # hyphen begins a list or a signature far more often than a formula.
 _SIGNS = r"[=+\-@\uff1d\uff0b\uff0d\uff20]"
 _RUN = re.compile(
-    rf"(\A(?='*(?:[\t\r\n]|\s*'*{_SIGNS}))|[;\t](?='* *{_SIGNS})|[\r\n](?='*[=@\uff1d\uff20]))"
+    rf"(\A(?='*[\t\r\n]|[\s']*{_SIGNS})|[;\t](?='* *{_SIGNS})|[\r\n](?='*[=@\uff1d\uff20]))"
 )
 _GUARDED = re.compile(rf"{_RUN.pattern}'")
 
@@ -123,18 +122,20 @@ def _listed(lines: Sequence[int]) -> str:
     return f"line{'s' if len(lines) > 1 else ''} {named}{more}: "
 
 
-def read_review(path: Path, needed: Collection[str], *, encoding: str | None = None) -> ReviewFile:
+def read_review(path: Path, needed: Collection[str]) -> ReviewFile:
     """Read a returned file, also a workbook.
 
     Columns are known by their names, whatever their order and case. Raises RecordRefused for a file
     that cannot be read or lacks a ``needed`` column. Problems of its rows are only noted.
     """
     try:
-        table = read_table(_unfolded(path, encoding), path.name, encoding=encoding)
+        source, delimiter = _as_written(path, needed)
+        table = read_table(source, path.name, delimiter=delimiter, may_be_short=True)
         names = [name.casefold() for name in table.columns]
         read = list(table.rows())
     except TableError as error:
-        raise RecordRefused(str(path.parent), str(error)) from None
+        where, _, problem = str(error).partition(": ")
+        raise RecordRefused(where, problem) from None
     missing = [name for name in needed if name not in names]
     if missing:
         raise RecordRefused(
@@ -165,31 +166,37 @@ def read_review(path: Path, needed: Collection[str], *, encoding: str | None = N
     return file
 
 
-def _unfolded(path: Path, encoding: str | None) -> Path | bytes:
-    """Return the file, or its lines as they were written, if a spreadsheet kept each in one cell.
+def _as_written(path: Path, needed: Collection[str]) -> tuple[Path | bytes, str | None]:
+    """Return the file and its delimiter, None if the reader is to find it.
 
-    Where the delimiter is the semicolon, Excel opens a file with commas so. It splits a line at
-    semicolons and line ends, and quotes what has quotes when it saves.
+    The delimiter is the one that finds the columns in the header. If a spreadsheet kept each line
+    in one cell, the lines as they were written are returned: where the delimiter is the semicolon,
+    Excel opens a file with commas so. It splits a line at semicolons and line ends, and quotes what
+    has quotes when it saves.
     """
     if format_of(path.name) != "csv" or not path.is_file():
-        return path
-
-    def opener() -> BinaryIO:
-        return path.open("rb")
-
+        return path, None
     try:
-        text = "".join(decoded_lines(find_encoding(opener, path.name, encoding), opener))
+        text = "".join(decoded_file(path))
     except EncodingError:
-        return path  # reading it reports the problem
-    header = text.partition("\n")[0]
-    if "," not in header or ";" in header or "\t" in header:
-        return path
-    csv.field_size_limit(len(text))
+        return path, None  # reading it reports the problem
+    header = text.partition("\n")[0].casefold().strip()
+
+    def names(delimiter: str) -> int:
+        found = next(csv.reader([header], delimiter=delimiter), [])
+        return len(set(needed) & {name.strip() for name in found})
+
+    delimiter = max(",;\t|", key=names)
+    if not names(delimiter):
+        return path, None
+    csv.field_size_limit(len(text) + 1)
     records = csv.reader(io.StringIO(text, newline=""))
-    if not any(len(cells) == 1 and '"' in cells[0] and "," in cells[0] for cells in records):
-        return path
+    if delimiter != "," or not any(
+        len(cells) == 1 and '"' in cells[0] and "," in cells[0] for cells in records
+    ):
+        return path, delimiter
     lines = csv.reader(io.StringIO(text, newline=""), delimiter=";")
-    return "\n".join(";".join(cells) for cells in lines).encode("utf-8")
+    return "\n".join(";".join(cells) for cells in lines).encode("utf-8"), ","
 
 
 # --- Decisions (``worker.contract.exchange``) ---

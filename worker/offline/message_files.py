@@ -10,9 +10,9 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Literal
 
-from worker.common.encodings import EncodingError, decoded_lines, find_encoding
+from worker.common.encodings import EncodingError, decoded_file
 from worker.common.tables import Table, TableError, read_table
 from worker.contract.records import InputFormat, SupportMessage
 from worker.contract.records.decode import extract_message, look_up
@@ -174,11 +174,7 @@ def _no_column(file: MessageFile, table: Table, name: str, option: str) -> Setti
 
 def _lines(file: MessageFile) -> Iterator[str]:
     if file.source != "-":
-
-        def opener() -> BinaryIO:
-            return Path(file.source).open("rb")
-
-        yield from decoded_lines(find_encoding(opener, file.name), opener)
+        yield from decoded_file(Path(file.source))
         return
     # Not sys.stdin: at exit Python waits for a thread that reads it, so Ctrl-C would hang.
     with open(0, encoding="utf-8-sig", newline="", closefd=False) as stdin:
