@@ -142,7 +142,7 @@ def test_an_export_has_a_row_for_each_decision() -> None:
     )
     none = replace(said, label=None, note="")
     rows = [row, replace(row, id="T-2", opinions=(none,)), replace(row, id="T-3", text=None)]
-    read = list(csv.DictReader(io.StringIO(write_answers(answers(rows)))))
+    read = list(csv.DictReader(io.StringIO(write_answers(answers(rows)).decode("utf-8-sig"))))
     assert tuple(read[0]) == ANSWER_COLUMNS
     assert [each["decision"] for each in read] == ["relabel", "drop", "relabel"]
     assert (read[0]["note"], read[0]["guideline"]) == ("'=1+1", "3")

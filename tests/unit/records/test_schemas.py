@@ -74,7 +74,7 @@ def answer_cells(**changes: str) -> dict[str, str]:
     """A line of decisions as a spreadsheet reads it."""
     sha256 = message_sha256("where is my parcel?")
     answers = [Answer("1", sha256, "relabel", "refund", "=SUM(A1)", "p-1", purpose="check")]
-    (cells,) = csv.DictReader(io.StringIO(write_answers(answers), newline=""))
+    (cells,) = csv.DictReader(io.StringIO(write_answers(answers).decode("utf-8-sig"), newline=""))
     return cells | changes
 
 
