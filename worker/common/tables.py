@@ -261,10 +261,14 @@ def read_table(
     delimiter: str | None = None,
     sheet: str | None = None,
     limits: Limits = Limits(),
+    may_be_short: bool = False,
 ) -> Table:
     """Open a file, or its bytes; ``name`` is for its format and for errors.
 
     ``encoding``, ``delimiter`` and ``sheet`` are the user's choices instead of what is found.
+    ``may_be_short``: a CSV file's rows may lack cells at their end. Excel leaves out empty ones,
+    but a message with a line end and no quotes leaves such rows behind too, so without it only
+    cells that a pass does not need may be missing.
     Raises TableError if nothing of it can be read.
     """
     opener = _opener(source, name)
@@ -281,7 +285,7 @@ def read_table(
     kind = _kind(head, name)
     try:
         if kind == "csv":
-            return _open_csv(opener, name, encoding, delimiter)
+            return _open_csv(opener, name, encoding, delimiter, may_be_short)
         if kind == "jsonl":
             return _open_jsonl(opener, name, encoding)
         if kind == "xlsx":
@@ -340,7 +344,9 @@ def _kind(head: bytes, name: str) -> Format:
 # --- CSV
 
 
-def _open_csv(opener: Opener, name: str, given: str | None, delimiter: str | None) -> Table:
+def _open_csv(
+    opener: Opener, name: str, given: str | None, delimiter: str | None, may_be_short: bool
+) -> Table:
     encoding = find_encoding(opener, name, given)
     head, size = [], 0
     for line in decoded_lines(encoding, opener):
@@ -360,6 +366,7 @@ def _open_csv(opener: Opener, name: str, given: str | None, delimiter: str | Non
 
     def read(columns: Sequence[str], tally: _Tally) -> Iterator[tuple[int, list[str]]]:
         places = [top.columns.index(column) for column in columns]
+        needed = 0 if may_be_short else max(places, default=0) + 1
         for number, cells in raw(tally):
             if number <= top.last:
                 continue
@@ -370,8 +377,10 @@ def _open_csv(opener: Opener, name: str, given: str | None, delimiter: str | Non
                 tally.add("width", number)
                 continue
             if len(cells) < wanted_width:
-                tally.add("width", number)
-                continue
+                if len(cells) < needed:
+                    tally.add("width", number)
+                    continue
+                cells += [""] * (wanted_width - len(cells))
             yield number, [cells[at] for at in places]
 
     return Table(name, top.columns, found, top.notes(), read)

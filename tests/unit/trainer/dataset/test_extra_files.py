@@ -13,7 +13,8 @@ from tests.unit.trainer.dataset.conftest import Record, Run, WriteCsv, unlike_me
 from trainer.dataset.extra_files import COPIES, read_copies, read_label_sources
 from trainer.dataset.folder import LabelOrigin, open_dataset, open_holdout
 from trainer.errors import BadInput
-from worker.contract.exchange import Answer, save_answers
+from worker.common.review_files import save_answers
+from worker.contract.exchange import Answer
 from worker.contract.text import message_sha256
 
 
