@@ -103,7 +103,7 @@ class Found:
 @dataclass(frozen=True, slots=True)
 class Problem:
     """Something about ``count`` rows (or, with ``rows`` empty, about the file): ``what`` ends the
-    sentence "3 rows ...", ``remedy`` is a flag or a sentence.
+    sentence "3 rows ..." (or "export.csv ..."), ``remedy`` says how to fix it.
 
     ``broken``: these rows could not be read and are left out. Otherwise the problem was dealt with,
     and ``what`` says how.
@@ -118,11 +118,12 @@ class Problem:
 
     def sentence(self, unit: str = "line") -> str:
         """Return one line without the file's name."""
-        text = f"{self.count:,} {self.what}" if self.rows else self.what
+        text = self.what
         if self.rows:
+            many = "s" if self.count > 1 else ""
             more = ", ..." if self.count > len(self.rows) else ""
             listed = ", ".join(map(str, self.rows))
-            text += f" ({unit}{'s' if self.count > 1 else ''} {listed}{more})"
+            text = f"{self.count:,} row{many} {text} ({unit}{many} {listed}{more})"
         return f"{text}: {self.remedy}" if self.remedy else text
 
 
@@ -266,7 +267,8 @@ def read_table(
 
     ``encoding``, ``delimiter`` and ``sheet`` are the user's choices instead of what is found.
     ``may_be_short``: a CSV file's rows may lack cells at their end. Excel leaves out empty ones,
-    but elsewhere a message with a line end and no quotes leaves such rows behind.
+    but a message with a line end and no quotes leaves such rows behind too, so without it only
+    cells that a pass does not need may be missing.
     Raises TableError if nothing of it can be read.
     """
     opener = _opener(source, name)
@@ -364,6 +366,7 @@ def _open_csv(
 
     def read(columns: Sequence[str], tally: _Tally) -> Iterator[tuple[int, list[str]]]:
         places = [top.columns.index(column) for column in columns]
+        needed = 0 if may_be_short else max(places, default=0) + 1
         for number, cells in raw(tally):
             if number <= top.last:
                 continue
@@ -374,7 +377,7 @@ def _open_csv(
                 tally.add("width", number)
                 continue
             if len(cells) < wanted_width:
-                if not may_be_short:
+                if len(cells) < needed:
                     tally.add("width", number)
                     continue
                 cells += [""] * (wanted_width - len(cells))
