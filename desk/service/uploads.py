@@ -157,7 +157,8 @@ def _check_rows(table: Table, rows: _Rows, labels: Sequence[str]) -> None:
         if wrong:
             more = f" and {len(wrong) - _LISTED} more" if len(wrong) > _LISTED else ""
             listed = ", ".join(map(str, wrong[:_LISTED]))
-            problems.append(f"{table.unit} {listed}{more}: {what}")
+            unit = table.unit if len(wrong) == 1 else f"{table.unit}s"
+            problems.append(f"{unit} {listed}{more}: {what}")
     if problems:
         raise Refused(f"{table.name}: {'; '.join(problems)}: nothing was loaded")
     if not rows:

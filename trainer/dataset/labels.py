@@ -49,12 +49,12 @@ def read_label_map(path: Path, known: Sequence[str]) -> dict[str, str]:
         raise BadInput(f'{path.name}: a label map is lines of "raw label" = "taxonomy label"')
     named = {label_name(raw): label_name(target) for raw, target in table.items()}
     wrong = [
-        f"{raw!r} maps to the unknown label {target!r}{suggest_label(target, known)}"
+        f"{path.name}: {raw!r} maps to the unknown label {target!r}{suggest_label(target, known)}"
         for raw, target in named.items()
         if target not in known
     ]
     if wrong:
-        raise BadInput(f"{path.name}: " + "\n  ".join(wrong))
+        raise BadInput(*wrong)
     return named
 
 
@@ -173,6 +173,13 @@ def refuse_absent(
             )
 
 
+def fit_label(written: str, known: Collection[str]) -> str:
+    """Return the only known label that differs in nothing but case, accents, spaces and
+    punctuation, or what is written."""
+    fits = [label for label in known if fold_name(label) == fold_name(written)]
+    return written if written in known or len(fits) != 1 else fits[0]
+
+
 def suggest_label(name: str, known: Collection[str]) -> str:
     """Return "; did you mean X?" for the nearest known name, or an empty string."""
     folded = {label.casefold().replace("_", " "): label for label in known}
@@ -254,10 +261,11 @@ def read_decisions(path: Path, known: Sequence[str]) -> tuple[list[Decision], in
             elif problem := _wrong(cells, known):
                 file.note(line, problem)
             elif (answer := answer_of(file, line, cells)) is not None and answer.role == "outcome":
-                decisions.append(_decision(answer, file.where(line)))
-        file.check()
+                decisions.append(_decision(answer, known, file.where(line)))
     except RecordRefused as error:
         raise BadInput(str(error)) from None
+    if problems := file.problems():
+        raise BadInput(*problems)
     return decisions, undecided
 
 
@@ -285,8 +293,8 @@ def apply_decisions(
                 f"{decision.where}: contradicts {first.where} about {decision.id!r}: keep one"
             )
     if wrong:
-        more = f"\n  and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
-        raise BadInput("\n  ".join(wrong[:_SHOWN]) + more)
+        more = [f"and {len(wrong) - _SHOWN} more"] if len(wrong) > _SHOWN else []
+        raise BadInput(*wrong[:_SHOWN], *more)
     of_text = {(by_id[id_].key, by_id[id_].label): decision for id_, decision in chosen.items()}
     after: list[Row] = []
     decided: set[str] = set()
@@ -322,12 +330,12 @@ def _outcome(decision: Decision, row: Row) -> str | None:
     return decision.new_label if decision.word == "relabel" else row.label
 
 
-def _decision(answer: Answer, where: str) -> Decision:
+def _decision(answer: Answer, known: Sequence[str], where: str) -> Decision:
     return Decision(
         id=answer.id,
         message_sha256=answer.message_sha256,
         word=answer.decision,
-        new_label=answer.new_label,
+        new_label=fit_label(answer.new_label, known),
         note=answer.note,
         by=answer.decided_by,
         where=where,
@@ -335,7 +343,7 @@ def _decision(answer: Answer, where: str) -> Decision:
     )
 
 
-def _wrong(cells: Mapping[str, str], known: Collection[str]) -> str | None:
+def _wrong(cells: Mapping[str, str], known: Sequence[str]) -> str | None:
     """Return what is wrong with a decision's word or label."""
     word = cells["decision"].strip().casefold()
     new_label = label_name(cells.get("new_label", ""))
@@ -343,7 +351,7 @@ def _wrong(cells: Mapping[str, str], known: Collection[str]) -> str | None:
         return f"unknown decision {word!r}: use {', '.join(ALLOWED['decision'])}, or leave it empty"
     if word == "relabel" and not new_label:
         return "relabel needs a 'new_label'"
-    if word == "relabel" and new_label not in known:
+    if word == "relabel" and fit_label(new_label, known) not in known:
         return f"unknown label {new_label!r}{suggest_label(new_label, known)}"
     return None
 

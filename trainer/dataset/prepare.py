@@ -388,10 +388,17 @@ def _read_decisions(settings: PrepareSettings, taxonomy: Taxonomy) -> tuple[list
     """Return the decisions and the number of undecided rows."""
     decisions = []
     undecided = 0
+    wrong: list[str] = []
     for path in settings.decisions:
-        some, still_open = read_decisions(path, taxonomy.names)
+        try:
+            some, still_open = read_decisions(path, taxonomy.names)
+        except BadInput as error:
+            wrong += error.lines
+            continue
         decisions += some
         undecided += still_open
+    if wrong:
+        raise BadInput(*wrong)
     return decisions, undecided
 
 

@@ -24,7 +24,7 @@ from trainer.artifacts.evaluation import (
 )
 from trainer.artifacts.files import PRIVATE
 from trainer.dataset.folder import Dataset, Example, open_holdout
-from trainer.dataset.labels import suggest_label
+from trainer.dataset.labels import fit_label, suggest_label
 from trainer.dataset.split import shuffle_key
 from trainer.errors import BadInput
 from trainer.evaluation.summary import verify_evaluation
@@ -153,9 +153,10 @@ def _read_sample(
         else:
             rows = _rows_of_sample(file, evaluation.labels)
         seed = _check_sample(file, rows, evaluation, ids)
-        file.check()
     except RecordRefused as error:
         raise BadInput(str(error)) from None
+    if problems := file.problems():
+        raise BadInput(*problems)
     return {row.id: row.truth for row in rows}, seed
 
 
@@ -177,7 +178,8 @@ def _rows_of_sample(file: ReviewFile, labels: Sequence[str]) -> list[_Audited]:
         )
     rows: dict[str, _Audited] = {}
     for line, cells in file.rows:
-        id_, written = cells["id"].strip(), label_name(cells["true_label"])
+        id_ = cells["id"].strip()
+        written = fit_label(label_name(cells["true_label"]), labels)
         if id_ in rows:
             file.note(line, f"{id_!r} occurs twice: keep one")
         if not written:

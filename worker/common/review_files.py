@@ -98,28 +98,27 @@ class ReviewFile:
         """Add a problem of a row, or with the line 0 of the file. It quotes no message."""
         self._problems.setdefault(problem, []).append(line)
 
+    def problems(self) -> list[str]:
+        """Return all problems, one line for each kind, with the file's name and the rows."""
+        return [f"{self._places(lines)}: {problem}" for problem, lines in self._problems.items()]
+
     def check(self) -> None:
         """Raise RecordRefused that lists all problems."""
-        if not self._problems:
-            return
-        if list(map(len, self._problems.values())) == [1]:
-            problem, (line,) = next(iter(self._problems.items()))
-            raise RecordRefused(self.where(line) if line else self.name, problem)
-        listed = "".join(
-            f"\n  {_listed(lines)}{problem}" for problem, lines in self._problems.items()
-        )
-        raise RecordRefused(self.name, f"these problems, and no others:{listed}")
+        if len(found := self.problems()) == 1:
+            where, _, problem = found[0].partition(": ")
+            raise RecordRefused(where, problem)
+        if found:
+            listed = "".join(f"\n  - {line}" for line in found)
+            raise RecordRefused(self.name, f"{len(found)} problems:{listed}")
+
+    def _places(self, lines: Sequence[int]) -> str:
+        if len(lines) == 1:
+            return self.where(lines[0]) if lines[0] else self.name
+        more = f" and {len(lines) - _LISTED} more" if len(lines) > _LISTED else ""
+        return f"{self.name} lines {', '.join(map(str, lines[:_LISTED]))}{more}"
 
 
 _LISTED = 10
-
-
-def _listed(lines: Sequence[int]) -> str:
-    if lines == [0]:
-        return ""
-    more = f" and {len(lines) - _LISTED} more" if len(lines) > _LISTED else ""
-    named = ", ".join(map(str, lines[:_LISTED]))
-    return f"line{'s' if len(lines) > 1 else ''} {named}{more}: "
 
 
 def read_review(path: Path, needed: Collection[str]) -> ReviewFile:

@@ -12,8 +12,6 @@ from threading import Event
 from typing import Any
 
 import openpyxl
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from tests.support.toy_adapter import (
@@ -200,6 +198,9 @@ def as_workbook(path: Path) -> None:
 
 
 def as_parquet(path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     names, *rows = EXPORT
     columns = {name: [row[at] for row in rows] for at, name in enumerate(names)}
     pq.write_table(pa.table(columns), path)
@@ -254,7 +255,7 @@ def test_a_table_without_the_column_or_with_broken_rows_is_one_error(tmp_path: P
     path.write_text("id,body\n1,a\n2,b,c\n3,d,e\n4,f\n", encoding="utf-8")
     with pytest.raises(SettingsError, match=r"no column 'message', only id, body: .* --field"):
         run_classify(Settings(), ClassifyRequest(None, str(path)))
-    with pytest.raises(SettingsError, match=r"in.csv: 2 with another number of cells.* 3, 4"):
+    with pytest.raises(SettingsError, match=r"in.csv: 2 rows with another number of cells.* 3, 4"):
         run_classify(Settings(), ClassifyRequest(None, str(path), field="body"))
 
 

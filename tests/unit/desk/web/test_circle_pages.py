@@ -174,10 +174,10 @@ def test_a_workbook_becomes_a_batch(world: DeskWorld, browser: NewBrowser) -> No
         (
             'text,label\nHello,refunds\n,refund\na,b,c\nHello,x\n"a"b,refund\n',
             (
-                "t.csv: 1 with a quote that is not closed or not doubled (line 6): close it, or double "
-                "quotes within a cell; 1 with another number of cells than the header has (line 4): "
-                "put cells that hold the delimiter in quotes; line 3: the text is empty; line 2, 5: "
-                "the label is not in this desk"
+                "t.csv: 1 row with a quote that is not closed or not doubled (line 6): close it, "
+                "or double quotes within a cell; 1 row with another number of cells than the "
+                "header has (line 4): put cells that hold the delimiter in quotes; line 3: the "
+                "text is empty; lines 2, 5: the label is not in this desk"
             ),
         ),
     ],

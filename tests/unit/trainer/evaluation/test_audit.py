@@ -187,7 +187,7 @@ def test_a_message_that_no_label_fits_is_an_error_of_label_and_answer(site: Site
         (lambda rows: rows[3].update(true_label=" "), "audit.csv:5: no true_label"),
         (lambda rows: rows[3].update(true_label="refunds"), "did you mean 'refund'?"),
         (lambda rows: rows[3].update(id=rows[4]["id"]), "occurs twice: keep one"),
-        (lambda rows: rows[3].update(id="h999x"), "line 5: does not belong to the sample"),
+        (lambda rows: rows[3].update(id="h999x"), "csv:5: does not belong to the sample"),
         (lambda rows: rows[3].update(sample="x"), "the column 'sample' was changed"),
         (
             lambda rows: [row.update(sample="0" * 16 + row["sample"][16:]) for row in rows],
@@ -218,8 +218,8 @@ def test_all_problems_of_a_sample_are_reported_at_once(site: Site) -> None:
     fill(site.sample, change)
     code, _, error = call("audit", site.evaluation, "--sample", site.sample)
     assert code == 2
-    said = ("lines 2, 10: no true_label", "line 5: true_label", "line 7: the column 'sample'",
-            "line 9: a spreadsheet changed the id", "1 rows of the sample")  # fmt: skip
+    said = ("lines 2, 10: no true_label", "csv:5: true_label", "csv:7: the column 'sample'",
+            "csv:9: a spreadsheet changed the id", "1 rows of the sample")  # fmt: skip
     assert [text for text in said if text not in error] == []
 
 
