@@ -70,18 +70,18 @@ def _width(rows: Iterable[Sequence[str]]) -> int:
 
 
 def _names(header: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    names: list[str] = []
+    names: dict[str, int] = {}
     twice = []
     for at, cell in enumerate(header, start=1):
         name = " ".join(cell.split()) or f"column {at}"
         name = name if name.isascii() else cells_mender()(name)[0]
-        if name in names:
-            number = 2
-            while f"{name} ({number})" in names:
-                number += 1
-            name = f"{name} ({number})"
+        first = name
+        while name in names:
+            names[first] += 1
+            name = f"{first} ({names[first]})"
+        if name != first:
             twice.append(name)
-        names.append(name)
+        names[name] = 1
     return tuple(names), tuple(twice)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -113,22 +114,23 @@ class Tally:
     """Counts problems by kind during one pass."""
 
     def __init__(self) -> None:
-        self._rows: dict[str, list[int]] = {}
-        self._counts: dict[str, int] = {}
+        self._first: dict[str, list[int]] = {}
+        self._last: dict[str, int] = {}
+        self._counts: Counter[str] = Counter()
 
     def add(self, kind: str, row: int) -> None:
         """Count a row; it may be given again for other cells."""
-        first = self._rows.setdefault(kind, [])
-        if first and first[-1] == row:
-            return  # several cells of one row
-        self._counts[kind] = self._counts.get(kind, 0) + 1
-        if len(first) < _FIRST_ROWS:
-            first.append(row)
+        if self._last.get(kind) == row:
+            return
+        self._last[kind] = row
+        self._counts[kind] += 1
+        if self._counts[kind] <= _FIRST_ROWS:
+            self._first.setdefault(kind, []).append(row)
 
     def problems(self) -> list[Problem]:
         """Return what was counted."""
         return [
-            Problem(kind, what, self._counts[kind], tuple(self._rows[kind]), remedy, broken)
+            Problem(kind, what, self._counts[kind], tuple(self._first[kind]), remedy, broken)
             for kind, (what, remedy, broken) in _KINDS.items()
             if kind in self._counts
         ]

@@ -41,7 +41,8 @@ def open_csv(
     wanted_width = len(top.columns)
 
     def read(columns: Sequence[str], tally: Tally) -> Iterator[tuple[int, list[str]]]:
-        places = [top.columns.index(column) for column in columns]
+        at = {column: place for place, column in enumerate(top.columns)}
+        places = [at[column] for column in columns]
         needed = 0 if may_be_short else max(places, default=0) + 1
         for number, cells in read_records(_clean_lines(encoding, opener, tally), dialect):
             if number <= top.last:
@@ -53,7 +54,7 @@ def open_csv(
                 tally.add("width", number)
                 continue
             cells.extend([""] * (wanted_width - len(cells)))
-            yield number, [cells[at] for at in places]
+            yield number, [cells[place] for place in places]
 
     return Table(name, top.columns, found, top.notes(), read)
 
