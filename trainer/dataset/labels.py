@@ -138,10 +138,8 @@ def find_small(counts: Mapping[str, int], taxonomy: Taxonomy, minimum: int) -> l
     ]
     if not small:
         return []
-    return [
-        f"too few different messages: {', '.join(small)}; at least {minimum} a label: add "
-        "examples, merge the label into another, or lower --minimum-per-label"
-    ]
+    few = f"too few different messages: {', '.join(small)}; at least {minimum} a label"
+    return [f"{few}: add examples, merge the label into another, or lower --minimum-per-label"]
 
 
 def refuse_absent(

@@ -348,7 +348,7 @@ def _refuse_wrong(
     findings.refuse()
 
 
-_UNKNOWN = "translate it with --label-map, add it to the taxonomy, or choose --unknown-label drop or review"
+_UNKNOWN = "use --label-map, add it to the taxonomy, or choose --unknown-label drop or review"
 
 
 def _set_aside(
