@@ -63,14 +63,14 @@ def tasks(
         list[Path] | None,
         typer.Option(
             metavar="FILE",
-            help="For learn: unlabelled messages, .jsonl or .csv with 'message', 'id'. Repeatable.",
+            help="For learn: unlabelled messages, a table with 'message', 'id'. Repeatable.",
         ),
     ] = None,
     asked: Annotated[
         list[Path] | None,
         typer.Option(
             metavar="FILE",
-            help="For learn: earlier tasks (tasks/1) or decisions (.csv), whose messages are not "
+            help="For learn: earlier tasks (tasks/1) or decisions (.csv or .xlsx), whose messages are not "
             "asked again. Repeatable.",
         ),
     ] = None,
@@ -260,7 +260,7 @@ def advise(
     dataset: Annotated[Path, typer.Argument(help="A dataset folder.")],
     *,
     decisions: Annotated[
-        list[Path], typer.Option(metavar="FILE", help="Decisions (CSV). Repeatable.")
+        list[Path], typer.Option(metavar="FILE", help="Decisions (CSV or XLSX). Repeatable.")
     ],
     out: Annotated[Path, typer.Option(metavar="FILE", help="File to write, JSON (advice/1).")],
     messages: Texts = None,
