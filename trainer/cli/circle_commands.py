@@ -70,8 +70,8 @@ def tasks(
         list[Path] | None,
         typer.Option(
             metavar="FILE",
-            help="For learn: earlier tasks (tasks/1) or decisions (.csv or .xlsx), whose messages are not "
-            "asked again. Repeatable.",
+            help="For learn: earlier tasks (tasks/1) or decisions (.csv or .xlsx), whose messages "
+            "are not asked again. Repeatable.",
         ),
     ] = None,
     adapter: Annotated[

@@ -150,9 +150,9 @@ def read_review(path: Path, needed: Collection[str]) -> ReviewFile:
             if any(map(str.strip, row))
         ),
     )
-    for problem in table.problems:
-        if problem.broken:
-            file.note(0, problem.sentence(table.unit))
+    for each in table.problems:
+        if each.broken:
+            file.note(0, each.sentence(table.unit))
     verbatim = [(at, name) for at, name in enumerate(names) if name in _VERBATIM]
     for line, row in read:
         for at, name in verbatim:
