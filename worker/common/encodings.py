@@ -11,7 +11,7 @@ import io
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import BinaryIO, TextIO
@@ -193,6 +193,7 @@ def _sample(opener: Opener) -> bytes:
 _SHORT_CHARS = 60
 
 
+@cache
 def cells_mender() -> Callable[[str], tuple[str, bool]]:
     """Return a function that repairs mojibake (UTF-8 that was once read as another encoding, such
     as ``BÃ¤cker``): it returns the text, and whether it looks garbled still.
