@@ -394,7 +394,7 @@ text(
 )
 text(
     "all_at_once.csv",
-    "eight problems in one file",
+    "five problems in one file",
     lambda: (
         to_csv(
             _plain(

@@ -33,6 +33,8 @@ _LIKELY = (
     *("cp1252", "cp932", "gb18030", "big5", "cp949", "euc_jp", "cp1251", "cp1250", "cp1254"),
     *("cp1253", "cp1255", "cp1256", "cp1257", "cp874", "koi8_r", "mac_roman", "cp850", "cp437"),
 )
+# Rare, and nearly equal to cp1252 on French or German with few accents.
+_RARE = dict.fromkeys(("cp1250", "cp1257", "mac_roman", "cp850", "cp437"), 0.1)
 _SAMPLE_BYTES = 1 << 16
 _ESCAPED = re.compile("[\udc80-\udcff]")
 _ABOVE_ASCII = re.compile("[^\x00-\x7f\udc80-\udcff]")
@@ -167,7 +169,7 @@ def _detect(opener: Opener, name: str) -> str:
     found = from_bytes(_sample(opener), cp_isolation=list(_LIKELY))
     # Equal ones are decided by how common they are: the order of _LIKELY.
     ranked = sorted(
-        (round(match.chaos - match.coherence, 2), place)
+        (round(match.chaos - match.coherence + _RARE.get(encoding, 0), 2), place)
         for match in found
         for place, encoding in enumerate(_LIKELY)
         if encoding in match.could_be_from_charset
