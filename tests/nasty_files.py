@@ -1,7 +1,7 @@
 """Files as people have them, and what ``prepare`` says of each.
 
     python -m tests.nasty_files DIR            # makes the files, with a taxonomy
-    python -m tests.nasty_files DIR --table    # and prints what prepare says, for docs/messy-files.md
+    python -m tests.nasty_files DIR --table    # and prints the table of docs/messy-files.md
 
 Each file holds the same 120 messages of three labels, and one thing that goes wrong in practice. A
 file is read at once, or refused with all its problems; ``fix`` is what the list asks for, after
@@ -24,12 +24,20 @@ from pathlib import Path
 from typing import Any
 
 LABELS = ("Lieferung", "Rückgabe", "Konto sperren")
-_WORDS = (
-    "wo bleibt mein Päckchen ich warte schon seit Tagen auf die Größe falsch bestellt zurück Geld "
-    "Rechnung doppelt Köln München Straße Bäckerei Tür Schlüssel Gerät kaputt möchte können bitte "
-    "dringend Hilfe Konto Passwort vergessen Karte gestohlen Überweisung Betrag später früher nie "
-    "wieder Grüße danke Antwort Kundendienst telefonisch erreichbar Wochenende Sendung Nachbar"
-).split()
+_WORDS = """
+    wo bleibt mein Päckchen ich warte schon seit Tagen auf die Größe falsch bestellt zurück
+    Geld Rechnung doppelt Köln München Straße Bäckerei Tür Schlüssel Gerät kaputt möchte
+    können bitte dringend Hilfe Konto Passwort vergessen Karte gestohlen Überweisung Betrag
+    später früher nie wieder Grüße danke Antwort Kundendienst telefonisch erreichbar
+    Wochenende Sendung Nachbar
+    """.split()  # noqa: SIM905
+
+_HEBREW_AND_ARABIC = """
+    איפה החבילה שלי אני מחכה כבר שבוע בבקשה עזרה כרטיס נגנב
+    סיסמה שכחתי החזר كلمة السر أين طلبي أنتظر منذ أسبوع أريد
+    استرداد المال بطاقة مسروقة شكرا جزيلا المساعدة عاجل فاتورة
+    خطأ المبلغ العنوان التوصيل
+    """.split()  # noqa: SIM905
 
 Row = tuple[str, str, str]
 """Id, message, label."""
@@ -122,141 +130,348 @@ def _mixed() -> bytes:
 
 
 def _foreign(words: str, encoding: str) -> Callable[[], bytes]:
-    return lambda: to_csv([("id", "message", "label"), *rows(words=words.split())]).replace(
-        "Rückgabe", "Ruckgabe").encode(encoding)  # fmt: skip
+    return lambda: (
+        to_csv([("id", "message", "label"), *rows(words=words.split())])
+        .replace("Rückgabe", "Ruckgabe")
+        .encode(encoding)
+    )
 
 
 # --- encodings
 text("plain.csv", "UTF-8, commas", lambda: to_csv(_plain()), "Read 120 rows")
-text("semicolons.csv", "German Excel: cp1252, semicolons",
-     lambda: to_csv(_plain(), delimiter=";").encode("cp1252"),
-     "cp1252 (detected), separated by semicolons")  # fmt: skip
+text(
+    "semicolons.csv",
+    "German Excel: cp1252, semicolons",
+    lambda: to_csv(_plain(), delimiter=";").encode("cp1252"),
+    "cp1252 (detected), separated by semicolons",
+)
 text("bom.csv", "a byte order mark", lambda: b"\xef\xbb\xbf" + to_csv(_plain()).encode())
-text("unicode_text.txt", "Excel's Unicode text: UTF-16, tabs",
-     lambda: to_csv(_plain(), delimiter="\t").encode("utf-16"), "utf-16, separated by tabs")  # fmt: skip
-text("utf16_bare.csv", "UTF-16 without a byte order mark",
-     lambda: to_csv(_plain()).encode("utf-16-le"), "utf-16-le")  # fmt: skip
-text("russian.csv", "cp1251",
-     _foreign("где мой заказ жду уже неделю верните деньги карта украдена пароль забыл доставка "
-              "опоздала курьер звонил поддержка молчит срочно помогите пожалуйста спасибо чек "
-              "ошибка сумма счёт товар сломан размер неверный обмен возврат адрес", "cp1251"),
-     "cp1251 (detected)")  # fmt: skip
-text("japanese.csv", "Shift JIS",
-     _foreign("荷物が 届きません 返金を お願いします パスワードを 忘れました カードが 盗まれました "
-              "住所を 変更したい 商品が 壊れています サイズが 違います 連絡を ください 急いでいます "
-              "請求書が 二重です 注文を 取り消したい 配達員が 来ない 電話が 通じない 先週から "
-              "待っています 交換できますか 領収書を 送って 口座を 閉じたい", "cp932"),
-     "cp932 (detected)")  # fmt: skip
+text(
+    "unicode_text.txt",
+    "Excel's Unicode text: UTF-16, tabs",
+    lambda: to_csv(_plain(), delimiter="\t").encode("utf-16"),
+    "utf-16, separated by tabs",
+)
+text(
+    "utf16_bare.csv",
+    "UTF-16 without a byte order mark",
+    lambda: to_csv(_plain()).encode("utf-16-le"),
+    "utf-16-le",
+)
+text(
+    "russian.csv",
+    "cp1251",
+    _foreign(
+        "где мой заказ жду уже неделю верните деньги карта украдена пароль забыл доставка "
+        "опоздала курьер звонил поддержка молчит срочно помогите пожалуйста спасибо чек "
+        "ошибка сумма счёт товар сломан размер неверный обмен возврат адрес",
+        "cp1251",
+    ),
+    "cp1251 (detected)",
+)
+text(
+    "japanese.csv",
+    "Shift JIS",
+    _foreign(
+        "荷物が 届きません 返金を お願いします パスワードを 忘れました カードが 盗まれました "
+        "住所を 変更したい 商品が 壊れています サイズが 違います 連絡を ください 急いでいます "
+        "請求書が 二重です 注文を 取り消したい 配達員が 来ない 電話が 通じない 先週から "
+        "待っています 交換できますか 領収書を 送って 口座を 閉じたい",
+        "cp932",
+    ),
+    "cp932 (detected)",
+)
 text(
     "mixed.csv", "UTF-8 with lines in cp1252", _mixed, "not in UTF-8 like the rest: read as cp1252"
 )
-text("mojibake.csv", "UTF-8 that was read as cp1252 and saved",
-     lambda: to_csv(_plain()).encode().decode("cp1252", "replace").replace("\ufffd", ""),
-     "an earlier wrong encoding had garbled: repaired")  # fmt: skip
-text("lost.csv", "letters that were replaced by \ufffd",
-     lambda: to_csv(_plain()).replace("ß", "\ufffd"), "look garbled and cannot be repaired")  # fmt: skip
-text("nul.csv", "NUL bytes", lambda: to_csv(_plain()).replace("Hilfe", "Hil\0fe"),
-     "with NUL bytes: removed")  # fmt: skip
+text(
+    "mojibake.csv",
+    "UTF-8 that was read as cp1252 and saved",
+    lambda: to_csv(_plain()).encode().decode("cp1252", "replace").replace("\ufffd", ""),
+    "an earlier wrong encoding had garbled: repaired",
+)
+text(
+    "lost.csv",
+    "letters that were replaced by \ufffd",
+    lambda: to_csv(_plain()).replace("ß", "\ufffd"),
+    "look garbled and cannot be repaired",
+)
+text(
+    "nul.csv",
+    "NUL bytes",
+    lambda: to_csv(_plain()).replace("Hilfe", "Hil\0fe"),
+    "with NUL bytes: removed",
+)
 
 # --- lines and quotes
-text("sep.csv", "a line sep=; and empty columns",
-     lambda: "sep=;\r\n" + to_csv([[*line, "", ""] for line in _plain()], delimiter=";"))  # fmt: skip
+text(
+    "sep.csv",
+    "a line sep=; and empty columns",
+    lambda: "sep=;\r\n" + to_csv([[*line, "", ""] for line in _plain()], delimiter=";"),
+)
 text("old_mac.csv", "CR line ends", lambda: to_csv(_plain(), end="\r"))
 text("tabs.csv", "tabs in a file named .csv", lambda: to_csv(_plain(), delimiter="\t"))
-text("lines.csv", "line ends and quotes within messages",
-     lambda: to_csv([(id_, message.replace(" ", '\n"', 2), label) for id_, message, label in
-                     [HEADER, *rows()]]))  # fmt: skip
-text("backslashes.csv", "quotes escaped by backslashes, as databases export them",
-     lambda: to_csv([(id_, f'er sagte "nein", {message}', label) for id_, message, label in
-                     rows()], doublequote=False, escapechar="\\", quoting=csv.QUOTE_ALL))  # fmt: skip
-text("open_quote.csv", "a quote that is never closed",
-     lambda: to_csv(_plain()[:60]) + '"X-1,"nie geschlossen,Lieferung\r\n' + to_csv(rows()[60:]),
-     "1 row with a quote that is not closed", refused=True, fix=("--broken-rows", "drop"))  # fmt: skip
-text("ragged.csv", "commas in messages without quotes",
-     lambda: to_csv(_plain()) + "X-1,Hallo, wo bleibt es, bitte,Lieferung\r\nX-2,ab\r\n",
-     "2 rows with another number of cells than the header has (lines 122, 123)",
-     refused=True, fix=("--broken-rows", "drop"))  # fmt: skip
+text(
+    "lines.csv",
+    "line ends and quotes within messages",
+    lambda: to_csv(
+        [(id_, message.replace(" ", '\n"', 2), label) for id_, message, label in [HEADER, *rows()]]
+    ),
+)
+text(
+    "backslashes.csv",
+    "quotes escaped by backslashes, as databases export them",
+    lambda: to_csv(
+        [(id_, f'er sagte "nein", {message}', label) for id_, message, label in rows()],
+        doublequote=False,
+        escapechar="\\",
+        quoting=csv.QUOTE_ALL,
+    ),
+)
+text(
+    "open_quote.csv",
+    "a quote that is never closed",
+    lambda: to_csv(_plain()[:60]) + '"X-1,"nie geschlossen,Lieferung\r\n' + to_csv(rows()[60:]),
+    "1 row with a quote that is not closed",
+    refused=True,
+    fix=("--broken-rows", "drop"),
+)
+text(
+    "ragged.csv",
+    "commas in messages without quotes",
+    lambda: to_csv(_plain()) + "X-1,Hallo, wo bleibt es, bitte,Lieferung\r\nX-2,ab\r\n",
+    "2 rows with another number of cells than the header has (lines 122, 123)",
+    refused=True,
+    fix=("--broken-rows", "drop"),
+)
 
 # --- headers
-text("titles.csv", "a title and a date above the header",
-     lambda: to_csv([["Export der Tickets"], ["Stand: 3. Mai"], *_plain()]), "header in row 3")  # fmt: skip
+text(
+    "titles.csv",
+    "a title and a date above the header",
+    lambda: to_csv([["Export der Tickets"], ["Stand: 3. Mai"], *_plain()]),
+    "header in row 3",
+)
 text("no_header.csv", "no header", lambda: to_csv(rows()), "no header")
-text("doubled_header.csv", "the column of the label twice",
-     lambda: to_csv([[*HEADER, "Kategorie"], *([*row, LABELS[0]] for row in rows())]),
-     "the label may be the column 'Kategorie' or 'Kategorie (2)'",
-     refused=True, fix=("--label-column", "Kategorie"))  # fmt: skip
-text("unnamed.csv", "columns named A, B, C, D",
-     lambda: to_csv([["A", "B", "C", "D"], *([*row, "offen" if n % 2 else "zu"] for n, row in
-                     enumerate(rows()))]),
-     "the label may be the column 'C' or 'D'", refused=True, fix=("--label-column", "C"))  # fmt: skip
-text("one_column.csv", "messages alone", lambda: to_csv([[row[1]] for row in _plain()]),
-     "no column looks like the label", refused=True)  # fmt: skip
+text(
+    "doubled_header.csv",
+    "the column of the label twice",
+    lambda: to_csv([[*HEADER, "Kategorie"], *([*row, LABELS[0]] for row in rows())]),
+    "the label may be the column 'Kategorie' or 'Kategorie (2)'",
+    refused=True,
+    fix=("--label-column", "Kategorie"),
+)
+text(
+    "unnamed.csv",
+    "columns named A, B, C, D",
+    lambda: to_csv(
+        [
+            ["A", "B", "C", "D"],
+            *([*row, "offen" if n % 2 else "zu"] for n, row in enumerate(rows())),
+        ]
+    ),
+    "the label may be the column 'C' or 'D'",
+    refused=True,
+    fix=("--label-column", "C"),
+)
+text(
+    "one_column.csv",
+    "messages alone",
+    lambda: to_csv([[row[1]] for row in _plain()]),
+    "no column looks like the label",
+    refused=True,
+)
 text("empty.csv", "nothing", lambda: b"", "the file is empty", refused=True)
-text("header_only.csv", "a header alone", lambda: to_csv([HEADER]), "a header and no rows",
-     refused=True)  # fmt: skip
+text(
+    "header_only.csv",
+    "a header alone",
+    lambda: to_csv([HEADER]),
+    "a header and no rows",
+    refused=True,
+)
 
 # --- cells
-text("right_to_left.csv", "Hebrew and Arabic, with marks of direction",
-     lambda: to_csv([("id", "message", "label"), *((id_, f"\u202e{m}\u202c", label)
-                     for id_, m, label in rows(words=(
-        "איפה החבילה שלי אני מחכה כבר שבוע בבקשה עזרה כרטיס נגנב סיסמה שכחתי החזר كلمة السر "
-        "أين طلبي أنتظر منذ أسبوع أريد استرداد المال بطاقة مسروقة شكرا جزيلا المساعدة عاجل فاتورة "
-        "خطأ المبلغ العنوان التوصيل").split()))]))  # fmt: skip
-text("emoji.csv", "emoji, also with joiners",
-     lambda: to_csv([HEADER, *((i, f"👩\u200d👩\u200d👧 {m} 🙏🏽", label) for i, m, label in rows())]))  # fmt: skip
-text("formulas.csv", "cells that begin like formulas",
-     lambda: to_csv([HEADER, *((i, "=+-@"[n % 4] + m, label)
-                     for n, (i, m, label) in enumerate(rows()))]))  # fmt: skip
-text("spellings.csv", "labels in other spellings",
-     lambda: to_csv([HEADER, *((i, m, (label, label.upper(), label.replace("ü", "u"),
-                                       label.replace(" ", "-"))[n % 4])
-                     for n, (i, m, label) in enumerate(rows()))]),
-     "the label 'KONTO SPERREN' was read as 'Konto sperren'", "'Ruckgabe' was read as 'Rückgabe'")  # fmt: skip
-text("unknown.csv", "labels that nobody knows, and none",
-     lambda: to_csv(_plain([("X-1", "Ganz neu hier", "Liefrung"), ("X-2", "Und noch", "Sonstiges"),
-                            ("X-3", "Ohne alles", ""), ("X-4", "Auch ohne", "#N/A")])),
-     "1 row with the unknown label 'Liefrung' (unknown.csv:122); did you mean 'Lieferung'?",
-     "1 row with the unknown label 'Sonstiges' (unknown.csv:123)",
-     "2 rows with no label (unknown.csv:124, unknown.csv:125)",
-     refused=True, fix=("--unknown-label", "review"))  # fmt: skip
-text("empties.csv", "empty messages, #N/A, and rows that repeat another",
-     lambda: to_csv(_plain([("X-1", "", LABELS[0]), ("X-2", " \u200b ", LABELS[1]),
-                            ("X-3", "#N/A", LABELS[2]), *rows()[:3]])),
-     "3 rows repeated another exactly: kept once", "3 rows with an empty message: dropped")  # fmt: skip
-text("doubled_ids.csv", "an id of several rows",
-     lambda: to_csv([("id", "key", "message", "label"), *((i, f"k{n}", m, label) for n, (i, m, label)
-                     in enumerate([*rows(), ("T-0003", "Noch eine andere Nachricht", LABELS[0])]))]),
-     "2 rows have the id 'T-0003'", refused=True, fix=("--id-column", "key"))  # fmt: skip
-text("ten_megabytes.csv", "10 MB, most of it in a column that nobody needs",
-     lambda: to_csv([(*HEADER, "Verlauf"), *((*row, "Anruf. " * 12_000) for row in rows())]))  # fmt: skip
-text("all_at_once.csv", "eight problems in one file",
-     lambda: to_csv(_plain([("X-1", "Ganz neu hier", "Liefrung"), ("X-2", "Ohne alles", ""),
-                            ("X-3", "", LABELS[0]), ("T-0003", "Eine andere", LABELS[1]),
-                            rows()[5]]), delimiter=";").encode("cp1252")
-     + "X-9;zu;viele;Zellen\r\nX-10;\"offen;Lieferung\r\nX-11;BÃ¤ckergasse 3;konto-SPERREN\r\n"
-       .encode("cp1252"),
-     "another number of cells", "a quote that is not closed", "have the id 'T-0003'",
-     "'Liefrung'", "with no label", refused=True,
-     )  # fmt: skip
+text(
+    "right_to_left.csv",
+    "Hebrew and Arabic, with marks of direction",
+    lambda: to_csv(
+        [
+            ("id", "message", "label"),
+            *((id_, f"\u202e{m}\u202c", label) for id_, m, label in rows(words=_HEBREW_AND_ARABIC)),
+        ]
+    ),
+)
+text(
+    "emoji.csv",
+    "emoji, also with joiners",
+    lambda: to_csv(
+        [HEADER, *((i, f"👩\u200d👩\u200d👧 {m} 🙏🏽", label) for i, m, label in rows())]
+    ),
+)
+text(
+    "formulas.csv",
+    "cells that begin like formulas",
+    lambda: to_csv(
+        [HEADER, *((i, "=+-@"[n % 4] + m, label) for n, (i, m, label) in enumerate(rows()))]
+    ),
+)
+text(
+    "spellings.csv",
+    "labels in other spellings",
+    lambda: to_csv(
+        [
+            HEADER,
+            *(
+                (
+                    i,
+                    m,
+                    (label, label.upper(), label.replace("ü", "u"), label.replace(" ", "-"))[n % 4],
+                )
+                for n, (i, m, label) in enumerate(rows())
+            ),
+        ]
+    ),
+    "the label 'KONTO SPERREN' was read as 'Konto sperren'",
+    "'Ruckgabe' was read as 'Rückgabe'",
+)
+text(
+    "unknown.csv",
+    "labels that nobody knows, and none",
+    lambda: to_csv(
+        _plain(
+            [
+                ("X-1", "Ganz neu hier", "Liefrung"),
+                ("X-2", "Und noch", "Sonstiges"),
+                ("X-3", "Ohne alles", ""),
+                ("X-4", "Auch ohne", "#N/A"),
+            ]
+        )
+    ),
+    "1 row with the unknown label 'Liefrung' (unknown.csv:122); did you mean 'Lieferung'?",
+    "1 row with the unknown label 'Sonstiges' (unknown.csv:123)",
+    "2 rows with no label (unknown.csv:124, unknown.csv:125)",
+    refused=True,
+    fix=("--unknown-label", "review"),
+)
+text(
+    "empties.csv",
+    "empty messages, #N/A, and rows that repeat another",
+    lambda: to_csv(
+        _plain(
+            [
+                ("X-1", "", LABELS[0]),
+                ("X-2", " \u200b ", LABELS[1]),
+                ("X-3", "#N/A", LABELS[2]),
+                *rows()[:3],
+            ]
+        )
+    ),
+    "3 rows repeated another exactly: kept once",
+    "3 rows with an empty message: dropped",
+)
+text(
+    "doubled_ids.csv",
+    "an id of several rows",
+    lambda: to_csv(
+        [
+            ("id", "key", "message", "label"),
+            *(
+                (i, f"k{n}", m, label)
+                for n, (i, m, label) in enumerate(
+                    [*rows(), ("T-0003", "Noch eine andere Nachricht", LABELS[0])]
+                )
+            ),
+        ]
+    ),
+    "2 rows have the id 'T-0003'",
+    refused=True,
+    fix=("--id-column", "key"),
+)
+text(
+    "ten_megabytes.csv",
+    "10 MB, most of it in a column that nobody needs",
+    lambda: to_csv([(*HEADER, "Verlauf"), *((*row, "Anruf. " * 12_000) for row in rows())]),
+)
+text(
+    "all_at_once.csv",
+    "five problems in one file",
+    lambda: (
+        to_csv(
+            _plain(
+                [
+                    ("X-1", "Ganz neu hier", "Liefrung"),
+                    ("X-2", "Ohne alles", ""),
+                    ("X-3", "", LABELS[0]),
+                    ("T-0003", "Eine andere", LABELS[1]),
+                    rows()[5],
+                ]
+            ),
+            delimiter=";",
+        ).encode("cp1252")
+        + b"X-9;zu;viele;Zellen\r\n"
+        + b'X-10;"offen;Lieferung\r\n'
+        + "X-11;BÃ¤ckergasse 3;konto-SPERREN\r\n".encode("cp1252")
+    ),
+    "another number of cells",
+    "a quote that is not closed",
+    "have the id 'T-0003'",
+    "'Liefrung'",
+    "with no label",
+    refused=True,
+)
 
 # --- JSON Lines, and files that are something else
-text("nested.jsonl", "objects within objects",
-     lambda: "".join(json.dumps({"ticket": {"id": i, "message": {"body": m}}, "label": label}) + "\n"
-                     for i, m, label in rows()), "message from 'ticket.message.body'")  # fmt: skip
-text("broken.jsonl", "lines that are cut off, and a list as a message",
-     lambda: "".join(json.dumps({"id": i, "message": m, "label": label}) + "\n" for i, m, label in
-                     rows()) + '{"id": "X-1", "mess\n{"id": "X-2", "message": ["a"], "label": "b"}',
-     "1 row not a JSON object (line 121)", "where text belongs (line 122)",
-     refused=True, fix=("--broken-rows", "drop"))  # fmt: skip
-text("list.jsonl", "one JSON list",
-     lambda: json.dumps([{"message": m, "label": label} for _, m, label in rows()], indent=1),
-     "is one JSON list, not an object a line", refused=True)  # fmt: skip
-text("page.csv", "a web page that is named .csv", lambda: "<html><table><tr><td>a</table>",
-     "is an HTML page", refused=True)  # fmt: skip
-text("old.xlsx", "an old .xls, or a workbook with a password",
-     lambda: b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600), "save it as .xlsx", refused=True)  # fmt: skip
-text("csv.xlsx", "CSV that is named .xlsx", lambda: to_csv(_plain()), "not a complete .xlsx workbook",
-     refused=True)  # fmt: skip
+text(
+    "nested.jsonl",
+    "objects within objects",
+    lambda: "".join(
+        json.dumps({"ticket": {"id": i, "message": {"body": m}}, "label": label}) + "\n"
+        for i, m, label in rows()
+    ),
+    "message from 'ticket.message.body'",
+)
+text(
+    "broken.jsonl",
+    "lines that are cut off, and a list as a message",
+    lambda: (
+        "".join(
+            json.dumps({"id": i, "message": m, "label": label}) + "\n" for i, m, label in rows()
+        )
+        + '{"id": "X-1", "mess\n{"id": "X-2", "message": ["a"], "label": "b"}'
+    ),
+    "1 row not a JSON object (line 121)",
+    "where text belongs (line 122)",
+    refused=True,
+    fix=("--broken-rows", "drop"),
+)
+text(
+    "list.jsonl",
+    "one JSON list",
+    lambda: json.dumps([{"message": m, "label": label} for _, m, label in rows()], indent=1),
+    "is one JSON list, not an object a line",
+    refused=True,
+)
+text(
+    "page.csv",
+    "a web page that is named .csv",
+    lambda: "<html><table><tr><td>a</table>",
+    "is an HTML page",
+    refused=True,
+)
+text(
+    "old.xlsx",
+    "an old .xls, or a workbook with a password",
+    lambda: b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600),
+    "save it as .xlsx",
+    refused=True,
+)
+text(
+    "csv.xlsx",
+    "CSV that is named .xlsx",
+    lambda: to_csv(_plain()),
+    "not a complete .xlsx workbook",
+    refused=True,
+)
 
 
 # --- workbooks
@@ -276,8 +491,12 @@ def _(path: Path) -> None:
     _workbook(path, {"Mai": [header, *lines[:50], [], [], *lines[50:]]})
 
 
-@nasty("merged.xlsx", "a merged title, and labels merged over rows",
-       "header in row 2", "in merged cells: each cell has the value of the first")  # fmt: skip
+@nasty(
+    "merged.xlsx",
+    "a merged title, and labels merged over rows",
+    "header in row 2",
+    "in merged cells: each cell has the value of the first",
+)
 def _(path: Path) -> None:
     ordered = sorted(rows(), key=lambda row: row[2])
     blanked = [
@@ -295,21 +514,33 @@ def _(path: Path) -> None:
     _workbook(path, {"Notizen": [["von Hand geprüft"]], "Tickets": _plain()})
 
 
-@nasty("two_tables.xlsx", "two sheets with tables", "has 2 sheets ('Mai', 'Juni')",
-       refused=True, fix=("--sheet", "Juni"))  # fmt: skip
+@nasty(
+    "two_tables.xlsx",
+    "two sheets with tables",
+    "has 2 sheets ('Mai', 'Juni')",
+    refused=True,
+    fix=("--sheet", "Juni"),
+)
 def _(path: Path) -> None:
     _workbook(path, {"Mai": _plain()[:40], "Juni": _plain()})
 
 
-@nasty("errors.xlsx", "a message that is #N/A",
-       "2 rows with a spreadsheet's error such as #N/A: read as an empty cell")  # fmt: skip
+@nasty(
+    "errors.xlsx",
+    "a message that is #N/A",
+    "2 rows with a spreadsheet's error such as #N/A: read as an empty cell",
+)
 def _(path: Path) -> None:
     _workbook(path, {"T": _plain([("X-1", "#N/A", LABELS[0]), ("X-2", "#REF!", LABELS[0])])})
 
 
-@nasty("formulas.xlsx", "a formula that was never computed",
-       "1 row with a formula whose result was never saved (row 122)",
-       refused=True, fix=("--broken-rows", "drop"))  # fmt: skip
+@nasty(
+    "formulas.xlsx",
+    "a formula that was never computed",
+    "1 row with a formula whose result was never saved (row 122)",
+    refused=True,
+    fix=("--broken-rows", "drop"),
+)
 def _(path: Path) -> None:
     _workbook(path, {"T": _plain([("X-1", "=CONCATENATE(B2,B3)", LABELS[0])])})
 
@@ -327,16 +558,21 @@ def _(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:3000])
 
 
-@nasty("nulls.parquet", "missing messages and labels",
-       "1 row with an empty message: dropped", "1 row with no label",
-       refused=True, fix=("--unknown-label", "drop"))  # fmt: skip
+@nasty(
+    "nulls.parquet",
+    "missing messages and labels",
+    "1 row with an empty message: dropped",
+    "1 row with no label",
+    refused=True,
+    fix=("--unknown-label", "drop"),
+)
 def _(path: Path) -> None:
     import pyarrow as pa
     from pyarrow import parquet
 
     columns = [list(column) for column in zip(*rows(), strict=True)]
-    columns[1][0] = None  # type: ignore[call-overload]
-    columns[2][1] = None  # type: ignore[call-overload]
+    columns[1][0] = None
+    columns[2][1] = None
     parquet.write_table(pa.table(dict(zip(("id", "message", "label"), columns, strict=True))), path)
 
 
@@ -365,10 +601,16 @@ def summary(code: int, output: str) -> list[str]:
     """Return what was said of a file: problems, or how it was read and the notes."""
     lines = output.splitlines()
     if code:
-        return [line.removeprefix("clerk-trainer: ").removeprefix("  - ") for line in lines
-                if not line.endswith(" problems:")]  # fmt: skip
-    return [line.strip() for line in lines if line.startswith(("Read ", "  "))
-            and not line.startswith("   ")]  # fmt: skip
+        return [
+            line.removeprefix("clerk-trainer: ").removeprefix("  - ")
+            for line in lines
+            if not line.endswith(" problems:")
+        ]
+    return [
+        line.strip()
+        for line in lines
+        if line.startswith(("Read ", "  ")) and not line.startswith("   ")
+    ]
 
 
 def page_row(each: Nasty, code: int, output: str) -> str:

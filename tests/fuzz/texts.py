@@ -35,7 +35,6 @@ import worker.contract.text
 from tests.support.toy_adapter import encode_plain, toy_manifest, toy_spec
 from trainer.check.suspects import _TOKEN
 from trainer.dataset.folder import Row
-from trainer.dataset.guess import guess_columns
 from trainer.errors import BadInput
 from worker.common.encodings import cells_mender
 from worker.common.tables import TableError, read_table
@@ -182,7 +181,6 @@ def _csv(text: str) -> None:
     for name in ("x.csv", "x.jsonl"):
         with contextlib.suppress(TableError):
             table = read_table(text.encode("utf-8", "replace"), name)
-            guess_columns(table)
             for _ in table.rows():
                 pass
     written = io.StringIO()

@@ -182,11 +182,11 @@ def ambiguity(what: Field, names: Sequence[str]) -> str:
 
 def _by_name(what: Field, free: dict[str, _Look]) -> list[Guess]:
     """Return the columns with a name of this field, the most telling first, empty ones last."""
-    names = [fold_name(name) for name in _NAMES[what]]
+    names = {fold_name(name): place for place, name in enumerate(_NAMES[what])}
     found = []
     for column, look in free.items():
         parts = (fold_name(column), fold_name(column.rpartition(".")[2]))
-        places = [names.index(part) for part in parts if part in names]
+        places = [names[part] for part in parts if part in names]
         if places:
             found.append((not look.rows, min(places), column))
     return [Guess(column, "by its name", named=True) for _, _, column in sorted(found)]

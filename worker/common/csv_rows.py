@@ -21,7 +21,7 @@ _FIELD_LIMIT = 2**31 - 1
 _RECORD_CHARS = 1 << 24
 _SNIFFED = 200
 _REREAD_CHARS = 1 << 20
-MAX_COLUMNS = 5_000
+MAX_COLUMNS = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ class _Feed:
 def read_records(lines: Iterator[str], dialect: Dialect) -> Iterator[tuple[int, list[str] | None]]:
     """Yield (line, cells) for each record, and (line, None) for one whose quotes are wrong, after
     which reading resumes at the next line. Blank records are skipped. Raises EncodingError for more
-    than 5,000 columns."""
+    than 1,000 columns."""
     csv.field_size_limit(_FIELD_LIMIT)
     feed = _Feed(lines)
     for _ in range(dialect.skip):
