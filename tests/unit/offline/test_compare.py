@@ -139,6 +139,15 @@ def test_the_screen_fits_and_has_no_texts(settings: Settings, tmp_path: Path) ->
     assert lines[at + 2].split() == ["3", "delivery", "95%", "other", "97%"]
 
 
+def test_no_text_runs_as_a_formula_in_a_spreadsheet(settings: Settings, tmp_path: Path) -> None:
+    rows = [{"id": "=1", "text": "=HYPERLINK(1) new invoice", "label": "billing"}]
+    result = run_compare(settings, make_request(tmp_path, rows, texts=True), opener)
+    write_csv(tmp_path / "out.csv", result.pairs)
+    text = (tmp_path / "out.csv").read_text(encoding="utf-8-sig")
+    [row] = csv.DictReader(io.StringIO(text, newline=""))
+    assert (row["id"], row["text"]) == ("'=1", "'=HYPERLINK(1) new invoice")
+
+
 def test_texts_are_included_only_on_request(settings: Settings, tmp_path: Path) -> None:
     quiet = compared(settings, tmp_path)
     file = tmp_path / "out.csv"
