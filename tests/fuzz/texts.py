@@ -36,7 +36,7 @@ from tests.support.toy_adapter import encode_plain, toy_manifest, toy_spec
 from trainer.check.suspects import _TOKEN
 from trainer.dataset.folder import Row
 from trainer.errors import BadInput
-from worker.common.encodings import cells_mender
+from worker.common.encodings import make_repairer
 from worker.common.tables import TableError, read_table
 from worker.contract import REDACTION, Thresholds, build_prompt
 from worker.contract.errors import MessageRejected, RecordRefused
@@ -187,8 +187,8 @@ def _csv(text: str) -> None:
     csv.writer(written).writerow([text])
 
 
-def _mended(text: str) -> None:
-    cells_mender()(text)
+def _repaired(text: str) -> None:
+    make_repairer()(text)
 
 
 def _jaccard(text: str) -> None:
@@ -271,7 +271,7 @@ ENTRIES: Mapping[str, Entry] = {
     "strip a signature": Entry(trainer.dataset.clean.strip_signature, _MAILS),
     "replace names": Entry(_names, (trainer.dataset.names,)),
     "read CSV": Entry(partial(_refusing, _csv)),
-    "repair characters": Entry(_mended),
+    "repair characters": Entry(_repaired),
     "key of a row": Entry(lambda text: Row("a", text, "b", None, "x").folded),
     "shingles": Entry(_jaccard),
     "near-duplicates": Entry(_near_clusters, most=400),

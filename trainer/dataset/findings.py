@@ -64,10 +64,14 @@ class Findings:
 def listed(places: Sequence[str]) -> str:
     """Return the first places, and dots for the others."""
     # By their numbers: rows are in the order of their ids when they are looked at.
-    first = nsmallest(FIRST, places, key=lambda place: [
-        int(part) if part.isdigit() else part for part in re.split(r"([0-9]+)", place)
-    ])  # fmt: skip
+    first = nsmallest(FIRST, places, key=_by_number)
     return ", ".join(first) + (", ..." if len(places) > FIRST else "")
+
+
+def _by_number(place: str) -> list[int | str]:
+    # Every second part is a number.
+    parts = re.split(r"([0-9]+)", place)
+    return [int(part) if at % 2 else part for at, part in enumerate(parts)]
 
 
 def rows_of(count: int) -> str:

@@ -196,7 +196,7 @@ _SHORT_CHARS = 60
 
 
 @cache
-def cells_mender() -> Callable[[str], tuple[str, bool]]:
+def make_repairer() -> Callable[[str], tuple[str, bool]]:
     """Return a function that repairs mojibake (UTF-8 that was once read as another encoding, such
     as ``BÃ¤cker``): it returns the text, and whether it looks garbled still.
 
@@ -207,15 +207,15 @@ def cells_mender() -> Callable[[str], tuple[str, bool]]:
     import ftfy
     from ftfy.badness import is_bad
 
-    def mend(text: str) -> tuple[str, bool]:
+    def repair(text: str) -> tuple[str, bool]:
         if not is_bad(text):
             return text, "\ufffd" in text
         fixed = ftfy.fix_encoding(text)
         return fixed, "\ufffd" in fixed or is_bad(fixed)
 
     # Labels come again and again, and ftfy takes 50 µs for a garbled one.
-    short = lru_cache(maxsize=4096)(mend)
-    return lambda text: short(text) if len(text) <= _SHORT_CHARS else mend(text)
+    short = lru_cache(maxsize=4096)(repair)
+    return lambda text: short(text) if len(text) <= _SHORT_CHARS else repair(text)
 
 
 def decoded_lines(encoding: Encoding, opener: Opener, newline: str = "") -> Iterator[str]:

@@ -68,7 +68,7 @@ def test_mojibake_is_repaired_in_cells_and_names_and_counted_by_row() -> None:
     assert table.columns == ("message", "Größe")
     assert [cells for _, cells in table.rows()][:2] == [["Größe", "Größe"], ["plain", "b"]]
     [problem] = table.problems
-    assert (problem.kind, problem.count, problem.rows) == ("mended", 7, (2, 4, 6, 8, 10))
+    assert (problem.kind, problem.count, problem.rows) == ("repaired", 7, (2, 4, 6, 8, 10))
     assert not problem.broken
 
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from worker.common.encodings import EncodingError, cells_mender
+from worker.common.encodings import EncodingError, make_repairer
 from worker.common.tables.table import Problem
 
 
@@ -74,7 +74,7 @@ def _names(header: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     twice = []
     for at, cell in enumerate(header, start=1):
         name = " ".join(cell.split()) or f"column {at}"
-        name = name if name.isascii() else cells_mender()(name)[0]
+        name = name if name.isascii() else make_repairer()(name)[0]
         first = name
         while name in names:
             names[first] += 1

@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from itertools import islice
 from typing import Any, Literal
 
-from worker.common.encodings import EncodingError, cells_mender
+from worker.common.encodings import EncodingError, make_repairer
 
 Format = Literal["csv", "jsonl", "parquet", "arrow", "xlsx"]
 
@@ -92,7 +92,7 @@ _KINDS = {
              "write text, or name another column", True),
     "formula": ("with a formula whose result was never saved",
                 "open the file in a spreadsheet program and save it", True),
-    "mended": ("with characters that an earlier wrong encoding had garbled: repaired", "", False),
+    "repaired": ("with characters that an earlier wrong encoding had garbled: repaired", "", False),
     "garbled": ("with characters that look garbled and cannot be repaired",
                 "export the file again as UTF-8", False),
     "mixed": ("not in UTF-8 like the rest: read as cp1252", "", False),
@@ -137,7 +137,7 @@ class Tally:
 
 
 Rows = Callable[[Sequence[str], Tally], Iterator[tuple[int, list[str]]]]
-"""One pass: the rows' numbers and their cells in the given columns, without mending."""
+"""One pass: the rows' numbers and their cells in the given columns, before repair."""
 
 
 @dataclass(slots=True)
@@ -172,7 +172,7 @@ class Table:
         is damaged further down.
         """
         tally = Tally()
-        mend: Callable[[str], tuple[str, bool]] | None = None
+        repair: Callable[[str], tuple[str, bool]] | None = None
         for number, cells in self._read(self.columns if columns is None else columns, tally):
             for at, cell in enumerate(cells):
                 if cell.isascii():
@@ -180,11 +180,11 @@ class Table:
                         cells[at] = ""
                         tally.add("error", number)
                     continue
-                mend = mend or _mender(self.name)
-                mended, garbled = mend(cell)
-                if mended != cell:
-                    cells[at] = mended
-                    tally.add("mended", number)
+                repair = repair or _repairer(self.name)
+                repaired, garbled = repair(cell)
+                if repaired != cell:
+                    cells[at] = repaired
+                    tally.add("repaired", number)
                 if garbled:
                     tally.add("garbled", number)
                 if cell[0] == "#" and cell.strip() in _ERRORS:
@@ -198,9 +198,9 @@ class Table:
         return [cells for _, cells in islice(self.rows(), size)]
 
 
-def _mender(name: str) -> Callable[[str], tuple[str, bool]]:
+def _repairer(name: str) -> Callable[[str], tuple[str, bool]]:
     try:
-        return cells_mender()
+        return make_repairer()
     except EncodingError as error:
         raise TableError(f"{name}: {error}") from error
 
