@@ -110,7 +110,7 @@ def table_tasks(content: bytes, name: str, labels: Sequence[str]) -> list[Task]:
             for number, cells in table.rows(list(places.values()))
         ]
     except TableError as error:
-        # Whoever loads a file here has no options.
+        # An upload has no options.
         words = str(error).replace("name one by --sheet", "leave one with a table")
         raise Refused(words) from None
     rows = [(number, cells) for number, cells in rows if any(cells.values())]
