@@ -6,17 +6,13 @@ thirty times the memory of its text.
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-import warnings
-import zipfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePath
 from typing import Literal
-from xml.etree.ElementTree import ParseError
 
 from desk.errors import Refused
+from worker.common.tables import Limits, Table, TableError, format_of, read_table
 from worker.contract.exchange import Task, task_id
 from worker.contract.text import message_sha256
 
@@ -35,12 +31,14 @@ UploadKind = Literal["tasks", "advice", "proposal", "table"]
 
 def kind_of(content: bytes, name: str) -> UploadKind:
     """Return what a file holds, by its name and its JSON. Raises Refused if that is too large."""
-    if PurePath(name.lower()).suffix in {".csv", ".tsv", ".xlsx"}:
+    if format_of(name) in {"csv", "xlsx", "parquet"}:
         return "table"
     head = content.lstrip()[: MAX_JSON_BYTES + 1]
     first = head.partition(b"\n")[0]
     if _schema(first) == "tasks":
         return "tasks"
+    if _schema(first) == _NO_SCHEMA and format_of(name) == "jsonl":
+        return "table"
     if len(content) > MAX_JSON_BYTES:
         raise Refused(
             f"{name}: a file of {len(content) / 1e6:.0f} MB must be tasks, one JSON object a line; "
@@ -59,7 +57,10 @@ def _schema(content: bytes) -> str:
         value = json.loads(content.decode("utf-8-sig"))
     except (ValueError, RecursionError):
         return ""
-    return str(value.get("schema")).partition("/")[0] if isinstance(value, dict) else ""
+    return str(value.get("schema", _NO_SCHEMA)).partition("/")[0] if isinstance(value, dict) else ""
+
+
+_NO_SCHEMA = "no schema"
 
 
 def lines_of(content: bytes, name: str) -> Iterator[str]:
@@ -88,98 +89,80 @@ def text_of(content: bytes, name: str, *, before: int = 0) -> str:
 
 
 def table_tasks(content: bytes, name: str, labels: Sequence[str]) -> list[Task]:
-    """Return the tasks of a CSV file or a workbook, one for each message.
+    """Return the tasks of a table (``worker.common.tables``), one for each message.
 
-    The header row names the columns: text (or message), and optionally id and label. A row with a
-    label asks whether it is right, one without asks for a label. A message that is there twice is
-    one task. Raises Refused with the row at fault.
+    Its columns are text (or message), and optionally id and label. A row with a label asks whether
+    it is right, one without asks for a label. A message that is there twice is one task. Raises
+    Refused with all problems and their rows.
     """
-    is_sheet = name.lower().endswith(".xlsx")
-    rows = iter(_sheet_rows(content, name) if is_sheet else _csv_rows(content, name))
-    _, header = next(rows, (0, []))
-    places = {
-        _COLUMNS[cell.strip().lower()]: at
-        for at, cell in reversed(list(enumerate(header)))  # of two columns the first counts
-        if cell.strip().lower() in _COLUMNS
-    }
-    if "text" not in places:
-        raise Refused(f"{name}: the first row names no column text: columns are text, id, label")
+    try:
+        table = read_table(content, name, limits=Limits(max_unpacked_bytes=MAX_SHEET_BYTES))
+        places: dict[str, str] = {}
+        for column in table.columns:
+            if (field := _COLUMNS.get(column.casefold())) is not None:
+                places.setdefault(field, column)  # of two columns the first counts
+        if "text" not in places:
+            raise Refused(
+                f"{name}: the first row names no column text: columns are text, id, label"
+            )
+        rows = [
+            (number, {field: cell.strip() for field, cell in zip(places, cells, strict=True)})
+            for number, cells in table.rows(list(places.values()))
+        ]
+    except TableError as error:
+        # An upload has no options.
+        words = str(error).replace("name one by --sheet", "leave one with a table")
+        raise Refused(words) from None
+    rows = [(number, cells) for number, cells in rows if any(cells.values())]
+    _check_rows(table, rows, labels)
     batch = PurePath(name).stem[:MAX_BATCH_NAME] or "table"
     tasks: dict[str, Task] = {}
-    for number, row in rows:
-        cells = {each: row[at].strip() if at < len(row) else "" for each, at in places.items()}
-        if not any(cells.values()):
-            continue
-        if not cells["text"]:
-            raise Refused(f"{name} row {number}: the text is empty: nothing of it was loaded")
-        label = cells.get("label") or None
-        if label is not None and label not in labels:
-            raise Refused(
-                f"{name} row {number}: the label is not in this desk's taxonomy "
-                f"({', '.join(labels[:8])}{', ...' if len(labels) > 8 else ''}): nothing was loaded"
-            )
-        sha256 = message_sha256(cells["text"])
-        purpose: Literal["learn", "check"] = "learn" if label is None else "check"
-        id_ = task_id(None, purpose, sha256)
-        tasks.setdefault(
-            id_,
-            Task(
-                schema="tasks/1",
-                id=id_,
-                message_id=cells.get("id", ""),
-                message_sha256=sha256,
-                text=cells["text"],
-                purpose=purpose,
-                dataset=None,
-                batch=batch,
-                label=label,
-            ),
-        )
-    if not tasks:
-        raise Refused(f"{name}: there is no message in it")
+    for _, cells in rows:
+        task = _task(cells, batch)
+        tasks.setdefault(task.id, task)
     return list(tasks.values())
 
 
-def _csv_rows(content: bytes, name: str) -> Iterable[tuple[int, list[str]]]:
-    text = text_of(content, name)
-    head = text.partition("\n")[0]
-    # Spreadsheets write semicolons where the comma is the decimal sign.
-    delimiter = max(",;\t", key=head.count)
-    try:
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-        for row in reader:
-            yield reader.line_num, row
-    except csv.Error as error:
-        raise Refused(f"{name} line {reader.line_num}: {error}: save it as CSV again") from None
+def _task(cells: Mapping[str, str], batch: str) -> Task:
+    label = cells.get("label") or None
+    sha256 = message_sha256(cells["text"])
+    purpose: Literal["learn", "check"] = "learn" if label is None else "check"
+    return Task(
+        schema="tasks/1",
+        id=task_id(None, purpose, sha256),
+        message_id=cells.get("id", ""),
+        message_sha256=sha256,
+        text=cells["text"],
+        purpose=purpose,
+        dataset=None,
+        batch=batch,
+        label=label,
+    )
 
 
-def _sheet_rows(content: bytes, name: str) -> Iterable[tuple[int, list[str]]]:
-    import openpyxl
-    from openpyxl.utils.exceptions import InvalidFileException
-
-    damaged = (InvalidFileException, zipfile.BadZipFile, KeyError, ValueError, ParseError, EOFError)
-    try:
-        with zipfile.ZipFile(io.BytesIO(content)) as packed:
-            size = sum(each.file_size for each in packed.infolist())
-        if size > MAX_SHEET_BYTES:
-            raise Refused(
-                f"{name}: unpacked it has {size / 1e6:.0f} MB, and {MAX_SHEET_BYTES / 1e6:.0f} MB "
-                "are allowed: save it as CSV"
-            )
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about styles and validations, which are not read
-            book = openpyxl.load_workbook(io.BytesIO(content), read_only=True, data_only=True)
-        sheet = book.worksheets[0]
-        sheet.reset_dimensions()  # the size that a file claims may be wrong
-        for number, row in enumerate(sheet.iter_rows(values_only=True), start=1):
-            if any(value is not None for value in row):
-                yield number, ["" if value is None else _cell(value) for value in row]
-    except damaged as error:
-        raise Refused(
-            f"{name}: not a whole .xlsx workbook ({type(error).__name__}): save it again as .xlsx, "
-            "without a password"
-        ) from None
+_Rows = Sequence[tuple[int, Mapping[str, str]]]
 
 
-def _cell(value: object) -> str:
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+def _check_rows(table: Table, rows: _Rows, labels: Sequence[str]) -> None:
+    """Raise Refused that lists all problems of the rows."""
+    problems = [each.sentence(table.unit) for each in table.problems if each.broken]
+    known = f"{', '.join(labels[:8])}{', ...' if len(labels) > 8 else ''}"
+    for wrong, what in (
+        ([number for number, cells in rows if not cells["text"]], "the text is empty"),
+        (
+            [number for number, cells in rows if cells.get("label", "") not in {"", *labels}],
+            f"the label is not in this desk's taxonomy ({known})",
+        ),
+    ):
+        if wrong:
+            more = f" and {len(wrong) - _LISTED} more" if len(wrong) > _LISTED else ""
+            listed = ", ".join(map(str, wrong[:_LISTED]))
+            unit = table.unit if len(wrong) == 1 else f"{table.unit}s"
+            problems.append(f"{unit} {listed}{more}: {what}")
+    if problems:
+        raise Refused(f"{table.name}: {'; '.join(problems)}: nothing was loaded")
+    if not rows:
+        raise Refused(f"{table.name}: there is no message in it")
+
+
+_LISTED = 10

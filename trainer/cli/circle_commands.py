@@ -63,15 +63,15 @@ def tasks(
         list[Path] | None,
         typer.Option(
             metavar="FILE",
-            help="For learn: unlabelled messages, .jsonl or .csv with 'message', 'id'. Repeatable.",
+            help="For learn: unlabelled messages, a table with 'message', 'id'. Repeatable.",
         ),
     ] = None,
     asked: Annotated[
         list[Path] | None,
         typer.Option(
             metavar="FILE",
-            help="For learn: earlier tasks (tasks/1) or decisions (.csv), whose messages are not "
-            "asked again. Repeatable.",
+            help="For learn: earlier tasks (tasks/1) or decisions (.csv or .xlsx), whose messages "
+            "are not asked again. Repeatable.",
         ),
     ] = None,
     adapter: Annotated[
@@ -235,8 +235,9 @@ def answers(
     with outcomes():
         from trainer.errors import BadInput
         from trainer.tasks.foreign import read_foreign
+        from worker.common.review_files import save_answers
         from worker.contract import Taxonomy
-        from worker.contract.exchange import read_tasks, save_answers
+        from worker.contract.exchange import read_tasks
 
         if out.exists():
             raise BadInput(f"{out}: exists: give another file")
@@ -259,7 +260,7 @@ def advise(
     dataset: Annotated[Path, typer.Argument(help="A dataset folder.")],
     *,
     decisions: Annotated[
-        list[Path], typer.Option(metavar="FILE", help="Decisions (CSV). Repeatable.")
+        list[Path], typer.Option(metavar="FILE", help="Decisions (CSV or XLSX). Repeatable.")
     ],
     out: Annotated[Path, typer.Option(metavar="FILE", help="File to write, JSON (advice/1).")],
     messages: Texts = None,

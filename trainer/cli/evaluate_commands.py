@@ -59,7 +59,7 @@ def evaluate(  # noqa: PLR0917 - the arguments of a command are its flags
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Messages that fit no label (.jsonl or .csv with 'message', 'id'): measures how "
+            help="Messages that fit no label (a table with 'message', 'id'): measures how "
             "well they are detected, and how many would go to review.",
         ),
     ] = None,
@@ -67,7 +67,7 @@ def evaluate(  # noqa: PLR0917 - the arguments of a command are its flags
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Messages that you wrote or approved, with labels (.jsonl or .csv with 'message', "
+            help="Messages that you wrote or approved, with labels (a table with 'message', "
             "'label'). Those that the adapter gets right become probes, on which workers try a "
             "published adapter.",
         ),
@@ -156,7 +156,7 @@ def duel(  # noqa: PLR0917 - the arguments of a command are its flags
         list[str] | None,
         typer.Option(
             metavar="NAME=FILE",
-            help="Recorded answers of another model, such as a hosted one: a .csv or .jsonl with "
+            help="Recorded answers of another model, such as a hosted one: a table with "
             "id, label[, seconds, cost] for every held-out message. Repeatable.",
         ),
     ] = None,

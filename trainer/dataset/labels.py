@@ -6,9 +6,7 @@ The review queue of ``check`` and the conflicts of ``prepare`` are CSV files wit
 
 from __future__ import annotations
 
-import csv
 import difflib
-import io
 import json
 import tomllib
 from collections import Counter
@@ -17,37 +15,46 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from trainer.dataset.findings import listed, rows_of
 from trainer.dataset.folder import HOLDOUT, Example, LabelOrigin, Row
-from trainer.dataset.text_files import parse_csv, read_edited
+from trainer.dataset.guess import fold_name
 from trainer.errors import BadInput
+from worker.common.csv_rows import read_records, sniff
+from worker.common.encodings import EncodingError, decoded_file
+from worker.common.review_files import ANSWERS_NEED, answer_of, read_review, unguard
 from worker.contract import Taxonomy
-from worker.contract.exchange import parse_answer
+from worker.contract.errors import RecordRefused
+from worker.contract.exchange import ALLOWED, Answer
 from worker.contract.taxonomy import label_name
 from worker.contract.text import message_sha256
 
 
-def read_label_map(path: Path, known: Sequence[str], encoding: str | None = None) -> dict[str, str]:
-    """Read raw label -> taxonomy label from TOML, JSON, or a CSV of two columns without a header.
-    ``encoding`` is the export's, for a file that is not UTF-8.
+def read_label_map(path: Path, known: Sequence[str]) -> dict[str, str]:
+    """Read raw label -> taxonomy label from TOML, JSON, or a CSV of two columns without a header,
+    with any delimiter. The encoding is detected.
 
-    Raises BadInput, also for a target that is not in the taxonomy.
+    Raises BadInput that lists all targets that are not in the taxonomy.
     """
-    text = read_edited(path, encoding)
     try:
-        table: Any = _PARSERS[path.suffix.casefold()](text)
+        parse = _PARSERS[path.suffix.casefold()]
     except KeyError as error:
         raise BadInput(f"{path}: a label map is a .toml, .json or .csv file") from error
-    except (ValueError, csv.Error) as error:
+    try:
+        table: Any = parse("".join(decoded_file(path)))
+    except (ValueError, EncodingError) as error:
         raise BadInput(f"{path.name}: cannot read the label map: {error}") from error
+    except OSError as error:
+        raise BadInput(f"{path}: cannot read it: {error.strerror}") from error
     if not isinstance(table, dict) or not all(isinstance(target, str) for target in table.values()):
         raise BadInput(f'{path.name}: a label map is lines of "raw label" = "taxonomy label"')
     named = {label_name(raw): label_name(target) for raw, target in table.items()}
-    for raw, target in named.items():
-        if target not in known:
-            raise BadInput(
-                f"{path.name}: {raw!r} maps to the unknown label {target!r}"
-                f"{suggest_label(target, known)}"
-            )
+    wrong = [
+        f"{path.name}: {raw!r} maps to the unknown label {target!r}{suggest_label(target, known)}"
+        for raw, target in named.items()
+        if target not in known
+    ]
+    if wrong:
+        raise BadInput(*wrong)
     return named
 
 
@@ -56,38 +63,83 @@ def map_labels(rows: Iterable[Row], table: Mapping[str, str]) -> list[Row]:
     return [replace(row, label=table.get(row.label, row.label)) for row in rows]
 
 
-def refuse_unknown(rows: Iterable[Row], known: Sequence[str]) -> None:
-    """Raise BadInput that counts the labels outside the taxonomy and suggests the nearest ones."""
-    unknown = Counter(row.label for row in rows if row.label not in known)
-    if not unknown:
-        return
-    listed = [
-        f"{label!r} ({count} rows{suggest_label(label, known)})"
-        if label
-        else f"no label ({count} rows)"
-        for label, count in unknown.most_common(10)
-    ]
-    more = f", and {len(unknown) - 10} more" if len(unknown) > 10 else ""
-    raise BadInput(
-        f"labels that are not in the taxonomy: {', '.join(listed)}{more}: "
-        "translate them with --label-map, or add them to the taxonomy"
-    )
+@dataclass(frozen=True, slots=True)
+class Spelling:
+    """A label as files spell it, the taxonomy's label that it was read as, and its rows."""
+
+    written: str
+    label: str
+    rows: int
 
 
-def refuse_small(rows: Sequence[Row], taxonomy: Taxonomy, minimum: int) -> None:
-    """Raise BadInput for fewer than two labels, or a label with too few different messages."""
+def match_spelling(rows: list[Row], known: Sequence[str]) -> list[Spelling]:
+    """Give rows the taxonomy's label where theirs differs only in case, accents, spaces, hyphens
+    and other punctuation, in place; return what was changed, the most frequent first.
+
+    A spelling that fits two labels of the taxonomy is left alone.
+    """
+    by_fold: dict[str, list[str]] = {}
+    for label in known:
+        by_fold.setdefault(fold_name(label), []).append(label)
     counts = Counter(row.label for row in rows)
+    match = {
+        written: fits[0]
+        for written in counts
+        if written not in known and len(fits := by_fold.get(fold_name(written), [])) == 1
+    }
+    if match:
+        rows[:] = [
+            replace(row, label=match[row.label]) if row.label in match else row for row in rows
+        ]
+    return [
+        Spelling(written, match[written], count)
+        for written, count in counts.most_common()
+        if written in match
+    ]
+
+
+_SHOWN_LABELS, _LABEL_CHARS = 20, 60
+
+
+def describe_unknown(rows: Iterable[Row], known: Collection[str]) -> list[str]:
+    """Return a phrase for each label outside the taxonomy: its rows, the first places, and the
+    nearest label of the taxonomy. The most frequent come first; beyond 20 they are counted. A long
+    one is not quoted: the column may be that of the message."""
+    places: dict[str, list[str]] = {}
+    for row in rows:
+        places.setdefault(row.label, []).append(row.where)
+    ordered = sorted(places.items(), key=lambda each: -len(each[1]))
+    phrases = []
+    for label, wheres in ordered[:_SHOWN_LABELS]:
+        if not label:
+            named = "no label"
+        elif len(label) > _LABEL_CHARS:
+            named = f"an unknown label of {len(label):,} characters"
+        else:
+            named = f"the unknown label {label!r}"
+        near = suggest_label(label, known) if 0 < len(label) <= _LABEL_CHARS else ""
+        phrases.append(f"{rows_of(len(wheres))} with {named} ({listed(wheres)}){near}")
+    if rest := ordered[_SHOWN_LABELS:]:
+        count = sum(len(wheres) for _, wheres in rest)
+        phrases.append(f"{rows_of(count)} with {len(rest):,} other unknown labels")
+    return phrases
+
+
+def find_small(counts: Mapping[str, int], taxonomy: Taxonomy, minimum: int) -> list[str]:
+    """Return what is wrong with the numbers of different messages by label: fewer than two labels,
+    or a label with too few."""
     if len(counts) < 2:
         held = f"only the label {next(iter(counts))!r}" if counts else "no usable rows"
-        raise BadInput(f"the input has {held}: two or more labels are needed")
+        return [f"the input has {held}: two or more labels are needed"]
     small = [
-        f"{label!r} has {counts[label]}" for label in taxonomy.names if counts[label] < minimum
+        f"{label!r} has {counts.get(label, 0)}"
+        for label in taxonomy.names
+        if counts.get(label, 0) < minimum
     ]
-    if small:
-        raise BadInput(
-            f"too few different messages: {', '.join(small)}; at least {minimum} a label: add "
-            "examples, merge the label into another, or lower --minimum-per-label"
-        )
+    if not small:
+        return []
+    few = f"too few different messages: {', '.join(small)}; at least {minimum} a label"
+    return [f"{few}: add examples, merge the label into another, or lower --minimum-per-label"]
 
 
 def refuse_absent(
@@ -119,6 +171,13 @@ def refuse_absent(
             )
 
 
+def fit_label(written: str, known: Collection[str]) -> str:
+    """Return the only known label that differs in nothing but case, accents, spaces and
+    punctuation, or what is written."""
+    fits = [label for label in known if fold_name(label) == fold_name(written)]
+    return written if written in known or len(fits) != 1 else fits[0]
+
+
 def suggest_label(name: str, known: Collection[str]) -> str:
     """Return "; did you mean X?" for the nearest known name, or an empty string."""
     folded = {label.casefold().replace("_", " "): label for label in known}
@@ -129,12 +188,17 @@ def suggest_label(name: str, known: Collection[str]) -> str:
 
 
 def _csv_table(text: str) -> dict[str, str]:
+    lines = text.splitlines(keepends=True)
     table: dict[str, str] = {}
-    for record in csv.reader(io.StringIO(text, newline=""), strict=True):
-        if record and len(record) != 2:
-            raise ValueError(f"{len(record)} columns where two are needed: raw, taxonomy label")
-        if record:
-            table[record[0].strip()] = record[1].strip()
+    for line, record in read_records(iter(lines), sniff(lines)):
+        cells = [unguard(cell.strip()) for cell in record or ()]
+        while len(cells) > 2 and not cells[-1]:
+            cells.pop()  # a spreadsheet's empty columns
+        if len(cells) != 2:
+            raise ValueError(
+                f"line {line} has {len(cells)} columns where two are needed: raw, taxonomy label"
+            )
+        table[cells[0]] = cells[1]
     return table
 
 
@@ -151,13 +215,6 @@ the message changes, the decision no longer applies."""
 
 BY_HAND = ("decision", "new_label", "note", "decided_by")
 """The columns that a reviewer fills in."""
-
-WORDS = ("accept", "relabel", "drop")
-_NEEDED = (*IDENTITY, "decision")
-_COLUMNS = (*IDENTITY, *BY_HAND)
-_OPINION = "opinion"
-# A cell that begins with one of these is a formula to a spreadsheet (OWASP, CSV injection).
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,46 +241,29 @@ class Applied:
     made: tuple[dict[str, Any], ...]
 
 
-def write_review_csv(columns: Sequence[str], rows: Iterable[Mapping[str, str]]) -> str:
-    """Return the text of a review file; cells that a row lacks are empty."""
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, columns, restval="")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
-
-
-def guard(text: str) -> str:
-    """Put an apostrophe before text that a spreadsheet would run as a formula."""
-    return f"'{text}" if text.startswith(_FORMULA) else text
-
-
-def read_decisions(
-    path: Path, known: Sequence[str], encoding: str | None = None
-) -> tuple[list[Decision], int]:
+def read_decisions(path: Path, known: Sequence[str]) -> tuple[list[Decision], int]:
     """Read a review queue; return the decisions and the number of undecided rows.
 
-    A queue is a CSV file with ``id``, ``message_sha256`` and ``decision``, and optionally the other
+    A queue has the columns ``id``, ``message_sha256`` and ``decision``, and optionally the other
     columns of ``BY_HAND`` and of ``worker.contract.exchange``. Other columns are ignored, and so
-    are single reviewers' opinions: only outcomes count. ``encoding`` is the export's, for a file
-    that is not UTF-8. Raises BadInput with the line of an unknown word or label.
+    are single reviewers' opinions: only outcomes count. Raises BadInput that lists all problems
+    with their lines.
     """
-    _, header, records = parse_csv(read_edited(path, encoding), path.name, columns=_COLUMNS)
-    missing = [name for name in _NEEDED if name not in header]
-    if missing:
-        raise BadInput(
-            f"{path.name}: no column {missing[0]!r}: a review queue has {', '.join(_COLUMNS)}"
-        )
     decisions = []
     undecided = 0
-    for line, record in records:
-        cells = dict(zip(header, record, strict=True))
-        where = f"{path.name}:{line}"
-        if cells["decision"].strip():
-            if (decision := _decision(cells, where, known)) is not None:
-                decisions.append(decision)
-        else:
-            undecided += 1
+    try:
+        file = read_review(path, ANSWERS_NEED)
+        for line, cells in file.rows:
+            if not cells["decision"].strip():
+                undecided += 1
+            elif problem := _wrong(cells, known):
+                file.note(line, problem)
+            elif (answer := answer_of(file, line, cells)) is not None and answer.role == "outcome":
+                decisions.append(_decision(answer, known, file.where(line)))
+    except RecordRefused as error:
+        raise BadInput(str(error)) from None
+    if problems := file.problems():
+        raise BadInput(*problems)
     return decisions, undecided
 
 
@@ -234,20 +274,25 @@ def apply_decisions(
     their own.
 
     ``originals`` maps an id to its message before cleaning: a decision applies if its digest is
-    that of the clean or of the original message. Raises BadInput with the queue's line for an
-    unknown id, a changed text, or contradicting decisions about one row.
+    that of the clean or of the original message. Raises BadInput that lists, with their lines, all
+    unknown ids, changed texts, and contradicting decisions about one row.
     """
     # Copies follow, because a corrected row and its uncorrected copy would be a label conflict,
     # which drops both.
     by_id = {row.id: row for row in rows}
     chosen: dict[str, Decision] = {}
+    wrong = []
     for decision in decisions:
-        _check(decision, by_id, originals)
         first = chosen.setdefault(decision.id, decision)
-        if (first.word, first.new_label) != (decision.word, decision.new_label):
-            raise BadInput(
+        if problem := _misfit(decision, by_id, originals):
+            wrong.append(f"{decision.where}: {problem}")
+        elif (first.word, first.new_label) != (decision.word, decision.new_label):
+            wrong.append(
                 f"{decision.where}: contradicts {first.where} about {decision.id!r}: keep one"
             )
+    if wrong:
+        more = [f"and {len(wrong) - _SHOWN} more"] if len(wrong) > _SHOWN else []
+        raise BadInput(*wrong[:_SHOWN], *more)
     of_text = {(by_id[id_].key, by_id[id_].label): decision for id_, decision in chosen.items()}
     after: list[Row] = []
     decided: set[str] = set()
@@ -283,37 +328,42 @@ def _outcome(decision: Decision, row: Row) -> str | None:
     return decision.new_label if decision.word == "relabel" else row.label
 
 
-def _decision(cells: dict[str, str], where: str, known: Collection[str]) -> Decision | None:
-    """Return a line's decision, None for a single reviewer's opinion. Raises BadInput."""
-    word = cells["decision"].strip().casefold()
-    new_label = label_name(cells.get("new_label", ""))
-    if word not in WORDS:
-        raise BadInput(
-            f"{where}: unknown decision {word!r}: use {', '.join(WORDS)}, or leave it empty"
-        )
-    if word == "relabel" and not new_label:
-        raise BadInput(f"{where}: relabel needs a 'new_label'")
-    if word == "relabel" and new_label not in known:
-        raise BadInput(f"{where}: unknown label {new_label!r}{suggest_label(new_label, known)}")
-    answer = parse_answer(cells, where)
-    if answer.role == _OPINION:
-        return None
+def _decision(answer: Answer, known: Sequence[str], where: str) -> Decision:
     return Decision(
-        id=cells["id"].strip(),
-        message_sha256=cells["message_sha256"].strip().casefold(),
-        word=word,
-        new_label=new_label if word == "relabel" else "",
-        note=cells.get("note", "").strip(),
-        by=cells.get("decided_by", "").strip(),
+        id=answer.id,
+        message_sha256=answer.message_sha256,
+        word=answer.decision,
+        new_label=fit_label(answer.new_label, known),
+        note=answer.note,
+        by=answer.decided_by,
         where=where,
         origin=LabelOrigin(answer.label_source, answer.guideline),
     )
 
 
-def _check(decision: Decision, rows: Mapping[str, Row], originals: Mapping[str, str]) -> None:
-    where, id_ = decision.where, decision.id
-    row = rows.get(id_)
+def _wrong(cells: Mapping[str, str], known: Sequence[str]) -> str | None:
+    """Return what is wrong with a decision's word or label."""
+    word = cells["decision"].strip().casefold()
+    new_label = label_name(cells.get("new_label", ""))
+    if word not in ALLOWED["decision"]:
+        return f"unknown decision {word!r}: use {', '.join(ALLOWED['decision'])}, or leave it empty"
+    if word == "relabel" and not new_label:
+        return "relabel needs a 'new_label'"
+    if word == "relabel" and fit_label(new_label, known) not in known:
+        return f"unknown label {new_label!r}{suggest_label(new_label, known)}"
+    return None
+
+
+_SHOWN = 20  # decisions that fit no row: after that many, it is the wrong file
+
+
+def _misfit(
+    decision: Decision, rows: Mapping[str, Row], originals: Mapping[str, str]
+) -> str | None:
+    """Return why a decision is not about a row of this export."""
+    row = rows.get(decision.id)
     if row is None:
-        raise BadInput(f"{where}: no row has the id {id_!r}: is this the queue of another export?")
-    if decision.message_sha256 not in map(message_sha256, (row.message, originals[id_])):
-        raise BadInput(f"{where}: the text of {id_!r} has changed since the decision: decide again")
+        return f"no row has the id {decision.id!r}: is this the queue of another export?"
+    if decision.message_sha256 not in map(message_sha256, (row.message, originals[decision.id])):
+        return f"the text of {decision.id!r} has changed since the decision: decide again"
+    return None

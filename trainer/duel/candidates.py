@@ -14,7 +14,7 @@ from trainer.artifacts.duel import CandidateKind, MadeAdapter
 from trainer.artifacts.evaluation import PREDICTIONS, EvaluationRecord
 from trainer.dataset.folder import Dataset, Example
 from trainer.errors import BadInput
-from trainer.evaluation.engines import read_table
+from trainer.evaluation.engines import read_fields
 from trainer.evaluation.predictions import Outputs, outputs_of
 from trainer.model.encoder import holds_whole_encoder
 from trainer.model.lora_model import LoraModel, encode_prompts, label_token_ids
@@ -147,23 +147,26 @@ def reuse_evaluation(record: EvaluationRecord, directory: Path, ids: Sequence[st
 
 
 def read_recorded(given: str) -> RecordedAnswers:
-    """Read ``NAME=FILE``, a CSV or JSON Lines file with the columns id, label and, optionally,
-    seconds and cost. Raises BadInput with the line at fault."""
+    """Read ``NAME=FILE``, a table with the columns id, label and, optionally, seconds and cost.
+    Raises BadInput that lists all problems."""
     name, file = split_assignment(
         given, "--candidate", form="NAME=FILE", needs_value=True, error=BadInput
     )
     path = Path(file)
     answers: dict[str, str] = {}
     sums: dict[str, float | None] = {"seconds": 0.0, "cost": 0.0}
-    for number, row in read_table(path):
-        if row.get("id") in {None, ""} or row.get("label") is None:
-            raise BadInput(f"{path}: line {number} has no 'id' or no 'label'")
-        key = str(row["id"])
-        if key in answers:
-            raise BadInput(f"{path}: line {number} has the id {key!r} a second time")
-        answers[key] = str(row["label"]).strip()
+    wrong = []
+    for number, row in read_fields(path, ("id", "label")):
+        where = f"{path}: line {number}"
+        if not row["id"]:
+            wrong.append(f"{where} has no 'id'")
+        elif row["id"] in answers:
+            wrong.append(f"{where} has the id {row['id']!r} a second time")
+        answers[row["id"]] = row["label"].strip()
         for column, sum_so_far in sums.items():
-            sums[column] = _add(sum_so_far, row.get(column), f"{path}: line {number}: {column}")
+            sums[column] = _add(sum_so_far, row.get(column), f"{where}: {column}")
+    if wrong:
+        raise BadInput(*wrong)
     return RecordedAnswers(name, path, answers, sums["seconds"], sums["cost"])
 
 

@@ -43,6 +43,7 @@ from trainer.model.prompt import BaseTokenizer
 from trainer.model.published import read_adapter, require_base
 from trainer.statistics.metrics import Groups, as_groups, measure
 from trainer.terminal import make_bar
+from worker.common.review_files import guard
 from worker.contract import Manifest
 from worker.contract.timestamps import rfc3339_now
 
@@ -295,5 +296,6 @@ def _table(ids: Sequence[str], truth: Sequence[str], candidates: Sequence[Candid
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["id", "label", *(candidate.name for candidate in candidates)])
     columns = (candidate.answers for candidate in candidates)
-    writer.writerows(zip(ids, truth, *columns, strict=True))
+    for cells in zip(ids, truth, *columns, strict=True):
+        writer.writerow(map(guard, cells))  # reviewers open it in a spreadsheet
     return out.getvalue()

@@ -5,7 +5,6 @@ The trainer never imports vLLM. It starts ``python -m worker classify`` and read
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 import os
@@ -14,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +33,7 @@ from trainer.model.prompt import BaseTokenizer
 from trainer.model.published import open_scorer
 from trainer.model.scoring import BATCH_SIZE, Scores
 from trainer.terminal import make_bar
+from worker.common.tables import TableError, read_table
 from worker.contract import Manifest
 
 _START_S = 1800.0
@@ -181,7 +181,7 @@ class _Session:
         for line in self._process.stdout:
             with suppress(ValueError):  # a line that a library printed
                 found = json.loads(line)
-                if isinstance(found, dict) and "line" in found:
+                if isinstance(found, dict) and "source" in found:
                     self._lines.put(found)
         self._lines.put(None)
 
@@ -246,43 +246,42 @@ def sample(elements: Sequence[Element], limit: int | None) -> tuple[Element, ...
 
 
 def read_messages(path: Path) -> dict[str, str]:
-    """Read messages by id from JSON Lines or CSV with the fields ``message`` and, optionally,
-    ``id`` (default: file name and line). Raises BadInput with file and line."""
+    """Read messages by id from a table with the columns ``message`` and, optionally, ``id``
+    (default: file name and line). Raises BadInput that lists all problems."""
     found: dict[str, str] = {}
-    for number, record in read_table(path):
-        message = record.get("message")
-        if not isinstance(message, str) or not message.strip():
-            raise BadInput(f"{path}: line {number} has no text in 'message'")
-        name = str(record.get("id") or f"{path.name}:{number}")
-        if name in found:
-            raise BadInput(f"{path}: line {number} has the id {name!r} a second time")
-        found[name] = message
-    if not found:
-        raise BadInput(f"{path}: has no message")
+    wrong = []
+    for number, row in read_fields(path, ("message",)):
+        name = row.get("id") or f"{path.name}:{number}"
+        if not row["message"].strip():
+            wrong.append(f"{path}: line {number} has no text in 'message'")
+        elif name in found:
+            wrong.append(f"{path}: line {number} has the id {name!r} a second time")
+        found[name] = row["message"]
+    if wrong:
+        raise BadInput(*wrong)
     return found
 
 
-def read_table(path: Path) -> Iterable[tuple[int, Mapping[str, Any]]]:
-    """Yield (line number, fields) of a .jsonl or .csv file. Raises BadInput."""
-    if path.suffix.lower() not in {".csv", ".jsonl", ".ndjson"}:
-        raise BadInput(f"{path}: expected a .jsonl or a .csv file")
+def read_fields(path: Path, needed: Collection[str]) -> list[tuple[int, dict[str, str]]]:
+    """Return (line, cells by column) of a table (``worker.common.tables``). Raises BadInput that
+    lists all broken rows, and for a missing column or a table without rows."""
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            if path.suffix.lower() == ".csv":
-                reader = csv.DictReader(file, strict=True)
-                yield from ((reader.line_num, row) for row in reader)
-                return
-            for number, line in enumerate(file, 1):
-                if line.strip():
-                    yield number, _object(json.loads(line))
-    except (OSError, ValueError, csv.Error) as error:
-        raise BadInput(f"{path}: cannot be read: {error}") from error
-
-
-def _object(value: Any) -> Mapping[str, Any]:
-    if not isinstance(value, dict):
-        raise ValueError("a line is not a JSON object")
-    return value
+        table = read_table(path, path.name)
+        names = [name.casefold() for name in table.columns]
+        rows = [(number, dict(zip(names, row, strict=True))) for number, row in table.rows()]
+    except TableError as error:
+        raise BadInput(str(error)) from None
+    wrong = [
+        f"{path}: no column {name!r}: there are {', '.join(table.columns)}"
+        for name in needed
+        if name not in names
+    ]
+    wrong += [f"{path}: {each.sentence(table.unit)}" for each in table.problems if each.broken]
+    if wrong:
+        raise BadInput(*wrong)
+    if not rows:
+        raise BadInput(f"{path}: has no message")
+    return rows
 
 
 def run_transformers(

@@ -36,8 +36,8 @@ from trainer.evaluation.engines import (
     MessageSets,
     ScoresByKey,
     WorkerAnswers,
+    read_fields,
     read_messages,
-    read_table,
     run_transformers,
     run_worker,
     sample,
@@ -65,21 +65,22 @@ from worker.contract.verify import ProbeFile, write_probes
 
 
 def read_written(path: Path, labels: Sequence[str]) -> tuple[Example, ...]:
-    """Read labelled messages from JSON Lines or CSV with the fields ``message`` and ``label``.
-    Raises BadInput with file and line, without the message."""
+    """Read labelled messages from a table with the columns ``message`` and ``label``. Raises
+    BadInput that lists all problems, without the messages."""
     found: dict[str, Example] = {}
-    for number, row in read_table(path):
-        message, label = _text(row, "message"), label_name(_text(row, "label"))
+    wrong = []
+    for number, row in read_fields(path, ("message", "label")):
+        message, label = row["message"].strip(), label_name(row["label"])
         if not message or not label:
-            raise BadInput(f"{path}: line {number} has no text in 'message' or no 'label'")
-        if label not in labels:
-            raise BadInput(
+            wrong.append(f"{path}: line {number} has no text in 'message' or no 'label'")
+        elif label not in labels:
+            wrong.append(
                 f"{path}: line {number} has the label {label!r}, which is not a label of the "
                 f"adapter: use {', '.join(labels)}"
             )
         found.setdefault(message, Example(str(number), message, label))
-    if not found:
-        raise BadInput(f"{path}: has no message")
+    if wrong:
+        raise BadInput(*wrong)
     return tuple(found.values())
 
 
@@ -97,11 +98,6 @@ def pick_probes(manifest: Manifest, written: Sequence[Example], scores: ScoresBy
         if decision.label == example.label and not review_reasons(decision, manifest.thresholds)
     )
     return ProbeFile(manifest.digest, "written", kept)
-
-
-def _text(row: Mapping[str, object], field: str) -> str:
-    value = row.get(field)
-    return value.strip() if isinstance(value, str) else ""
 
 
 Engine = Literal["transformers", "vllm", "both"]

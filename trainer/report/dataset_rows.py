@@ -133,7 +133,9 @@ def _source(source: Mapping[str, Any]) -> tuple[str, str, str, str]:
         if name
     )
     return (
-        str(source.get("name")),
+        f"{source.get('name')} ({found})"
+        if (found := source.get("found"))
+        else str(source.get("name")),
         ", ".join(used) or numbers.NONE,
         numbers.short(source.get("sha256")),
         numbers.count(source.get("rows")),

@@ -36,7 +36,9 @@ from trainer.model.lora_model import encode_prompts
 from trainer.model.published import open_scorer, read_adapter
 from trainer.model.scoring import BATCH_SIZE
 from trainer.similarity import SIMILARITY
-from worker.contract.exchange import LabelSource, Neighbour, Task, read_answers, read_tasks, task_id
+from worker.common.review_files import read_answers
+from worker.common.tables import format_of
+from worker.contract.exchange import LabelSource, Neighbour, Task, read_tasks, task_id
 from worker.contract.text import message_sha256, normalize
 
 SUSPECTED = "models_disagree"
@@ -330,11 +332,11 @@ def judge_by_adapter(
 
 def read_earlier(paths: Sequence[Path]) -> tuple[frozenset[str], frozenset[str]]:
     """Return the keys of the messages in tasks (``.jsonl``) and the digests of those in decisions
-    (``.csv``), whose texts are not known. Raises RecordRefused."""
+    (``.csv``, ``.xlsx``), whose texts are not known. Raises RecordRefused."""
     keys: set[str] = set()
     digests: set[str] = set()
     for path in paths:
-        if path.suffix.casefold() == ".csv":
+        if format_of(path.name) in {"csv", "xlsx"}:
             digests |= {answer.message_sha256 for answer in read_answers(path)}
         else:
             keys |= {normalize(task.text).casefold() for task in read_tasks(path)}

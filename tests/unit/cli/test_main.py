@@ -178,7 +178,7 @@ def test_a_directory_that_is_no_adapter_is_refused(tmp_path: Path) -> None:
     [
         ((), ("TEXT", "--input")),
         (("-i", "nowhere.csv"), ("nowhere.csv", "No such file")),
-        (("-i", "messages.parquet"), ("messages.parquet", "--format")),
+        (("-i", "messages.bin"), ("messages.bin", "--format")),
     ],
 )
 def test_classify_says_what_is_wrong_with_its_input(

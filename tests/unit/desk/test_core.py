@@ -26,7 +26,8 @@ from desk.core.items import (
 from desk.core.texts import LEAST_ALIKE, band_keys, likeness
 from desk.service.guidelines import section_for
 from tests.support.desk_world import START_MS, TAXONOMY
-from worker.contract.exchange import ANSWER_COLUMNS, write_answers
+from worker.common.review_files import write_answers
+from worker.contract.exchange import ANSWER_COLUMNS
 from worker.contract.scoring import ReviewReason
 from worker.contract.taxonomy import Label
 from worker.demo.models import read_samples
@@ -141,7 +142,7 @@ def test_an_export_has_a_row_for_each_decision() -> None:
     )
     none = replace(said, label=None, note="")
     rows = [row, replace(row, id="T-2", opinions=(none,)), replace(row, id="T-3", text=None)]
-    read = list(csv.DictReader(io.StringIO(write_answers(answers(rows)))))
+    read = list(csv.DictReader(io.StringIO(write_answers(answers(rows)).decode("utf-8-sig"))))
     assert tuple(read[0]) == ANSWER_COLUMNS
     assert [each["decision"] for each in read] == ["relabel", "drop", "relabel"]
     assert (read[0]["note"], read[0]["guideline"]) == ("'=1+1", "3")

@@ -21,7 +21,6 @@ from worker.engine.fake import FakeEngine
 from worker.engine.open import OpenedEngine
 from worker.engine.port import Answer
 from worker.errors import MessageRejected, SettingsError
-from worker.offline.classify import MessageFile
 from worker.offline.compare import (
     CompareRequest,
     CompareResult,
@@ -35,6 +34,7 @@ from worker.offline.compare import (
     to_json,
     write_csv,
 )
+from worker.offline.message_files import MessageFile
 from worker.settings import ModelSettings, RecordSettings, Settings
 
 ROWS = [
@@ -139,6 +139,15 @@ def test_the_screen_fits_and_has_no_texts(settings: Settings, tmp_path: Path) ->
     assert lines[at + 2].split() == ["3", "delivery", "95%", "other", "97%"]
 
 
+def test_no_text_runs_as_a_formula_in_a_spreadsheet(settings: Settings, tmp_path: Path) -> None:
+    rows = [{"id": "=1", "text": "=HYPERLINK(1) new invoice", "label": "billing"}]
+    result = run_compare(settings, make_request(tmp_path, rows, texts=True), opener)
+    write_csv(tmp_path / "out.csv", result.pairs)
+    text = (tmp_path / "out.csv").read_text(encoding="utf-8-sig")
+    [row] = csv.DictReader(io.StringIO(text, newline=""))
+    assert (row["id"], row["text"]) == ("'=1", "'=HYPERLINK(1) new invoice")
+
+
 def test_texts_are_included_only_on_request(settings: Settings, tmp_path: Path) -> None:
     quiet = compared(settings, tmp_path)
     file = tmp_path / "out.csv"
@@ -160,7 +169,7 @@ def test_json_and_csv_hold_the_same_disagreements(settings: Settings, tmp_path: 
     assert [row["id"] for row in found["disagreements"]] == ["4", "3"]
     file = tmp_path / "out.csv"
     write_csv(file, result.pairs)
-    with file.open(newline="") as lines:
+    with file.open(encoding="utf-8-sig", newline="") as lines:
         rows = list(csv.DictReader(lines))
     assert [(row["id"], row["first"], row["second"], row["truth"]) for row in rows] == [
         ("4", "billing", "other", "billing"),

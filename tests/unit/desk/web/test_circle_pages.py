@@ -63,11 +63,11 @@ def test_a_large_json_value_is_refused_unparsed(browser: NewBrowser) -> None:
 
 def test_an_owner_exports_decisions(world: DeskWorld, browser: NewBrowser) -> None:
     """The files of ``clerk-desk export``; the log says who."""
-    item = world.add("Where is my parcel?", message_id="T-1")
+    item = world.add("Where is my parcel?", message_id="=T-1")
     ada = browser("ada", "owner")
     assert ada.person is not None
     reviewing.claim_item(world.desk, ada.person, item.id)
-    reviewing.decide(world.desk, ada.person, item.id, "refund", request_id="r")
+    reviewing.decide(world.desk, ada.person, item.id, "refund", note="-1", request_id="r")
     assert 'action="/export"' in ada.get("/export").text
     sent = ada.post("/export", {"project": "inbox", "ids": "message"})
     assert sent.headers["content-type"] == "application/zip"
@@ -77,7 +77,10 @@ def test_an_owner_exports_decisions(world: DeskWorld, browser: NewBrowser) -> No
     with zipfile.ZipFile(io.BytesIO(sent.content)) as archive:
         assert set(archive.namelist()) == {"messages.jsonl", "decisions.csv"}
         assert json.loads(archive.read("messages.jsonl"))["message"] == "Where is my parcel?"
-        assert b"refund" in archive.read("decisions.csv")
+        table = archive.read("decisions.csv").decode("utf-8-sig")
+    (row,) = csv.DictReader(io.StringIO(table, newline=""))
+    assert row["new_label"] == "refund"
+    assert (row["id"], row["note"]) == ("'=T-1", "'-1")  # no formula
     entry = people.audit_log(world.desk, ada.person)[0]
     assert (entry["action"], entry["pseudonym"]) == ("decisions.exported", ada.person.pseudonym)
     assert ada.post("/export", {"project": "nothing"}).status_code == 409
@@ -114,6 +117,26 @@ def test_a_table_of_messages_becomes_a_batch(
     ] == [("from the helpdesk", "learn", 1), ("from the helpdesk", "check", 1)]
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("m.csv", "sep=;\r\nid;text;;\r\n7;Wo ist mein Päckchen?;;\r\n".encode("cp1252")),
+        ("m.tsv", "id\ttext\n7\tWo ist mein Päckchen?\n".encode("utf-16")),
+        ("m.jsonl", '{"id": 7, "text": "Wo ist mein Päckchen?"}\n'.encode()),
+    ],
+)
+def test_a_table_is_read_as_the_trainer_reads_it(
+    world: DeskWorld, browser: NewBrowser, name: str, content: bytes
+) -> None:
+    ada = browser("ada", "owner")
+    sent = send(ada, content, name)
+    assert sent.headers.get("location") == "/", sent.text
+    (batch,) = circle.all_progress(world.desk)
+    shown = ada.open(f"/review?batch={batch.batch.id}").text
+    assert "Wo ist mein Päckchen?" in shown
+    assert "id <bdi>7<" in shown
+
+
 def test_a_workbook_becomes_a_batch(world: DeskWorld, browser: NewBrowser) -> None:
     import openpyxl
 
@@ -131,7 +154,7 @@ def test_a_workbook_becomes_a_batch(world: DeskWorld, browser: NewBrowser) -> No
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as bomb:
         bomb.writestr("xl/worksheets/sheet1.xml", b"0" * 101_000_000)
     for content, says in (
-        (file.getvalue()[:900], "not a whole .xlsx workbook (BadZipFile)"),
+        (file.getvalue()[:900], "not a complete .xlsx workbook (BadZipFile)"),
         (packed.getvalue(), "unpacked it has 101 MB"),
     ):
         refused = send(ada, content, "march.xlsx")
@@ -143,11 +166,20 @@ def test_a_workbook_becomes_a_batch(world: DeskWorld, browser: NewBrowser) -> No
     ("content", "says"),
     [
         ("id,body\n1,Hello\n", "the first row names no column text"),
-        ("text,label\nHello,refunds\n", "t.csv row 2: the label is not in this desk"),
-        ("text,label\n,refund\n", "t.csv row 2: the text is empty"),
+        ("text,label\nHello,refunds\n", "t.csv: line 2: the label is not in this desk"),
+        ("text,label\n,refund\n", "t.csv: line 2: the text is empty"),
         ("text\n", "there is no message in it"),
-        ('text\n"open', "unexpected end of data"),
-        (b"text\n\xe4\n", "not UTF-8 from byte 5 on"),
+        ('text\n"open', "a quote that is not closed"),
+        (b"%PDF-1.4\n", "is a PDF"),
+        (
+            'text,label\nHello,refunds\n,refund\na,b,c\nHello,x\n"a"b,refund\n',
+            (
+                "t.csv: 1 row with a quote that is not closed or not doubled (line 6): close it, "
+                "or double quotes within a cell; 1 row with another number of cells than the "
+                "header has (line 4): put cells that hold the delimiter in quotes; line 3: the "
+                "text is empty; lines 2, 5: the label is not in this desk"
+            ),
+        ),
     ],
 )
 def test_a_wrong_table_is_refused(

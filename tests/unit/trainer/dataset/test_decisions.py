@@ -100,7 +100,7 @@ def test_near_duplicates_stay_together_when_one_of_them_is_dropped(
 
 def test_the_manifest_says_who_decided_what(prepared: Prepared, records: list[Record]) -> None:
     rows = [
-        decide(records[0], "Relabel", "refund", note="asks for money"),
+        decide(records[0], "Relabel", " Refund ", note="asks for money"),
         decide(records[1], "drop", by="bob"),
         decide(records[2], "accept"),
         decide(records[3], ""),
@@ -142,7 +142,7 @@ def test_the_conflicts_file_filled_in_resolves_the_conflicts(
     export = write_csv([("twin", records[0][1], "refund"), *records])
     run(export, out=tmp_path / "a")
     assert "t000" not in placed(tmp_path / "a")
-    with (tmp_path / "a" / "conflicts.csv").open(encoding="utf-8", newline="") as file:
+    with (tmp_path / "a" / "conflicts.csv").open(encoding="utf-8-sig", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(row["id"], row["kind"], row["label"]) for row in rows] == [
         ("t000", "exact", "order_tracking"), ("twin", "exact", "refund"),
@@ -185,6 +185,22 @@ def test_a_decision_that_cannot_be_meant_is_an_error_with_its_row(
     row = [change.get(place, cell) for place, cell in enumerate(row)]
     queue = write_csv([decide(records[0], "accept"), row], "q.csv", HEADER)
     assert said in refused(write_csv(records), "--decisions", queue)
+
+
+def test_all_problems_of_all_queues_are_reported_at_once(
+    refused: Refused, write_csv: WriteCsv, records: list[Record]
+) -> None:
+    first = [decide(record, "ok") for record in records[:2]] + [decide(records[2], "relabel", "x")]
+    second = [decide(records[3], "relabel"), decide(records[4], "accept")]
+    queues = [write_csv(rows, f"q{n}.csv", HEADER) for n, rows in enumerate((first, second))]
+    said = refused(write_csv(records), "--decisions", queues[0], "--decisions", queues[1])
+    assert "q0.csv lines 2, 3: unknown decision 'ok'" in said
+    assert "q0.csv:4: unknown label 'x'" in said
+    assert "q1.csv:2: relabel needs a 'new_label'" in said
+    unknown = [["t998", *decide(records[0], "drop")[1:]], ["t999", *decide(records[1], "drop")[1:]]]
+    said = refused(write_csv(records), "--decisions", write_csv(unknown, "q.csv", HEADER))
+    assert "q.csv:2: no row has the id 't998'" in said
+    assert "q.csv:3: no row has the id 't999'" in said
 
 
 def test_a_queue_saved_by_a_spreadsheet_is_read(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections import Counter
 from dataclasses import MISSING, fields
@@ -18,7 +19,8 @@ from trainer.dataset.prepare import dedupe_exact
 from trainer.dataset.settings import (
     ColumnNames,
     ConflictPolicy,
-    OnBad,
+    OnBroken,
+    OnUnknown,
     PrepareSettings,
     SplitBy,
     settings_of,
@@ -97,7 +99,7 @@ def test_every_row_read_is_accounted_for(
     own = write_csv(
         [("h" + record[0], record[1] + " again", record[2]) for record in records[:60]], "hold.csv"
     )
-    result = run(write_csv(messy), "--holdout", own, "--unusable", "drop", "--per-label", 12)
+    result = run(write_csv(messy), "--holdout", own, "--per-label", 12)
     assert result.exit_code == 0, result.output
     counts = record(tmp_path / "out")["counts"]
     assert counts["empty_dropped"] == counts["too_long_dropped"] == 1
@@ -332,7 +334,8 @@ def test_what_was_given_can_be_given_again() -> None:
         strip_signatures=True,
         redact=True,
         redact_names="en_core_web_sm",
-        unusable=OnBad.DROP,
+        broken_rows=OnBroken.DROP,
+        unknown_label=OnUnknown.REVIEW,
         conflicts=ConflictPolicy.KEEP_MAJORITY,
         validation_share=0.1,
         holdout_share=0.2,
@@ -351,3 +354,40 @@ def test_what_was_given_can_be_given_again() -> None:
         parsed.pop("as_json")
         assert settings_of(parsed) == settings
     assert plain.options() == [["--input", "a.csv"], ["--taxonomy", "t.toml"]]
+
+
+def test_messages_without_a_known_label_go_to_a_reviewer_and_return(
+    run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
+) -> None:
+    """No text that the hold-out has, or nearly has, is shown."""
+    odd = [
+        (f"odd{n}", f"Something else entirely, number {'abcdefg'[n]} of them", "Ordr trackin")
+        for n in range(3)
+    ]
+    copies = [(f"copy{id_}", message, "") for id_, message, _ in records]
+    export = write_csv([*records, *odd, *copies])
+    result = run(export, "--unknown-label", "review", out=tmp_path / "first")
+    assert result.exit_code == 0, result.stderr
+    assert "unlabelled.csv" in result.stdout
+    assert record(tmp_path / "first")["counts"]["unlabelled"] == {"review": len(odd + copies)}
+    with (tmp_path / "first" / "unlabelled.csv").open(encoding="utf-8-sig", newline="") as file:
+        rows = list(csv.DictReader(file))
+    held = {
+        each.id
+        for each in open_holdout(open_dataset(tmp_path / "first"), purpose="test", subject="test")
+    }
+    shown = {row["id"].removeprefix("copy") for row in rows if "sealed" not in row["message"]}
+    assert held
+    assert held.isdisjoint(shown)
+    assert len(shown) == len(rows) - len(held)
+    for row in rows:
+        if row["id"].startswith("odd"):
+            row.update(decision="relabel", new_label="order_tracking", decided_by="me")
+    queue = tmp_path / "queue.csv"
+    with queue.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    again = run(export, "--unknown-label", "drop", "--decisions", queue, out=tmp_path / "second")
+    assert again.exit_code == 0, again.stderr
+    assert record(tmp_path / "second")["counts"]["unlabelled"] == {"drop": len(copies)}

@@ -40,7 +40,7 @@ def test_a_missing_answer_is_an_error(tmp_path: Path) -> None:
     ("text", "problem"),
     [
         ("id,label\na,x\na,y\n", "line 3 has the id 'a' a second time"),
-        ("id,answer\na,x\n", "no 'label'"),
+        ("id,answer\na,x\n", "no column 'label'"),
         ("id,label,cost\na,x,cheap\n", "cost is not a number"),
     ],
 )
