@@ -10,6 +10,7 @@ import re
 import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,6 @@ from tests.unit.trainer.check.shop import THINGS
 from tests.unit.trainer.report.conftest import Made, put
 from tests.unit.trainer.report.page import Page, refuse_unknown_options
 from tests.unit.trainer.report.test_dataset_page import TAXONOMY, messages
-from trainer import commands
 from trainer.advice.run import advise
 from trainer.check.findings import CHECK
 from trainer.cli.main import app
@@ -227,14 +227,14 @@ def test_the_base_of_a_run_is_named_unless_it_is_found_anyway(
 ) -> None:
     own = {"name": "own", "revision": "local", "directory": "my models/own"}
     rewrite(made.run / "training.json", base=own)
-    monkeypatch.setattr(commands, "find_embedding_model", lambda: Path("installed"))
+    monkeypatch.setattr("trainer.commands.find_embedding_model", lambda: Path("installed"))
 
     def bases() -> set[str | None]:
         write_report(made.run, tmp_path / "page.html")
         lines = Page((tmp_path / "page.html").read_text(encoding="utf-8")).commands
         lines = [words for words in lines if words[1] in {"evaluate", "duel", "train", "sweep"}]
         assert lines
-        return {dict(zip(words, words[1:], strict=False)).get("--base") for words in lines}
+        return {dict(pairwise(words)).get("--base") for words in lines}
 
     assert bases() == {"my models/own"}
     rewrite(made.run / "training.json", base=own | {"directory": "installed"})
