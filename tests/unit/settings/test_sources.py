@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import get_origin
 
 import pytest
 
@@ -57,6 +58,35 @@ def test_values_of_every_kind_come_from_every_source(
     assert settings.model.base == Path("/base")
     assert settings.adapters.watch is False
     assert load_settings(None, ['records.text_fields=["p"]']).settings.records.text_fields == ("p",)
+
+
+LISTS = [
+    (section, name)
+    for section, field in Settings.model_fields.items()
+    for name, inner in field.annotation.model_fields.items()  # type: ignore[union-attr]
+    if get_origin(inner.annotation) is tuple
+]
+
+
+@pytest.mark.parametrize(("section", "name"), LISTS)
+@pytest.mark.parametrize("source", ["file", "environment", "flag"])
+def test_a_list_of_one_can_be_written_as_plain_text(
+    section: str, name: str, source: str, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flags = []
+    path = None
+    if source == "file":
+        path = write(f'[{section}]\n{name} = "2024"\n')
+    elif source == "environment":
+        monkeypatch.setenv(f"CLERK_{section.upper()}__{name.upper()}", "2024")
+    else:
+        flags.append(f"{section}.{name}=2024")
+    found = getattr(getattr(load_settings(path, flags).settings, section), name)
+    assert tuple(map(str, found)) == ("2024",)
+
+
+def test_the_lists_are_those_of_the_settings() -> None:
+    assert {("kafka", "input_topics"), ("records", "text_fields"), ("model", "bases")} <= {*LISTS}
 
 
 @pytest.mark.parametrize("text", ["123", "true", "2024-01-01", "1e5", "12#34", "[x]", "a=b", "x y"])
