@@ -312,7 +312,7 @@ def _parse(text: str, kind: Any) -> Any:
     value = toml_value(text)
     kinds = _kinds(kind)
     if typing.get_origin(kind) is tuple:  # a topic may be named 2024
-        return value if isinstance(value, list) else text
+        return value if isinstance(value, list | str) else text
     if isinstance(value, str) or not kinds & {str, SecretStr, Path}:
         return value
     plain = int in kinds and isinstance(value, int) and json.dumps(value) == text

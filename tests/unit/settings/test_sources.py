@@ -99,9 +99,9 @@ def test_a_flag_for_text_is_taken_as_the_text_it_is(name: str, text: str) -> Non
 
 
 def test_a_flag_for_text_may_be_quoted() -> None:
-    flags = ['kafka.group_id="a b"', "kafka.review_topic="]
+    flags = ['kafka.group_id="a b"', "kafka.review_topic=", "kafka.input_topics='in'"]
     kafka = load_settings(None, flags).settings.kafka
-    assert (kafka.group_id, kafka.review_topic) == ("a b", "")
+    assert (kafka.group_id, kafka.review_topic, kafka.input_topics) == ("a b", "", ("in",))
 
 
 def test_every_setting_is_shown(write: Write) -> None:
