@@ -107,7 +107,7 @@ def test_only_a_relabel_decision_has_a_new_label() -> None:
 
 
 def undescribed(schema: Any, at: str = "") -> list[str]:
-    """Return the fields without a description, at any depth; conditions on fields are not fields."""
+    """Return the fields without a description, at any depth. A condition is not a field."""
     if isinstance(schema, list):
         return [name for each in schema for name in undescribed(each, at)]
     if not isinstance(schema, dict):

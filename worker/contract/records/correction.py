@@ -56,7 +56,7 @@ class Correction:
         str,
         Doc(f"{_ID_DOC}Of several corrections and retractions with one id, the latest holds."),
     ]
-    source: Annotated[Source, Doc("The input record.")]
+    source: Annotated[Source, Doc("The place of the input record in Kafka.")]
     message_id: Annotated[str | None, Doc("The sender's own id, as in the output record.")]
     label: Annotated[str, Doc("The reviewer's label: one of the taxonomy's names.")]
     taxonomy: Annotated[TaxonomyRef, Doc("The label set that the label comes from.")]
@@ -85,7 +85,7 @@ class Retraction:
     schema_version: Annotated[Literal[1], Doc("The version of this format.")]
     kind: Annotated[Literal["retraction"], Doc("Distinguishes retractions from corrections.")]
     id: Annotated[str, Doc(f"{_ID_DOC}Every earlier correction with this id is void.")]
-    source: Annotated[Source, Doc("The input record.")]
+    source: Annotated[Source, Doc("The place of the input record in Kafka.")]
     message_id: Annotated[str | None, Doc("The sender's own id, as in the output record.")]
     reason: Annotated[
         RetractionReason,

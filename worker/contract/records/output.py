@@ -99,7 +99,7 @@ class OutputRecord:
             "deduplicate."
         ),
     ]
-    source: Annotated[Source, Doc("The input record.")]
+    source: Annotated[Source, Doc("The place of the input record in Kafka.")]
     message_id: Annotated[str | None, Doc("The sender's own id, from the configured field.")]
     label: Annotated[str, Doc("One of the taxonomy's label names.")]
     confidence: Annotated[Probability, Doc("Calibrated probability of the label.")]
@@ -118,11 +118,11 @@ class OutputRecord:
             "(see out_of_scope)."
         ),
     ]
-    review: Annotated[Review, Doc("Whether a reviewer should check this label, and why.")]
+    review: Annotated[Review, Doc("Whether, and why, a reviewer should check this label.")]
     truncated: Annotated[bool, Doc("The middle of the message was cut to fit the model.")]
     adapter: Annotated[ServedAdapter, Doc("The adapter that gave the label.")]
     taxonomy: Annotated[TaxonomyRef, Doc("The label set that the label comes from.")]
-    base_model: Annotated[BaseModelRef, Doc("The base model under the adapter.")]
+    base_model: Annotated[BaseModelRef, Doc("The base model that the adapter was trained on.")]
     labelled_at: Annotated[str, Doc("RFC 3339 in UTC.")]
     latency: Annotated[Latency, Doc("How long labelling took.")]
     worker_version: Annotated[str, Doc("Version of the worker that wrote this.")]
