@@ -125,7 +125,7 @@ def run_duel(request: DuelRequest, console: Console) -> DuelRecord:
     refuse_unproven(manifest, dataset, trained_on)
     learnt = trained_on or dataset
     bases = [path for path in (request.base, request.embeddings) if path is not None]
-    against = tell_apart([open_trained(given, bases, learnt) for given in request.against])
+    against = with_unique_names([open_trained(given, bases, learnt) for given in request.against])
     _check_names(recorded, against)
     labels = manifest.taxonomy.names
     reused = None
@@ -230,7 +230,7 @@ def describe_candidate(
     )
 
 
-def tell_apart(against: Sequence[TrainedAdapter]) -> list[TrainedAdapter]:
+def with_unique_names(against: Sequence[TrainedAdapter]) -> list[TrainedAdapter]:
     """Append the digest's first digits to names that several adapters have."""
     names = Counter(each.name for each in against)
     return [
