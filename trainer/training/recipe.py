@@ -198,7 +198,10 @@ def load_recipe(path: Path, flags: Mapping[str, Any]) -> Recipe:
     """Read a recipe file, or the settings recorded in a ``training.json``; ``flags`` win over it.
     Raises BadInput, also if the base is "auto" and not on this machine."""
     if path.name == TRAINING.name:
-        in_file = dict(TRAINING.read(path.parent).recipe)
+        record = TRAINING.read(path.parent)
+        in_file = dict(record.recipe)
+        if record.base.directory and Path(record.base.directory).is_dir():
+            in_file["base"] = record.base.directory
     else:
         in_file = read_toml(path, BadInput)
     return with_base(_LOADER.combine(in_file, path, flags).settings)
