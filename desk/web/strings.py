@@ -36,7 +36,8 @@ ENGLISH: Mapping[str, str] = {
     "error.503": "The desk is busy",
     "error.not_here": "There is no page at this address.",
     "error.ours": "The error is in the log, and nothing was changed. Try again.",
-    "error.unavailable": "The database does not answer, and nothing was changed. Try again in a moment.",
+    "error.unavailable": "The database does not answer, and nothing was changed. Try again in a "
+    "moment.",
     "error.form": "This form could not be read. Reload the page and try again.",
     "error.slow": "The form did not arrive in time. Try again.",
     "error.tls": "TLS is missing: the desk's cookies need HTTPS, and this page came over plain "
