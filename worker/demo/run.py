@@ -148,6 +148,7 @@ def _say_what_next(screen: Screen) -> None:
         "  clerk-desk demo                               review doubtful labels\n"
         "  clerk-worker demo --model encoder             no vLLM, many times as fast\n"
         "  clerk-worker demo --keep                      publish your own messages\n"
+        "  clerk-worker demo --model DIR -i FILE         your own model, on your own file\n"
         '  clerk-worker classify --demo "my lamp broke"  one message, without Kafka\n'
         "  clerk-worker check-config                     every setting with its origin\n"
         "  config/worker.toml                            settings for production\n"
