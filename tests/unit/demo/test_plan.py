@@ -87,7 +87,9 @@ def test_what_the_demo_reads_cannot_be_switched_off(tmp_path: Path) -> None:
 @pytest.mark.parametrize("as_setting", [False, True])
 def test_a_store_shows_the_users_own_model(store: Path, tmp_path: Path, as_setting: bool) -> None:
     """The store and not the adapter in it, so that the next publication is seen too."""
-    own = {"sets": (f"model.adapter={store}",)} if as_setting else {"model": str(store)}
+    own: dict[str, Any] = (
+        {"sets": (f"model.adapter={store}",)} if as_setting else {"model": str(store)}
+    )
     wish = Wish(3, **own)
     plan, settings = make_plan(wish), effective(wish, tmp_path)
     assert plan.manifest.taxonomy.names == LABELS

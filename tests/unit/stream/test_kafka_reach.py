@@ -208,7 +208,8 @@ def hang_up(server: socket.socket) -> None:
             server.accept()[0].close()
 
 
-WRONG = {
+Serve = Callable[[socket.socket], None]
+WRONG: dict[str, tuple[Serve | None, dict[str, str], str]] = {
     "refused": (None, {}, "nothing listens there"),
     "unresolvable": (None, {}, "the name cannot be resolved"),
     "silent": (lambda _: time.sleep(60), {}, "accepts the connection and does not answer"),
