@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.published import toy_manifest
+from tests.support.toy_adapter import toy_manifest
 from trainer.errors import BadInput
 from trainer.model import bases
 from trainer.model.bases import describe_source, find_embedding_model, resolve_base
