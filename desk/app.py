@@ -13,7 +13,7 @@ import structlog
 from desk import __version__
 from desk.auth.rules import ProviderConfig, check_provider, check_sign_in, is_loopback
 from desk.clock import Clock, now_ms
-from desk.errors import ProviderAway, ProviderWrong, SettingsError
+from desk.errors import ProviderUnavailable, ProviderWrong, SettingsError
 from desk.inbox import InboxReader, Sampling, TextFetcher
 from desk.outbox import OutboxPublisher, WebhookSender, make_post, read_key
 from desk.service import upkeep
@@ -151,7 +151,7 @@ def sign_in_provider(settings: Settings, clock: Clock = now_ms) -> Provider | No
     provider = Provider(provider_config(settings), clock)
     try:
         provider.check()
-    except ProviderAway as error:
+    except ProviderUnavailable as error:
         _log.warning("oidc.unreachable", reason=str(error))
     except ProviderWrong as error:
         raise SettingsError(f"oidc.issuer: {error}") from error
@@ -255,14 +255,14 @@ def inbox_work(
     layout = InputFormat(records.format, records.text_fields, records.id_field)
     fetcher = TextFetcher(desk.database, found, layout, desk.clock)
     return BackgroundWork(
-        "inbox", lambda: reader.run_once() + fetcher.run_once(), reader.stand_back, idle_s=0.0
+        "inbox", lambda: reader.run_once() + fetcher.run_once(), reader.reset, idle_s=0.0
     )
 
 
 def outbox_work(desk: Desk, sink: CorrectionSink) -> BackgroundWork:
     """Publish corrections to Kafka."""
     publisher = OutboxPublisher(desk.database, sink, desk.clock)
-    return BackgroundWork("outbox", publisher.run_once, publisher.stand_back)
+    return BackgroundWork("outbox", publisher.run_once, publisher.reset)
 
 
 def webhook_work(webhook: WebhookSettings, desk: Desk) -> BackgroundWork:
@@ -274,7 +274,7 @@ def webhook_work(webhook: WebhookSettings, desk: Desk) -> BackgroundWork:
         name=desk.project.installation,
         key=webhook_key(webhook),
     )
-    return BackgroundWork("webhook", sender.run_once, sender.stand_back)
+    return BackgroundWork("webhook", sender.run_once, sender.reset)
 
 
 def webhook_key(webhook: WebhookSettings) -> bytes:

@@ -7,9 +7,9 @@ DeskError
 │   ├── NothingToUndo     ... the user has no decision that can be undone
 │   └── SignInFailed      ... the user could not be signed in
 ├── TryAgain              nothing is half done: wait a moment, then do the same again
-│   ├── DatabaseAway      ... the database is unavailable
-│   ├── KafkaAway         ... Kafka is unavailable, or did not answer
-│   ├── ProviderAway      ... the OpenID provider does not answer
+│   ├── DatabaseUnavailable      ... the database is unavailable
+│   ├── KafkaUnavailable         ... Kafka is unavailable, or did not answer
+│   ├── ProviderUnavailable      ... the OpenID provider does not answer
 │   └── Superseded        ... another process does this work now
 ├── ProviderWrong         fix the OpenID provider, or the desk's registration with it
 └── DeskStopped           leave the process with ``exit_code``
@@ -60,15 +60,15 @@ class TryAgain(DeskError):
     """Nothing was half done; the same call can be repeated after a moment."""
 
 
-class DatabaseAway(TryAgain):
+class DatabaseUnavailable(TryAgain):
     """The database is unavailable, or closed the connection."""
 
 
-class KafkaAway(TryAgain):
+class KafkaUnavailable(TryAgain):
     """Kafka is unavailable, or did not say whether a transaction was committed."""
 
 
-class ProviderAway(TryAgain):
+class ProviderUnavailable(TryAgain):
     """The OpenID provider is unavailable, or reports an error on its side."""
 
 

@@ -96,7 +96,7 @@ class InboxReader:
         self._looked_ms = looked
         return len(records)
 
-    def stand_back(self) -> None:
+    def reset(self) -> None:
         """Forget all positions: another replica may move them."""
         self._looked_ms = None
         self._next = {}

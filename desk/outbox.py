@@ -89,7 +89,7 @@ class OutboxPublisher:
         self._started = True
         return len(rows)
 
-    def stand_back(self) -> None:
+    def reset(self) -> None:
         """Somebody else publishes now: begin again when it is this one's turn again."""
         self._started = False
 
@@ -153,7 +153,7 @@ class WebhookSender:
                 outbox.delivered(tx, row.sequence)
         return len(waiting)
 
-    def stand_back(self) -> None:
+    def reset(self) -> None:
         """Nothing is remembered from one turn to the next."""
 
 

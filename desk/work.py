@@ -26,13 +26,13 @@ class BackgroundWork:
     """A task that is repeated.
 
     ``run_once`` does a part of it and returns how much; after 0 it is called again in ``idle_s``
-    seconds. It raises TryAgain or DeskStopped. ``stand_back`` must drop what was remembered between
+    seconds. It raises TryAgain or DeskStopped. ``reset`` must drop what was remembered between
     calls: it is called while another replica has the lease, and after TryAgain.
     """
 
     name: str
     run_once: Callable[[], int]
-    stand_back: Callable[[], None]
+    reset: Callable[[], None]
     idle_s: float = 0.2
 
 
@@ -78,7 +78,7 @@ class Shift:
                     if self._clock() > held_until - LEASE_MS // 2:
                         held_until = self._hold(work)
                     if not held_until:
-                        work.stand_back()
+                        work.reset()
                         wait_s = 2.0
                         continue
                     wait_s = 0.0 if work.run_once() else work.idle_s
@@ -88,7 +88,7 @@ class Shift:
                     wait_s = min(_LONGEST_WAIT_S, 0.2 * 2 ** min(failed, 8))
                     held_until = 0
                     _log.warning("work.again", work=work.name, wait_s=wait_s, reason=str(error))
-                    work.stand_back()
+                    work.reset()
             self._give_up(work)
         except DeskStopped as error:
             self._end(error)

@@ -117,7 +117,7 @@ class AccuracyFigures:
 
 
 def accuracy_figures(desk: Desk) -> AccuracyFigures:
-    """Return all figures as of now. Raises DatabaseAway.
+    """Return all figures as of now. Raises DatabaseUnavailable.
 
     It reads the audit sample of 119 days, so keep the result for a minute or more.
     """

@@ -27,7 +27,7 @@ from joserfc.jwk import Key, KeySet
 
 from desk.auth.rules import ProviderConfig, RoleName, is_safe_url, read_claim, read_name, read_role
 from desk.clock import Clock
-from desk.errors import ProviderAway, ProviderWrong, SignInFailed
+from desk.errors import ProviderUnavailable, ProviderWrong, SignInFailed
 
 _FRESH_MS = 3_600_000  # an hour: an unknown key is fetched before that
 
@@ -80,12 +80,12 @@ class Provider:
         self._at_once = threading.BoundedSemaphore(_AT_ONCE)
 
     def check(self) -> None:
-        """Fetch the provider's metadata. Raises ProviderAway, ProviderWrong."""
+        """Fetch the provider's metadata. Raises ProviderUnavailable, ProviderWrong."""
         self._ask()
 
     def begin(self, secret: str) -> str:
-        """Return the address to send a browser to that keeps this secret. Raises ProviderAway,
-        ProviderWrong."""
+        """Return the address to send a browser to that keeps this secret. Raises
+        ProviderUnavailable, ProviderWrong."""
         endpoint = _endpoint(self._ask(), "authorization_endpoint")
         state, nonce, verifier = (_derive(secret, use) for use in ("state", "nonce", "verifier"))
         return self._client.authorization_url(endpoint, state=state, nonce=nonce, verifier=verifier)
@@ -93,7 +93,7 @@ class Provider:
     def finish(self, secret: str, answer: Mapping[str, str]) -> SignedIn:
         """Return the user who came back. ``answer`` is the query string of the callback.
 
-        Raises SignInFailed, ProviderAway, ProviderWrong.
+        Raises SignInFailed, ProviderUnavailable, ProviderWrong.
         """
         state = _derive(secret, "state")
         if not secret or not hmac.compare_digest(state.encode(), answer.get("state", "").encode()):
@@ -105,7 +105,7 @@ class Provider:
         if not answer.get("code"):
             raise SignInFailed("code", "the answer has no code")
         if not self._at_once.acquire(timeout=self.config.timeout_s):
-            raise ProviderAway("too many sign-ins wait for the provider")
+            raise ProviderUnavailable("too many sign-ins wait for the provider")
         try:
             return self._redeem(secret, answer["code"])
         finally:
@@ -113,7 +113,7 @@ class Provider:
 
     def leave(self, id_token: str) -> str | None:
         """Return the address that ends the user's session with the provider, None if it has none.
-        Raises ProviderAway, ProviderWrong."""
+        Raises ProviderUnavailable, ProviderWrong."""
         endpoint = self._ask().metadata.get("end_session_endpoint")
         if not self.config.ends_session or not is_safe_url(endpoint):
             return None
@@ -204,10 +204,10 @@ class Provider:
             if self._failure is not None and now_ms - self._failure[0] < _AFTER_FAILURE_MS:
                 if known is not None:
                     return known
-                raise ProviderAway(self._failure[1])
+                raise ProviderUnavailable(self._failure[1])
             try:
                 self._known = self._fetch(now_ms)
-            except ProviderAway as error:
+            except ProviderUnavailable as error:
                 self._failure = (self._clock(), str(error))
                 if known is None:
                     raise
@@ -267,7 +267,7 @@ def _client_authentication(metadata: Mapping[str, Any], config: ProviderConfig) 
 def _error_of(error: str) -> Exception:
     """Return the exception for an error code of the provider (RFC 6749, section 4.1.2.1)."""
     if error in {"server_error", "temporarily_unavailable"}:
-        return ProviderAway(f"the provider answers {error}")
+        return ProviderUnavailable(f"the provider answers {error}")
     if error in {"access_denied", "login_required", "interaction_required", "consent_required"}:
         return SignInFailed("denied", f"the provider answers {error}")
     known = {"invalid_request", "unauthorized_client", "unsupported_response_type", "invalid_scope"}
@@ -283,7 +283,7 @@ class ProviderClient:
         self._trust = ssl.create_default_context(cafile=config.ca_file)
 
     def get(self, url: str, access_token: str | None = None) -> Mapping[str, Any]:
-        """Return the JSON object at an address. Raises ProviderAway, ProviderWrong."""
+        """Return the JSON object at an address. Raises ProviderUnavailable, ProviderWrong."""
         headers = {"Authorization": f"Bearer {access_token}"} if access_token else {}
         with (
             _named(url),
@@ -309,7 +309,7 @@ class ProviderClient:
     ) -> Mapping[str, Any]:
         """Exchange a code for tokens. ``method`` is how the desk authenticates as a client.
 
-        Raises SignInFailed for a code that is not valid, ProviderAway, ProviderWrong.
+        Raises SignInFailed for a code that is not valid, ProviderUnavailable, ProviderWrong.
         """
         try:
             with _named(endpoint), self._session(method) as session:
@@ -346,10 +346,10 @@ def _named(url: str) -> Iterator[None]:
     except httpx2.HTTPStatusError as error:
         status = error.response.status_code
         if status >= 500 or status == 429:
-            raise ProviderAway(f"{url}: answers with status {status}") from None
+            raise ProviderUnavailable(f"{url}: answers with status {status}") from None
         raise ProviderWrong(f"{url}: answers with status {status}") from None
     except httpx2.TransportError as error:
-        raise ProviderAway(f"{url}: {type(error).__name__}: {error}") from None
+        raise ProviderUnavailable(f"{url}: {type(error).__name__}: {error}") from None
     except httpx2.InvalidURL as error:
         raise ProviderWrong(f"{url}: {error}") from None
     except (httpx2.HTTPError, ValueError) as error:

@@ -72,7 +72,7 @@ def opened_database(settings: Settings) -> Iterator[Database]:
 @contextmanager
 def opened(config: Path | None, sets: Sequence[str] | None) -> Iterator[Desk]:
     """Open the settings' desk for a command that a user types: errors are plain text even if
-    standard error is not a terminal. Raises DeskStopped, DatabaseAway."""
+    standard error is not a terminal. Raises DeskStopped, DatabaseUnavailable."""
     from desk.app import open_settings_desk
     from desk.settings import load_settings
     from worker.common.logs import configure_logging

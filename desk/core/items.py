@@ -60,7 +60,7 @@ class Queue:
             raise ValueError("ages go with the orders by time: oldest or newest")
 
     @property
-    def tells_the_label(self) -> bool:
+    def reveals_label(self) -> bool:
         """Whether being in this queue reveals the model's label."""
         return self.reason is not None or self.label is not None or self.order == "doubtful"
 

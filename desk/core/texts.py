@@ -33,7 +33,7 @@ ROWS = 6
 _SHINGLE = 4
 _MAX_CHARS = 4000
 _MAX_CHARS_ALIKE = 1000
-LEAST_ALIKE = 0.12
+MIN_SIMILARITY = 0.12
 """Messages less alike than this are not shown as similar.
 
 In 200,000 pairs of the demo's messages with different labels the median is 0.03; one pair in 1,000
@@ -68,7 +68,7 @@ def band_keys(text: str) -> tuple[str, ...]:
     return tuple(keys)
 
 
-def likeness(text: str, other: str) -> float:
+def similarity(text: str, other: str) -> float:
     """Return the Jaccard similarity of two texts' shingles, from 0 to 1.
 
     Only the first 1,000 characters count. A text without a letter is like no other.

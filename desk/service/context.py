@@ -43,7 +43,8 @@ def open_desk(
 ) -> Desk:
     """Open the desk on a database with the newest schema; create its project if there is none.
 
-    Raises DatabaseAway, DatabaseRefused; SettingsError if the database's taxonomy is another one.
+    Raises DatabaseUnavailable, DatabaseRefused; SettingsError if the database's taxonomy is another
+    one.
     """
     check_version(database)
     with database.read() as tx:

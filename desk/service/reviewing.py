@@ -34,19 +34,19 @@ class Concluded:
 
 
 def next_item(
-    desk: Desk, person: Person, queue: Queue, *, beside: Collection[int] = ()
+    desk: Desk, person: Person, queue: Queue, *, excluding: Collection[int] = ()
 ) -> Task | None:
     """Return an item of this queue for a person to decide, held for them; None if there is none.
 
     What they hold already comes first, so that a page that is loaded again shows the same;
-    ``beside`` are items that are on their screen, so that a page can fetch the next one early.
-    Raises NotAllowed, DatabaseAway.
+    ``excluding`` are items that are on their screen, so that a page can fetch the next one early.
+    Raises NotAllowed, DatabaseUnavailable.
     """
     require(person, "reviewer")
     now_ms = desk.clock()
     until_ms = now_ms + desk.policy.claim_ms
     with desk.database.write() as tx:
-        item = claims.held_by(tx, person.id, now_ms, beside=beside, queue=queue)
+        item = claims.held_by(tx, person.id, now_ms, excluding=excluding, queue=queue)
         if item is not None:
             item = claims.claim(tx, item.id, person.id, now_ms, until_ms)
         if item is None:
@@ -57,20 +57,20 @@ def next_item(
 
 
 def count_left(
-    desk: Desk, person: Person, queue: Queue, *, beside: Collection[int], most: int
+    desk: Desk, person: Person, queue: Queue, *, excluding: Collection[int], most: int
 ) -> int:
-    """Return how many items of this queue are left for a person, without those of ``beside``;
+    """Return how many items of this queue are left for a person, without those of ``excluding``;
     ``most`` if there are more. Raises NotAllowed."""
     require(person, "reviewer")
     with desk.database.read() as tx:
-        return claims.count_left(tx, person.id, queue, desk.clock(), beside=beside, most=most)
+        return claims.count_left(tx, person.id, queue, desk.clock(), excluding=excluding, most=most)
 
 
 def held_item(
     desk: Desk, person: Person, queue: Queue, *, item_id: int | None = None
 ) -> Task | None:
     """Return what a person holds: this item, or one of a queue. Nothing is claimed, so a page that
-    is only loaded takes no message from others. Raises NotAllowed, DatabaseAway."""
+    is only loaded takes no message from others. Raises NotAllowed, DatabaseUnavailable."""
     require(person, "reviewer")
     now_ms = desk.clock()
     with desk.database.write() as tx:

@@ -14,7 +14,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from desk.core.texts import LEAST_ALIKE, likeness
+from desk.core.texts import MIN_SIMILARITY, similarity
 from desk.store.database import Tx
 from desk.store.tables import items, texts
 from desk.store.types import ITEM, Item, read_row
@@ -98,7 +98,7 @@ def search(
 def neighbours(tx: Tx, item_id: int, text: str, limit: int = 5) -> list[Hit]:
     """Return decided items with similar texts; there may be none.
 
-    Near-duplicates come first, the newest first. Then those with the highest ``likeness``, among
+    Near-duplicates come first, the newest first. Then those with the highest ``similarity``, among
     the ``NEAR`` items before and after this one that have most words in common.
 
     Not among all items: most words are in very many messages, and each page would read them all.
@@ -107,14 +107,14 @@ def neighbours(tx: Tx, item_id: int, text: str, limit: int = 5) -> list[Hit]:
     words = words_of(text)
     others: list[int] = []
     if words and len(twins) < limit:
-        others = likest(tx, words, around=item_id, near=NEAR, limit=2 * limit)
+        others = most_similar(tx, words, around=item_id, near=NEAR, limit=2 * limit)
     rows = tx.execute(_WITH_TEXTS, {"ids": [*{*twins, *others}]})
     found = {row.id: Hit(read_row(Item, row), row.text) for row in rows}
-    alike = {id_: likeness(text, hit.text) for id_, hit in found.items() if id_ not in twins}
+    alike = {id_: similarity(text, hit.text) for id_, hit in found.items() if id_ not in twins}
     others = [
         id_
         for id_ in sorted(alike, key=lambda id_: (-alike[id_], -id_))
-        if alike[id_] >= LEAST_ALIKE
+        if alike[id_] >= MIN_SIMILARITY
     ]
     return [found[id_] for id_ in (*twins, *others) if id_ in found][:limit]
 
@@ -202,12 +202,12 @@ def found_by(tx: Tx, words: list[str]) -> tuple[sa.FromClause, sa.ColumnElement]
     return found, found.c.rank
 
 
-def likest(tx: Tx, words: list[str], *, around: int, near: int, limit: int) -> list[int]:
+def most_similar(tx: Tx, words: list[str], *, around: int, near: int, limit: int) -> list[int]:
     """Return the ids of decided items whose texts have most of these words, best first, among the
     ``near`` items before and after ``around``."""
     between = (around - near, around + near)
     if tx.dialect.name == "sqlite":
-        return _likest_on_sqlite(tx, words, around, between, limit)
+        return _most_similar_on_sqlite(tx, words, around, between, limit)
     tsquery = sa.func.to_tsquery("simple", " | ".join(f"'{word}'" for word in words))
     query = (
         sa.select(items.c.id)
@@ -224,7 +224,7 @@ def likest(tx: Tx, words: list[str], *, around: int, near: int, limit: int) -> l
     return list(tx.execute(query).scalars())
 
 
-def _likest_on_sqlite(
+def _most_similar_on_sqlite(
     tx: Tx, words: list[str], around: int, between: tuple[int, int], limit: int
 ) -> list[int]:
     """Rank by BM25 (Robertson and Zaragoza 2009), with each word counted once per text.

@@ -38,11 +38,11 @@ _RELEASE_MINE = _RELEASE.where(claims.c.person_id == _PERSON)
 
 
 def held_by(
-    tx: Tx, person_id: int, now_ms: int, *, beside: Collection[int] = (), queue: Queue
+    tx: Tx, person_id: int, now_ms: int, *, excluding: Collection[int] = (), queue: Queue
 ) -> Item | None:
     """Return an item of a queue that the person holds, the oldest claim first, except those of
-    ``beside``."""
-    given = {"person_id": person_id, "now_ms": now_ms, "beside": list(beside)}
+    ``excluding``."""
+    given = {"person_id": person_id, "now_ms": now_ms, "excluding": list(excluding)}
     row = tx.execute(_held_by(queue), given).first()
     return None if row is None else read_row(Item, row)
 
@@ -56,7 +56,7 @@ def _held_by(queue: Queue) -> sa.Select[Any]:
         .where(
             claims.c.person_id == _PERSON,
             claims.c.until_ms > _NOW,
-            items.c.id.not_in(sa.bindparam("beside", expanding=True)),
+            items.c.id.not_in(sa.bindparam("excluding", expanding=True)),
             items.c.state.in_(("open", "second")),
             *_of_queue(queue),
             *_of_age(queue),
@@ -177,11 +177,11 @@ def has_skipped(tx: Tx, item_id: int, person_id: int) -> bool:
 
 
 def count_left(
-    tx: Tx, person_id: int, queue: Queue, now_ms: int, *, beside: Collection[int], most: int
+    tx: Tx, person_id: int, queue: Queue, now_ms: int, *, excluding: Collection[int], most: int
 ) -> int:
-    """Return how many items of a queue are left for a person, without those of ``beside``; counting
-    stops at ``most``, so that its time does not grow with the queue."""
-    given = {"person_id": person_id, "now_ms": now_ms, "beside": list(beside), "most": most}
+    """Return how many items of a queue are left for a person, without those of ``excluding``;
+    counting stops at ``most``, so that its time does not grow with the queue."""
+    given = {"person_id": person_id, "now_ms": now_ms, "excluding": list(excluding), "most": most}
     return int(tx.execute(_count_left(queue), given).scalar_one())
 
 
@@ -296,7 +296,7 @@ def _count_left(queue: Queue) -> sa.Select[Any]:
         .join(facets, facets.c.id == items.c.facet_id)
         .where(
             items.c.state.in_(("open", "second")),
-            items.c.id.not_in(sa.bindparam("beside", expanding=True)),
+            items.c.id.not_in(sa.bindparam("excluding", expanding=True)),
             *_of_queue(queue),
             *_of_age(queue),
             ~_held(claims.c.person_id != _PERSON),
@@ -340,7 +340,7 @@ def _of_queue(queue: Queue) -> list[sa.ColumnElement[bool]]:
         conditions.append(facets.c.reason_bits.in_(values_with(queue.reason)))
     if queue.origin is not None:
         conditions.append(facets.c.origin == queue.origin)
-    if queue.tells_the_label:
+    if queue.reveals_label:
         conditions.append(facets.c.origin.not_in(BLIND_ORIGINS))
     return conditions
 

@@ -17,7 +17,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.exc import TimeoutError as NoFreeConnection
 
-from desk.errors import DatabaseAway, DatabaseRefused, SettingsError
+from desk.errors import DatabaseRefused, DatabaseUnavailable, SettingsError
 
 Tx: TypeAlias = sa.Connection
 """An open transaction. Only ``desk.store`` runs statements in it."""
@@ -80,8 +80,8 @@ class Database:
         """Open a transaction that writes: committed at the end, rolled back on an error.
 
         On SQLite there is one at a time (BEGIN IMMEDIATE). ``patient`` sets no limit on the time of
-        its statements, for a migration. Raises DatabaseAway, also if all connections are in use for
-        ``_POOL_WAIT_S``.
+        its statements, for a migration. Raises DatabaseUnavailable, also if all connections are in
+        use for ``_POOL_WAIT_S``.
         """
         with self._transaction(write=True) as tx:
             if not patient or self.is_sqlite:
@@ -96,7 +96,7 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Tx]:
-        """Open a transaction that reads. Raises DatabaseAway."""
+        """Open a transaction that reads. Raises DatabaseUnavailable."""
         with self._transaction(write=False) as tx:
             yield tx
 
@@ -109,7 +109,7 @@ class Database:
     @contextmanager
     def _turn(self) -> Iterator[None]:
         if not self._turns.acquire(_BUSY_MS / 1000):
-            raise DatabaseAway("the database is busy with another transaction")
+            raise DatabaseUnavailable("the database is busy with another transaction")
         try:
             yield
         finally:
@@ -126,7 +126,7 @@ class Database:
         except DBAPIError as error:
             raise translate(error) from None
         except NoFreeConnection:
-            raise DatabaseAway("all connections to the database are taken") from None
+            raise DatabaseUnavailable("all connections to the database are taken") from None
 
     def close(self) -> None:
         """Close all connections."""
@@ -220,29 +220,29 @@ def sqlstate(error: BaseException | None) -> str:
 
 
 def translate(error: DBAPIError) -> Exception:
-    """Return DatabaseAway, DatabaseRefused, or the error itself. The driver's words are left out,
-    because they may hold values."""
+    """Return DatabaseUnavailable, DatabaseRefused, or the error itself. The driver's words are left
+    out, because they may hold values."""
     original = error.orig
     if type(original).__module__ == "sqlite3":
         return _of_sqlite(str(original)) or error
     code = sqlstate(original)
     if code.startswith(_AWAY):
-        return DatabaseAway(f"the database cannot do it now (SQLSTATE {code})")
+        return DatabaseUnavailable(f"the database cannot do it now (SQLSTATE {code})")
     if code in _REFUSED:
         return DatabaseRefused(
             f"the database refuses (SQLSTATE {code}): look at database.url, and run "
             "`clerk-desk migrate`"
         )
     if error.connection_invalidated or type(original).__name__ == "InterfaceError":
-        return DatabaseAway("the database ended the connection")
+        return DatabaseUnavailable("the database ended the connection")
     return error
 
 
 def _of_sqlite(words: str) -> Exception | None:
     if "locked" in words or "busy" in words:
-        return DatabaseAway("the database is busy with another transaction")
+        return DatabaseUnavailable("the database is busy with another transaction")
     if words == "database or disk is full":
-        return DatabaseAway("the database's disk is full")
+        return DatabaseUnavailable("the database's disk is full")
     if words.startswith(("no such table", "unable to open", "file is not a database")):
         return DatabaseRefused(f"{words}: has `clerk-desk migrate` been run?")
     return None

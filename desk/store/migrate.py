@@ -22,7 +22,7 @@ def migrate(database: Database) -> str:
     """Migrate the schema to the newest version, if needed, and return it.
 
     One process at a time: on PostgreSQL by an advisory lock, on SQLite by its own. Raises
-    DatabaseAway, DatabaseRefused.
+    DatabaseUnavailable, DatabaseRefused.
     """
     config = _config()
     with database.write(patient=True) as tx:

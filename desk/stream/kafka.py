@@ -22,7 +22,7 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
-from desk.errors import DeskError, KafkaAway, StreamFailed, Superseded
+from desk.errors import DeskError, KafkaUnavailable, StreamFailed, Superseded
 from desk.stream.config import ANSWER_S, PUBLISH_S, KafkaConfig
 from desk.stream.port import Log, Outgoing, Place, Record
 
@@ -49,10 +49,10 @@ _FENCES = (KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRO
 
 def ensure_topic(config: KafkaConfig) -> None:
     """Create the corrections topic if it is missing and the settings ask for it. Raises
-    StreamFailed if it is missing otherwise, KafkaAway."""
+    StreamFailed if it is missing otherwise, KafkaUnavailable."""
     admin = AdminClient(_common(config), logger=client_log)
     topic, timeout_s = config.corrections_topic, ANSWER_S
-    with told_as(config):
+    with translated_errors(config):
         about = admin.list_topics(topic, timeout=timeout_s).topics[topic]
         if about.error is None:
             return
@@ -79,7 +79,8 @@ def consumer(config: KafkaConfig, **more: Any) -> Consumer:
 
 
 def read_logs(client: Consumer, topic: str, timeout_s: float) -> Mapping[int, Log]:
-    """Return the offsets that each partition of a topic holds. Raises KafkaAway, StreamFailed."""
+    """Return the offsets that each partition of a topic holds. Raises KafkaUnavailable,
+    StreamFailed."""
 
     def ask() -> Mapping[int, Log]:
         about = client.list_topics(topic, timeout=timeout_s).topics[topic]
@@ -117,7 +118,7 @@ def until_answered(call: Callable[[float], _T], timeout_s: float) -> _T:
 
 
 @contextmanager
-def told_as(config: KafkaConfig) -> Iterator[None]:
+def translated_errors(config: KafkaConfig) -> Iterator[None]:
     """Raise the desk's errors for the client's."""
     try:
         yield
@@ -136,7 +137,7 @@ def translate(error: KafkaError, where: str) -> DeskError:
         return Superseded(f"another process of this desk publishes now ({said})")
     if hint := _HOPELESS.get(error.code()):
         return StreamFailed(f"{hint} ({said})")
-    return KafkaAway(said)
+    return KafkaUnavailable(said)
 
 
 def is_end(message: Message) -> bool:
@@ -214,7 +215,7 @@ class KafkaResults:
 
     def poll(self, most: int, timeout_s: float) -> Sequence[Record]:
         """See ``ResultSource``."""
-        with told_as(self._config):
+        with translated_errors(self._config):
             messages = self._client.consume(most, timeout_s)
         self._ends |= dict(map(place_of_end, filter(is_end, messages)))
         return [to_record(message) for message in messages if is_record(message)]
@@ -265,7 +266,7 @@ class KafkaTexts:
         """Read places of one partition, by offset."""
         found: dict[Place, Record | None] = {}
         at = -1  # nothing is assigned
-        with told_as(self._config):
+        with translated_errors(self._config):
             while wanted and time.monotonic() < until:
                 offset = wanted[0].offset
                 if at < 0 or offset - at > _READ_THROUGH:
@@ -304,7 +305,7 @@ class KafkaCorrections:
         self._fatal = None
         ensure_topic(self._config)
         timeout_s = ANSWER_S
-        with told_as(self._config):
+        with translated_errors(self._config):
             client = Producer(dict(self._config.producer), error_cb=self._heard, logger=client_log)
             # Aborts an open transaction of the last producer of this name, and fences it.
             until_answered(client.init_transactions, timeout_s)
@@ -322,7 +323,7 @@ class KafkaCorrections:
         client = consumer(self._config, **{"enable.partition.eof": True})
         last = None
         try:
-            with told_as(self._config):
+            with translated_errors(self._config):
                 logs = read_logs(client, topic, timeout_s)
                 asked = [TopicPartition(topic, number, since_ms) for number in logs]
                 starts = client.offsets_for_times(asked, timeout=timeout_s)
@@ -332,7 +333,7 @@ class KafkaCorrections:
                 until = time.monotonic() + 10 * timeout_s
                 while left:
                     if time.monotonic() > until:
-                        raise KafkaAway(f"{topic} cannot be read to its end")
+                        raise KafkaUnavailable(f"{topic} cannot be read to its end")
                     for message in client.consume(1000, 0.2):
                         if is_end(message):
                             left -= 1
@@ -346,12 +347,12 @@ class KafkaCorrections:
         """See ``CorrectionSink``."""
         client, topic = self._producer, self._config.corrections_topic
         if client is None:
-            raise KafkaAway("the producer has not been started")
+            raise KafkaUnavailable("the producer has not been started")
         mark = [TopicPartition(topic, 0, records[-1].sequence)]
         timeout_s = PUBLISH_S
         self._refused = []
         try:
-            with told_as(self._config):
+            with translated_errors(self._config):
                 client.begin_transaction()
                 for record in records:
                     client.produce(
@@ -368,7 +369,7 @@ class KafkaCorrections:
                 if self._refused:
                     raise KafkaException(self._refused[0])
                 if left:
-                    raise KafkaAway("corrections were not taken in time")
+                    raise KafkaUnavailable("corrections were not taken in time")
                 group = self._mark.consumer_group_metadata()
                 until_answered(
                     lambda s: client.send_offsets_to_transaction(mark, group, s), timeout_s
@@ -382,7 +383,9 @@ class KafkaCorrections:
             self._forget_producer()
             if self._fatal is not None:
                 raise translate(self._fatal, self._config.bootstrap_servers) from error
-            raise KafkaAway("the client has failed within a call, and does not say why") from error
+            raise KafkaUnavailable(
+                "the client has failed within a call, and does not say why"
+            ) from error
 
     def close(self) -> None:
         """See ``CorrectionSink``."""

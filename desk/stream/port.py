@@ -47,7 +47,8 @@ class ResultSource(Protocol):
     """Reads committed records of the result topics, from given offsets. One thread."""
 
     def logs(self, topic: str) -> Mapping[int, Log]:
-        """Return the offsets that each partition holds now. Raises KafkaAway, StreamFailed."""
+        """Return the offsets that each partition holds now. Raises KafkaUnavailable,
+        StreamFailed."""
         ...
 
     def assign(self, positions: Mapping[tuple[str, int], int]) -> None:
@@ -76,7 +77,7 @@ class TextSource(Protocol):
 
     def fetch(self, places: Sequence[Place], timeout_s: float) -> Mapping[Place, Record | None]:
         """Return each place's record, None if it is gone. Places that were not read in time are
-        left out. Raises KafkaAway, StreamFailed."""
+        left out. Raises KafkaUnavailable, StreamFailed."""
         ...
 
     def close(self) -> None:
@@ -91,20 +92,20 @@ class CorrectionSink(Protocol):
         """Abort and fence any other writer of this name; then return the mark, which is the last
         sequence number written. None if there is no mark.
 
-        Raises KafkaAway, StreamFailed.
+        Raises KafkaUnavailable, StreamFailed.
         """
         ...
 
     def last_written(self, since_ms: int) -> int | None:
         """Return the last sequence number in the topic since a time, for when the mark is gone.
-        Raises KafkaAway, StreamFailed."""
+        Raises KafkaUnavailable, StreamFailed."""
         ...
 
     def publish(self, records: Sequence[Outgoing]) -> None:
         """Write these records, and the last one's sequence number as the mark: all or nothing.
 
-        After an error, ``start`` returns which of the two happened. Raises KafkaAway; Superseded if
-        another process has started; StreamFailed.
+        After an error, ``start`` returns which of the two happened. Raises KafkaUnavailable;
+        Superseded if another process has started; StreamFailed.
         """
         ...
 

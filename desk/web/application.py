@@ -195,13 +195,13 @@ def _answer(web: Web, page: Page, request: Request, sent: Sent) -> Response:
     form = {name: values[0] for name, values in lists.items()}
     by_script = _by_script(request, form)
     try:
-        return _let_in(web, page, request, sent, form)
+        return _authorized(web, page, request, sent, form)
     except NotAllowed as error:
         return error_page(web, 403, str(error), by_script=by_script)
     except Refused as error:
         return error_page(web, 409, str(error), by_script=by_script)
     except TryAgain:
-        return error_page(web, 503, t("error.away"), by_script=by_script)
+        return error_page(web, 503, t("error.unavailable"), by_script=by_script)
     except DeskError as error:
         _log.error("page.failed", page=page.path, traceback=format_private(error))
         return error_page(web, 500, t("error.ours"), by_script=by_script)
@@ -210,7 +210,7 @@ def _answer(web: Web, page: Page, request: Request, sent: Sent) -> Response:
         return error_page(web, 500, t("error.ours"), by_script=by_script)
 
 
-def _let_in(
+def _authorized(
     web: Web,
     page: Page,
     request: Request,

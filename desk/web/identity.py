@@ -29,7 +29,7 @@ class Identity:
 
 
 def identify(web: Web, cookies: Mapping[str, str], headers: Headers, peer: str) -> Identity:
-    """Return the user of a request. Raises NotAllowed for a closed account, DatabaseAway."""
+    """Return the user of a request. Raises NotAllowed for a closed account, DatabaseUnavailable."""
     options = web.options
     token = cookies.get(options.session_cookie, "")
     subject = _trusted_subject(web, headers, peer)

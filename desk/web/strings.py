@@ -36,7 +36,8 @@ ENGLISH: Mapping[str, str] = {
     "error.503": "The desk is busy",
     "error.not_here": "There is no page at this address.",
     "error.ours": "The error is in the log, and nothing was changed. Try again.",
-    "error.away": "The database does not answer, and nothing was changed. Try again in a moment.",
+    "error.unavailable": "The database does not answer, and nothing was changed. Try again in a "
+    "moment.",
     "error.form": "This form could not be read. Reload the page and try again.",
     "error.slow": "The form did not arrive in time. Try again.",
     "error.tls": "TLS is missing: the desk's cookies need HTTPS, and this page came over plain "
@@ -71,7 +72,7 @@ ENGLISH: Mapping[str, str] = {
     "refused.role": "The sign-in service knows you as {name}, with no role at this desk. Ask "
     "its administrator for one.",
     "refused.closed": "This account has been closed. Ask an owner of the desk.",
-    "refused.away": "The sign-in service does not answer. Try again in a moment.",
+    "refused.unavailable": "The sign-in service does not answer. Try again in a moment.",
     "refused.wrong": "Sign-in is not set up correctly. The reason is in the desk's log.",
     "queues.title": "What waits for a decision",
     "queues.waiting": "waiting",

@@ -35,7 +35,7 @@ from pathlib import Path
 import httpx2
 import sqlalchemy as sa
 
-from desk.errors import DatabaseAway
+from desk.errors import DatabaseUnavailable
 from desk.store.database import Database
 from desk.store.migrate import migrate
 from tests.support.desk_messages import publish_results
@@ -180,7 +180,7 @@ def count(database: Database, what: str) -> int:
     try:
         with database.read() as tx:
             return int(tx.execute(sa.text(f"SELECT count(*) FROM {what}")).scalar_one())
-    except DatabaseAway:
+    except DatabaseUnavailable:
         return -1
 
 

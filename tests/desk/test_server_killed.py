@@ -15,7 +15,7 @@ import pytest
 
 from desk.clock import now_ms
 from desk.core.items import Queue
-from desk.errors import ClaimLost, DatabaseAway, TryAgain
+from desk.errors import ClaimLost, DatabaseUnavailable, TryAgain
 from desk.outbox import OutboxPublisher
 from desk.service import reviewing
 from desk.service.context import Policy
@@ -48,7 +48,7 @@ def patiently(call: Callable[[], object]) -> object:
     while True:
         try:
             return call()
-        except DatabaseAway:
+        except DatabaseUnavailable:
             assert time.monotonic() < until
             time.sleep(0.05)
 
@@ -134,7 +134,7 @@ def test_a_desk_leaves_a_standby_by_itself(server: LocalPostgres) -> None:
     owner.run(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
     moved = Database(server.url(name))
     world = DeskWorld(moved)
-    with pytest.raises(DatabaseAway, match="25006"):
+    with pytest.raises(DatabaseUnavailable, match="25006"):
         world.person("ann")
     owner.run(f"ALTER DATABASE {name} SET default_transaction_read_only = off")
     assert reviewing.next_item(world.desk, world.person("ann"), Queue()) is not None

@@ -279,7 +279,7 @@ ENTRIES: Mapping[str, Entry] = {
     "text in a report": Entry(_reported, (trainer.report.page,)),
     "text on a desk's page": Entry(_shown, (desk.web.shown_text,), 200),
     "keys of a desk's item": Entry(desk.core.texts.band_keys, most=400),
-    "likeness of two items": Entry(lambda text: desk.core.texts.likeness(text, text[1:])),
+    "similarity of two items": Entry(lambda text: desk.core.texts.similarity(text, text[1:])),
     "words to search": Entry(_searched),
     "text that a database keeps": Entry(desk.core.texts.storable),
 }

@@ -15,8 +15,8 @@ from rich.table import Table
 
 from trainer.cli.shared import (
     AsJson,
+    Base,
     Embeddings,
-    OptionalBase,
     OptionalDataset,
     embedding_model,
     make_console,
@@ -25,6 +25,7 @@ from trainer.cli.shared import (
     show,
     show_text,
 )
+from trainer.commands import command
 
 if TYPE_CHECKING:
     from trainer.check.run import Checked
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 RESULT = "check.json"
 _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red", "skipped": "dim"}
 _MOVES = 10
+_MESSAGE_TOKENS = 512
+_FLOOR = 200
 
 RecipeFile = Annotated[
     Path,
@@ -51,11 +54,16 @@ Sets = Annotated[
 def check(
     dataset: Annotated[Path, typer.Argument(help="A dataset folder of prepare.")],
     *,
-    base: OptionalBase = None,
+    base: Annotated[
+        Path | None,
+        typer.Option(
+            "--base", metavar="DIR", help="The base model's directory, for its tokenizer."
+        ),
+    ] = None,
     max_message_tokens: Annotated[
         int, typer.Option(min=16, help="The recipe's limit for a message, in tokens.")
-    ] = 512,
-    floor: Annotated[int, typer.Option(min=20, help="Examples that each label needs.")] = 200,
+    ] = _MESSAGE_TOKENS,
+    floor: Annotated[int, typer.Option(min=20, help="Examples that each label needs.")] = _FLOOR,
     embeddings: Embeddings = None,
     use_embeddings: Annotated[
         bool,
@@ -92,6 +100,11 @@ def check(
 
         console = make_console(as_json=as_json)
         opened = open_dataset(dataset)
+        options = _check_options(
+            base=base, max_message_tokens=max_message_tokens, floor=floor, embeddings=embeddings,
+            queue=queue,
+        )  # fmt: skip
+        options += [] if use_embeddings else ["--no-embeddings"]
         folder = dataset.resolve()
         queue = queue or folder.with_name(f"{folder.name}-review.csv")
         result = folder / RESULT
@@ -105,7 +118,7 @@ def check(
         with _progress(console) as tick:
             checked = check_dataset(opened, settings, tick)
         kept = write_queue(queue, checked.suspects, update=update)
-        record = checked.record(queue.name, kept).to_json()
+        record = checked.record(queue.name, kept, options).to_json()
         write_json(result, record)
         show(
             record, console, lambda to: _print_checked(to, checked, queue, result), as_json=as_json
@@ -113,6 +126,17 @@ def check(
         failed = [finding.name for finding in checked.findings if finding.verdict == "fail"]
         if failed:
             raise NotGoodEnough(f"{dataset}: failed: {', '.join(failed)}: see {result}")
+
+
+def _check_options(**given: object) -> list[str]:
+    """Return the options that differ from their defaults, as words of a command."""
+    usual = {"max_message_tokens": _MESSAGE_TOKENS, "floor": _FLOOR}
+    return [
+        word
+        for name, value in given.items()
+        if value is not None and value != usual.get(name)
+        for word in (f"--{name.replace('_', '-')}", str(value))
+    ]
 
 
 def _refuse_queue(queue: Path, *, update: bool) -> None:
@@ -153,7 +177,7 @@ def _print_checked(console: Console, checked: Checked, queue: Path, result: Path
     _print_moves(console, checked)
     print_text(console, f"Review queue: {queue} ({len(checked.suspects):,} to decide)")
     print_text(console, f"Figures: {result}")
-    print_text(console, f"As a page: clerk-trainer report {checked.dataset.directory}")
+    print_text(console, f"As a page: {command('report', checked.dataset.directory)}")
 
 
 def _print_moves(console: Console, checked: Checked) -> None:
@@ -174,7 +198,7 @@ def train(
     *,
     recipe: RecipeFile,
     dataset: OptionalDataset = None,
-    base: OptionalBase = None,
+    base: Base = None,
     out: Annotated[
         Path | None, typer.Option(help="The run folder: adapter, figures, checkpoint.")
     ] = None,
@@ -193,8 +217,11 @@ def train(
     on validation is kept, and its confidence is calibrated there. After a kill, --resume continues
     with the same result. Several GPUs: accelerate launch -m trainer train ...
 
-    Example: clerk-trainer train --recipe config/trainer.toml --dataset data/v1 --base models/base
-    --out runs/v1 --set lora_rank=8
+    --base auto is the base of the recipe's base_name among this machine's, or without one the base
+    that ships for the recipe's kind. The adapter is named after the dataset's taxonomy.
+
+    Example: clerk-trainer train --recipe config/trainer-cpu.toml --dataset data/v1 --out runs/v1
+    --set lora_rank=8
     """
     console = make_console(as_json=as_json)
     with outcomes():
@@ -212,7 +239,7 @@ def sweep(
     *,
     recipe: RecipeFile,
     dataset: OptionalDataset = None,
-    base: OptionalBase = None,
+    base: Base = None,
     out: Annotated[Path, typer.Option(help="Folder for the trials and sweep.json.")],
     grid: Annotated[
         list[str],
@@ -227,9 +254,8 @@ def sweep(
     Trials that would not end within the budget are skipped and counted. With the same --out the
     sweep resumes. --grid per_label=50,100,200 measures the learning curve over the amount of data.
 
-    Example: clerk-trainer sweep --recipe config/trainer-cpu.toml --dataset data/v1 --base
-    models/base --out runs/sweep --grid lora_rank=8,16 --grid learning_rate=1e-3,2e-3
-    --budget-s 7200
+    Example: clerk-trainer sweep --recipe config/trainer-cpu.toml --dataset data/v1 --out runs/sweep
+    --grid lora_rank=8,16 --grid learning_rate=1e-3,2e-3 --budget-s 7200
     """
     console = make_console(as_json=as_json)
     with outcomes():
@@ -243,7 +269,7 @@ def sweep(
         show(record.to_json(), console, lambda where: show_sweep(where, record), as_json=as_json)
 
 
-def _given(**options: Path | None) -> dict[str, Path]:
+def _given(**options: Path | str | None) -> dict[str, Path | str]:
     return {name: value for name, value in options.items() if value is not None}
 
 
@@ -255,7 +281,7 @@ def complete(
     out: Annotated[
         Path, typer.Option("--out", metavar="DIR", help="The complete directory to write.")
     ],
-    base: OptionalBase = None,
+    base: Base = None,
     as_json: AsJson = False,
 ) -> None:
     """Recreate the derived files of an encoder that was stored without them.
@@ -264,15 +290,14 @@ def complete(
     and the base: config, tokenizer, and the ONNX files that workers serve. It can be stored without
     those, for example in a repository. Every recreated file must have the digest in the manifest;
     otherwise nothing is written and the exit code is 4, because another version of PyTorch,
-    transformers or onnx writes other bytes. --base is its base [default: the installed embedding
-    model].
+    transformers or onnx writes other bytes.
 
     Example: clerk-trainer complete worker/demo/encoder --out /tmp/encoder
     """
     with outcomes():
         from trainer.model.published import complete_encoder
 
-        manifest = complete_encoder(adapter, out, embedding_model(base))
+        manifest = complete_encoder(adapter, out, base)
         result = {"schema": "completion/1", "adapter": str(out), "digest": manifest.digest}
         text = f"{out}: {manifest.name} ({manifest.digest[:12]}), complete"
         show_text(result, text, as_json=as_json)

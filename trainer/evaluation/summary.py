@@ -145,7 +145,7 @@ def summarize(setup: Setup, predictions: Predictions) -> EvaluationRecord:
         out_of_scope=_out_of_scope(setup, predictions, confidence),
         disjoint=setup.disjoint,
         head=setup.outputs.to_record(),
-        out_of_scope_score=ScoreQuantiles(**_spread(_strangeness(holdout)))
+        out_of_scope_score=ScoreQuantiles(**_spread(_out_of_scope_scores(holdout)))
         if setup.outputs.head
         else None,
     )
@@ -186,7 +186,7 @@ def _mass(predictions: Sequence[Prediction]) -> Floats:
     return np.array([prediction.off_label_mass for prediction in predictions], dtype=np.float64)
 
 
-def _strangeness(predictions: Sequence[Prediction]) -> Floats:
+def _out_of_scope_scores(predictions: Sequence[Prediction]) -> Floats:
     return np.array([prediction.out_of_scope for prediction in predictions], dtype=np.float64)
 
 
@@ -368,7 +368,7 @@ def _out_of_scope(setup: Setup, predictions: Predictions, confidence: Floats) ->
     outside = predictions.out_of_scope
     if not outside:
         return None
-    score = _strangeness if setup.outputs.head else _mass
+    score = _out_of_scope_scores if setup.outputs.head else _mass
     found = auroc(score(predictions.holdout), score(outside))
     return OutOfScope(
         messages=len(outside),

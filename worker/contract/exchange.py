@@ -74,8 +74,8 @@ _TASK_ID = r"^[0-9a-f]{32}$"
 class Neighbour:
     """A similar message with an undisputed label, shown for comparison."""
 
-    text: str
-    label: str
+    text: Annotated[str, Doc("The text of the message.")]
+    label: Annotated[str, Doc("Its label.")]
     message_id: Annotated[
         str | None, Doc("Its id, so that it can be deleted with its sender's messages.")
     ] = None
@@ -89,7 +89,7 @@ class Task:
     that shows it then cannot reveal what the hold-out or the model says.
     """
 
-    schema: Literal["tasks/1"]
+    schema: Annotated[Literal["tasks/1"], Doc("The version of this format.")]
     id: Annotated[
         str, Pattern(_TASK_ID), Doc("The same question always has the same id: see task_id.")
     ]
@@ -97,8 +97,14 @@ class Task:
     message_sha256: Annotated[
         str, Pattern(_SHA256), Doc("SHA-256 of the normalized text (worker.contract.text).")
     ]
-    text: str
-    purpose: Purpose
+    text: Annotated[str, Doc("The text of the message.")]
+    purpose: Annotated[
+        Purpose,
+        Doc(
+            "check: the label may be wrong; audit: a hold-out label is checked blind; learn: the "
+            "message has no label yet."
+        ),
+    ]
     dataset: Annotated[
         str | None, Doc("Digest of the dataset that the question is about or was chosen with.")
     ]
@@ -114,7 +120,9 @@ class Task:
     ] = None
     scores: Annotated[Mapping[str, float] | None, Doc("Probability of each label.")] = None
     reasons: Annotated[tuple[str, ...], Doc("Short codes, most important first.")] = ()
-    neighbours: tuple[Neighbour, ...] = ()
+    neighbours: Annotated[
+        tuple[Neighbour, ...], Doc("Similar messages with undisputed labels, for comparison.")
+    ] = ()
     guideline: Annotated[
         str | None, Doc("Version of the labelling guideline to follow, if any.")
     ] = None
@@ -184,26 +192,31 @@ ANSWERS_SCHEMA = "decisions/2"
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One decision.
+    """One decision of a reviewer."""
 
-    ``id`` is the message's id in its dataset or export; ``task_id`` and ``batch`` are the answered
-    task's. ``decided_by`` is a pseudonym, ``decided_at`` RFC 3339 in UTC, ``guideline`` the version
-    of the guideline that was followed.
-    """
-
-    id: str
-    message_sha256: str
-    decision: DecisionWord
-    new_label: str = ""
-    note: str = ""
-    decided_by: str = ""
-    task_id: str | None = None
-    purpose: Purpose | None = None
-    batch: str | None = None
-    guideline: str | None = None
-    label_source: LabelSource = "person"
-    decided_at: str | None = None
-    role: AnswerRole = "outcome"
+    id: Annotated[str, Doc("Id of the message in its dataset or export.")]
+    message_sha256: Annotated[str, Doc("Hexadecimal SHA-256 of the normalized text.")]
+    decision: Annotated[
+        DecisionWord,
+        Doc("accept: the label is right; relabel: it is new_label; drop: no label fits."),
+    ]
+    new_label: Annotated[str, Doc("The right label, for relabel; otherwise empty.")] = ""
+    note: Annotated[str, Doc("Free text of the reviewer; may quote the message.")] = ""
+    decided_by: Annotated[str, Doc("Who decided, as a pseudonym.")] = ""
+    task_id: Annotated[str | None, Doc("Id of the task that this answers, if any.")] = None
+    purpose: Annotated[Purpose | None, Doc("The purpose of the task.")] = None
+    batch: Annotated[str | None, Doc("The batch of the task.")] = None
+    guideline: Annotated[
+        str | None, Doc("Version of the labelling guideline that was followed.")
+    ] = None
+    label_source: Annotated[
+        LabelSource, Doc("Who gave the label: the export, a reviewer, or another model (teacher).")
+    ] = "person"
+    decided_at: Annotated[str | None, Doc("When, RFC 3339 in UTC.")] = None
+    role: Annotated[
+        AnswerRole,
+        Doc("outcome: the decision that counts; opinion: that of one of several reviewers."),
+    ] = "outcome"
 
     def __post_init__(self) -> None:  # raises ValueError
         for name, allowed in ALLOWED.items():
@@ -276,29 +289,30 @@ decisions are older than the guideline; there is too little data to say anything
 
 @dataclass(frozen=True, slots=True)
 class AdviceMessage:
-    """A message that supports a finding. ``text`` is None if texts were left out. ``part`` numbers
-    the group within the finding, such as the two halves of a split."""
+    """A message that supports a finding."""
 
-    id: str
-    message_sha256: str
-    label: str | None = None
-    text: str | None = None
-    part: int = 0
+    id: Annotated[str, Doc("Id of the message in its dataset.")]
+    message_sha256: Annotated[str, Doc("Hexadecimal SHA-256 of the normalized text.")]
+    label: Annotated[str | None, Doc("Its label; null if it has none.")] = None
+    text: Annotated[str | None, Doc("Its text; null if texts were left out.")] = None
+    part: Annotated[
+        int, Doc("Number of the group within the finding, such as the halves of a split.")
+    ] = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One change for the data owner to consider."""
 
-    kind: AdviceKind
-    labels: tuple[str, ...]
+    kind: Annotated[AdviceKind, Doc("What was found.")]
+    labels: Annotated[tuple[str, ...], Doc("The labels that it is about.")]
     title: Annotated[str, Doc("One sentence.")]
     evidence: Annotated[str, Doc("The evidence in one sentence, with figures.")]
     advice: Annotated[str, Doc("What to do.")]
     gain: Annotated[str, Doc("The benefit of following the advice.")]
     cost: Annotated[str, Doc("The cost of following the advice.")]
-    figures: Mapping[str, float]
-    messages: tuple[AdviceMessage, ...]
+    figures: Annotated[Mapping[str, float], Doc("The figures behind it, by name.")]
+    messages: Annotated[tuple[AdviceMessage, ...], Doc("Messages that support it.")]
     p_value: Annotated[Probability | None, Doc("Probability of this much evidence by chance.")] = (
         None
     )
@@ -306,20 +320,18 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """All findings about a dataset and the decisions since, most important first. ``decisions``
-    counts messages with a decision, ``doubly`` those that two or more reviewers decided on;
-    ``texts`` says whether the findings quote messages."""
+    """All findings about a dataset and the decisions since."""
 
-    schema: Literal["advice/1"]
-    created_at: str
-    dataset_name: str
+    schema: Annotated[Literal["advice/1"], Doc("The version of this format.")]
+    created_at: Annotated[str, Doc("When, RFC 3339 in UTC.")]
+    dataset_name: Annotated[str, Doc("Name of the dataset.")]
     dataset: Annotated[str, Doc("The dataset's digest.")]
     taxonomy: Annotated[str, Doc("The taxonomy's digest.")]
-    guideline: str | None
-    decisions: int
-    doubly: int
-    texts: bool
-    findings: tuple[Finding, ...]
+    guideline: Annotated[str | None, Doc("Current version of the labelling guideline, if known.")]
+    decisions: Annotated[int, Doc("Messages with a decision.")]
+    doubly: Annotated[int, Doc("Messages that two or more reviewers decided on.")]
+    texts: Annotated[bool, Doc("Whether the findings quote messages.")]
+    findings: Annotated[tuple[Finding, ...], Doc("The findings, most important first.")]
 
 
 def write_advice(path: Path, advice: Advice) -> None:
@@ -363,9 +375,9 @@ CHANGES = {
 class AdapterName:
     """An adapter and what kind of model it is."""
 
-    name: str
-    digest: Annotated[str, Pattern(_SHA256)]
-    kind: str
+    name: Annotated[str, Doc("Name of the adapter.")]
+    digest: Annotated[str, Pattern(_SHA256), Doc("SHA-256 of its manifest.")]
+    kind: Annotated[str, Doc("Kind of model.")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -374,45 +386,51 @@ class Figure:
     with its 95 % interval. ``current``, the difference and the interval are None without a current
     adapter."""
 
-    name: str
-    messages: int
-    proposed: float
-    current: float | None
-    difference: float | None
-    low: float | None
-    high: float | None
-    lower_is_better: bool = False
+    name: Annotated[str, Doc("What was measured.")]
+    messages: Annotated[int, Doc("Number of messages it was measured on.")]
+    proposed: Annotated[float, Doc("Share for the proposed adapter.")]
+    current: Annotated[float | None, Doc("Share for the current adapter; null without one.")]
+    difference: Annotated[float | None, Doc("Proposed minus current.")]
+    low: Annotated[float | None, Doc("Lower end of its 95 % interval.")]
+    high: Annotated[float | None, Doc("Upper end of its 95 % interval.")]
+    lower_is_better: Annotated[bool, Doc("Whether a smaller share is better.")] = False
 
 
 @dataclass(frozen=True, slots=True)
 class GateRow:
     """One criterion of the gate."""
 
-    name: str
-    wanted: str
-    found: str
-    passed: bool
+    name: Annotated[str, Doc("The criterion.")]
+    wanted: Annotated[str, Doc("What the gate wants.")]
+    found: Annotated[str, Doc("What was measured.")]
+    passed: Annotated[bool, Doc("Whether it passed.")]
 
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
     """A proposed adapter, with the reasons for and against it."""
 
-    schema: Literal["proposal/1"]
-    id: Annotated[str, Pattern(r"^[0-9a-f]{32}$")]
-    created_at: str
-    verdict: Verdict
+    schema: Annotated[Literal["proposal/1"], Doc("The version of this format.")]
+    id: Annotated[str, Pattern(r"^[0-9a-f]{32}$"), Doc("Id of the proposal.")]
+    created_at: Annotated[str, Doc("When, RFC 3339 in UTC.")]
+    verdict: Annotated[
+        Verdict,
+        Doc(
+            "publish; not_worth_it: not better enough to change; refused: worse, or refused by the "
+            "gate."
+        ),
+    ]
     headline: Annotated[str, Doc("Whether to publish it as a canary, in one sentence.")]
-    reasons_for: tuple[str, ...]
-    reasons_against: tuple[str, ...]
-    adapter: AdapterName
-    current: AdapterName | None
-    dataset_name: str
+    reasons_for: Annotated[tuple[str, ...], Doc("Reasons to publish it, in sentences.")]
+    reasons_against: Annotated[tuple[str, ...], Doc("Reasons not to, in sentences.")]
+    adapter: Annotated[AdapterName, Doc("The proposed adapter.")]
+    current: Annotated[AdapterName | None, Doc("The adapter in service; null without one.")]
+    dataset_name: Annotated[str, Doc("Name of the dataset.")]
     dataset: Annotated[str, Doc("Digest of the new dataset version.")]
     dataset_before: Annotated[str | None, Doc("Digest of the version before.")]
     changes: Annotated[Mapping[str, int], Doc("Changes to the dataset: counts by name.")]
-    figures: tuple[Figure, ...]
-    gate: tuple[GateRow, ...]
+    figures: Annotated[tuple[Figure, ...], Doc("Figures of both adapters.")]
+    gate: Annotated[tuple[GateRow, ...], Doc("The criteria of the gate.")]
     canary_share: Annotated[float, Range(0, 1), Doc("Recommended share of the keys for a canary.")]
 
     def __post_init__(self) -> None:  # raises ValueError
@@ -421,17 +439,19 @@ class Proposal:
 
 @dataclass(frozen=True, slots=True)
 class ProposalDecision:
-    """The data owner's decision about a proposal. ``decided_by`` is a pseudonym; ``share`` None
-    means ``Proposal.canary_share``."""
+    """The data owner's decision about a proposal."""
 
-    schema: Literal["proposal-decision/1"]
+    schema: Annotated[Literal["proposal-decision/1"], Doc("The version of this format.")]
     proposal: Annotated[str, Pattern(r"^[0-9a-f]{32}$"), Doc("The proposal's id.")]
     adapter: Annotated[str, Pattern(_SHA256), Doc("Digest of the proposed adapter.")]
-    publish: bool
-    decided_by: Annotated[str, Pattern(PSEUDONYM)]
-    decided_at: str
-    reason: str = ""
-    share: Annotated[float, Range(0, 1)] | None = None
+    publish: Annotated[bool, Doc("Whether to publish the adapter as a canary.")]
+    decided_by: Annotated[str, Pattern(PSEUDONYM), Doc("Who decided, as a pseudonym.")]
+    decided_at: Annotated[str, Doc("When, RFC 3339 in UTC.")]
+    reason: Annotated[str, Doc("Why, in words.")] = ""
+    share: Annotated[
+        Annotated[float, Range(0, 1)] | None,
+        Doc("Share of the keys for the canary; null: that of the proposal."),
+    ] = None
 
     def __post_init__(self) -> None:  # raises ValueError
         check_time("decided_at", self.decided_at)

@@ -295,7 +295,7 @@ class LocalBroker:
         """
         if self.pid is not None:
             raise BrokerError(f"the local broker is running already, as process {self.pid}")
-        self._let_go()  # if it has ended by itself
+        self._release()  # if it has ended by itself
         atexit.register(self.close)
         try:
             self._start()
@@ -313,13 +313,13 @@ class LocalBroker:
         """Stop the broker (SIGTERM, after 10 s SIGKILL); the data stays for `restart`."""
         if self._child is not None:
             self._child.stop(_STOP_GRACE_S)
-        self._let_go()
+        self._release()
 
     def kill(self) -> None:
         """Kill the broker (SIGKILL), like a crash; the data stays for `restart`."""
         if self._child is not None:
             self._child.kill()
-        self._let_go()
+        self._release()
 
     def restart(self) -> None:
         """Stop the broker if it runs, and start it on the same data and ports; see `start`."""
@@ -377,7 +377,7 @@ class LocalBroker:
         why = f"Apache Kafka is not ready after {self._start_timeout_s:g} s"
         raise with_log_end(why, self.log_path)
 
-    def _let_go(self) -> None:
+    def _release(self) -> None:
         self._child = None
         if self._lock is not None:
             fcntl.flock(self._lock, fcntl.LOCK_UN)  # closing is not enough: a fork may hold it too

@@ -14,9 +14,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Literal
 
-from worker.cache import cache_folder, made_once
+from worker.common.base_model import ensure_base_model
+from worker.common.cache import cache_folder, made_once
 from worker.contract.manifest import read_manifest
-from worker.demo.base_model import ensure_base_model
 from worker.demo.program import ProgramFailed
 
 _STORE = "demo-adapters"
@@ -105,11 +105,12 @@ def _run_trainer(*arguments: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A message and its true label; None if no label fits."""
+    """A message and its true label; None if no label fits, or it is not ``known``."""
 
     id: str
     message: str
     label: str | None
+    known: bool = True
 
 
 def data_file(name: str) -> Path:

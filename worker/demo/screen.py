@@ -37,8 +37,8 @@ class Tally:
     right: int = 0
     known_by_label: Counter[str] = field(default_factory=Counter)
     right_by_label: Counter[str] = field(default_factory=Counter)
-    strange: int = 0
-    strange_in_review: int = 0
+    out_of_scope: int = 0
+    out_of_scope_in_review: int = 0
     outside: int = 0
     latencies_s: list[float] = field(default_factory=list)
     corrections: int = 0
@@ -158,8 +158,10 @@ class Screen:
         if tally.known:
             share = tally.right / tally.known
             figures["accuracy"] = f"{share:.1%} ({tally.right} of {tally.known} known answers)"
-        if tally.strange:
-            figures["fit no label"] = f"{tally.strange_in_review} of {tally.strange} went to review"
+        if tally.out_of_scope:
+            figures["fit no label"] = (
+                f"{tally.out_of_scope_in_review} of {tally.out_of_scope} went to review"
+            )
         if tally.answered:
             shares = (
                 f"{count / tally.answered.total():.0%} by {name}"
@@ -178,12 +180,12 @@ class Screen:
         return figures
 
     def _judge(self, label: str, kind: str, sample: Sample | None) -> None:
-        if sample is None:
+        if sample is None or not sample.known:
             return
         tally = self.tally
         if sample.label is None:
-            tally.strange += 1
-            tally.strange_in_review += kind == "review"
+            tally.out_of_scope += 1
+            tally.out_of_scope_in_review += kind == "review"
             return
         tally.known += 1
         tally.known_by_label[sample.label] += 1
@@ -198,7 +200,7 @@ def _console() -> Console:
 
 
 def _mark(label: str, sample: Sample | None) -> tuple[str, str]:
-    if sample is None:
+    if sample is None or not sample.known:
         return "[cyan]>[/cyan]", "bold cyan"
     if sample.label is None:
         return "[yellow]?[/yellow]", "yellow"

@@ -75,7 +75,7 @@ def context(environment: Mapping[str, str], modules: Sequence[str] = ()) -> Base
     found = multiprocessing.get_context("forkserver")
     with variables(environment):  # multiprocessing restarts a server that has died
         # Only a fork can say whether the server may be forked: it inherits the server's state.
-        probe = found.Process(target=_end_well_if_fit_to_fork, daemon=True)
+        probe = found.Process(target=_exit_zero_if_forkable, daemon=True)
         try:
             probe.start()
         except (OSError, EOFError):
@@ -125,7 +125,7 @@ def _start_in_own_thread(environment: Mapping[str, str]) -> None:
     started.wait()
 
 
-def _end_well_if_fit_to_fork() -> None:
+def _exit_zero_if_forkable() -> None:
     from worker.engine.preload import fit_to_fork
 
     if not fit_to_fork():

@@ -65,11 +65,17 @@ def json_schema(name: str) -> dict[str, Any]:
 def _cells_schema() -> dict[str, Any]:
     """Return the schema of a line of decisions: an object of its columns, each a text that may be
     empty."""
-    cells: dict[str, Any] = {name: {"type": "string"} for name in ANSWER_COLUMNS}
+    hints = typing.get_type_hints(Answer, include_extras=True)
+    cells: dict[str, Any] = {
+        name: {"description": next(m.text for m in hint.__metadata__ if isinstance(m, Doc))}
+        for name, hint in hints.items()
+    }
+    cells["schema"] = {"description": "The version of this format.", "const": ANSWERS_SCHEMA}
     for name, words in ALLOWED.items():
         optional = [] if name in {"decision", "label_source", "role"} else [""]
-        cells[name] = {"type": "string", "enum": [*words, *optional]}
-    cells["schema"] = {"type": "string", "const": ANSWERS_SCHEMA}
+        cells[name]["enum"] = [*words, *optional]
+    for cell in cells.values():
+        cell["type"] = "string"
     cells["message_sha256"]["pattern"] = "^[0-9a-f]{64}$"
     with_label = {"properties": {"decision": {"const": "relabel"}}}
     return {

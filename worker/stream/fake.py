@@ -76,12 +76,12 @@ class FakeStream:
         ours = [self.sources[number] for number in partitions]
         assert self._listener is not None
         self._listener.on_revoked(ours)
-        self._take_away(ours)
+        self._unassign(ours)
 
     def lose(self, *partitions: int) -> None:
         """Take partitions away; the worker learns of it afterwards."""
         ours = [self.sources[number] for number in partitions]
-        self._take_away(ours)
+        self._unassign(ours)
         assert self._listener is not None
         self._listener.on_lost(ours)
 
@@ -194,6 +194,6 @@ class FakeStream:
                 log = self.log[source]
                 log.append(Record(source, len(log), outgoing.key, outgoing.value, outgoing.headers))
 
-    def _take_away(self, partitions: Sequence[TopicPartition]) -> None:
+    def _unassign(self, partitions: Sequence[TopicPartition]) -> None:
         self.assigned.difference_update(partitions)
         self.paused.difference_update(partitions)

@@ -89,7 +89,7 @@ def act(visit: Visit) -> Response:
     elif kind != "next":
         raise Refused(t("error.action"))
     if visit.by_script:
-        return _next_part(visit, fields, _beside(visit.form.get("beside", "")))
+        return _next_part(visit, fields, _excluded(visit.form.get("excluding", "")))
     reviewing.next_item(desk, who, read_queue(fields, desk.taxonomy))
     return redirect("/review", **fields, done=str(_done(visit.form) + (kind != "next")))
 
@@ -108,14 +108,14 @@ def undo(visit: Visit) -> Response:
     return redirect("/review", **fields, item=str(task.item_id), answer=answer, done=done)
 
 
-def _next_part(visit: Visit, fields: Mapping[str, str], beside: Collection[int]) -> Response:
-    """The next message but those of ``beside``, which are on screen; where there is none, what the
-    page shows with an empty screen."""
+def _next_part(visit: Visit, fields: Mapping[str, str], excluding: Collection[int]) -> Response:
+    """The next message but those of ``excluding``, which are on screen; where there is none, what
+    the page shows with an empty screen."""
     queue = read_queue(fields, visit.desk.taxonomy)
-    task = reviewing.next_item(visit.desk, visit.who, queue, beside=beside)
-    if task is None or task.item_id in beside:
+    task = reviewing.next_item(visit.desk, visit.who, queue, excluding=excluding)
+    if task is None or task.item_id in excluding:
         return visit.page("stage_empty.html", fields=fields)
-    return visit.page("task.html", **_values(visit, task, fields, visit.form, beside))
+    return visit.page("task.html", **_values(visit, task, fields, visit.form, excluding))
 
 
 def show_message(visit: Visit) -> Response:
@@ -129,7 +129,7 @@ def _values(
     task: Task,
     fields: Mapping[str, str],
     given: Mapping[str, str],
-    beside: Collection[int] = (),
+    excluding: Collection[int] = (),
 ) -> dict[str, Any]:
     """What a template needs for a message. Neighbours of a blind one are left out: what reviewers
     made of them may come from what the machine said."""
@@ -142,7 +142,7 @@ def _values(
         label = task.asked.given or task.asked.suggested or ""
     queue = read_queue(fields, visit.desk.taxonomy)
     left = reviewing.count_left(
-        visit.desk, visit.who, queue, beside={task.item_id, *beside}, most=_MOST_LEFT + 1
+        visit.desk, visit.who, queue, excluding={task.item_id, *excluding}, most=_MOST_LEFT + 1
     )
     return {
         "task": task,
@@ -161,7 +161,7 @@ def _values(
     }
 
 
-def _beside(text: str) -> Collection[int]:
+def _excluded(text: str) -> Collection[int]:
     return {number(part) for part in text.split(",")[:20]}
 
 

@@ -13,7 +13,7 @@ from starlette.responses import RedirectResponse, Response
 
 from desk.auth.passwords import is_password
 from desk.auth.provider import Provider
-from desk.errors import NotAllowed, ProviderAway, ProviderWrong, SignInFailed
+from desk.errors import NotAllowed, ProviderUnavailable, ProviderWrong, SignInFailed
 from desk.service import people
 from desk.web.identity import begin_session, drop_cookie, role_on_arrival, set_cookie
 from desk.web.strings import t
@@ -115,7 +115,7 @@ def go_to_provider(visit: Visit, provider: Provider, next_path: str) -> Response
     secret = secrets.token_urlsafe(32)
     try:
         address = provider.begin(secret)
-    except (ProviderAway, ProviderWrong) as error:
+    except (ProviderUnavailable, ProviderWrong) as error:
         return _not_now(visit, error)
     response = RedirectResponse(address, 303)
     held = base64.urlsafe_b64encode(next_path.encode()).decode().rstrip("=")
@@ -140,7 +140,7 @@ def come_back(visit: Visit, provider: Provider) -> Response:
         response = _refused(visit, error.reason, str(error), error.name)
     except NotAllowed as error:
         response = _refused(visit, "closed", str(error))
-    except (ProviderAway, ProviderWrong) as error:
+    except (ProviderUnavailable, ProviderWrong) as error:
         response = _not_now(visit, error)
     else:
         response = redirect(next_path or "/")
@@ -160,7 +160,7 @@ def leave_provider(visit: Visit, provider: Provider) -> Response:
     hint = visit.web.options.hint_cookie
     try:
         onward = provider.leave(visit.cookies.get(hint, "")) or ""
-    except (ProviderAway, ProviderWrong) as error:
+    except (ProviderUnavailable, ProviderWrong) as error:
         _log.warning("oidc.not_left", reason=str(error))
         onward = ""
     response = replace(visit, person=None).page("left.html", onward=onward)
@@ -188,10 +188,10 @@ def _refused(visit: Visit, reason: str, detail: str, name: str = "") -> Response
     return _said(visit, 403 if begun_here else 400, reason, name)
 
 
-def _not_now(visit: Visit, error: ProviderAway | ProviderWrong) -> Response:
-    if isinstance(error, ProviderAway):
+def _not_now(visit: Visit, error: ProviderUnavailable | ProviderWrong) -> Response:
+    if isinstance(error, ProviderUnavailable):
         _log.warning("oidc.unreachable", reason=str(error))
-        return _said(visit, 503, "away")
+        return _said(visit, 503, "unavailable")
     _log.error("oidc.misconfigured", reason=str(error))
     return _said(visit, 500, "wrong")
 

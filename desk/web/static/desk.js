@@ -139,7 +139,7 @@
   async function send(answer, id) {
     try {
       return await patiently(() => {
-        answer.set("beside", onScreen().filter((each) => each !== id).join(","));
+        answer.set("excluding", onScreen().filter((each) => each !== id).join(","));
         return { method: "POST", body: answer };
       });
     } finally {
@@ -161,7 +161,7 @@
   }
 
   async function fetchNext() {
-    const asked = fields(stage.querySelector("form"), { action: "next", beside: onScreen().join(",") });
+    const asked = fields(stage.querySelector("form"), { action: "next", excluding: onScreen().join(",") });
     for (const name of ["item", "request", "note"]) asked.delete(name);
     take(await patiently(() => ({ method: "POST", body: asked })));
   }

@@ -175,7 +175,7 @@ def test_a_drain_does_not_wait_for_a_head() -> None:
     rig.loop.run()
     assert rig.clock.now - began < 1.0
     assert (results(rig), rig.committed(1)) == ([], 0)
-    rig.stream._take_away(rig.stream.sources)
+    rig.stream._unassign(rig.stream.sources)
     after = rig_with(shared=rig.stream)
     after.clock.now = rig.clock.now
     after.iterate(11)

@@ -23,7 +23,7 @@ from desk.core.items import (
     state_of,
     values_with,
 )
-from desk.core.texts import LEAST_ALIKE, band_keys, likeness
+from desk.core.texts import MIN_SIMILARITY, band_keys, similarity
 from desk.service.guidelines import section_for
 from tests.support.desk_world import START_MS, TAXONOMY
 from worker.common.review_files import write_answers
@@ -100,22 +100,22 @@ def test_near_duplicates_share_a_key_and_others_do_not() -> None:
 
 
 def test_likeness_is_of_letters_alone() -> None:
-    """Equal words give 1; two matters in the same tone stay below ``LEAST_ALIKE``."""
+    """Equal words give 1; two matters in the same tone stay below ``MIN_SIMILARITY``."""
     text = "Hello, I ordered a blue kettle last week and it still has not arrived. Thanks"
-    assert likeness(text, text.upper().replace(".", " 48213!")) == 1
-    assert likeness(text, "the blue kettle that I ordered has not arrived") >= LEAST_ALIKE
-    assert likeness(text, "Hello, my card was charged twice for one order") < LEAST_ALIKE
-    assert likeness(text, "") == likeness("", "") == likeness("12 !", "34 ?") == 0
-    assert likeness(text, "Ich wurde doppelt belastet") == likeness(
+    assert similarity(text, text.upper().replace(".", " 48213!")) == 1
+    assert similarity(text, "the blue kettle that I ordered has not arrived") >= MIN_SIMILARITY
+    assert similarity(text, "Hello, my card was charged twice for one order") < MIN_SIMILARITY
+    assert similarity(text, "") == similarity("", "") == similarity("12 !", "34 ?") == 0
+    assert similarity(text, "Ich wurde doppelt belastet") == similarity(
         "Ich wurde doppelt belastet", text
     )
 
 
 def test_unlike_messages_of_the_shop_are_not_alike() -> None:
-    """Few of 1,000 pairs with different labels reach ``LEAST_ALIKE``."""
+    """Few of 1,000 pairs with different labels reach ``MIN_SIMILARITY``."""
     samples = [each for each in read_samples("holdout.jsonl") if each.label is not None][:120]
     pairs = [(a, b) for a, b in itertools.combinations(samples, 2) if a.label != b.label]
-    alike = sum(likeness(a.message, b.message) >= LEAST_ALIKE for a, b in pairs)
+    alike = sum(similarity(a.message, b.message) >= MIN_SIMILARITY for a, b in pairs)
     assert alike <= 0.002 * len(pairs)
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from desk.core.items import Queue
-from desk.errors import DatabaseAway, DatabaseRefused, SettingsError
+from desk.errors import DatabaseRefused, DatabaseUnavailable, SettingsError
 from desk.service import reviewing, upkeep
 from desk.store.database import Database, Turns, back_up
 from tests.support.desk_world import DeskWorld
@@ -72,7 +72,7 @@ def test_a_server_that_resets_the_connection_is_away(
     answers: Sequence[bytes], caplog: pytest.LogCaptureFixture
 ) -> None:
     """The caller tries again. The socket's own error would end a request with 500."""
-    with answering(answers) as url, pytest.raises(DatabaseAway):
+    with answering(answers) as url, pytest.raises(DatabaseUnavailable):
         ask(url)
     assert [each for each in caplog.records if each.levelno >= logging.ERROR] == []
 
@@ -81,7 +81,10 @@ def test_a_server_that_resets_the_connection_is_away(
 def test_a_statement_that_is_ended_or_meets_a_standby_can_be_tried_again(code: str) -> None:
     """The server's statement_timeout; and after a failover, until the address leads to the new
     primary."""
-    with answering((NO_TLS, READY, refusal(code))) as url, pytest.raises(DatabaseAway, match=code):
+    with (
+        answering((NO_TLS, READY, refusal(code))) as url,
+        pytest.raises(DatabaseUnavailable, match=code),
+    ):
         ask(url)
 
 
@@ -111,7 +114,7 @@ def test_no_free_connection_is_no_error_of_ours(
     """While a database hangs, all connections wait for it. Later callers are to try again."""
     monkeypatch.setattr("desk.store.database._POOL_WAIT_S", 0.1)
     database = Database(f"sqlite:///{tmp_path / 'desk.db'}", pool_size=1)
-    with database.read(), database.read(), pytest.raises(DatabaseAway), database.read():
+    with database.read(), database.read(), pytest.raises(DatabaseUnavailable), database.read():
         pass
     database.close()
 
@@ -152,7 +155,7 @@ def test_a_full_disk_is_no_error_of_ours(tmp_path: Path) -> None:
     with database.write() as tx:
         tx.exec_driver_sql("CREATE TABLE much (text TEXT)")
         tx.exec_driver_sql("PRAGMA max_page_count = 10")
-    with pytest.raises(DatabaseAway, match="full"), database.write() as tx:
+    with pytest.raises(DatabaseUnavailable, match="full"), database.write() as tx:
         tx.exec_driver_sql("INSERT INTO much VALUES (hex(zeroblob(100000)))")
     with database.read() as tx:
         assert tx.exec_driver_sql("SELECT count(*) FROM much").scalar_one() == 0

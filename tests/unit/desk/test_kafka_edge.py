@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
-from desk.errors import KafkaAway, Superseded
+from desk.errors import KafkaUnavailable, Superseded
 from desk.stream.kafka import KafkaCorrections
 from desk.stream.port import Outgoing
 from tests.support.desk_outbox_process import config_for
@@ -43,14 +43,16 @@ def test_a_commit_that_timed_out_is_not_called_again() -> None:
     producer = CommitsNeverEnd()
     sink = KafkaCorrections(config_for("127.0.0.1:1", "corrections", "desk.edge"))
     sink._producer = producer  # type: ignore[assignment]
-    with pytest.raises(KafkaAway, match="no answer"):
+    with pytest.raises(KafkaUnavailable, match="no answer"):
         sink.publish([Outgoing(1, b"key", b"value")])
     assert producer.commits == 1
     assert sink._producer is None
     sink.close()
 
 
-@pytest.mark.parametrize(("heard", "told"), [(KafkaError._FENCED, Superseded), (None, KafkaAway)])
+@pytest.mark.parametrize(
+    ("heard", "told"), [(KafkaError._FENCED, Superseded), (None, KafkaUnavailable)]
+)
 def test_a_lost_exception_is_told_as_what_was_heard(
     heard: int | None, told: type[Exception]
 ) -> None:
@@ -61,6 +63,6 @@ def test_a_lost_exception_is_told_as_what_was_heard(
         sink._heard(KafkaError(heard, "fenced", fatal=True))
     with pytest.raises(told):
         sink.publish([Outgoing(1, b"key", b"value")])
-    with pytest.raises(KafkaAway, match="not been started"):
+    with pytest.raises(KafkaUnavailable, match="not been started"):
         sink.publish([Outgoing(1, b"key", b"value")])
     sink.close()

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from desk.clock import now_ms
-from desk.errors import KafkaAway, StreamFailed
+from desk.errors import KafkaUnavailable, StreamFailed
 from desk.store.database import Database
 from desk.work import BackgroundWork, Shift
 
@@ -53,7 +53,7 @@ def test_what_passes_is_tried_again(database: Database) -> None:
     def run_once() -> int:
         said.append("turn")
         if len(said) == 1:
-            raise KafkaAway("no broker")
+            raise KafkaUnavailable("no broker")
         done.set()
         return 0
 

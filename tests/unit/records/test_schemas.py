@@ -105,3 +105,30 @@ def test_only_a_relabel_decision_has_a_new_label() -> None:
     validator = jsonschema.Draft202012Validator(json_schema("decision"))
     assert validator.is_valid(answer_cells(decision="drop", new_label=""))
     assert not validator.is_valid(answer_cells(decision="accept"))
+
+
+def undescribed(schema: Any, at: str = "") -> list[str]:
+    """Return the fields without a description, at any depth. A condition is not a field."""
+    if isinstance(schema, list):
+        return [name for each in schema for name in undescribed(each, at)]
+    if not isinstance(schema, dict):
+        return []
+    found = []
+    for name, field in schema.get("properties", {}).items():
+        if not str(field.get("description", "")).strip():
+            found.append(f"{at}.{name}")
+        found += undescribed(field, f"{at}.{name}")
+    for key, inner in schema.items():
+        if key not in {"properties", "if", "then", "else"}:
+            found += undescribed(inner, f"{at}/{key}")
+    return found
+
+
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_every_field_has_a_description(name: str) -> None:
+    """Consumers generate their types and their documentation from these files."""
+    assert undescribed(json_schema(name)) == []
+    assert undescribed({"properties": {"x": {"properties": {"y": {"description": " "}}}}}) == [
+        ".x",
+        ".x.y",
+    ]

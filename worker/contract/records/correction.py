@@ -43,29 +43,29 @@ class MachineLabel:
 
     label: Annotated[str, Doc("The label of the output record.")]
     confidence: Annotated[Probability, Doc("Calibrated probability of that label.")]
-    adapter: AdapterRef
+    adapter: Annotated[AdapterRef, Doc("The adapter that gave it.")]
 
 
 @dataclass(frozen=True, slots=True)
 class Correction:
     """One support message with exactly one label, given by a reviewer."""
 
-    schema_version: Literal[1]
-    kind: Literal["correction"]
+    schema_version: Annotated[Literal[1], Doc("The version of this format.")]
+    kind: Annotated[Literal["correction"], Doc("Distinguishes corrections from retractions.")]
     id: Annotated[
         str,
         Doc(f"{_ID_DOC}Of several corrections and retractions with one id, the latest holds."),
     ]
-    source: Source
+    source: Annotated[Source, Doc("The place of the input record in Kafka.")]
     message_id: Annotated[str | None, Doc("The sender's own id, as in the output record.")]
     label: Annotated[str, Doc("The reviewer's label: one of the taxonomy's names.")]
-    taxonomy: TaxonomyRef
+    taxonomy: Annotated[TaxonomyRef, Doc("The label set that the label comes from.")]
     decided_at: Annotated[str, Doc("RFC 3339 in UTC.")]
     decided_by: Annotated[str, Pattern(PSEUDONYM), Doc(f"Who decided, {_BY_DOC}")]
     guideline_version: Annotated[
         str | None, Doc("Version of the labelling guideline that was followed, if any.")
     ]
-    machine: MachineLabel
+    machine: Annotated[MachineLabel, Doc("The label of the model, as in the output record.")]
 
     def __post_init__(self) -> None:  # raises ValueError: no way of making one avoids the checks
         _check_pseudonym("decided_by", self.decided_by)
@@ -82,10 +82,10 @@ class Correction:
 class Retraction:
     """One support message that has no reviewer's label any more: the model's label holds again."""
 
-    schema_version: Literal[1]
-    kind: Literal["retraction"]
+    schema_version: Annotated[Literal[1], Doc("The version of this format.")]
+    kind: Annotated[Literal["retraction"], Doc("Distinguishes retractions from corrections.")]
     id: Annotated[str, Doc(f"{_ID_DOC}Every earlier correction with this id is void.")]
-    source: Source
+    source: Annotated[Source, Doc("The place of the input record in Kafka.")]
     message_id: Annotated[str | None, Doc("The sender's own id, as in the output record.")]
     reason: Annotated[
         RetractionReason,

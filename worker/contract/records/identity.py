@@ -66,9 +66,9 @@ def record_id(topic: str, partition: int, offset: int, cluster: str | None = Non
 class Source:
     """The input record."""
 
-    topic: str
-    partition: int
-    offset: int
+    topic: Annotated[str, Doc("Topic of the input record.")]
+    partition: Annotated[int, Doc("Partition of the input record.")]
+    offset: Annotated[int, Doc("Offset of the input record.")]
     timestamp: Annotated[str | None, Doc("Timestamp of the input record, RFC 3339 in UTC.")]
     cluster: Annotated[
         str | None,
@@ -80,7 +80,7 @@ class Source:
 class AdapterRef:
     """The adapter that made this label."""
 
-    name: str
+    name: Annotated[str, Doc("Name of the adapter, for people; the digest identifies it.")]
     digest: Annotated[str, Doc("SHA-256 of the adapter's manifest.")]
 
 
@@ -88,7 +88,7 @@ class AdapterRef:
 class ServedAdapter:
     """The adapter that made this label, and the precision in which it was served."""
 
-    name: str
+    name: Annotated[str, Doc("Name of the adapter, for people; the digest identifies it.")]
     digest: Annotated[str, Doc("SHA-256 of the adapter's manifest.")]
     precision: Annotated[
         str,
@@ -104,8 +104,8 @@ class ServedAdapter:
 class TaxonomyRef:
     """The label set this label comes from."""
 
-    name: str
-    version: str
+    name: Annotated[str, Doc("Name of the taxonomy.")]
+    version: Annotated[str, Doc("Version of the taxonomy, given by its owner.")]
     digest: Annotated[str, Doc("SHA-256 over every label and its description.")]
 
 

@@ -30,24 +30,26 @@ from worker.contract.scoring import ReviewReason
 class Review:
     """Whether a reviewer should check this label, and why."""
 
-    needed: bool
-    reasons: tuple[ReviewReason, ...]
+    needed: Annotated[bool, Doc("Whether a reviewer should check the label.")]
+    reasons: Annotated[
+        tuple[ReviewReason, ...], Doc("Why, the first reason first; empty if no review is needed.")
+    ]
 
 
 @dataclass(frozen=True, slots=True)
 class BaseModelRef:
     """The base model under the adapter."""
 
-    name: str
-    revision: str
+    name: Annotated[str, Doc("Name of the base model, as in the adapter.")]
+    revision: Annotated[str, Doc("Its revision, as in the adapter.")]
 
 
 @dataclass(frozen=True, slots=True)
 class Latency:
     """Seconds from fetch to the engine, and in the engine."""
 
-    queue_s: float
-    engine_s: float
+    queue_s: Annotated[float, Doc("Seconds from fetching the message to the engine.")]
+    engine_s: Annotated[float, Doc("Seconds in the engine.")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +69,8 @@ class OutOfScope:
 class EarlierStage:
     """The answer of an earlier stage, which was not sure enough."""
 
-    adapter: ServedAdapter
-    label: str
+    adapter: Annotated[ServedAdapter, Doc("The adapter of that stage.")]
+    label: Annotated[str, Doc("The label that it gave.")]
     confidence: Annotated[Probability, Doc("By that stage's calibration.")]
 
 
@@ -88,7 +90,7 @@ class Cascade:
 class OutputRecord:
     """One support message with exactly one label."""
 
-    schema_version: Literal[1]
+    schema_version: Annotated[Literal[1], Doc("The version of this format.")]
     id: Annotated[
         str,
         Doc(
@@ -97,7 +99,7 @@ class OutputRecord:
             "deduplicate."
         ),
     ]
-    source: Source
+    source: Annotated[Source, Doc("The place of the input record in Kafka.")]
     message_id: Annotated[str | None, Doc("The sender's own id, from the configured field.")]
     label: Annotated[str, Doc("One of the taxonomy's label names.")]
     confidence: Annotated[Probability, Doc("Calibrated probability of the label.")]
@@ -116,14 +118,14 @@ class OutputRecord:
             "(see out_of_scope)."
         ),
     ]
-    review: Review
+    review: Annotated[Review, Doc("Whether, and why, a reviewer should check this label.")]
     truncated: Annotated[bool, Doc("The middle of the message was cut to fit the model.")]
-    adapter: ServedAdapter
-    taxonomy: TaxonomyRef
-    base_model: BaseModelRef
+    adapter: Annotated[ServedAdapter, Doc("The adapter that gave the label.")]
+    taxonomy: Annotated[TaxonomyRef, Doc("The label set that the label comes from.")]
+    base_model: Annotated[BaseModelRef, Doc("The base model that the adapter was trained on.")]
     labelled_at: Annotated[str, Doc("RFC 3339 in UTC.")]
-    latency: Latency
-    worker_version: str
+    latency: Annotated[Latency, Doc("How long labelling took.")]
+    worker_version: Annotated[str, Doc("Version of the worker that wrote this.")]
     replay: Annotated[
         Replay | None,
         Doc("The replay that made this result; absent for the first run."),

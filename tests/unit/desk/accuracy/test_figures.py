@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from desk.accuracy.figures import AccuracyFigures, accuracy_figures, measure
 from desk.accuracy.metrics import NAMES, AccuracyMetrics, families
-from desk.errors import DatabaseAway
+from desk.errors import DatabaseUnavailable
 from desk.service import reviewing
 from desk.store import items
 from desk.store.counts import Audited, DayTraffic
@@ -199,7 +199,7 @@ def test_no_metrics_while_the_database_is_away(world: DeskWorld) -> None:
     """Old figures would look like new ones. The scrape itself succeeds."""
 
     def away() -> AccuracyFigures:
-        raise DatabaseAway("the database cannot be reached")
+        raise DatabaseUnavailable("the database cannot be reached")
 
     registry = CollectorRegistry(auto_describe=False)
     registry.register(AccuracyMetrics(away, world.clock))

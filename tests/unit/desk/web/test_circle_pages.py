@@ -260,12 +260,12 @@ def test_the_audit_names_no_label(world: DeskWorld, browser: NewBrowser) -> None
     circle.load_task_file(world.desk, task_file(tasks), "t")
     ada = browser("ada")
     page = ada.open("/review?batch=1").text
-    beside = page[page.index('<aside class="beside">') : page.index("</aside>")]
+    sidebar = page[page.index('<aside class="sidebar">') : page.index("</aside>")]
     for name in world.desk.taxonomy.names:
-        assert name not in beside
+        assert name not in sidebar
     assert 'class="machine"' not in page
     assert "<small>in the dataset" not in page
-    assert "Audit of the hold-out" in beside
+    assert "Audit of the hold-out" in sidebar
 
 
 def test_texts_of_files_are_shown_as_text(world: DeskWorld, browser: NewBrowser) -> None:

@@ -234,13 +234,13 @@ def test_the_script_is_given_the_next_message_before_it_is_needed(
         world.add(f"Message number {n}")
     ada, bo = browser("ada"), browser("bo")
     first = ada.open("/review").text
-    second = press(ada, first, "next", part="1", beside=field(first, "item"))
+    second = press(ada, first, "next", part="1", excluding=field(first, "item"))
     assert "number 1" in second
     assert "<html" not in second
-    third = press(ada, first, "label:refund", part="1", beside=field(second, "item"))
+    third = press(ada, first, "label:refund", part="1", excluding=field(second, "item"))
     assert "number 2" in third
     assert "number 3" in bo.open("/review").text
-    fourth = press(ada, second, "label:refund", part="1", beside=field(third, "item"))
+    fourth = press(ada, second, "label:refund", part="1", excluding=field(third, "item"))
     assert "Nothing is left for you here" in fourth
     assert "<html" not in fourth
     again = press(ada, third, "undo", part="1")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from desk.errors import DatabaseAway, DatabaseRefused
+from desk.errors import DatabaseRefused, DatabaseUnavailable
 from desk.service import reviewing
 from desk.service.guidelines import section_for
 from desk.web import strings, templates
@@ -238,7 +238,7 @@ def test_what_fails_here_is_said_without_its_words(
     """Away: try again; ours: so it is said. An error may hold a message, so none is shown."""
     ada = browser("ada")
     for error, status in (
-        (DatabaseAway("the database is busy"), 503),
+        (DatabaseUnavailable("the database is busy"), 503),
         (DatabaseRefused("secret"), 500),
         (ValueError("secret"), 500),
     ):

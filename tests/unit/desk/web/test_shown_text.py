@@ -52,7 +52,9 @@ def test_a_megabyte_of_anything_gives_a_bounded_page(
     ada = browser("ada")
     first = ada.open("/review").text
     assert "Another one" in first
-    part = ada.post("/review", {"part": "1", "action": "next", "beside": field(first, "item")}).text
+    part = ada.post(
+        "/review", {"part": "1", "action": "next", "excluding": field(first, "item")}
+    ).text
     assert f'data-item="{item.id}"' in part
     for page in (part, ada.open(f"/review?item={item.id}").text):
         assert len(page.encode()) < 200_000

@@ -53,7 +53,6 @@ def recipe(run: Path, base: Path, dataset: Path, **more: object) -> Recipe:
 def linear_recipe(run: Path, base: Path, dataset: Path, **more: object) -> Recipe:
     return Recipe(
         kind="embedding-linear",
-        name="linear",
         base=base,
         base_name="tiny",
         base_revision="1",
@@ -196,10 +195,10 @@ def test_lora_leaves_a_small_file_and_needs_its_base(
     assert not (adapter / "model.safetensors").exists()
     small = (adapter / "adapter_model.safetensors").stat().st_size
     assert small < (tiny_encoder / "model.safetensors").stat().st_size
-    with pytest.raises(BadInput, match="needs its base, all-MiniLM-L6-v2"):
+    with pytest.raises(BadInput, match=f"needs its base, {tiny_encoder.name}"):
         load_trained_encoder(adapter, None, manifest, device="cpu")
     other = make_tiny_encoder(tmp_path / "other", ["another text altogether"] * 3)
-    with pytest.raises(AdapterRefused, match="the adapter was trained on all-MiniLM-L6-v2"):
+    with pytest.raises(AdapterRefused, match=f"the adapter was trained on {tiny_encoder.name}"):
         load_trained_encoder(adapter, other, manifest, device="cpu")
     model = load_trained_encoder(adapter, tiny_encoder, manifest, device="cpu")
     prompts = [golden.ids for golden in manifest.golden]

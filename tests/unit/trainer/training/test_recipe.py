@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, get_args
 
 import pytest
 
 from trainer.errors import BadInput
+from trainer.training import recipe as module
 from trainer.training.recipe import Recipe, RecipeKind, concerns, load_recipe, parse_assignments
 from trainer.training.train import KINDS
 from worker.contract import Kind
@@ -20,7 +22,7 @@ SHIPPED = Path(__file__).parents[4] / "config" / "trainer-cpu.toml"
 @pytest.mark.parametrize("file", ["trainer.toml", "trainer-cpu.toml", "trainer-encoder.toml"])
 def test_a_shipped_recipe_needs_only_the_places(file: str) -> None:
     load_recipe(CONFIG / file, PLACES)
-    with pytest.raises(BadInput, match="base: Field required"):
+    with pytest.raises(BadInput, match="dataset: Field required"):
         load_recipe(CONFIG / file, {})
 
 
@@ -39,6 +41,20 @@ def test_a_list_can_be_a_flag_or_a_variable(given: str, monkeypatch: pytest.Monk
     assert load_recipe(SHIPPED, flags).lora_target_modules == ("q_proj", "v_proj")
     monkeypatch.setenv("CLERK_TRAINER_LORA_TARGET_MODULES", given)
     assert load_recipe(SHIPPED, PLACES).lora_target_modules == ("q_proj", "v_proj")
+
+
+def test_a_run_is_repeated_on_its_own_base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be a directory of the user's, which no search finds."""
+    own = tmp_path / "own"
+    own.mkdir()
+    made = load_recipe(SHIPPED, {**PLACES, "base": own})
+    kept = SimpleNamespace(recipe=made.to_record(), base=SimpleNamespace(directory=str(own)))
+    monkeypatch.setattr(
+        module, "TRAINING", SimpleNamespace(name="training.json", read=lambda _: kept)
+    )
+    places = {name: path for name, path in PLACES.items() if name != "base"}
+    again = load_recipe(tmp_path / "training.json", places)
+    assert (again.base, again.base_name, again.base_revision) == (own, "own", "local")
 
 
 def test_a_manifest_gets_no_path_of_this_machine(tmp_path: Path) -> None:
