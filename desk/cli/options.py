@@ -22,7 +22,8 @@ Config = Annotated[
     typer.Option(
         "--config",
         "-c",
-        help="TOML file with settings (see config/desk.toml); default: $CLERK_DESK_CONFIG.",
+        metavar="FILE",
+        help="TOML file with settings, such as config/desk.toml [default: $CLERK_DESK_CONFIG].",
     ),
 ]
 Sets = Annotated[
@@ -31,7 +32,7 @@ Sets = Annotated[
         "--set",
         "-s",
         metavar="KEY=VALUE",
-        help="Set one setting: kafka.output_topic=labels. Repeatable.",
+        help="Override one setting: kafka.output_topic=labels. Repeatable.",
     ),
 ]
 
@@ -41,7 +42,7 @@ def command_group(words: str) -> typer.Typer:
     return typer.Typer(
         help=words,
         no_args_is_help=True,
-        rich_markup_mode="rich",
+        rich_markup_mode="markdown",
         context_settings={"help_option_names": ["-h", "--help"]},
     )
 
