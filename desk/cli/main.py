@@ -10,7 +10,7 @@ import typer
 
 from desk import __version__
 from desk.cli.circle import advice_app, proposal_app, tasks_app
-from desk.cli.options import Config, Sets, command_group, load, opened, opened_database
+from desk.cli.options import Config, Sets, command_group, load, load_typed, opened, opened_database
 from desk.errors import (
     DeskStopped,
     Refused,
@@ -220,7 +220,7 @@ def backup(
     from desk.service.upkeep import log_backup
     from desk.store.database import back_up
 
-    with opened_database(load(config, sets)) as database:
+    with opened_database(load_typed(config, sets)) as database:
         size = back_up(database, out)
         log_backup(database, out, size, now_ms)
     print(f"{out}: {size / 1e6:.1f} MB")
@@ -288,7 +288,7 @@ def taxonomy(
     from worker.common.settings import split_assignment
     from worker.contract.taxonomy import label_name
 
-    settings = load(config, sets)
+    settings = load_typed(config, sets)
     pairs = {}
     for text in mapping or ():
         old, new = split_assignment(
@@ -297,7 +297,11 @@ def taxonomy(
         pairs[label_name(old)] = label_name(new)
     with opened_database(settings) as database:
         counts = change_taxonomy(database, read_taxonomy(settings), pairs, now_ms)
-    print(", ".join(f"{count} {what}" for what, count in counts.items()))
+    print(
+        f"decisions carried over: {counts['carried']} · reopened: {counts['reopened']} · left, "
+        f"their messages are gone: {counts['left']} · opened, which waited for this taxonomy: "
+        f"{counts['opened']}"
+    )
 
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The user name.")]

@@ -164,7 +164,9 @@ def check_config(config: Config = None, sets: Sets = None) -> None:
 
 @app.command(rich_help_panel="Run it")
 def health(
-    url: Annotated[str, typer.Option(help="URL of the check.")] = "http://127.0.0.1:8080/readyz",
+    url: Annotated[
+        str, typer.Option(metavar="URL", help="URL of the check.")
+    ] = "http://127.0.0.1:8080/readyz",
     timeout_s: Annotated[
         float, typer.Option("--timeout", min=0.1, help="Seconds to wait for the response.")
     ] = 5.0,

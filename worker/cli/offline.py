@@ -111,8 +111,9 @@ MadeBy = Annotated[
 Adapter = Annotated[
     str,
     typer.Option(
+        metavar="ADAPTER",
         help="Adapter to label with: a directory, a store, 'current' (that of model.adapter), or "
-        "the first digits of a digest in model.adapter's store."
+        "the first digits of a digest in model.adapter's store.",
     ),
 ]
 ToOutput = Annotated[
@@ -134,7 +135,7 @@ Execute = Annotated[
 
 def classify(
     text: Annotated[
-        str | None, typer.Argument(metavar="[TEXT]", help="One message to classify.")
+        str | None, typer.Argument(metavar="TEXT", help="One message to classify.")
     ] = None,
     source: Messages = None,
     input_format: InputFormat = None,
@@ -195,7 +196,7 @@ def compare(
 
       clerk-worker compare current 3f2a9c -s model.adapter=/adapters --last 2000
 
-      clerk-worker compare --demo current runs/one/adapter -i labelled.csv --label-field label
+      clerk-worker compare current runs/one/adapter -i mails.csv --label-field label
     """
     from rich.console import Console
 

@@ -146,7 +146,7 @@ def test_a_proposal_is_answered_once(world: DeskWorld, tmp_path: Path) -> None:
     )
     world.clock.move(60)
     assert circle.decide_proposal(world.desk, proposal.id, publish=True, person=owner) == first
-    with pytest.raises(Refused, match="decided otherwise"):
+    with pytest.raises(Refused, match="the other answer"):
         circle.decide_proposal(world.desk, proposal.id, publish=False, person=owner)
     (path,) = upkeep.export(world.desk, tmp_path, by_message_id=True).proposals
     decision = read_decision(path, proposal)
@@ -245,7 +245,7 @@ def test_the_circle_by_commands_alone(world: DeskWorld, command: Command, tmp_pa
         (("advice", "ask", "7.1"), "no such finding"),
         (("proposal", "decide", "7", "perhaps"), "yes or no"),
         (("proposal", "decide", "7", "yes"), "no proposal's id begins with 7"),
-        (("export", "--out", "out", "--project", "unheard"), "no batch of this name"),
+        (("export", "--out", "out", "--project", "unheard"), "no batch unheard"),
     ],
 )
 def test_what_cannot_be_done_is_said(command: Command, words: tuple[str, ...], says: str) -> None:
