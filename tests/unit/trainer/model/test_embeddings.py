@@ -15,6 +15,8 @@ from trainer.errors import BadInput
 from trainer.model import embeddings
 from trainer.model.embeddings import embed, find_embedding_model
 
+pytestmark = pytest.mark.slow
+
 TEXTS = ["where is my parcel", "refund", "card declined twice please refund my card", "", "my"]
 
 

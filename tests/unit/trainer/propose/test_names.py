@@ -21,7 +21,10 @@ from trainer.training.inputs import Inputs
 from worker.contract.exchange import Answer, save_answers
 from worker.contract.text import message_sha256
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning"),
+]
 
 TEXT = "zq wholly unlike any other kx, Ann Example"
 
