@@ -98,9 +98,9 @@ class BoundedConnection(H11Protocol):
         if len(self.connections) > MAX_CONNECTIONS:
             # Not uvicorn's limit_concurrency: it answers 503 and keeps the connection open, and to
             # the kubelet's probes too, so that some hundred idle clients would restart the desk.
-            others = (each for each in self.connections if each is not self and each.is_idle)
-            oldest = min(others, key=lambda each: each._opened_s, default=self)
-            oldest.transport.abort()
+            others = [each for each in self.connections if isinstance(each, BoundedConnection)]
+            idle = (each for each in others if each is not self and each.is_idle)
+            min(idle, key=lambda each: each._opened_s, default=self).transport.abort()
         self._expect_headers()
 
     @property
