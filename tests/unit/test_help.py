@@ -33,6 +33,7 @@ def test_help_fits_80_columns_without_ragged_lines(
     for path in commands(get_command(app)):
         done = CliRunner().invoke(app, [*path, "--help"])
         assert done.exit_code == 0
+        assert path or "Exit codes: 0" in done.output
         lines = [line.rstrip() for line in done.output.splitlines()]
         assert max(map(len, lines)) <= 80
         for line, following in pairwise(lines):
