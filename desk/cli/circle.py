@@ -12,9 +12,11 @@ from desk.errors import SettingsError
 
 tasks_app = command_group("Tasks from clerk-trainer: load a file, see its progress.")
 advice_app = command_group(
-    "Advice about the labels from clerk-trainer: load a file, list it, ask reviewers."
+    "Advice about the labels from clerk-trainer: load a file, list it, make tasks of it."
 )
-proposal_app = command_group("Adapters that clerk-trainer proposes: load one, list them, decide.")
+proposal_app = command_group(
+    "Adapters that clerk-trainer proposes: load one, list them, answer one."
+)
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="A file from clerk-trainer.")]
 Id = Annotated[str, typer.Argument(metavar="ID", help="The proposal's id, or a prefix of it.")]
@@ -32,12 +34,12 @@ def load_tasks(file: File, config: Config = None, sets: Sets = None) -> None:
     with opened(config, sets) as desk:
         done = load_task_file(desk, text, file.name)
     numbers = ", ".join(str(each) for each in done.batches)
-    print(f"{done.new} tasks loaded, {done.known} known; batch {numbers}")
+    print(f"{done.new} tasks loaded, {done.known} were loaded before; batch {numbers}")
 
 
 @tasks_app.command("list")
 def list_tasks(config: Config = None, sets: Sets = None) -> None:
-    """List all batches, newest first, with their progress."""
+    """List all batches of tasks, newest first, with their progress."""
     from desk.service.circle import all_progress
 
     with opened(config, sets) as desk:
@@ -62,7 +64,7 @@ def show_status(
     with opened(config, sets) as desk:
         found = next((each for each in all_progress(desk) if each.batch.id == number), None)
     if found is None:
-        raise SettingsError(f"there is no batch {number}: see clerk-desk tasks list")
+        raise SettingsError(f"there is no batch {number}: clerk-desk tasks list shows all")
     batch, far = found.batch, found.progress
     print(f"{batch.purpose}: {_line(batch.name)}")
     if batch.loaded_ms is None:
@@ -82,7 +84,10 @@ def show_status(
 
 @advice_app.command("load")
 def load_advice(file: File, config: Config = None, sets: Sets = None) -> None:
-    """Load a file of advice, for its page."""
+    """Load a file of advice, which the page Advice then shows.
+
+    Example: clerk-desk advice load advice.json -c config/desk.toml
+    """
     from desk.service.circle import load_advice as bring
 
     text = _text_of(file)
@@ -112,20 +117,28 @@ def ask(
     config: Config = None,
     sets: Sets = None,
 ) -> None:
-    """Turn the messages of a finding into a batch of tasks."""
+    """Make a batch of tasks of the messages of a finding.
+
+    Example: clerk-desk advice ask 3.1 -c config/desk.toml
+    """
     from desk.service.circle import ask as ask_people
 
     number, _, place = finding.partition(".")
     if not (number.isdecimal() and place.isdecimal()):
-        raise SettingsError("NUMBER.FINDING is two numbers with a dot, as 3.1")
+        raise SettingsError(
+            f"{finding}: write NUMBER.FINDING, such as 3.1 (clerk-desk advice list)"
+        )
     with opened(config, sets) as desk:
         done = ask_people(desk, None, int(number), int(place) - 1)
-    print(f"{done.new} tasks made, {done.known} known; batch {done.batches[0]}")
+    print(f"{done.new} tasks made, {done.known} were made before; batch {done.batches[0]}")
 
 
 @proposal_app.command("load")
 def load_proposal(file: File, config: Config = None, sets: Sets = None) -> None:
-    """Load a proposal, for its page."""
+    """Load a proposal, which an owner answers on the page Proposals or with decide.
+
+    Example: clerk-desk proposal load proposal.json -c config/desk.toml
+    """
     from desk.service.circle import load_proposal as bring
 
     text = _text_of(file)
@@ -151,24 +164,26 @@ def list_proposals(config: Config = None, sets: Sets = None) -> None:
 def decide(
     id_: Id,
     answer: Annotated[str, typer.Argument(metavar="yes|no", help="Publish it as a canary?")],
-    note: Annotated[str, typer.Option("--note", help="Why.")] = "",
+    note: Annotated[
+        str, typer.Option("--note", metavar="TEXT", help="The reason, kept with the answer.")
+    ] = "",
     config: Config = None,
     sets: Sets = None,
 ) -> None:
-    """Answer whether a proposal is published as a canary. clerk-desk export writes the answer.
+    """Answer whether a proposal is published as a canary; export then writes the answer.
 
     Example: clerk-desk proposal decide 3f0a91c2 yes --note "few messages, but clear"
     """
     from desk.service import circle
 
     if answer not in {"yes", "no"}:
-        raise SettingsError("answer yes or no")
+        raise SettingsError(f"{answer} is not an answer: use yes or no")
     with opened(config, sets) as desk:
         ids = [each.proposal.id for each in circle.all_proposals(desk)]
         found = [each for each in ids if each.startswith(id_)]
         if len(found) != 1:
             problem = "no proposal's id begins" if not found else f"{len(found)} ids begin"
-            raise SettingsError(f"{problem} with {id_}: see clerk-desk proposal list")
+            raise SettingsError(f"{problem} with {id_}: clerk-desk proposal list shows all")
         circle.decide_proposal(desk, found[0], publish=answer == "yes", reason=note)
     print(f"decided: {answer}. Next: clerk-desk export, then clerk-trainer propose --decided")
 

@@ -10,7 +10,7 @@ import typer
 
 from desk import __version__
 from desk.cli.circle import advice_app, proposal_app, tasks_app
-from desk.cli.options import Config, Sets, command_group, load, opened, opened_database
+from desk.cli.options import Config, Sets, command_group, load, load_typed, opened, opened_database
 from desk.errors import (
     DeskStopped,
     Refused,
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from desk.store.types import Role
 
 _EPILOG = """
-Settings come from defaults, a TOML file, CLERK_DESK_* environment variables and flags; later ones
-override earlier ones. `clerk-desk check-config` shows each setting with its origin.
+Settings come from defaults, a TOML file, `CLERK_DESK_*` environment variables and flags; later ones
+override earlier ones. clerk-desk check-config checks them and shows where each comes from.
 
 Exit codes: 0 done · 1 unexpected error · 2 wrong settings or usage · 3 the database cannot be used
 · 4 Kafka cannot be used · 130 interrupted.
@@ -35,7 +35,8 @@ app = typer.Typer(
     help="The review desk: decide what the model was unsure of, and teach it.",
     epilog=_EPILOG,
     no_args_is_help=True,
-    rich_markup_mode="rich",
+    # Not "rich": it keeps a docstring's line breaks, so that 80 columns show ragged lines.
+    rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -82,7 +83,7 @@ def _root(
 
 @app.command(rich_help_panel="Run it")
 def run(config: Config = None, sets: Sets = None) -> None:
-    """Run the desk until SIGTERM: pages, labels in from Kafka, corrections out.
+    """Run the desk: serve pages, read labels, write corrections, until SIGTERM or Ctrl-C.
 
     The pages are at http://127.0.0.1:8090 unless web.host and web.port say otherwise.
 
@@ -97,7 +98,10 @@ def run(config: Config = None, sets: Sets = None) -> None:
 
 @app.command(rich_help_panel="Run it")
 def migrate(config: Config = None, sets: Sets = None) -> None:
-    """Create or update the database's schema: before the first start, and after an upgrade."""
+    """Create or update the database's schema: before the first start, and after an upgrade.
+
+    Example: clerk-desk migrate -c config/desk.toml
+    """
     from desk.store.migrate import migrate as bring_up_to_date
 
     with opened_database(load(config, sets)) as database:
@@ -122,6 +126,8 @@ def demo(
 
     Decide in the browser, on loopback and without sign-in. Corrections are shown as they arrive on
     their topic. Ctrl-C ends everything.
+
+    Example: clerk-desk demo --folder demo
     """
     import os
 
@@ -133,9 +139,12 @@ def demo(
 
 @app.command("check-config", rich_help_panel="Run it")
 def check_config(config: Config = None, sets: Sets = None) -> None:
-    """Show every setting with its origin, and check what can be checked without database and Kafka.
+    """Show every setting with its origin, and check them without a database or Kafka.
 
-    Prints every problem and exits with code 2 if there is one. Secrets are redacted.
+    Prints every problem and then exits 2; run refuses to start for the same reasons. Secrets are
+    redacted.
+
+    Example: clerk-desk check-config -c config/desk.toml
     """
     from desk.app import settings_problems
     from desk.settings import effective, load_settings
@@ -158,13 +167,15 @@ def export(
         str,
         typer.Option(
             "--ids",
-            help="message: the senders' ids; result: the ids of results, which every message has.",
+            metavar="message|result",
+            help="Whether ids are the senders' or the results', which every message has.",
         ),
     ] = "message",
     project: Annotated[
         str,
         typer.Option(
             "--project",
+            metavar="NAME",
             help="inbox: messages from Kafka; or a batch of tasks by its name, or all batches of a "
             "dataset by its digest (clerk-desk tasks list).",
         ),
@@ -172,11 +183,12 @@ def export(
     config: Config = None,
     sets: Sets = None,
 ) -> None:
-    """Write decisions for clerk-trainer: DIR/messages.jsonl and DIR/decisions.csv for prepare, and
-    DIR/proposals/ID.json for each answered proposal, for propose --decided.
+    """Write the decisions, with their messages, to files for clerk-trainer.
 
-    Example: clerk-desk export --out decided, then clerk-trainer prepare --input
-    decided/messages.jsonl --decisions decided/decisions.csv ...
+    messages.jsonl and decisions.csv are for clerk-trainer prepare (--input and --decisions).
+    proposals/ID.json holds the answer to a proposal, for clerk-trainer propose --decided.
+
+    Example: clerk-desk export --out decided -c config/desk.toml
     """
     from desk.service.upkeep import export as write
 
@@ -191,13 +203,16 @@ def export(
 
 @app.command(rich_help_panel="Keep it")
 def backup(
-    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="A new file.")],
+    out: Annotated[
+        Path, typer.Option("--out", metavar="FILE", help="File to write; must not exist.")
+    ],
     config: Config = None,
     sets: Sets = None,
 ) -> None:
     """Copy the SQLite database to a file; the desk may run.
 
-    The file holds messages and users' names. Restore, and PostgreSQL: docs/desk.md.
+    The file holds messages and users' names. How to restore it, and how to back up PostgreSQL:
+    docs/desk.md.
 
     Example: clerk-desk backup --out desk-2026-03-02.db
     """
@@ -205,7 +220,7 @@ def backup(
     from desk.service.upkeep import log_backup
     from desk.store.database import back_up
 
-    with opened_database(load(config, sets)) as database:
+    with opened_database(load_typed(config, sets)) as database:
         size = back_up(database, out)
         log_backup(database, out, size, now_ms)
     print(f"{out}: {size / 1e6:.1f} MB")
@@ -215,30 +230,36 @@ def backup(
 def purge(
     message_ids: Annotated[
         list[str] | None,
-        typer.Option("--message-id", help="A message's id from its sender. Repeatable."),
+        typer.Option(
+            "--message-id", metavar="ID", help="A message's id from its sender. Repeatable."
+        ),
     ] = None,
     keys: Annotated[
         list[str] | None,
-        typer.Option("--key", help="The key of a customer's records, as text. Repeatable."),
+        typer.Option(
+            "--key", metavar="KEY", help="The key of a customer's records, as text. Repeatable."
+        ),
     ] = None,
     config: Config = None,
     sets: Sets = None,
 ) -> None:
     """Delete a customer's messages, with all ids and keys, from the database.
 
-    Kafka, exports and backups: docs/desk.md.
+    Kafka, exports and backups may hold them too: docs/desk.md.
+
+    Example: clerk-desk purge --key customer-17 -c config/desk.toml
     """
     from desk.service.upkeep import purge_person
 
     if not message_ids and not keys:
-        raise SettingsError("give --message-id or --key: which messages to delete")
+        raise SettingsError("no messages are chosen: give --message-id ID or --key KEY")
     with opened(config, sets) as desk:
         count = purge_person(
             desk,
             message_ids=message_ids or (),
             record_keys=[key.encode() for key in keys or ()],
         )
-    print(f"{count} items: messages deleted")
+    print(f"messages deleted: {count}")
 
 
 @app.command(rich_help_panel="Keep it")
@@ -258,6 +279,8 @@ def taxonomy(
 
     Decisions are carried over for labels that kept name and description, or that --map names. The
     others are reopened while their messages are in the database.
+
+    Example: clerk-desk taxonomy --map parcel=delivery -c config/desk.toml
     """
     from desk.app import read_taxonomy
     from desk.clock import now_ms
@@ -265,7 +288,7 @@ def taxonomy(
     from worker.common.settings import split_assignment
     from worker.contract.taxonomy import label_name
 
-    settings = load(config, sets)
+    settings = load_typed(config, sets)
     pairs = {}
     for text in mapping or ():
         old, new = split_assignment(
@@ -274,11 +297,17 @@ def taxonomy(
         pairs[label_name(old)] = label_name(new)
     with opened_database(settings) as database:
         counts = change_taxonomy(database, read_taxonomy(settings), pairs, now_ms)
-    print(", ".join(f"{count} {what}" for what, count in counts.items()))
+    print(
+        f"decisions carried over: {counts['carried']} · reopened: {counts['reopened']} · left, "
+        f"their messages are gone: {counts['left']} · opened, which waited for this taxonomy: "
+        f"{counts['opened']}"
+    )
 
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The user name.")]
-RoleFlag = Annotated[str, typer.Option("--role", help="reviewer, adjudicator or owner.")]
+RoleFlag = Annotated[
+    str, typer.Option("--role", metavar="ROLE", help="reviewer, adjudicator or owner.")
+]
 
 
 @people_app.command()
@@ -297,7 +326,10 @@ def add(name: Name, role: RoleFlag = "reviewer", config: Config = None, sets: Se
 
 @people_app.command()
 def password(name: Name, config: Config = None, sets: Sets = None) -> None:
-    """Change a user's password, and sign the user out everywhere."""
+    """Change a user's password, and sign the user out everywhere.
+
+    Example: clerk-desk people password ada -c config/desk.toml
+    """
     from desk.service.people import give_password
 
     with opened(config, sets) as desk:
@@ -312,7 +344,10 @@ def role(
     config: Config = None,
     sets: Sets = None,
 ) -> None:
-    """Change a user's role. Makes the first owner, with any sign-in method."""
+    """Change a user's role; this makes the first owner, with any sign-in method.
+
+    Example: clerk-desk people role ada owner -c config/desk.toml
+    """
     from desk.service.people import give_role
 
     checked = _role(new)

@@ -22,7 +22,8 @@ Config = Annotated[
     typer.Option(
         "--config",
         "-c",
-        help="TOML file with settings (see config/desk.toml); default: $CLERK_DESK_CONFIG.",
+        metavar="FILE",
+        help="TOML file with settings, such as config/desk.toml [default: $CLERK_DESK_CONFIG].",
     ),
 ]
 Sets = Annotated[
@@ -31,7 +32,7 @@ Sets = Annotated[
         "--set",
         "-s",
         metavar="KEY=VALUE",
-        help="Set one setting: kafka.output_topic=labels. Repeatable.",
+        help="Override one setting: kafka.output_topic=labels. Repeatable.",
     ),
 ]
 
@@ -41,18 +42,31 @@ def command_group(words: str) -> typer.Typer:
     return typer.Typer(
         help=words,
         no_args_is_help=True,
-        rich_markup_mode="rich",
+        rich_markup_mode="markdown",
         context_settings={"help_option_names": ["-h", "--help"]},
     )
 
 
 def load(config: Path | None, sets: Sequence[str] | None) -> Settings:
-    """Load the settings and configure logging. Raises SettingsError."""
+    """Load the settings of ``run`` and ``migrate``, and configure logging. Raises SettingsError."""
     from desk.settings import load_settings
     from worker.common.logs import configure_logging
 
     configure_logging(program="desk")  # for settings that cannot be read
     settings = load_settings(config, sets or ()).settings
+    configure_logging(settings.log.format, settings.log.level, "desk")
+    return settings
+
+
+def load_typed(config: Path | None, sets: Sequence[str] | None) -> Settings:
+    """Load the settings of a command that a user types: by default it logs only warnings, and
+    errors are lines of text even if standard error is not a terminal. Raises SettingsError."""
+    from desk.settings import load_settings
+    from worker.common.logs import configure_logging
+
+    # Before the user's flags, which then win.
+    given = ["log.level=warning", "log.format=console", *(sets or ())]
+    settings = load_settings(config, given).settings
     configure_logging(settings.log.format, settings.log.level, "desk")
     return settings
 
@@ -71,13 +85,9 @@ def opened_database(settings: Settings) -> Iterator[Database]:
 
 @contextmanager
 def opened(config: Path | None, sets: Sequence[str] | None) -> Iterator[Desk]:
-    """Open the settings' desk for a command that a user types: errors are plain text even if
-    standard error is not a terminal. Raises DeskStopped, DatabaseUnavailable."""
+    """Open the settings' desk for a command that a user types. Raises DeskStopped, DatabaseUnavailable."""
     from desk.app import open_settings_desk
-    from desk.settings import load_settings
-    from worker.common.logs import configure_logging
 
-    settings = load_settings(config, sets or ()).settings
-    configure_logging("console", settings.log.level, "desk")
+    settings = load_typed(config, sets)
     with opened_database(settings) as database:
         yield open_settings_desk(settings, database)

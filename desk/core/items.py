@@ -151,9 +151,13 @@ def plan_change(old: Taxonomy, new: Taxonomy, mapping: Mapping[str, str]) -> Tax
     unknown_old = sorted(set(mapping) - set(old.names))
     unknown_new = sorted(set(mapping.values()) - set(new.names))
     if unknown_old:
-        raise ValueError(f"the old taxonomy has no label {unknown_old[0]!r}: {list(old.names)}")
+        raise ValueError(
+            f"the old taxonomy has no label {unknown_old[0]!r}: it has {', '.join(old.names)}"
+        )
     if unknown_new:
-        raise ValueError(f"the new taxonomy has no label {unknown_new[0]!r}: {list(new.names)}")
+        raise ValueError(
+            f"the new taxonomy has no label {unknown_new[0]!r}: it has {', '.join(new.names)}"
+        )
     described = {label.name: label.description for label in new.labels}
     carried = {
         label.name: label.name

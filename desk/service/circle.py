@@ -321,7 +321,9 @@ def _finding(kept: StoredAdvice | None, number: int) -> tuple[Given, Finding]:
         given = _given(kept)
         if 0 <= number < len(given.advice.findings):
             return given, given.advice.findings[number]
-    raise Refused("there is no such finding: it may be of advice that was loaded long ago")
+    raise Refused(
+        "there is no such finding: clerk-desk advice list shows those of the newest advice"
+    )
 
 
 def _given(kept: StoredAdvice) -> Given:
@@ -374,7 +376,7 @@ def decide_proposal(
     """Decide whether the proposed adapter becomes a canary. Repeating the decision is allowed.
 
     ``person`` is None for the command line. Raises Refused if there is no such proposal, if the
-    gate refused it, or if it was decided otherwise; NotAllowed.
+    gate refused it, or if it has the other answer already; NotAllowed.
     """
     if person is not None:
         require(person, "owner")
@@ -399,7 +401,7 @@ def decide_proposal(
         now = proposals.find_proposal(tx, proposal_id)
         assert now is not None
         if not first and now.publish != publish:
-            raise Refused("it has been decided otherwise: one decision counts, and is not changed")
+            raise Refused("this proposal has the other answer already, which cannot be changed")
         if first:
             detail = {"proposal": proposal_id, "publish": publish}
             people.log(tx, now_ms, by, "proposal.decided", detail=detail)

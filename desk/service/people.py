@@ -73,7 +73,7 @@ def change(
     for one's own account, so that an owner is left."""
     require(by, "owner")
     if by.id == person_id:
-        raise Refused("nobody changes their own account: ask another owner")
+        raise Refused("you cannot change your own account: ask another owner")
     with desk.database.write() as tx:
         changed = people.change(tx, person_id, role=role, active=active)
         if not changed.active:
@@ -179,15 +179,15 @@ def add_local(
 
 
 def give_password(desk: Desk, subject: str, hashed: str, *, by: Person | None = None) -> None:
-    """Give a user another password, and sign them out everywhere. ``by`` is as in ``add_local``.
-    Raises Refused, NotAllowed."""
-    if by is not None:
+    """Give a user another password, and sign them out everywhere. ``by`` is the owner or the user
+    who does it, None for the command line. Raises Refused, NotAllowed."""
+    if by is not None and by.subject != subject:
         require(by, "owner")
     now_ms = desk.clock()
     with desk.database.write() as tx:
         person = people.find(tx, subject)
         if person is None:
-            raise Refused(f"there is nobody by the name {subject}: `people list` shows all")
+            raise Refused(f"there is no user {subject}: clerk-desk people list shows all")
         people.set_password(tx, person.id, hashed, now_ms)
         people.end_sessions_of(tx, person.id)
         actor = by.id if by is not None else None
@@ -199,7 +199,7 @@ def give_role(desk: Desk, subject: str, role: Role) -> None:
     with desk.database.write() as tx:
         person = people.find(tx, subject)
         if person is None:
-            raise Refused(f"there is nobody by the name {subject}: `people list` shows all")
+            raise Refused(f"there is no user {subject}: clerk-desk people list shows all")
         people.change(tx, person.id, role=role)
         detail = {"person": person.pseudonym, "role": role}
         people.log(tx, desk.clock(), None, "person.changed", detail=detail)

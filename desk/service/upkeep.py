@@ -208,7 +208,7 @@ def _batches(tx: Tx, project: str) -> list[int]:
     ]
     if not found:
         raise Refused(
-            "there is no batch of this name, and none of a dataset whose digest begins so: "
-            "`clerk-desk tasks list` shows what there is"
+            f"there is no batch {project}, and no dataset whose digest begins with it: "
+            "clerk-desk tasks list shows all"
         )
     return found

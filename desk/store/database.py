@@ -262,7 +262,7 @@ def back_up(database: Database, target: Path) -> int:
     if not Path(str(database.engine.url.database)).exists():
         raise DatabaseRefused(f"{database.engine.url.database}: there is no such database")
     if target.exists():
-        raise SettingsError(f"{target} is there already: name a new file")
+        raise SettingsError(f"{target} exists: name a new file")
     part = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
     try:
         os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))

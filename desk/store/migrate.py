@@ -44,8 +44,8 @@ def check_version(database: Database) -> None:
     """Raise DatabaseRefused unless the schema is the one that this code needs."""
     with database.read() as tx:
         found = _version_of(tx)
-    _refuse_newer(found)
     if found != newest_version():
+        _refuse_newer(found)
         raise DatabaseRefused(
             f"the database's schema is {found or 'empty'} and this version needs "
             f"{newest_version()}: run `clerk-desk migrate`"

@@ -27,6 +27,10 @@ _GRACE_S = 10
 HEADERS_S = 10.0
 """Time for a request's headers to arrive, in seconds."""
 
+MAX_CONNECTIONS = 500
+"""Open connections at a time: half of the 1,024 file descriptors that a process usually has. The
+database, Kafka and files need the others."""
+
 
 @contextmanager
 def serve(desk: Desk, options: WebOptions, provider: Provider | None = None) -> Iterator[str]:
@@ -41,7 +45,7 @@ def serve(desk: Desk, options: WebOptions, provider: Provider | None = None) -> 
     options = replace(options, metrics_port=metrics.getsockname()[1])
     config = uvicorn.Config(
         build_application(desk, options, provider),
-        http=HeaderDeadline,
+        http=BoundedConnection,
         log_config=None,
         access_log=False,  # addresses of pages hold what people searched for
         server_header=False,
@@ -76,19 +80,33 @@ def _listen(host: str, port: int, setting: str) -> socket.socket:
         ) from error
 
 
-class HeaderDeadline(H11Protocol):
-    """Closes a connection whose request headers are not complete after ``HEADERS_S``.
+class BoundedConnection(H11Protocol):
+    """Closes a connection whose request headers are not complete after ``HEADERS_S``, and the
+    oldest idle one if there are more than ``MAX_CONNECTIONS``.
 
     Uvicorn limits only the pause between two requests. Clients that connect and send a byte now and
     then (slowloris) would otherwise hold every file descriptor of the process.
     """
 
     _deadline: asyncio.TimerHandle | None = None
+    _opened_s = 0.0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Start the time of the first request."""
+        """Make room for the connection, and start the time of its first request."""
         super().connection_made(transport)
+        self._opened_s = self.loop.time()
+        if len(self.connections) > MAX_CONNECTIONS:
+            # Not uvicorn's limit_concurrency: it answers 503 and keeps the connection open, and to
+            # the kubelet's probes too, so that some hundred idle clients would restart the desk.
+            others = [each for each in self.connections if isinstance(each, BoundedConnection)]
+            idle = (each for each in others if each is not self and each.is_idle)
+            min(idle, key=lambda each: each._opened_s, default=self).transport.abort()
         self._expect_headers()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request is being handled."""
+        return self.cycle is None or self.cycle.response_complete
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop the time."""

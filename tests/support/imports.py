@@ -14,16 +14,29 @@ _DYNAMIC = frozenset({"import_module", "__import__"})
 @cache
 def _read(path: Path) -> tuple[frozenset[str], tuple[ast.Import | ast.ImportFrom, ...]]:
     """All imports of a file, and the statements that import while it is loaded; parsed once."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    found: set[str] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            found.update(_names(node, path))
-        elif isinstance(node, ast.Call) and node.args and _is_dynamic(node.func):
-            first = node.args[0]
-            if isinstance(first, ast.Constant):
-                found.add(str(first.value))
+    text = path.read_text(encoding="utf-8")
+    tree = ast.parse(text)
+    found = {name for node in _all_statements(tree) for name in _names(node, path)}
+    # Calls are in expressions, which are nine tenths of a tree: few files need the long walk.
+    if any(name in text for name in _DYNAMIC):
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and node.args and _is_dynamic(node.func):
+                first = node.args[0]
+                if isinstance(first, ast.Constant):
+                    found.add(str(first.value))
     return frozenset(found), tuple(_statements(tree.body))
+
+
+def _all_statements(tree: ast.AST) -> Iterator[ast.Import | ast.ImportFrom]:
+    """Every import statement, in functions too."""
+    waiting = [tree]
+    while waiting:
+        for _, value in ast.iter_fields(waiting.pop()):
+            for node in value if isinstance(value, list) else ():
+                if isinstance(node, ast.Import | ast.ImportFrom):
+                    yield node
+                elif isinstance(node, ast.stmt | ast.ExceptHandler | ast.match_case):
+                    waiting.append(node)
 
 
 def all_imports(path: Path) -> frozenset[str]:

@@ -18,12 +18,19 @@ from tests.support.mock_kafka import MockKafka, mock_kafka
 # On top of what Hypothesis chose by itself: its "ci" profile where CI is set. A busy machine is
 # no failure, so examples have no deadline.
 settings.register_profile("unit", parent=settings(), deadline=None)
+settings.register_profile("quick", parent=settings.get_profile("unit"), max_examples=25)
 settings.load_profile("unit")
 
 MOST_CPU_S = 10
 MANY_MODULES = 200
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Try fewer examples in ``make unit``, which runs often. ``make test`` tries all."""
+    if "not slow" in config.option.markexpr:
+        settings.load_profile("quick")
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

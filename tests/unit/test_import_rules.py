@@ -233,6 +233,7 @@ def test_each_client_is_imported_in_its_package_alone(client: str) -> None:
     assert [path for path in sorted(files) if not path.startswith(owners)] == []
 
 
+@pytest.mark.slow
 def test_a_worker_that_serves_loads_nothing_of_the_demo() -> None:
     """It brings a broker, a base model and a browser: only the commands that show it load it."""
     code = "import sys, worker.cli.main, worker.app, worker.cli.load, worker.offline.classify\n"
@@ -243,6 +244,7 @@ def test_a_worker_that_serves_loads_nothing_of_the_demo() -> None:
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.slow
 def test_nothing_of_tracing_is_loaded_where_it_is_off() -> None:
     """Off is the default, and free."""
     code = "import sys, worker.app; print('opentelemetry' in sys.modules)"
@@ -269,6 +271,7 @@ def test_no_quick_test_is_collected_with_a_library_that_takes_seconds(library: s
     assert early == set()
 
 
+@pytest.mark.slow
 def test_the_trainers_small_commands_load_nothing_heavy(tmp_path: Path) -> None:
     """Help, and what only looks at a store or changes its pointers, is there at once."""
     store = f"--store {tmp_path}"

@@ -15,6 +15,8 @@ import pytest
 from tests.fuzz.slow import Recipe, cpu_s, search, steps
 from tests.fuzz.texts import ENTRIES
 
+pytestmark = pytest.mark.slow
+
 _UNITS = [
     *("00 ", "a@", "<", "&#", "((", " ", "\n", "\r\n"),
     *("> ", "\u200b", "\u0301", "\u0344", "\ufb2c"),
@@ -36,7 +38,6 @@ def test_four_times_the_text_takes_four_times_the_steps(name: str) -> None:
         assert four_times < 5.5 * once + 1_000, recipe
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ENTRIES)
 def test_four_times_the_text_takes_four_times_as_long(name: str) -> None:
     """And twice that for noise: what is quadratic takes sixteen times as long. What is done in
@@ -69,7 +70,6 @@ SLOW: dict[str, Callable[[str], object]] = {
 }
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", SLOW)
 def test_the_search_finds_what_is_slow(name: str) -> None:
     """Squares and worse in patterns and in loops, and what takes too long for each character."""
@@ -77,7 +77,6 @@ def test_the_search_finds_what_is_slow(name: str) -> None:
     assert found
 
 
-@pytest.mark.slow
 def test_the_search_accuses_nothing_that_is_linear() -> None:
     """However busy the machine is: a growth is measured again before it is believed."""
     assert _searched(lambda text: [character.upper() for character in text.split(" ")]) == []

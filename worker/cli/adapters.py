@@ -85,22 +85,26 @@ def _worker(url: str) -> dict[str, Any]:
     parts = urlsplit(url if "//" in url else f"//{url}", scheme="http")
     answer: dict[str, Any] = {"url": url, "error": None, "adapters": []}
     if parts.scheme != "http" or not parts.hostname:
-        return answer | {"error": "not http://HOST:PORT"}
+        return answer | {"error": "write http://HOST:PORT"}
     try:
         connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=_TIMEOUT_S)
         connection.request("GET", "/info")
         response = connection.getresponse()
-        info = json.loads(response.read())
-        if response.status != http.HTTPStatus.OK:
-            return answer | {"error": f"HTTP status {response.status}"}
+        body = response.read()
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        return answer | {"error": f"no answer: {error or type(error).__name__}"}
+    if response.status != http.HTTPStatus.OK:
+        return answer | {"error": f"HTTP status {response.status}: check that it is a worker"}
+    try:
+        info = json.loads(body)
         return answer | {
             "adapters": info["adapters"],
             "last_refusal": info["last_refusal"],
             "canary_stopped": info["canary_stopped"],
             "error": None if info["adapters"] else "its model is loading",
         }
-    except (OSError, ValueError, KeyError, TypeError, http.client.HTTPException) as error:
-        return answer | {"error": f"no answer: {error or type(error).__name__}"}
+    except (ValueError, KeyError, TypeError):
+        return answer | {"error": "not a worker's answer: check host and port"}
 
 
 def _follows(worker: dict[str, Any], current: dict[str, Any] | None) -> bool | None:

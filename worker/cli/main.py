@@ -24,8 +24,8 @@ from worker.errors import (
 )
 
 _EPILOG = """
-Settings come from defaults, a TOML file, CLERK_* environment variables and flags; later ones
-override earlier ones. `clerk-worker check-config` checks them and shows where each comes from.
+Settings come from defaults, a TOML file, `CLERK_*` environment variables and flags; later ones
+override earlier ones. clerk-worker check-config checks them and shows where each comes from.
 
 Exit codes: 0 done or drained · 1 unexpected error · 2 wrong settings or usage ·
 3 adapter refused · 4 Kafka cannot be used · 5 engine died · 6 too many dead letters ·
@@ -35,11 +35,12 @@ Exit codes: 0 done or drained · 1 unexpected error · 2 wrong settings or usage
 app = typer.Typer(
     name="clerk-worker",
     help="Label support messages with exactly one of a fixed set of categories.\n\n"
-    "New here? [bold]clerk-worker demo[/bold] shows everything on this machine: real Kafka, a real "
-    "small model, sample messages.",
+    "New here? **clerk-worker demo** shows everything on this machine: real Kafka, a real small "
+    "model, sample messages.",
     epilog=_EPILOG,
     no_args_is_help=True,
-    rich_markup_mode="rich",
+    # Not "rich": it keeps a docstring's line breaks, so that 80 columns show ragged lines.
+    rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -84,8 +85,7 @@ def run(config: Config = None, sets: Sets = None) -> None:
     Checks settings, topics and adapter, warms up the model, and joins the consumer group. When
     stopped it fetches no more, finishes and commits the work in flight, and exits 0.
 
-    Example: clerk-worker run -c config/worker.toml -s model.base=/models/base
-    -s model.adapter=/adapters
+    Example: clerk-worker run -c config/worker.toml -s model.adapter=/adapters
     """
     from worker.app import run_worker
     from worker.cli.load import load
@@ -126,7 +126,9 @@ def demo(
     ] = None,
     desk: Annotated[
         bool,
-        typer.Option("--desk", help="Then review doubtful labels at the desk in the browser."),
+        typer.Option(
+            "--desk", help="Start the desk too, and decide doubtful labels in the browser."
+        ),
     ] = False,
     folder: Annotated[
         Path | None,
@@ -183,14 +185,18 @@ def check_config(config: Config = None, sets: Sets = None) -> None:
 
 @app.command(rich_help_panel="Run it")
 def health(
-    url: Annotated[str, typer.Option(help="URL of the check.")] = "http://127.0.0.1:8080/readyz",
+    url: Annotated[
+        str, typer.Option(metavar="URL", help="URL of the check.")
+    ] = "http://127.0.0.1:8080/readyz",
     timeout_s: Annotated[
         float, typer.Option("--timeout", min=0.1, help="Seconds to wait for the response.")
     ] = 5.0,
 ) -> None:
     """Check whether a worker on this machine is ready: exit 0 if it is, else 1.
 
-    For a container's health check. --url takes /livez and /startupz too.
+    For a container's health check. With --url it checks /livez or /startupz instead.
+
+    Example: clerk-worker health --url http://127.0.0.1:8080/livez
     """
     sys.exit(ask(url, timeout_s))
 
@@ -239,7 +245,7 @@ def adapters(
     from worker.cli.adapters import show_adapters
 
     if store is None and not worker:
-        print("error: give --store DIR, or --worker URL, or both", file=sys.stderr)
+        print("error: nothing to show: give --store DIR, --worker URL or both", file=sys.stderr)
         sys.exit(EXIT_SETTINGS)
     sys.exit(show_adapters(store, worker or [], as_json=as_json))
 
@@ -251,8 +257,8 @@ def ask(url: str, timeout_s: float) -> int:
     """
     parts = urlsplit(url)
     if parts.scheme != "http" or not parts.hostname:
-        print(f"error: {url} is not http://HOST:PORT/PATH", file=sys.stderr)
-        return 2
+        print(f"error: --url {url}: write http://HOST:PORT/PATH", file=sys.stderr)
+        return EXIT_SETTINGS
     try:
         connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=timeout_s)
         connection.request("GET", parts.path or "/readyz")

@@ -49,19 +49,25 @@ Messages = Annotated[
 First = Annotated[
     str,
     typer.Argument(
+        metavar="ADAPTER",
         help="An adapter's directory; a store (its current adapter); 'current' (that of "
-        "model.adapter); or the first digits of a digest in model.adapter's store."
+        "model.adapter); or the first digits of a digest in model.adapter's store.",
     ),
 ]
-Second = Annotated[str, typer.Argument(help="The adapter to compare it with, named likewise.")]
+Second = Annotated[
+    str, typer.Argument(metavar="OTHER", help="The adapter to compare it with, named the same way.")
+]
 LabelField = Annotated[
     str | None,
     typer.Option(
-        help="Column or JSON path of the true label; shows which adapter is correct more often."
+        metavar="NAME",
+        help="Column or JSON path of the true label; shows which adapter is right more often.",
     ),
 ]
-Last = Annotated[int | None, typer.Option(min=1, help="The newest N records of the topic.")]
-Limit = Annotated[int, typer.Option(min=1, help="Largest number of messages.")]
+Last = Annotated[
+    int | None, typer.Option(min=1, metavar="N", help="The newest N records of the topic.")
+]
+Limit = Annotated[int, typer.Option(min=1, metavar="N", help="Most messages to compare.")]
 Texts = Annotated[
     bool, typer.Option("--texts", help="Include the message texts in the output (private data).")
 ]
@@ -74,13 +80,16 @@ Id = Annotated[
     str | None,
     typer.Option(
         "--id",
+        metavar="NAME",
         help="Name of the replay, from letters, digits, '.', '_' and '-'; the same name resumes "
         "an interrupted replay.",
     ),
 ]
 Why = Annotated[
     str | None,
-    typer.Option(help="Reason, written into the results: 'bug 17'. No private data."),
+    typer.Option(
+        metavar="TEXT", help="Reason, written into the results: 'bug 17'. No private data."
+    ),
 ]
 DeadLetters = Annotated[
     bool, typer.Option("--dead-letters", help="Records that are dead letters now.")
@@ -102,18 +111,21 @@ MadeBy = Annotated[
 Adapter = Annotated[
     str,
     typer.Option(
+        metavar="ADAPTER",
         help="Adapter to label with: a directory, a store, 'current' (that of model.adapter), or "
-        "the first digits of a digest in model.adapter's store."
+        "the first digits of a digest in model.adapter's store.",
     ),
 ]
 ToOutput = Annotated[
-    str | None, typer.Option(help="Topic for labels; default: kafka.output_topic.")
+    str | None, typer.Option(metavar="TOPIC", help="For labels [default: kafka.output_topic].")
 ]
 ToReview = Annotated[
-    str | None, typer.Option(help="Topic for labels to review; default: kafka.review_topic.")
+    str | None,
+    typer.Option(metavar="TOPIC", help="For labels to review [default: kafka.review_topic]."),
 ]
 ToDead = Annotated[
-    str | None, typer.Option(help="Topic for dead letters; default: kafka.dead_letter_topic.")
+    str | None,
+    typer.Option(metavar="TOPIC", help="For dead letters [default: kafka.dead_letter_topic]."),
 ]
 Execute = Annotated[
     bool,
@@ -122,7 +134,9 @@ Execute = Annotated[
 
 
 def classify(
-    text: Annotated[str | None, typer.Argument(help="One message to classify.")] = None,
+    text: Annotated[
+        str | None, typer.Argument(metavar="TEXT", help="One message to classify.")
+    ] = None,
     source: Messages = None,
     input_format: InputFormat = None,
     field: MessageField = None,
@@ -137,16 +151,20 @@ def classify(
     or for a table (CSV, TSV, XLSX, Parquet) CSV, in which the record's fields follow the table's
     own columns, named input.NAME. Progress goes to standard error.
 
-    Examples: clerk-worker classify --demo "where is my parcel?"
-    · clerk-worker classify --demo -i messages.csv --field body > labelled.csv
-    · cat messages.jsonl | clerk-worker classify -c config/worker.toml -i - -f jsonl
+    Examples:
+
+      clerk-worker classify --demo "where is my parcel?"
+
+      clerk-worker classify --demo -i messages.csv --field body > labelled.csv
+
+      clerk-worker classify -c config/worker.toml -i - -f jsonl < messages.jsonl
     """
     from worker.cli.load import load_offline
     from worker.offline.classify import ClassifyRequest, run_classify
 
     loaded = load_offline(config, sets, use_demo=use_demo)
     if (text is None) == (source is None):
-        print("error: give one TEXT, or --input FILE (- for standard input)", file=sys.stderr)
+        print("error: give either TEXT or --input FILE (- for standard input)", file=sys.stderr)
         sys.exit(EXIT_SETTINGS)
     run_classify(loaded.settings, ClassifyRequest(text, source, input_format, field, as_json))
 
@@ -176,8 +194,11 @@ def compare(
     Messages come from the input topic (--last, --since or --offsets) or from a file. Reading does
     not affect running workers. The adapters are loaded on this machine, one after the other.
 
-    Examples: clerk-worker compare current 3f2a9c -s model.adapter=/adapters --last 2000
-    · clerk-worker compare --demo current runs/new/adapter -i labelled.csv --label-field category
+    Examples:
+
+      clerk-worker compare current 3f2a9c -s model.adapter=/adapters --last 2000
+
+      clerk-worker compare current runs/one/adapter -i mails.csv --label-field label
     """
     from rich.console import Console
 
@@ -217,11 +238,11 @@ def verify(
         typer.Option(
             metavar="DIGEST",
             help="First digits of the digest of an adapter that served; results of any other are "
-            "faults. Repeatable. Default: the adapters in model.adapter's store.",
+            "faults. Repeatable [default: the adapters in model.adapter's store].",
         ),
     ] = None,
     show_first: Annotated[
-        int, typer.Option("--show", min=1, help="Most offenders to show of each fault.")
+        int, typer.Option("--show", min=1, metavar="N", help="Most records to show for each fault.")
     ] = 10,
     topic: InputTopic = None,
     as_json: AsJson = False,
@@ -236,8 +257,11 @@ def verify(
     and may run while workers run. Without a range it checks everything that the group has
     committed; later records count as pending.
 
-    Examples: clerk-worker verify -c config/worker.toml
-    · clerk-worker verify -c config/worker.toml --since 2026-03-02T06:00 --json
+    Examples:
+
+      clerk-worker verify -c config/worker.toml
+
+      clerk-worker verify -c config/worker.toml --since 2026-03-02T06:00 --json
     """
     from rich.console import Console
 
@@ -278,7 +302,7 @@ def replay(
     config: Config = None,
     sets: Sets = None,
 ) -> None:
-    """Label chosen records again: dead letters, reviews, a label, an adapter's results, a range.
+    """Label chosen records again, such as dead letters or the results of an adapter.
 
     Without --execute it only counts. Records are chosen by their current result, and each option
     narrows the choice. They are read from the input topic, so expired ones cannot be labelled
@@ -288,9 +312,13 @@ def replay(
     After an interruption run the same command with the same --id: it resumes, and every record gets
     exactly one result from the replay.
 
-    Examples: clerk-worker replay --reason deadline_exceeded -c worker.toml
-    · clerk-worker replay --id bug-17 --why "bug 17" --reason deadline_exceeded --execute
-    · clerk-worker replay --id undo-9f2c --why "9f2c was wrong" --made-by 9f2c --execute
+    Examples:
+
+      clerk-worker replay --reason deadline_exceeded -c config/worker.toml
+
+      clerk-worker replay --id bug-17 --why "bug 17" --reason deadline_exceeded --execute
+
+      clerk-worker replay --id undo-9f2c --why "9f2c was wrong" --made-by 9f2c --execute
     """
     from worker.cli.load import load_offline
     from worker.offline.replay import ReplayRequest, run_replay

@@ -18,7 +18,8 @@ Config = Annotated[
     typer.Option(
         "--config",
         "-c",
-        help="TOML file with settings (see config/worker.toml); default: $CLERK_CONFIG.",
+        metavar="FILE",
+        help="TOML file with settings, such as config/worker.toml [default: $CLERK_CONFIG].",
     ),
 ]
 Sets = Annotated[
@@ -27,28 +28,30 @@ Sets = Annotated[
         "--set",
         "-s",
         metavar="KEY=VALUE",
-        help="Override one setting, by its path: kafka.group_id=clerks, model.adapter=/adapters, "
-        "kafka.consumer.fetch.min.bytes=1. Repeatable.",
+        help="Override one setting: kafka.group_id=clerks. Repeatable.",
     ),
 ]
 InputFormat = Annotated[
     Literal["csv", "tsv", "xlsx", "parquet", "jsonl", "text"] | None,
-    typer.Option("--format", "-f", help="Format of the input; default: by the file name's ending."),
+    typer.Option(
+        "--format", "-f", help="Format of the input [default: by the file name's ending]."
+    ),
 ]
 MessageField = Annotated[
     str | None,
-    typer.Option("--field", help="Column or JSON path of the message text.", show_default=False),
+    typer.Option("--field", metavar="NAME", help="Column or JSON path of the message text."),
 ]
 UseDemo = Annotated[
     bool, typer.Option("--demo", help="Use the demo's small base model and its adapter.")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
 
 _DIGITS = re.compile(r"[0-9a-f]{4,64}")
 
 
 InputTopic = Annotated[
-    str | None, typer.Option("--topic", help="Topic to read; default: the input topic.")
+    str | None,
+    typer.Option("--topic", metavar="TOPIC", help="Topic to read [default: the input topic]."),
 ]
 Since = Annotated[
     str | None,
@@ -75,7 +78,7 @@ def input_range(
 ) -> RecordRange | None:
     """Return the range in these options; None if none is given. Raises SettingsError."""
     if until is not None and since is None:
-        raise SettingsError("--until needs --since")
+        raise SettingsError("--until needs --since: give the start of the range too")
     options = {"--last": last, "--since": since, "--offsets": offsets}
     given = [name for name, value in options.items() if value]
     if len(given) > 1:

@@ -1,4 +1,4 @@
-"""Sign-in and sign-out: with a password, or at the OpenID provider."""
+"""Sign-in and sign-out, with a password or at the OpenID provider; a user's own password."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from dataclasses import replace
 import structlog
 from starlette.responses import RedirectResponse, Response
 
-from desk.auth.passwords import is_password
+from desk.auth.passwords import MAX_CHARS, MIN_CHARS, hash_password, is_password
 from desk.auth.provider import Provider
-from desk.errors import NotAllowed, ProviderUnavailable, ProviderWrong, SignInFailed
+from desk.errors import NotAllowed, ProviderUnavailable, ProviderWrong, Refused, SignInFailed
 from desk.service import people
 from desk.web.identity import begin_session, drop_cookie, role_on_arrival, set_cookie
 from desk.web.strings import t
@@ -48,26 +48,78 @@ def act(visit: Visit) -> Response:
     if visit.web.options.method != "local":
         return redirect("/")
     name, password = visit.form.get("name", "").strip()[:200], visit.form.get("password", "")
-    desk, attempts = visit.desk, visit.web.attempts
-    wait_s = attempts.begin(visit.address, name)
+    wait_s, right = _check(visit, name, password)
     if wait_s:
-        return _again(visit, name, t("sign_in.wait", seconds=math.ceil(wait_s)), 429)
-    right = False
-    try:
-        hashed = people.password_hash(desk, name)
-        right = is_password(hashed, password)
-    finally:
-        attempts.end(visit.address, name, right=right)
+        return _again(visit, name, t("sign_in.wait", seconds=wait_s), 429)
     if not right:
-        _log_failure(visit, "local", name=name if hashed else "")
         return _again(visit, name, t("sign_in.wrong"), 401)
     try:
-        person = people.arrive(desk, name, name, role=role_on_arrival(visit.web, name))
+        person = people.arrive(visit.desk, name, name, role=role_on_arrival(visit.web, name))
     except NotAllowed:
         return _again(visit, name, t("sign_in.wrong"), 401)
     response = redirect(inside(visit.form.get("next")) or "/")
     begin_session(visit, response, person)
     return response
+
+
+def _check(visit: Visit, name: str, password: str, *, reason: str = "") -> tuple[int, bool]:
+    """Return the seconds to wait before the next attempt, and whether the password is right. A
+    wrong one is logged with ``reason``."""
+    attempts = visit.web.attempts
+    wait_s = attempts.begin(visit.address, name)
+    if wait_s:
+        return math.ceil(wait_s), False
+    right = False
+    try:
+        hashed = people.password_hash(visit.desk, name)
+        right = is_password(hashed, password)
+    finally:
+        attempts.end(visit.address, name, right=right)
+    if not right:
+        _log_failure(visit, "local", name=name if hashed else "", reason=reason)
+    return 0, right
+
+
+def show_password(visit: Visit) -> Response:
+    """Show the form to change the user's own password."""
+    if visit.web.options.method != "local":
+        return redirect("/")
+    return _password_page(visit)
+
+
+def change_password(visit: Visit) -> Response:
+    """Change the user's own password, and end all their sessions but the one in this browser."""
+    if visit.web.options.method != "local":
+        return redirect("/")
+    subject, new = visit.who.subject, visit.form.get("new", "")
+    # An unattended browser must not help to guess the password: the limits of sign-in apply.
+    wait_s, right = _check(visit, subject, visit.form.get("old", ""), reason="old_password")
+    if wait_s:
+        return _password_page(visit, t("sign_in.wait", seconds=wait_s), 429)
+    if not right:
+        return _password_page(visit, t("password.wrong"), 409)
+    if new != visit.form.get("again"):
+        return _password_page(visit, t("password.differ"), 409)
+    try:
+        hashed = new_hash(new)
+    except Refused as error:
+        return _password_page(visit, str(error), 409)
+    people.give_password(visit.desk, subject, hashed, by=visit.who)
+    response = redirect("/password", changed="1")
+    begin_session(visit, response, visit.who)
+    return response
+
+
+def _password_page(visit: Visit, problem: str = "", status: int = 200) -> Response:
+    return visit.page("password.html", status, problem=problem, least=MIN_CHARS, most=MAX_CHARS)
+
+
+def new_hash(password: str) -> str:
+    """Return the hash of a new password. Raises Refused if it is too short or too long."""
+    try:
+        return hash_password(password)
+    except ValueError as error:
+        raise Refused(str(error)) from None
 
 
 def _log_failure(visit: Visit, method: str, *, name: str, reason: str = "") -> None:
@@ -203,6 +255,8 @@ def _said(visit: Visit, status: int, reason: str, name: str = "") -> Response:
 PAGES = (
     Page("/sign-in", show, None),
     Page("/sign-in", act, None, "POST", checks_password=True),
+    Page("/password", show_password, "reviewer"),
+    Page("/password", change_password, "reviewer", "POST", checks_password=True),
     Page("/sign-out", leave, "reviewer", "POST"),
     Page("/sign-in/callback", callback, None),
     Page("/signed-out", signed_out, None),

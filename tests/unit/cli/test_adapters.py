@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +89,35 @@ def test_a_worker_that_does_not_answer_is_reported(capsys: pytest.CaptureFixture
     code, found = asked(capsys, None, ["http://127.0.0.1:1", "ftp://x"])
     assert code == 1
     assert "no answer" in found["workers"][0]["error"]
-    assert found["workers"][1]["error"] == "not http://HOST:PORT"
+    assert found["workers"][1]["error"] == "write http://HOST:PORT"
     assert show_adapters(None, ["127.0.0.1:1"], as_json=False) == 1
     assert "127.0.0.1:1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "problem"),
+    [
+        (404, b"<p>not found", "HTTP status 404"),
+        (200, b"<p>welcome", "not a worker's answer"),
+        (200, b"{}", "not a worker's answer"),
+    ],
+)
+def test_another_server_is_not_taken_for_a_silent_worker(
+    capsys: pytest.CaptureFixture[str], status: int, body: bytes, problem: str
+) -> None:
+    """It said "no answer: 'adapters'" for a wrong port."""
+
+    class Other(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Other) as server:
+        threading.Thread(target=server.handle_request, daemon=True).start()
+        code, found = asked(capsys, None, [f"http://127.0.0.1:{server.server_port}"])
+    assert code == 1
+    assert problem in found["workers"][0]["error"]

@@ -50,7 +50,7 @@ def test_another_server_is_not_taken_for_a_worker(server: HttpServer) -> None:
 @pytest.mark.parametrize("url", ["https://127.0.0.1/readyz", "readyz", "http:///readyz"])
 def test_a_malformed_url_is_2(url: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert ask(url, 5) == 2
-    assert "is not http://HOST:PORT/PATH" in capsys.readouterr().err
+    assert "write http://HOST:PORT/PATH" in capsys.readouterr().err
 
 
 def test_no_proxy_is_used(server: HttpServer, monkeypatch: pytest.MonkeyPatch) -> None:

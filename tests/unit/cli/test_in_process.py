@@ -123,8 +123,8 @@ def test_expected_errors_are_one_line_and_a_code(
 ) -> None:
     for arguments, code, said in (
         (("check-config", "-s", "kafka.grop_id=x"), EXIT_SETTINGS, "did you mean 'kafka.group_id'"),
-        (("adapters",), EXIT_SETTINGS, "give --store DIR, or --worker URL, or both"),
-        (("classify",), EXIT_SETTINGS, "give one TEXT, or --input FILE"),
+        (("adapters",), EXIT_SETTINGS, "give --store DIR, --worker URL or both"),
+        (("classify",), EXIT_SETTINGS, "give either TEXT or --input FILE"),
         (("adapters", "--store", str(tmp_path / "x")), EXIT_ADAPTER, "there is no such store"),
     ):
         assert exit_code(monkeypatch, *arguments) == code

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from tests.support.tiny_onnx import write_tiny_encoder
-from worker import __version__
 
 pytestmark = pytest.mark.slow
 
@@ -59,23 +58,6 @@ def assert_only_the_adapter_is_missing(done: subprocess.CompletedProcess[str]) -
     assert error.startswith("error: model.adapter is not set")
 
 
-def test_help_names_every_command_and_the_exit_codes() -> None:
-    done = clerk("--help")
-    assert done.returncode == 0
-    for word in (
-        "run",
-        "demo",
-        "classify",
-        "check-config",
-        "CLERK_*",
-        "Exit codes",
-        "6 too",
-        "130",
-    ):
-        assert word in done.stdout
-    assert clerk("--version").stdout.strip() == f"clerk-worker {__version__}"
-
-
 def test_config_shows_values_origins_and_no_secret(tmp_path: Path) -> None:
     file = tmp_path / "worker.toml"
     file.write_text('[kafka]\ngroup_id = "clerks"\nsasl_password = "hunter2"\n')
@@ -118,11 +100,6 @@ def test_every_commented_default_in_the_shipped_configuration_is_true(tmp_path: 
     assert_only_the_adapter_is_missing(done)
     strip = [line.split("  # ")[0] for line in done.stdout.splitlines()]
     assert strip == [line.split("  # ")[0] for line in clerk("check-config").stdout.splitlines()]
-
-
-def test_an_unknown_setting_is_refused_with_a_suggestion() -> None:
-    done = clerk("check-config", "-s", "kafka.grop_id=x")
-    assert_one_line(done, 2, "kafka.grop_id", "did you mean 'kafka.group_id'")
 
 
 def test_run_without_a_model_says_what_to_set() -> None:
@@ -177,7 +154,6 @@ def test_a_directory_that_is_no_adapter_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ((), ("TEXT", "--input")),
         (("-i", "nowhere.csv"), ("nowhere.csv", "No such file")),
         (("-i", "messages.bin"), ("messages.bin", "--format")),
     ],

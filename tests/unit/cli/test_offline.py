@@ -27,8 +27,6 @@ from worker.records.types import Outgoing, Postponed, Record, Rejected
         ("replay", "choose the records"),
         ("replay --since 2026-03-02", "needs an end"),
         ("replay --offsets 0:5-", "needs an end"),
-        ("replay --until 2026-03-02 --review", "--until needs --since"),
-        ("replay --since 2026-03-02 --offsets 0:1-2", "choose one"),
         ("replay --reason bad_luck", "choose one of tombstone"),
         ("replay --made-by xyz", "hexadecimal"),
         ("replay --dead-letters --execute", "--id NAME"),
@@ -36,8 +34,6 @@ from worker.records.types import Outgoing, Postponed, Record, Rejected
         ("replay --dead-letters --id two/words", "use 1 to 100 letters"),
         ("replay --dead-letters --label refund", "a dead letter has no label"),
         ("verify --adapter xyz", "hexadecimal"),
-        ("verify --until 2026-03-02", "--until needs --since"),
-        ("verify --since yesterday", "not a time"),
     ],
 )
 def test_impossible_choices_are_refused(line: str, said: str) -> None:

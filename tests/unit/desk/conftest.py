@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from argon2 import PasswordHasher
 
+from desk.auth import passwords
 from desk.store.database import Database
 from tests.support.desk_databases import NewDatabase, databases
 from tests.support.desk_world import DeskWorld
@@ -17,6 +19,16 @@ def restore_logging(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Restore logging: a command configures it for good."""
     monkeypatch.setattr("worker.common.logs.configure_logging", configure_for_a_test)
     with logging_restored():
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def cheap_hashes() -> Iterator[None]:
+    """Hash passwords with the least work: the real one takes 64 MiB and tenths of a second each."""
+    cheap = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(passwords, "_hasher", cheap)
+        patched.setattr(passwords, "_NOBODY", cheap.hash("nobody has this password"))
         yield
 
 

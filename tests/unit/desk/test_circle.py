@@ -147,7 +147,7 @@ def test_a_proposal_is_answered_once(world: DeskWorld, tmp_path: Path) -> None:
     )
     world.clock.move(60)
     assert circle.decide_proposal(world.desk, proposal.id, publish=True, person=owner) == first
-    with pytest.raises(Refused, match="decided otherwise"):
+    with pytest.raises(Refused, match="the other answer"):
         circle.decide_proposal(world.desk, proposal.id, publish=False, person=owner)
     (path,) = upkeep.export(world.desk, tmp_path, by_message_id=True).proposals
     decision = read_decision(path, proposal)
@@ -206,10 +206,12 @@ def test_the_circle_by_commands_alone(world: DeskWorld, command: Command, tmp_pa
     }
     for name, text in files.items():
         (tmp_path / name).write_text(text, "utf-8")
-    assert "2 tasks loaded, 0 known; batch 1" in command(
+    assert "2 tasks loaded, 0 were loaded before; batch 1" in command(
         "tasks", "load", str(tmp_path / "tasks.jsonl")
     )
-    assert "0 tasks loaded, 2 known" in command("tasks", "load", str(tmp_path / "tasks.jsonl"))
+    assert "0 tasks loaded, 2 were loaded before" in command(
+        "tasks", "load", str(tmp_path / "tasks.jsonl")
+    )
     ann = world.person("ann")
     task = reviewing.next_item(world.desk, ann, Queue(batch_id=1))
     assert task is not None
@@ -220,7 +222,7 @@ def test_the_circle_by_commands_alone(world: DeskWorld, command: Command, tmp_pa
     assert "1 of 1 labels of the dataset were kept" in status
     assert "advice 1 is loaded" in command("advice", "load", str(tmp_path / "advice.json"))
     assert "1.1\t2 messages\tPeople confuse" in command("advice", "list")
-    assert "1 tasks made, 0 known; batch 2" in command("advice", "ask", "1.1")
+    assert "1 tasks made, 0 were made before; batch 2" in command("advice", "ask", "1.1")
     assert "is loaded" in command("proposal", "load", str(tmp_path / "proposal.json"))
     listed = command("proposal", "list")
     assert "publish\twaiting" in listed
@@ -240,11 +242,11 @@ def test_the_circle_by_commands_alone(world: DeskWorld, command: Command, tmp_pa
     [
         (("tasks", "load", "nowhere.jsonl"), "nowhere.jsonl"),
         (("tasks", "status", "7"), "no batch 7"),
-        (("advice", "ask", "7"), "two numbers with a dot"),
+        (("advice", "ask", "7"), "write NUMBER.FINDING"),
         (("advice", "ask", "7.1"), "no such finding"),
         (("proposal", "decide", "7", "perhaps"), "yes or no"),
         (("proposal", "decide", "7", "yes"), "no proposal's id begins with 7"),
-        (("export", "--out", "out", "--project", "unheard"), "no batch of this name"),
+        (("export", "--out", "out", "--project", "unheard"), "no batch unheard"),
     ],
 )
 def test_what_cannot_be_done_is_said(command: Command, words: tuple[str, ...], says: str) -> None:

@@ -165,6 +165,14 @@ def desk(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.parametrize("command", ["backup --out x", "taxonomy", "people list"])
+def test_errors_of_typed_commands_are_text_in_a_pipe(command: str) -> None:
+    """Only run and migrate, which run in containers, log JSON there."""
+    done = desk(*command.split(), "-s", "database.url=mysql://x")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: database.url: mysql is not supported")
+
+
 def test_migrate_makes_the_database_and_run_wants_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -203,7 +211,7 @@ def test_another_taxonomy_wants_a_command(
             app(export, standalone_mode=False)
         capsys.readouterr()
         app(["taxonomy", *changed], standalone_mode=False)
-        assert capsys.readouterr().out.startswith("0 carried")
+        assert capsys.readouterr().out.startswith("decisions carried over: 0")
         app(export, standalone_mode=False)
     assert (tmp_path / "out" / "decisions.csv").exists()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -235,7 +236,7 @@ def test_closing_while_others_submit_leaves_nobody_waiting(
     for thread in threads:
         thread.start()
     while len(futures) < 200:
-        pass
+        time.sleep(0.001)
     engine.close()
     for thread in threads:
         thread.join(TIMEOUT_S)

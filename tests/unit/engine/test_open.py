@@ -48,6 +48,7 @@ def test_an_altered_adapter_is_refused_before_vllm_is_imported(
     assert imported == []
 
 
+@pytest.mark.slow
 def test_importing_it_imports_nothing_heavy() -> None:
     code = (
         "import sys, worker.engine.open; "

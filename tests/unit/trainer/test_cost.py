@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
@@ -96,7 +96,6 @@ def test_replicas_are_added_if_the_volume_needs_them() -> None:
 amounts = st.floats(0.01, 1e4)
 
 
-@settings(max_examples=100, deadline=None)
 @given(
     st.builds(
         CostInputs,

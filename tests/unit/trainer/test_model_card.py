@@ -183,6 +183,7 @@ def test_the_licence_is_read_from_the_bases_folder(
     assert find_license(tmp_path) == name
 
 
+@pytest.mark.slow
 def test_perfect_confidences_exceed_the_bound_of_chance_one_time_in_twenty() -> None:
     """Simulated with 400 sets of 300 calibrated answers. A model with a confidence of 90 % and an
     accuracy of 80 % is far above the bound."""

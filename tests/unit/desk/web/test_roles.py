@@ -42,6 +42,8 @@ WHO_MAY: dict[tuple[str, str], Role | None] = {
     ("GET", "/people"): "owner",
     ("POST", "/people"): "owner",
     ("GET", "/log"): "owner",
+    ("GET", "/password"): "reviewer",
+    ("POST", "/password"): "reviewer",
     ("GET", "/sign-in"): None,
     ("POST", "/sign-in"): None,
     ("POST", "/sign-out"): "reviewer",

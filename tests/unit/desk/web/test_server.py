@@ -7,7 +7,7 @@ import socket
 import time
 import urllib.error
 import urllib.request
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -25,6 +25,10 @@ from tests.support.desk_databases import NewDatabase
 from tests.support.desk_world import DeskWorld
 from tests.support.processes import free_ports
 
+UNFINISHED = (
+    b"POST /sign-in HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n"
+    b"Content-Type: application/x-www-form-urlencoded\r\n\r\na="
+)
 TAXONOMY = Path(__file__).parents[4] / "config" / "taxonomy.toml"
 
 
@@ -89,6 +93,54 @@ def test_a_slow_request_is_cut_off(world: DeskWorld, monkeypatch: pytest.MonkeyP
             used.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
             assert b"200 OK" in used.recv(4096)
         kept.close()
+
+
+def test_open_connections_are_bounded(world: DeskWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clients that only connect could use up the file descriptors that the database needs. The
+    oldest idle connection is closed: if the new one were refused, probes would fail too, and the
+    kubelet would restart the desk. A request in progress is never cut off."""
+    monkeypatch.setattr(server, "MAX_CONNECTIONS", 3)
+    monkeypatch.setattr(server, "HEADERS_S", 600)
+    with serve(world.desk, WebOptions(port=0)) as address:
+        place = ("127.0.0.1", int(address.rpartition(":")[2]))
+        with ExitStack() as stack:
+
+            def connect() -> socket.socket:
+                return stack.enter_context(socket.create_connection(place, timeout=60))
+
+            busy = connect()
+            busy.sendall(UNFINISHED)
+            first, second = connect(), connect()
+            for _ in range(5):
+                with urllib.request.urlopen(f"{address}/livez") as answer:
+                    assert answer.read() == b"ok"
+            assert first.recv(1) == b""
+            assert not is_closed(second)
+            busy.sendall(b"b")
+            assert busy.recv(12) == b"HTTP/1.1 403"
+
+
+def test_with_all_connections_busy_a_new_one_is_closed(
+    world: DeskWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "MAX_CONNECTIONS", 1)
+    monkeypatch.setattr(server, "HEADERS_S", 600)
+    with serve(world.desk, WebOptions(port=0)) as address:
+        place = ("127.0.0.1", int(address.rpartition(":")[2]))
+        with socket.create_connection(place, timeout=60) as busy:
+            busy.sendall(UNFINISHED)
+            with socket.create_connection(place, timeout=60) as refused:
+                assert is_gone(refused)
+            busy.sendall(b"b")
+            assert busy.recv(12) == b"HTTP/1.1 403"
+
+
+def is_gone(connection: socket.socket) -> bool:
+    """Wait until the server ends a connection."""
+    try:
+        return connection.recv(1) == b""
+    except ConnectionResetError:
+        return True
 
 
 def is_closed(connection: socket.socket) -> bool:

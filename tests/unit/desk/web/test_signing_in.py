@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
@@ -13,6 +16,7 @@ from desk.auth.rules import check_sign_in, is_trusted
 from desk.errors import Refused, SettingsError
 from desk.service import people
 from desk.store import people as store
+from desk.store.types import Person
 from desk.web.application import build_application
 from desk.web.visit import WebOptions
 from tests.support.desk_browser import LOCAL, Browser, NewBrowser, field, visit
@@ -21,6 +25,7 @@ from tests.support.desk_world import DeskWorld, FakeClock
 pytestmark = pytest.mark.slow
 
 PASSWORD = "a long enough password"
+SECURED = replace(LOCAL, secure=True, host="10.0.0.1")
 PROXY = WebOptions(method="proxy", proxy_addresses=("testclient",), owners=("ada",))
 
 
@@ -70,12 +75,33 @@ def test_cookies_are_for_this_host_and_no_script(
     assert "httponly" in cookie
     assert "samesite=lax" in cookie
     assert "secure" not in cookie
-    secured = replace(LOCAL, secure=True, host="10.0.0.1")
-    visitor = browser(options=secured)
+    visitor = browser(options=SECURED)
     cookie = visitor.get("/sign-in").headers["set-cookie"]
     assert cookie.startswith("__Host-")
     assert "Secure" in cookie
     assert "strict-transport-security" in visitor.get("/sign-in").headers
+
+
+@pytest.mark.parametrize(
+    ("options", "origin", "says"),
+    [
+        (SECURED, "http://10.0.0.1:8090", "TLS is missing"),
+        (SECURED, "https://10.0.0.1:8090", "earlier session"),  # a proxy with TLS, cookie lost
+        (LOCAL, "http://10.0.0.1:8090", "earlier session"),
+    ],
+)
+def test_over_plain_http_a_sign_in_names_the_missing_tls(
+    browser: NewBrowser, options: WebOptions, origin: str, says: str
+) -> None:
+    """The browser drops the cookie of the form, so each reload would fail in the same way."""
+    visitor = browser(options=options)
+    host = "10.0.0.1:8090"
+    csrf = field(visitor.get("/sign-in", Host=host).text, "csrf")
+    visitor.client.cookies.clear()
+    values = {"csrf": csrf, "name": "ada", "password": PASSWORD}
+    sent = visitor.client.post("/sign-in", data=values, headers={"Host": host, "Origin": origin})
+    assert sent.status_code == 403
+    assert says in sent.text
 
 
 def test_a_session_ends_by_age_and_by_rest(world: DeskWorld, browser: NewBrowser) -> None:
@@ -121,6 +147,113 @@ def test_another_password_signs_out_everywhere(world: DeskWorld, browser: NewBro
     ada = browser("ada")
     people.give_password(world.desk, "ada", "hash")
     assert ada.get("/").status_code == 303
+
+
+NEW_PASSWORD = "another long password"
+
+
+def change_password(visitor: Browser, old: str, new: str, again: str | None = None) -> Any:
+    """Send the form of the page Change password."""
+    repeated = new if again is None else again
+    return visitor.post("/password", {"old": old, "new": new, "again": repeated})
+
+
+def test_users_change_their_own_password(
+    world: DeskWorld, browser: NewBrowser, hashed: str
+) -> None:
+    """The other sessions end, this browser stays signed in, and the log has no password."""
+    people.add_local(world.desk, "ada", "ada", "reviewer", hashed)
+    here, elsewhere, owner = browser(), browser(), browser("bo", "owner")
+    assert sign_in(here, "ada", PASSWORD) == sign_in(elsewhere, "ada", PASSWORD) == 303
+    token = here.client.cookies[LOCAL.session_cookie]
+    assert 'href="/password"' in here.get("/my-day").text
+    with capture_logs() as logged:
+        changed = change_password(here, PASSWORD, NEW_PASSWORD)
+    assert (changed.status_code, changed.headers["location"]) == (303, "/password?changed=1")
+    assert "is changed" in here.get("/password?changed=1").text
+    assert here.client.cookies[LOCAL.session_cookie] != token
+    assert elsewhere.get("/").status_code == 303
+    assert sign_in(elsewhere, "ada", PASSWORD) == 401
+    assert sign_in(elsewhere, "ada", NEW_PASSWORD) == 303
+    page = owner.get("/log").text
+    with world.database.read() as tx:
+        entries = store.log_entries(tx)
+    [entry] = [each for each in entries if each["action"] == "password.changed"]
+    ada = store_find(world, "ada")
+    assert entry["pseudonym"] == ada.pseudonym
+    assert entry["detail"] == {"person": ada.pseudonym}
+    for secret in (PASSWORD, NEW_PASSWORD):
+        assert secret not in page + str(entries) + str(logged)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("not it at all", (NEW_PASSWORD, NEW_PASSWORD), "Wrong password"),
+        ("", (NEW_PASSWORD, NEW_PASSWORD), "Wrong password"),
+        (PASSWORD, (NEW_PASSWORD, "another long passwort"), "differ"),
+        (PASSWORD, ("short", "short"), "12 to 256 characters"),
+    ],
+)
+def test_a_password_is_not_changed_by_a_wrong_form(
+    world: DeskWorld, browser: NewBrowser, hashed: str, old: str, new: tuple[str, str], says: str
+) -> None:
+    people.add_local(world.desk, "ada", "ada", "reviewer", hashed)
+    here = browser()
+    sign_in(here, "ada", PASSWORD)
+    refused = change_password(here, old, *new)
+    assert refused.status_code == 409
+    assert says in refused.text
+    assert people.password_hash(world.desk, "ada") == hashed
+    assert here.get("/my-day").status_code == 200
+
+
+def test_guessing_the_old_password_becomes_slow(
+    world: DeskWorld, browser: NewBrowser, hashed: str
+) -> None:
+    """An unattended browser must not serve to find the password out. Guesses are in the log."""
+    people.add_local(world.desk, "ada", "ada", "reviewer", hashed)
+    here = browser()
+    sign_in(here, "ada", PASSWORD)
+    csrf = here.csrf()
+    form = {"csrf": csrf, "old": "x" * 300, "new": NEW_PASSWORD, "again": NEW_PASSWORD}
+    codes = [here.client.post("/password", data=form).status_code for _ in range(8)]
+    assert codes == [409] * 6 + [429] * 2
+    assert change_password(here, PASSWORD, NEW_PASSWORD).status_code == 429
+    with world.database.read() as tx:
+        [entry, *_] = store.log_entries(tx)
+    assert (entry["action"], entry["detail"]["reason"]) == ("sign_in.failed", "old_password")
+
+
+def test_an_owner_too_needs_the_old_password(
+    world: DeskWorld, browser: NewBrowser, hashed: str
+) -> None:
+    """The page People resets the others' passwords without it."""
+    people.add_local(world.desk, "ada", "ada", "owner", hashed)
+    here = browser()
+    sign_in(here, "ada", PASSWORD)
+    own = {"action": "password", "person": store_find(world, "ada").id, "password": NEW_PASSWORD}
+    refused = here.post("/people", own)
+    assert refused.status_code == 409
+    assert "Change password" in refused.text
+    assert people.password_hash(world.desk, "ada") == hashed
+
+
+def test_no_password_to_change_where_users_sign_in_elsewhere(browser: NewBrowser) -> None:
+    visitor = browser(options=WebOptions())
+    page = visitor.get("/my-day").text
+    assert 'href="/password"' not in page
+    assert visitor.get("/password").headers["location"] == "/"
+    form = {"csrf": field(page, "csrf"), "old": "", "new": NEW_PASSWORD, "again": NEW_PASSWORD}
+    assert visitor.client.post("/password", data=form).headers["location"] == "/"
+
+
+def store_find(world: DeskWorld, subject: str) -> Person:
+    """The account with this name."""
+    with world.database.read() as tx:
+        found = store.find(tx, subject)
+    assert found is not None
+    return found
 
 
 HERE, ELSEWHERE = "192.0.2.1", "198.51.100.7"
@@ -254,6 +387,13 @@ def test_behind_a_proxy_the_forwarded_address_counts(world: DeskWorld, hashed: s
         ]
     assert codes == [401] * 6 + [429] * 2
     assert "sign_in.proxy_addresses" in logged[0]["hint"]
+
+
+def test_passwords_are_hashed_with_the_low_memory_profile_of_rfc_9106() -> None:
+    """The other tests hash with less work (tests/unit/desk/conftest.py)."""
+    words = "from desk.auth import passwords; print(passwords.hash_password('x' * 12))"
+    done = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("$argon2id$v=19$m=65536,t=3,p=4$")
 
 
 def test_passwords_are_checked() -> None:

@@ -6,6 +6,8 @@ import pytest
 
 from tests.bench.cascade_promise import WORLDS, simulate
 
+pytestmark = pytest.mark.slow
+
 TRAININGS = 60
 
 

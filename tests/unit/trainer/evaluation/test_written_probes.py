@@ -16,6 +16,8 @@ from trainer.evaluation.engines import ScoresByKey
 from trainer.evaluation.evaluate import pick_probes, read_written
 from worker.contract.verify import read_probes
 
+pytestmark = pytest.mark.slow
+
 LABELS = ("order_tracking", "payment", "refund")
 
 

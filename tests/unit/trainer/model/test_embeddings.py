@@ -13,6 +13,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from trainer.errors import BadInput
 from trainer.model.embeddings import embed
 
+pytestmark = pytest.mark.slow
+
 TEXTS = ["where is my parcel", "refund", "card declined twice please refund my card", "", "my"]
 
 

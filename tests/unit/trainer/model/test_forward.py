@@ -25,6 +25,8 @@ from trainer.model.forward import (
 from trainer.model.lora_model import LoraModel
 from trainer.model.prompt import IGNORE_INDEX, TrainingRow
 
+pytestmark = pytest.mark.slow
+
 PREFIX = tuple(range(5, 25))
 LAYOUTS: tuple[Layout, ...] = ("packed", "cached", "whole")
 CPU = torch.device("cpu")
@@ -125,7 +127,6 @@ def test_a_mask_of_blocks_leaves_most_of_a_batch_out() -> None:
     assert mask.sparsity() > 80
 
 
-@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")  # what torch itself imports
 def test_flex_attention_gives_the_same_scores(
     make_lora_model: Callable[..., LoraModel], monkeypatch: pytest.MonkeyPatch

@@ -7,6 +7,8 @@ import torch
 
 from trainer.model.lora_model import add_by_addmm
 
+pytestmark = pytest.mark.slow
+
 
 class Net(torch.nn.Module):
     def __init__(self, dtype: torch.dtype = torch.float32) -> None:

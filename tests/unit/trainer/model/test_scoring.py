@@ -21,6 +21,8 @@ from trainer.model.scoring import (
     token_batches,
 )
 
+pytestmark = pytest.mark.slow
+
 PREFIX = tuple(range(5, 25))
 CODES = (40, 41, 42)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
 from tests.bench.judges_worlds import (
     Messages,
@@ -111,6 +112,7 @@ def test_one_that_is_surer_of_the_right_answers_is_a_yes() -> None:
     assert any(reason.startswith("Fewer wrong labels") for reason in told.reasons_for)
 
 
+@pytest.mark.slow
 def test_over_a_sequence_an_equal_adapter_is_rarely_proposed() -> None:
     """At most once in twenty sequences of 24 proposals. With the same level for each proposal, four
     sequences in ten would have at least one."""

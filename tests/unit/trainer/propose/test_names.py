@@ -22,7 +22,10 @@ from worker.common.review_files import save_answers
 from worker.contract.exchange import Answer
 from worker.contract.text import message_sha256
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning"),
+]
 
 TEXT = "zq wholly unlike any other kx, Ann Example"
 

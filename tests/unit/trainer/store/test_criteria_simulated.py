@@ -19,6 +19,8 @@ from trainer.statistics.paired import non_inferiority_p
 from trainer.store.gate import judge_labels, judge_regression
 from trainer.store.rules import Comparison, GateRules
 
+pytestmark = pytest.mark.slow
+
 RUNS = 400
 LABELS = tuple(f"label-{number}" for number in range(11))
 LOWER = GateRules()

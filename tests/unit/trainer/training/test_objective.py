@@ -30,6 +30,8 @@ from trainer.training.objective import CodeObjective, Teacher, ask_teacher
 from trainer.training.recipe import Recipe, load_recipe
 from worker.contract import read_manifest
 
+pytestmark = pytest.mark.slow
+
 PREFIX = torch.arange(5, 25)
 CODES = [40, 41, 42]
 

@@ -15,6 +15,8 @@ from safetensors.torch import load_file
 from trainer.training.recipe import load_recipe
 from trainer.training.train import train
 
+pytestmark = pytest.mark.slow
+
 CONFIG = Path(__file__).parents[4] / "config" / "trainer-cpu.toml"
 SETTINGS = {
     "lora_rank": 2,
