@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.rig import any_text
-from worker.contract.html_text import MAX_TAGS, html_to_text, is_html
+from worker.contract.html_text import MAX_WORK, html_to_text, is_html
 from worker.contract.text import MAX_CHARS, is_too_long, message_sha256, normalize
 
 MAILS = sorted(Path(__file__).with_name("html_mails").glob("*.html"))
@@ -197,8 +197,13 @@ def test_an_image_of_megabytes_does_not_cut_the_message() -> None:
     assert is_too_long(f"<p>{'word ' * MAX_CHARS}</p>")
 
 
-def test_text_after_too_many_tags_is_dropped() -> None:
-    assert read("first" + "<i>" * MAX_TAGS + "last") == "first"
+@pytest.mark.parametrize(
+    "much", ["<i>" * 100_000, "word " * 200_000, "&#1;" * 250_000, f"<i style='{'a' * 10**6}'>"]
+)
+def test_text_after_more_work_than_any_mail_needs_is_dropped(much: str) -> None:
+    assert html_to_text(f"<p>first{much}</p><p>last</p>").startswith("first")
+    assert not html_to_text(f"<p>first{much}</p><p>last</p>").endswith("last")
+    assert html_to_text(f"<p>first<i title='{'a' * MAX_WORK}'></p><p>last</p>").endswith("last")
 
 
 def test_the_digest_of_html_is_that_of_its_text() -> None:
