@@ -278,5 +278,5 @@ ENTRIES: Mapping[str, Entry] = {
     "keys of a desk's item": Entry(desk.core.texts.band_keys, most=400),
     "likeness of two items": Entry(lambda text: desk.core.texts.likeness(text, text[1:])),
     "words to search": Entry(_searched),
-    "text that a database keeps": Entry(desk.core.texts.storable),
+    "text that a database keeps": Entry(desk.core.texts.message_text),
 }

@@ -81,6 +81,8 @@ def is_html(text: str) -> bool:
     """
     if "<" not in text:
         return False
+    if len(text) > 2 * MAX_WORK:
+        text = text[:MAX_WORK] + text[-MAX_WORK:]
     text = text.strip(_AROUND)
     first = _FIRST.match(text, _after_preface(text))
     return (
