@@ -253,6 +253,12 @@ ENTRIES: Mapping[str, Entry] = {
     "text of HTML": Entry(
         lambda text: worker.contract.html_text.html_to_text(f"<div>{text}</div>"), _HTML
     ),
+    "attributes of HTML": Entry(
+        lambda text: worker.contract.html_text.html_to_text(
+            f"<p><i style='opacity:{text}'>a</i><i hidden {text}>b</i></p>"
+        ),
+        _HTML,
+    ),
     "digest of a message": Entry(worker.contract.text.message_sha256),
     "redact": Entry(worker.contract.redact.redact_personal_data, _REDACT, 200),
     "prepare a record": Entry(

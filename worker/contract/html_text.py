@@ -73,7 +73,7 @@ def is_html(text: str) -> bool:
     It is HTML if it begins with a doctype or an HTML tag and
 
     - ends with a tag that ends an element or a line, or with a comment, or
-    - is an ``html`` or ``body`` element with text after its end, or
+    - is an ``html``, ``head``, ``body`` or ``style`` element with text after its end, or
     - was cut off: its first element is still open, and elements after it were closed.
 
     Also if it begins with text whose lines end with tags (``Hello,<br>...<br>``, or
@@ -172,6 +172,7 @@ _LINE = _names(
     "summary table tbody tfoot thead tr ul"
 )
 _PARAGRAPH = _names("blockquote h1 h2 h3 h4 h5 h6 hr p pre")
+_BLOCK = _LINE | _PARAGRAPH
 _ROW = _names("table tbody tfoot thead tr")
 _VOID = _names(
     "area base basefont bgsound br col embed frame hr img input keygen link meta param source "
@@ -196,7 +197,7 @@ _ANGLE_BRACKETS = re.compile(r"<+")
 _AFTER_SIGN = frozenset(" \t\n\r\xa0=-0123456789")
 _NOTABLE = re.compile(r"hidden|style", re.IGNORECASE)
 _ATTRIBUTE = re.compile(r"([^\s\"'<>/=]+)(?:\s*=\s*(\"[^\"]*\"|'[^']*'|[^\s\"'>]*))?")
-_ZERO = re.compile(r"0*\.?0*(?:px|pt|em|%)?")
+_ZERO = re.compile(r"(?:0+(?:\.0*)?|\.0+)(?:px|pt|em|%)?")
 _ENTITY = re.compile(r"&(?:#(?:[xX][0-9a-fA-F]+|[0-9]+);?|([a-zA-Z][a-zA-Z0-9]{1,31};?))")
 _MOST_ENTITY_CHARS = 12
 _BLANKS = str.maketrans("\t\n\r\f", "    ")
@@ -297,9 +298,9 @@ class _Reader:
 
     def _tag(self, name: str, attributes: str, *, closing: bool) -> None:
         if self._hidden:
-            # The end tag of a paragraph can be left out.
-            ends = self._hidden.name == "p" and name != "p" and name in _LINE | _PARAGRAPH
-            if not ends and not (name == "p" == self._hidden.name and not closing):
+            # The end tag of a paragraph can be left out: any block ends it.
+            ends = self._hidden.name == "p" and name in _BLOCK and not (name == "p" and closing)
+            if not ends:
                 self._hidden.count(name, closing=closing)
                 return
             self._hidden.clear()

@@ -198,7 +198,15 @@ def test_an_image_of_megabytes_does_not_cut_the_message() -> None:
 
 
 @pytest.mark.parametrize(
-    "much", ["<i>" * 100_000, "word " * 200_000, "&#1;" * 250_000, f"<i style='{'a' * 10**6}'>"]
+    "much",
+    [
+        "<i>" * 100_000,
+        "word " * 200_000,
+        "&#1;" * 250_000,
+        f"<i style='{'a;' * 500_000}'>",
+        f"<i style='opacity:{'0' * 1_000_000}x'>",
+    ],
+    ids=["tags", "words", "entities", "declarations", "zeros"],
 )
 def test_text_after_more_work_than_any_mail_needs_is_dropped(much: str) -> None:
     assert html_to_text(f"<p>first{much}</p><p>last</p>").startswith("first")
