@@ -81,6 +81,8 @@ def normalize(text: str) -> str:
     ``MAX_CHARS`` is dropped, and so are combining marks beyond 30 in a row. (UAX #15 would insert a
     joiner instead of dropping them.) Normalizing twice changes nothing.
     """
+    if "<" not in text:
+        return _tidy(text)
     text = _tidy(html_to_text(text))
     # The text of HTML can be HTML. What a dataset holds must not change when it is read again.
     for _ in range(_HTML_LEVELS):
