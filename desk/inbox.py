@@ -16,7 +16,7 @@ import structlog
 
 from desk.clock import Clock
 from desk.core.items import is_drawn
-from desk.core.texts import band_keys, storable
+from desk.core.texts import band_keys, message_text
 from desk.store import items, offsets, projects
 from desk.store.database import Database, Tx
 from desk.store.items import NewItem
@@ -308,7 +308,7 @@ class TextFetcher:
         except MessageRejected as error:
             _log.warning("inbox.unreadable", item=item_id, reason=error.reason)
             return "unreadable"
-        text = storable(message.text)
+        text = message_text(message.text)
         return items.FoundText(
             item_id=item_id,
             text=text,

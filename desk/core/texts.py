@@ -7,12 +7,20 @@ import re
 import zlib
 from typing import Any
 
+from worker.contract.html_text import html_to_text
+
 
 def storable(text: str) -> str:
     """Return a text without NUL, which PostgreSQL does not store, and with lone surrogates
     replaced."""
     text = text.replace("\x00", "")
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def message_text(text: str) -> str:
+    """Return a message as the desk keeps and shows it: ``storable``, and of HTML the text that the
+    model read. A body without text, such as one image, is kept as its source."""
+    return storable(html_to_text(text) or text)
 
 
 def storable_json(value: Any) -> Any:

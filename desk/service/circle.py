@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 
 from desk.core.items import Origin, is_drawn
-from desk.core.texts import band_keys, storable, storable_json
+from desk.core.texts import band_keys, message_text, storable, storable_json
 from desk.errors import Refused
 from desk.service.context import Desk, require
 from desk.service.reviewing import MAX_NOTE_CHARS
@@ -134,7 +134,7 @@ def _load_batch(desk: Desk, tasks: Sequence[Task], person: Person | None) -> tup
 
 
 def _new_task(desk: Desk, task: Task, batch_id: int, key: str, now_ms: int) -> NewTask:
-    text = storable(task.text)
+    text = message_text(task.text)
     label = task.suggested or task.label or ""
     blind = task.purpose == "audit"
     share = desk.policy.audit_double_share if blind else desk.policy.double_share

@@ -80,6 +80,7 @@ SAMPLES: Sequence[str] = [
     '{"subject": "a", "message": "b \\ud83d\\ude4f \\n", "parts": [{"text": "x"}, 1e9, null]}',
     'id,message,label\r\n1,"He said ""no"", twice\nor so",billing\r\n',
     "<p>Hello&nbsp;<b>there</b> &#8364;5 <a href='http://example.com/a?b=c&d'>x</a><!-- y --></p>",
+    "<div style='display: none'>a</div><table><td hidden>1<td>2</table><br />\n<pre>\nb</pre><li>c",
 ]
 """Texts as people and programs write them. A part of one is repeated and its end broken, since the
 text that a pattern was made for leads farthest into it."""

@@ -29,6 +29,7 @@ import trainer.dataset.clean
 import trainer.dataset.names
 import trainer.dataset.near_duplicates
 import trainer.report.page
+import worker.contract.html_text
 import worker.contract.records.decode
 import worker.contract.redact
 import worker.contract.text
@@ -165,7 +166,7 @@ def _encode(kind: str, text: str) -> None:
 
 
 def _prompt(kind: str, text: str) -> None:
-    spec = replace(toy_spec(512), normalization="nfc-2", redaction=REDACTION)
+    spec = replace(toy_spec(512), redaction=REDACTION)
     build_prompt(spec, text, tokenizer(kind))
 
 
@@ -232,6 +233,7 @@ def _searched(text: str) -> None:
     desk.store.browse.has_words(text, text[:200])
 
 
+_HTML = (worker.contract.html_text,)
 _REDACT = (worker.contract.redact,)
 _MAILS = (trainer.dataset.clean,)
 
@@ -255,6 +257,16 @@ ENTRIES: Mapping[str, Entry] = {
     "read the headers of a retry or a dead letter": Entry(_retry_headers),
     "headers that go along": Entry(_headers),
     "normalize": Entry(normalize, (worker.contract.text,)),
+    "is it HTML": Entry(worker.contract.html_text.is_html, _HTML),
+    "text of HTML": Entry(
+        lambda text: worker.contract.html_text.html_to_text(f"<div>{text}</div>"), _HTML
+    ),
+    "attributes of HTML": Entry(
+        lambda text: worker.contract.html_text.html_to_text(
+            f"<p><i style='opacity:{text}'>a</i><i hidden {text}>b</i></p>"
+        ),
+        _HTML,
+    ),
     "digest of a message": Entry(worker.contract.text.message_sha256),
     "redact": Entry(worker.contract.redact.redact_personal_data, _REDACT, 200),
     "prepare a record": Entry(
@@ -281,5 +293,5 @@ ENTRIES: Mapping[str, Entry] = {
     "keys of a desk's item": Entry(desk.core.texts.band_keys, most=400),
     "similarity of two items": Entry(lambda text: desk.core.texts.similarity(text, text[1:])),
     "words to search": Entry(_searched),
-    "text that a database keeps": Entry(desk.core.texts.storable),
+    "text that a database keeps": Entry(desk.core.texts.message_text),
 }

@@ -22,6 +22,8 @@ _UNITS = [
     *("> ", "\u200b", "\u0301", "\u0344", "\ufb2c"),
     *("1-1", "0170 ", "01 ", "4111 ", "DE89 ", "a.", "1"),
     *("é", "\u202ea", "\U0001f468\u200d", "a@b.io "),
+    *("<a ", "<!--", '<a x="', "<p>", "</p>", "<br>", "<p hidden>", "&lt;", "<pre>\n", "<![CDATA["),
+    *("0", "a='", "a ", "a:b;"),
     *("order 01 01 ", "Ann[mail] ", '"', "\\", "[", '{"a":', "On 3 Jun 2024 wrote: x:\n", "--\n"),
 ]
 RECIPES = [Recipe(start, (unit,), end) for unit in _UNITS for start, end in (("", ""), ("a", "!"))]

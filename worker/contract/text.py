@@ -10,6 +10,7 @@ import re
 import unicodedata
 
 from worker.contract.digest import sha256_bytes
+from worker.contract.html_text import html_to_text, is_html
 
 # Combining marks. ``unicodedata.normalize`` sorts a run of marks in time quadratic in its length
 # while it holds the GIL, so one message of nothing but marks would stop a worker. Runs are
@@ -54,8 +55,8 @@ def bound_marks(text: str) -> str:
     return text if text.isascii() else _TOO_LONG.sub(r"\1", text)
 
 
-NORMALIZATION = "nfc-2"
-"""Name of the rules in ``normalize``. A manifest records it."""
+NORMALIZATION = "html-1+nfc-2"
+"""Name of the rules in ``normalize``: those for HTML, then the others. A manifest records it."""
 
 MAX_CHARS = 65_536
 """A longer text is cut in the middle first: four times the characters that the default budget of
@@ -67,14 +68,31 @@ _BLANKS = re.compile(r"[^\S\n]+")
 _NEWLINES = re.compile(r"\n{3,}")
 
 
+# Mail that was escaped once too often, and then a sample of code in it.
+_HTML_LEVELS = 3
+
+
 def normalize(text: str) -> str:
     """Return ``text`` in NFC with control characters removed and runs of blanks replaced by one.
 
-    Line ends become ``\\n``; three or more become two. Lone surrogates, which JSON can carry
-    and no encoder accepts, are dropped with the control characters. The middle of a text longer
-    than ``MAX_CHARS`` is dropped, and so are combining marks beyond 30 in a row. (UAX #15 would
-    insert a joiner instead of dropping them.) Normalizing twice changes nothing.
+    A body that is HTML is first reduced to its text (``worker.contract.html_text``). Line ends
+    become ``\\n``; three or more become two. Lone surrogates, which JSON can carry and no encoder
+    accepts, are dropped with the control characters. The middle of a text longer than
+    ``MAX_CHARS`` is dropped, and so are combining marks beyond 30 in a row. (UAX #15 would insert a
+    joiner instead of dropping them.) Normalizing twice changes nothing.
     """
+    if "<" not in text:
+        return _tidy(text)
+    text = _tidy(html_to_text(text))
+    # The text of HTML can be HTML. What a dataset holds must not change when it is read again.
+    for _ in range(_HTML_LEVELS):
+        if not is_html(text):
+            return text
+        text = _tidy(html_to_text(text))
+    return _tidy(text.replace("<", " ")) if is_html(text) else text
+
+
+def _tidy(text: str) -> str:
     text = _without_controls(_cut(text.strip()))
     if not text.isascii():
         # NFC can lengthen a run: some letters decompose into a letter and marks.
@@ -85,7 +103,7 @@ def normalize(text: str) -> str:
 
 def is_too_long(text: str) -> bool:
     """Whether ``normalize`` drops the middle of the text."""
-    return len(text.strip()) > MAX_CHARS
+    return len(text) > MAX_CHARS and len(html_to_text(text).strip()) > MAX_CHARS
 
 
 def message_sha256(message: str) -> str:

@@ -202,6 +202,11 @@ GOLDEN_MESSAGES = (
     + "\u0323\u0301" * 40
     + " and 각 in parts: \u1100\u1161\u11a8",
     " ".join(f"sentence {number} of a very long message." for number in range(400)),
+    (
+        "<html><head><style>p{margin:0}</style></head><body><p>My order 48-1123&nbsp;&ndash; "
+        '5&nbsp;&lt; 6?<br>Ann<img src="data:image/png;base64,iVBORw0KGgo="></p><table><tr><td>lamp'
+        "<td>2</table><ul><li>broken</ul><blockquote>How can we help?</blockquote></body></html>"
+    ),
 )
 """Written for this project to exercise a tokenizer; none is from a customer."""
 

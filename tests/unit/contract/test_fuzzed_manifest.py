@@ -20,6 +20,7 @@ from tests.support.toy_adapter import (
 )
 from worker.contract import MANIFEST_NAME, AdapterRefused, Manifest, read_manifest
 from worker.contract.codec import encode
+from worker.contract.text import NORMALIZATION
 
 pytestmark = pytest.mark.slow
 
@@ -33,7 +34,7 @@ anything = st.recursive(
     | st.floats()
     | st.text(max_size=8)
     | st.sampled_from(
-        ["nfc-2", "pii-2", "code", "encoder", "../x", "\ud800", "0" * 64, 1e308, -1, 2**70]
+        [NORMALIZATION, "pii-2", "code", "encoder", "../x", "\ud800", "0" * 64, 1e308, -1, 2**70]
     ),
     lambda inner: (
         st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3)

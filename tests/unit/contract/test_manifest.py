@@ -149,8 +149,8 @@ def test_each_kind_reads_back_and_lacks_what_it_has_not(
         ),
         (
             toy_encoder_manifest,
-            {"head": toy_head(golden_logits=(GoldenLogits(7, (0.0,) * 4),))},
-            "golden prompt 7; there are 7",
+            {"head": toy_head(golden_logits=(GoldenLogits(99, (0.0,) * 4),))},
+            "golden prompt 99; there are",
         ),
         (
             toy_encoder_manifest,

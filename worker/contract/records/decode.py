@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from worker.contract.errors import MessageRejected
+from worker.contract.html_text import html_to_text
 
 FormatName = Literal["json", "text"]
 
@@ -22,7 +23,8 @@ class InputFormat:
 
     ``text_fields`` and ``id_field`` are dotted paths into a JSON value (``ticket.body``,
     ``parts.0.text``); the texts found are joined by a line end. With the format ``text`` the whole
-    value is the message and the paths are ignored.
+    value is the message and the paths are ignored. Of several fields, those that are HTML are
+    reduced to their text before they are joined.
     """
 
     format: FormatName = "json"
@@ -83,7 +85,9 @@ def extract_message(data: Any, layout: InputFormat) -> SupportMessage:
         # Any other id is dropped rather than rejected: a bad id must not cost a message its label.
         if isinstance(found, str | int) and not isinstance(found, bool):
             message_id = _encodable(str(found))
-    return SupportMessage(not_empty("\n".join(texts)), message_id)
+    # HTML is told by how a body begins: behind a subject it would not be recognized.
+    parts = texts if len(texts) == 1 else map(html_to_text, texts)
+    return SupportMessage(not_empty("\n".join(parts)), message_id)
 
 
 def look_up(data: Any, path: str) -> Any:

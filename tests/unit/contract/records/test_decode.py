@@ -190,6 +190,8 @@ def test_the_id_may_be_nested_or_not_wanted() -> None:
         ({"subject": None, "ticket": {"body": "b"}}, "b"),
         ({"subject": "s", "ticket": [], "parts": {}}, "s"),
         ({"subject": "s", "parts": []}, "s"),
+        ({"subject": "a < b", "ticket": {"body": "<p>b<br>c</p>"}}, "a < b\nb\nc"),
+        ({"subject": "<p>", "ticket": {"body": "<div>b</div>\nWhy?"}}, "<p>\n<div>b</div>\nWhy?"),
     ],
 )
 def test_texts_are_found_by_dotted_paths_and_joined(data: Any, text: str) -> None:
