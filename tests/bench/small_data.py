@@ -36,9 +36,15 @@ from trainer.model.embeddings import (
     linear_layer,
     require_embedding_model,
 )
-from trainer.statistics.calibration import Floats, Ints, calibrate, ece, temperature_softmax
+from trainer.statistics.calibration import (
+    Floats,
+    Ints,
+    ece,
+    fit_temperature,
+    temperature_softmax,
+)
 from trainer.statistics.metrics import measure
-from trainer.statistics.thresholds import proof
+from trainer.statistics.thresholds import FOLD_LEVEL, LEVEL, proof, review_threshold
 from trainer.store.gate import (
     judge_accuracy,
     judge_calibration,
@@ -49,7 +55,7 @@ from trainer.store.gate import (
 from trainer.store.rules import GateRules
 from trainer.training.inputs import FOLDS
 
-_HELD_OUT, _VALIDATION = 0.15, 0.08
+_HELD_OUT, _VALIDATION, _REVIEW_FLOOR = 0.15, 0.08, 0.5
 _LABELS, _DIMENSIONS, _POOL, _JUDGED = 8, 24, 20_000, 6_000
 
 
@@ -87,6 +93,7 @@ class Trained:
 
     made_of: Floats
     labels: Ints
+    level: float
     holdout: Floats
     judged: Floats
 
@@ -119,7 +126,7 @@ def train(
     fits = fit_grid(pool.x[learnt], pool.y[learnt], accuracy)
     model = max(fits, key=lambda fit: fit.accuracy).model
     yield Trained(
-        head(model, validation), pool.y[validation], head(model, held), head(model, judged)
+        head(model, validation), pool.y[validation], LEVEL, head(model, held), head(model, judged)
     )
     rows = np.concatenate([learnt, validation])
     x, y = pool.x[rows], pool.y[rows]
@@ -129,28 +136,22 @@ def train(
     )
     best = max(tried, key=lambda fit: fit.accuracy)
     model = fit_linear(x, y, best.c)
-    yield Trained(best.model, y, head(model, held), head(model, judged))
+    yield Trained(best.model, y, FOLD_LEVEL, head(model, held), head(model, judged))
 
 
 def judge(trained: Trained, held: Ints, judged: Ints, precision: float) -> Outcome:
     """Make the thresholds as the trainer does, and ask the gate about the first adapter."""
-    made = calibrate(
-        trained.made_of,
-        trained.labels,
-        review_precision=precision,
-        review_floor=0.5,
-        off_label_quantile=0.995,
-        out_of_scope_quantile=0.99,
-        seed=1,
-        label_of=np.arange(trained.made_of.shape[1]),
-    )
-    threshold = made.thresholds.review_confidence
-    assert threshold is not None
+    # As ``calibrate`` does, without its figures and its advice, which take most of the time.
+    temperature = round(fit_temperature(trained.made_of, trained.labels), 4)
 
     def answers(logits: Floats, truth: Ints) -> tuple[Floats, Ints, Ints]:
-        found = temperature_softmax(logits, made.calibration.temperature)
+        found = temperature_softmax(logits, temperature)
         return found.max(axis=1), found.argmax(axis=1), truth
 
+    made_of = answers(trained.made_of, trained.labels)
+    threshold = review_threshold(
+        made_of[0], made_of[1] == made_of[2], precision, floor=_REVIEW_FLOOR, level=trained.level
+    )
     sure, given, truth = answers(trained.judged, judged)
     accepted = sure >= threshold
     right = given == truth

@@ -106,6 +106,7 @@ class ReviewFigures(Record):
     accuracy_at_wanted: float | None
     coverage_by_point: float
     accuracy_by_point: float | None
+    level: float = 0.95
 
 
 class Accepted(Record):

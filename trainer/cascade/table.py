@@ -28,7 +28,7 @@ from trainer.artifacts.files import Record, RecordFile
 from trainer.artifacts.training import AdapterName, DatasetName, Interval
 from trainer.dataset.folder import open_dataset
 from trainer.errors import BadInput
-from trainer.evaluation.predictions import logprobs_of, outputs_of
+from trainer.evaluation.predictions import logprobs_of, made_by_folds, outputs_of
 from trainer.statistics.calibration import Bools, Floats
 from trainer.statistics.cascade import LEAST_SHARE, Choice, choose_threshold, combine
 from trainer.statistics.metrics import Groups, as_groups, interval_of
@@ -166,7 +166,7 @@ def read_stage(run: Path) -> StageRun:
         raise BadInput(f"{folder}: covers only a part of the messages: evaluate without --limit")
     outside = OUT_OF_SCOPE.read_if_present(folder)
     validation = VALIDATION.read(folder)
-    if manifest.metrics.get("validation", {}).get("folds"):
+    if made_by_folds(manifest):
         # Its predictions by folds include training messages, which the other stage has learnt.
         dataset = open_dataset(Path(evaluation.dataset.directory))
         known = {example.id for example in dataset.validation}

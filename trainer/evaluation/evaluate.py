@@ -47,6 +47,7 @@ from trainer.evaluation.engines import (
 from trainer.evaluation.predictions import (
     PRECISION,
     compare_answers,
+    made_by_folds,
     outputs_of,
     predict,
     promised_by,
@@ -57,6 +58,7 @@ from trainer.model.device import describe_device
 from trainer.model.prompt import BaseTokenizer
 from trainer.model.published import read_adapter
 from trainer.model_card import read_training, write_run_card
+from trainer.statistics.thresholds import FOLD_LEVEL, LEVEL
 from trainer.tracking.session import track_evaluation
 from worker.contract import ENCODER_KINDS, Manifest, Probe, review_reasons
 from worker.contract.taxonomy import label_name
@@ -296,7 +298,7 @@ def read_held_out(adapter: Path, manifest: Manifest) -> list[Prediction] | None:
     The predictions are in its run folder; without that folder the list is empty, and the gate does
     not accept the promise.
     """
-    if not manifest.metrics.get("validation", {}).get("folds"):
+    if not made_by_folds(manifest):
         return None
     run = adapter.resolve().parent
     if read_training(run, manifest) is None:
@@ -377,6 +379,7 @@ def _make_setup(
         wanted_precision=wanted,
         promised=promised,
         speeds=speeds,
+        level=FOLD_LEVEL if made_by_folds(manifest) else LEVEL,
     )
 
 

@@ -54,7 +54,7 @@ from trainer.evaluation.predictions import (
 from trainer.statistics.calibration import Bools, Floats, Ints, ece, nll, reliability
 from trainer.statistics.figures import ThresholdRule
 from trainer.statistics.metrics import Groups, as_groups, auroc, design_effect, measure
-from trainer.statistics.thresholds import accept, coverage_curve, proof, review_threshold
+from trainer.statistics.thresholds import LEVEL, accept, coverage_curve, proof, review_threshold
 from worker.contract import Thresholds
 
 _WORKER_ENGINES = frozenset({"vllm", "worker"})
@@ -77,7 +77,7 @@ class Setup:
     """What predictions do not contain: identities, settings in force, and measured speeds.
 
     ``promised`` is the precision that the adapter promises without review, and the rule of its
-    threshold.
+    threshold; ``level`` that of the test on validation.
     """
 
     created_at: str
@@ -91,6 +91,7 @@ class Setup:
     speeds: tuple[EngineSpeed, ...]
     disjoint: DisjointProof | None = None
     promised: tuple[float, ThresholdRule] | None = None
+    level: float = LEVEL
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -245,6 +246,7 @@ def _review(
             floor=0.0,
             by=rule,
             groups=as_groups([each.group for each in predictions.validation]),
+            level=setup.level,
         )
         if len(right)
         else 1.0
@@ -265,6 +267,7 @@ def _review(
         accuracy_at_wanted=wanted.accuracy,
         coverage_by_point=by_point.coverage,
         accuracy_by_point=by_point.accuracy,
+        level=setup.level,
     )
 
 
@@ -441,6 +444,7 @@ def _setup_of(record: EvaluationRecord) -> Setup:
         ),
         disjoint=record.disjoint,
         promised=(record.promise.precision, record.promise.by) if record.promise else None,
+        level=record.review.level,
     )
 
 

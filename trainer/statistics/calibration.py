@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from trainer.statistics.figures import Promise, ReliabilityBin, ThresholdRule
 from trainer.statistics.metrics import Groups, design_effect
 from trainer.statistics.thresholds import (
+    LEVEL,
     accept,
     find_promise,
     off_label_threshold,
@@ -147,6 +148,7 @@ def calibrate(
     label_of: Ints | None = None,
     out_of_scope_quantile: float | None = None,
     groups: Groups | None = None,
+    level: float = LEVEL,
 ) -> Calibrated:
     """Fit temperature and thresholds on validation: raw log-probabilities or a head's logits,
     (rows, outputs), and true label indexes.
@@ -168,13 +170,17 @@ def calibrate(
     # On the served confidences, not the cross-fitted ones: scoring validation again then gives the
     # same accepted rows, and one temperature hardly changes the order of confidences.
     review, point = (
-        review_threshold(sure, right, review_precision, floor=review_floor, by=rule, groups=groups)
+        review_threshold(
+            sure, right, review_precision, floor=review_floor, by=rule, groups=groups, level=level
+        )
         for rule in (review_precision_by, "point")
     )
     accepted = accept(sure, right, review)
     promise = None
     if review_precision_by == "lower":
-        promise = find_promise(sure, right, review_precision, floor=review_floor, groups=groups)
+        promise = find_promise(
+            sure, right, review_precision, floor=review_floor, groups=groups, level=level
+        )
     raw = temperature_softmax(logprobs, 1.0, label_of)
     if out_of_scope_quantile is None:
         mass = off_label_mass(logprobs)

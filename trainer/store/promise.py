@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from trainer.statistics.figures import LabelFigures
 from trainer.statistics.metrics import messages_to_show
-from trainer.statistics.thresholds import FEWEST_VALIDATION, fewest_rows
+from trainer.statistics.thresholds import FEWEST_VALIDATION, FOLD_LEVEL, fewest_rows
 from trainer.store.gate import judge_accuracy, judge_label
 from trainer.store.rules import GateRules
 
@@ -27,15 +27,16 @@ class SplitPower:
     """What a split can show.
 
     ``predictions`` are the messages that set thresholds with ``kind = "embedding-linear"``, and
-    ``validation`` those with other kinds; ``fewest`` without a mistake prove the promised
-    ``precision``. Of ``holdout`` messages a first adapter may get ``first_right`` right or more,
-    and a later one has to get ``later_right`` right (None: all are too few); about ``enough`` are
-    needed for one that is three points better than the gate's floor ``accuracy``. ``unproven`` are
-    the labels whose recall so few held-out messages cannot show, ``fewest_of_a_label`` could.
+    ``validation`` those with other kinds; ``fewest`` (``fewest_by_folds``) without a mistake
+    prove the promised ``precision``. Of ``holdout`` messages a first adapter has to get
+    ``first_right`` right, and a later one ``later_right`` (None: all are too few); about ``enough``
+    are needed for one that is three points better than the gate's floor ``accuracy``. ``unproven``
+    are the labels whose recall so few held-out messages cannot show; ``fewest_of_a_label`` could.
     """
 
     precision: float
     fewest: int
+    fewest_by_folds: int
     validation: int
     predictions: int
     holdout: int
@@ -67,6 +68,7 @@ def what_split_can_show(
     return SplitPower(
         precision=promised_precision,
         fewest=fewest_rows(promised_precision),
+        fewest_by_folds=fewest_rows(promised_precision, FOLD_LEVEL),
         validation=validating,
         predictions=validating + learnt if folds else validating,
         holdout=held,
@@ -117,9 +119,10 @@ def _about_review(found: SplitPower) -> Iterator[str]:
 
 
 def _by_folds(found: SplitPower) -> str:
-    if found.predictions < found.fewest:
+    fewest = found.fewest_by_folds
+    if found.predictions < fewest:
         return (
-            f"Label at least {found.fewest - found.predictions:,} more messages, or promise less "
+            f"Label at least {fewest - found.predictions:,} more messages, or promise less "
             "(train --set review_precision=0.8)."
         )
     return (

@@ -18,6 +18,7 @@ from trainer.model.lora_model import round_weights
 from trainer.statistics.calibration import Calibrated, Floats, calibrate, temperature_softmax
 from trainer.statistics.figures import Figures
 from trainer.statistics.metrics import measure
+from trainer.statistics.thresholds import FOLD_LEVEL, LEVEL
 from trainer.training.console import Progress
 from trainer.training.inputs import Inputs, weights_identity
 from trainer.training.learner import Learner, Validation, Validator
@@ -239,6 +240,7 @@ def _judge(training: Training, scores: Floats) -> tuple[Figures, Calibrated]:
         label_of=validator.label_of,
         out_of_scope_quantile=_OUT_OF_SCOPE_QUANTILE if recipe.has_head else None,
         groups=inputs.validation_groups,
+        level=LEVEL if inputs.folds is None else FOLD_LEVEL,
     )
     temperature = calibrated.calibration.temperature
     predicted = temperature_softmax(scores, temperature, validator.label_of).argmax(axis=1)

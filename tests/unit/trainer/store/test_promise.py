@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.toy_adapter import LABELS
 from tests.unit.trainer.store.conftest import MakeRun
-from trainer.statistics.thresholds import review_threshold
+from trainer.statistics.thresholds import FOLD_LEVEL, LEVEL, review_threshold
 from trainer.store.gate import judge
 from trainer.store.promise import what_split_can_show
 from trainer.store.record import read_evidence
@@ -55,20 +55,18 @@ def test_46_held_out_messages_show_90_percent_only_if_all_are_right() -> None:
 
 @pytest.mark.parametrize("precision", [0.8, 0.9, 0.95, 0.99])
 def test_the_fewest_messages_are_those_that_give_a_threshold(precision: float) -> None:
-    fewest = what_split_can_show({}, {}, {}, precision).fewest
-
-    def threshold(rows: int) -> float:
-        sure = np.linspace(0.99, 0.999, rows)
-        return review_threshold(sure, np.ones(rows, dtype=np.bool_), precision, floor=0.5)
-
-    assert threshold(fewest) < 1.0
-    assert threshold(fewest - 1) == 1.0
+    found = what_split_can_show({}, {}, {}, precision)
+    for fewest, level in ((found.fewest, LEVEL), (found.fewest_by_folds, FOLD_LEVEL)):
+        for rows in (fewest, fewest - 1):
+            sure, right = np.linspace(0.99, 0.999, rows), np.ones(rows, dtype=np.bool_)
+            threshold = review_threshold(sure, right, precision, floor=0.5, level=level)
+            assert (threshold < 1.0) == (rows == fewest)
 
 
 def test_too_few_validation_messages_are_told_with_what_helps() -> None:
     few = what_split_can_show(spread(20), spread(6), spread(15))
     assert "every message goes to review" in few.sentences[0]
-    assert "Label at least 33 more messages" in few.sentences[0]
+    assert "Label at least 46 more messages" in few.sentences[0]
     some = what_split_can_show(spread(230), spread(24), spread(46))
     assert 'With kind = "embedding-linear" all 254 messages' in some.sentences[0]
     enough = what_split_can_show(spread(3000), spread(400), spread(800))
