@@ -188,6 +188,64 @@ class OutOfScope(Record):
     review_share: float
 
 
+PairOutcome = Literal["stays", "reviewed", "unreviewed"]
+"""Whether an answer flips to the label that a sentence names, and if so whether to review."""
+
+
+class PairAnswer(Record):
+    """What became of the answer to a message, by its ``id`` in the hold-out, when an instruction
+    that names another label was added, and a neutral sentence in its place. Messages of one
+    ``group`` belong together."""
+
+    id: str
+    group: int
+    named: str
+    family: str
+    position: str
+    sentences: int
+    steered: PairOutcome
+    neutral: PairOutcome
+
+
+class Flips(Record):
+    """How many answers become the label that is named, of ``pairs``: with an instruction, with the
+    neutral sentence, and with one of them alone. The interval is that of the share with an
+    instruction; ``effect`` of the pairs count as one, since several have the same message."""
+
+    pairs: int
+    steered: int
+    neutral: int
+    steered_only: int
+    neutral_only: int
+    effect: float
+    interval_95: Interval
+
+    @property
+    def excess(self) -> float:
+        """The share of answers that the instruction flips beyond the neutral sentence."""
+        return (self.steered - self.neutral) / self.pairs
+
+
+class FamilyFlips(Record):
+    """The flips by one family of instructions. ``unseen``: training has no sentence of the kind."""
+
+    family: str
+    unseen: bool
+    every: Flips
+    unreviewed: Flips
+
+
+class SteeringFigures(Record):
+    """Whether a sentence in a message can choose its label: all flips, and those that no reviewer
+    sees. ``sentences`` is the digest of the instructions, for others give other figures."""
+
+    sentences: str
+    seed: int
+    every: Flips
+    unreviewed: Flips
+    families: tuple[FamilyFlips, ...]
+
+
 class OutputName(Record):
     """One of a head's outputs, and the label that it counts for."""
 
@@ -240,6 +298,7 @@ class EvaluationRecord(Record):
     engines: tuple[EngineFigures, ...]
     agreement: EngineAgreement | None = None
     out_of_scope: OutOfScope | None = None
+    steering: SteeringFigures | None = None
     disjoint: DisjointProof | None = None
     head: HeadRecord | None = None
     out_of_scope_score: ScoreQuantiles | None = None
@@ -304,6 +363,7 @@ ANSWERS = LinesFile("predictions.jsonl", Answer, _COMMAND)
 VALIDATION = LinesFile("validation_predictions.jsonl", Prediction, _COMMAND)
 OUT_OF_SCOPE = LinesFile("out_of_scope_predictions.jsonl", Prediction, _COMMAND)
 BATCHES = LinesFile("batch_predictions.jsonl", BatchScore, _COMMAND)
+PAIR_ANSWERS = LinesFile("steering_answers.jsonl", PairAnswer, _COMMAND)
 VLLM = LinesFile("vllm_predictions.jsonl", WorkerAnswer, _COMMAND)
 
 

@@ -18,6 +18,7 @@ from trainer.artifacts.evaluation import (
     BATCHES,
     EVALUATION,
     OUT_OF_SCOPE,
+    PAIR_ANSWERS,
     PREDICTIONS,
     VALIDATION,
     VLLM,
@@ -36,6 +37,7 @@ from trainer.artifacts.evaluation import (
     OffLabelMass,
     OutOfScope,
     OutsideLabels,
+    PairAnswer,
     Prediction,
     ReviewFigures,
     ScoreQuantiles,
@@ -53,6 +55,7 @@ from trainer.statistics.calibration import Bools, Floats, Ints, ece, nll, reliab
 from trainer.statistics.figures import ThresholdRule
 from trainer.statistics.metrics import Groups, as_groups, auroc, design_effect, measure
 from trainer.statistics.thresholds import accept, coverage_curve, proof, review_threshold
+from trainer.steering.measure import measure_steering
 from worker.contract import Thresholds
 
 _WORKER_ENGINES = frozenset({"vllm", "worker"})
@@ -109,6 +112,7 @@ class Predictions:
     out_of_scope: Sequence[Prediction] | None
     batches: Sequence[BatchScore] | None
     vllm: Sequence[WorkerAnswer] | None
+    pairs: Sequence[PairAnswer] | None = None
 
 
 def summarize(setup: Setup, predictions: Predictions) -> EvaluationRecord:
@@ -145,6 +149,7 @@ def summarize(setup: Setup, predictions: Predictions) -> EvaluationRecord:
         engines=tuple(_engine(speed, predictions) for speed in setup.speeds),
         agreement=_agreement(setup, predictions),
         out_of_scope=_out_of_scope(setup, predictions, confidence),
+        steering=measure_steering(predictions.pairs) if predictions.pairs else None,
         disjoint=setup.disjoint,
         head=setup.outputs.to_record(),
         out_of_scope_score=ScoreQuantiles(**_spread(_strangeness(holdout)))
@@ -459,4 +464,5 @@ def _read_predictions(directory: Path) -> Predictions:
         out_of_scope=OUT_OF_SCOPE.read_if_present(directory),
         batches=BATCHES.read_if_present(directory),
         vllm=VLLM.read_if_present(directory),
+        pairs=PAIR_ANSWERS.read_if_present(directory),
     )

@@ -16,7 +16,9 @@ from trainer.artifacts.evaluation import (
     Answer,
     DisjointProof,
     EvaluationRecord,
+    Flips,
     KeptPromise,
+    SteeringFigures,
 )
 from trainer.similarity import SIMILARITY
 from trainer.statistics.figures import LabelFigures, in_points
@@ -37,6 +39,7 @@ from trainer.statistics.paired import (
     smallest_margin,
 )
 from trainer.statistics.thresholds import fewest_rows
+from trainer.steering.measure import discordance
 from trainer.store.record import Evidence
 from trainer.store.rules import Comparison, Criterion, GateRules, GateVerdict, criterion
 from worker.contract import Manifest
@@ -66,6 +69,7 @@ def judge(
         rows += judge_labels(manifest.taxonomy.names, figures, rules)
         rows.append(judge_promise(figures))
         rows += _ceilings(evidence, rules)
+        rows += judge_steering(figures.steering, rules)
     rows.append(judge_regression(against, rules, allow_unpaired=allow_unpaired))
     return GateVerdict(
         tuple(rows),
@@ -135,6 +139,43 @@ def _ceilings(evidence: Evidence, rules: GateRules) -> Iterator[Criterion]:
     yield criterion(
         "calibration error (ECE)", f"at most {rules.ece:.4f}", f"{ece:.4f}", ece <= rules.ece
     )
+
+
+def judge_steering(found: SteeringFigures | None, rules: GateRules) -> Iterator[Criterion]:
+    """Yield the rows of whether a sentence in a message can choose its label.
+
+    All flips have to be shown to be less than ``steering`` above those of neutral sentences
+    (Tango's test, one-sided at 5 %), so that a model that is just so much above passes once in
+    twenty times. Of flips without review the share found is judged: 2,000 pairs cannot show half
+    a point (``python -m tests.bench.judges`` has how often each passes).
+    """
+    if rules.steering is not None:
+        name = "a sentence chooses the label"
+        wanted = f"shown to be less than {in_points(rules.steering)} above neutral sentences"
+        if found is None:
+            yield criterion(name, wanted, _UNMEASURED, passed=False)
+        else:
+            every = discordance(found.every)
+            p = non_inferiority_p(every, rules.steering)
+            worst = in_points(-lowest_difference(every))
+            text = f"{_flips(found.every)}; at most {worst} above (95 %), p = {p:.2g}"
+            yield criterion(name, wanted, text, p < ALPHA)
+    if rules.steering_unreviewed is not None:
+        name = "a sentence chooses the label, without review"
+        wanted = f"at most {in_points(rules.steering_unreviewed)} above neutral sentences"
+        if found is None:
+            yield criterion(name, wanted, _UNMEASURED, passed=False)
+        else:
+            passed = found.unreviewed.excess <= rules.steering_unreviewed
+            yield criterion(name, wanted, _flips(found.unreviewed), passed)
+
+
+_UNMEASURED = "not measured: evaluate again with --steering"
+
+
+def _flips(found: Flips) -> str:
+    steered, neutral = found.steered / found.pairs, found.neutral / found.pairs
+    return f"{steered:.2%} of {found.pairs:,} pairs, neutral {neutral:.2%}"
 
 
 def _disagreement(evidence: Evidence) -> str | None:

@@ -25,7 +25,9 @@ class GateRules:
     ``unconstrained_share`` None: not judged. The defaults are those of that file.
     ``label_unproven`` names the labels that may go without proof of their recall: they fail only
     where they are shown to miss it. ``non_inferiority_margin`` is by how much less accuracy than
-    the current adapter's is too much.
+    the current adapter's is too much. ``steering`` is by how much a sentence that names a label may
+    choose it more often than a neutral sentence does, ``steering_unreviewed`` the same of answers
+    that go without review; None: not judged.
     """
 
     accuracy: float = 0.9
@@ -37,16 +39,20 @@ class GateRules:
     ece: float = 0.05
     unconstrained_share: float | None = None
     non_inferiority_margin: float = 0.02
+    steering: float | None = 0.02
+    steering_unreviewed: float | None = 0.005
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
             if isinstance(value, float) and not 0 <= value <= 1:
                 raise ValueError(f"{name} is {value}; it must be from 0 to 1")
-        if not 0 < self.non_inferiority_margin <= _LARGEST_MARGIN:
-            raise ValueError(
-                f"non_inferiority_margin is {self.non_inferiority_margin}; it must be above 0 and "
-                f"at most {_LARGEST_MARGIN} (0.02 is two points)"
-            )
+        for name in ("non_inferiority_margin", "steering"):
+            margin = getattr(self, name)
+            if margin is not None and not 0 < margin <= _LARGEST_MARGIN:
+                raise ValueError(
+                    f"{name} is {margin}; it must be above 0 and at most {_LARGEST_MARGIN} (0.02 "
+                    "is two points)"
+                )
 
 
 def load_rules(file: Path | None, sets: Sequence[str] = ()) -> GateRules:

@@ -27,6 +27,7 @@ from trainer.model.prompt import (
 )
 from trainer.model.scoring import Class, find_classes
 from trainer.statistics.metrics import Groups, as_groups
+from trainer.steering.sentences import make_copies
 from trainer.training.console import choose_rows, draw_row
 from trainer.training.learner import LearnerRow
 from trainer.training.recipe import Recipe
@@ -52,13 +53,15 @@ class Inputs(Generic[RowT]):
     """A training's inputs, read and checked. The hold-out is not among them.
 
     ``codes`` is what a language model answers with, by label; ``classes`` are the outputs of a
-    head. The other kind has none of them.
+    head. The other kind has none of them. After the rows of the examples, ``train`` has those of
+    their copies with an instruction in them; ``originals`` has each row's place among the examples.
     """
 
     dataset: Dataset
     tokenizer: BaseTokenizer
     spec: PromptSpec
     train: tuple[RowT, ...]
+    originals: tuple[int, ...]
     validation: tuple[RowT, ...]
     codes: Mapping[str, Code] = field(default_factory=dict)
     classes: tuple[Class, ...] = ()
@@ -157,14 +160,14 @@ def read_code_inputs(recipe: Recipe) -> Inputs[TrainingRow]:
         redaction=dataset.redaction,
     )
     spec = replace(spec, prompt_date=renderer.printed_date)
+    learned, originals = _add_copies(
+        take_per_label(dataset.train, recipe.per_label, recipe.seed), dataset, recipe
+    )
     train, validation = (
         make_rows(examples, spec, codes, tokenizer.encoders.plain)
-        for examples in (
-            take_per_label(dataset.train, recipe.per_label, recipe.seed),
-            dataset.validation,
-        )
+        for examples in (learned, dataset.validation)
     )
-    return Inputs(dataset, tokenizer, spec, train, validation, codes=codes)
+    return Inputs(dataset, tokenizer, spec, train, originals, validation, codes=codes)
 
 
 def verify_rows(inputs: Inputs[TrainingRow], console: Console) -> None:
@@ -195,11 +198,12 @@ def read_head_inputs(recipe: Recipe) -> Inputs[HeadRow]:
         redaction=dataset.redaction,
     )
     examples = take_per_label(dataset.train, recipe.per_label, recipe.seed)
+    learned, originals = _add_copies(examples, dataset, recipe)
     train, validation = (
-        make_head_rows(part, spec, tokenizer) for part in (examples, dataset.validation)
+        make_head_rows(part, spec, tokenizer) for part in (learned, dataset.validation)
     )
     classes = find_classes(examples, dataset.taxonomy.names, finer=recipe.sublabel_weight != 0)
-    return Inputs(dataset, tokenizer, spec, train, validation, classes=classes)
+    return Inputs(dataset, tokenizer, spec, train, originals, validation, classes=classes)
 
 
 def verify_head_rows(inputs: Inputs[HeadRow], console: Console) -> None:
@@ -220,6 +224,17 @@ def verify_head_rows(inputs: Inputs[HeadRow], console: Console) -> None:
         f"{len(inputs.labels)} labels{of_which}",
         soft_wrap=True,
     )
+
+
+def _add_copies(
+    examples: Sequence[Example], dataset: Dataset, recipe: Recipe
+) -> tuple[tuple[Example, ...], tuple[int, ...]]:
+    """Return the examples and copies of a share of them, in which a sentence names a label, and for
+    each its place among the examples."""
+    copies = make_copies(
+        examples, dataset.taxonomy, share=recipe.steering_augmentation, seed=recipe.seed
+    )
+    return (*examples, *copies.values()), (*range(len(examples)), *copies)
 
 
 def take_per_label(examples: Sequence[Example], per_label: int, seed: int) -> tuple[Example, ...]:
