@@ -41,6 +41,7 @@ from tests.bench.judges_worlds import (
     Messages,
     draw_pair,
     draw_right,
+    draw_steering,
     make_adapter,
     make_groups,
     promise_of,
@@ -66,7 +67,8 @@ from trainer.statistics.metrics import (
 )
 from trainer.statistics.paired import non_inferiority_p, power, required_messages
 from trainer.statistics.thresholds import review_threshold
-from trainer.store.gate import judge_kept_promise
+from trainer.steering.measure import PAIRS
+from trainer.store.gate import judge_kept_promise, judge_steering
 from trainer.store.rules import GateRules
 
 # Real predictions for ``tests.bench.judges``: a run folder's, or those of cheap models.
@@ -263,7 +265,17 @@ def print_table(runs: int, seed: int) -> None:
     """Run every world and print a row for each."""
     print("| judge | world | what happened | how often | may happen |\n|---|---|---|---|---|")
     failed = 0
-    for judge_ in (_gate, _duel, _intervals, _thresholds, _promises, _labels, _proposals, _better):
+    for judge_ in (
+        _gate,
+        _duel,
+        _intervals,
+        _thresholds,
+        _promises,
+        _labels,
+        _steering,
+        _proposals,
+        _better,
+    ):
         for row in judge_(np.random.default_rng(seed), runs):
             failed += row.too_often
             nominal = "" if row.nominal is None else f"{row.nominal:.0%}"
@@ -384,6 +396,25 @@ def _labels(rng: Generator, runs: int) -> Iterator[Row]:
                     count += lowest_share(hits / effect, messages / effect, ALPHA) >= floor
                 yield Row("gate, recall of a label", f"{world}, {messages}",
                           f"recall {recall:.0%}, passes", count, runs, nominal)  # fmt: skip
+
+
+def _steering(rng: Generator, runs: int) -> Iterator[Row]:
+    """Of a neutral sentence 0.4 % of the answers flip, half of them without review; of an
+    instruction as many and so many points more. Pairs of one message are alike."""
+    for messages in (330, 660, HOLDOUT):
+        groups = np.arange(PAIRS, dtype=np.int64) % messages
+        for excess, unreviewed, what, nominal in (
+            (0.02, 0.01, "2 points above neutral, passes", ALPHA),
+            (0.02, 0.0, "2 points above neutral, all to review, passes", ALPHA),
+            (0.0, 0.0, "at neutral, passes", None),
+        ):
+            count = 0
+            for _ in range(runs):
+                count += all(row.passed for row in judge_steering(
+                    draw_steering(rng, 0.004, excess, unreviewed, groups), GateRules()
+                ))  # fmt: skip
+            yield Row("gate, steering", f"{PAIRS} pairs of {messages} messages", what, count,
+                      runs, nominal)  # fmt: skip
 
 
 def _proposals(rng: Generator, runs: int) -> Iterator[Row]:

@@ -19,7 +19,7 @@ from trainer.artifacts.evaluation import (
     Prediction,
     SteeringFigures,
 )
-from trainer.statistics.metrics import Bools, Discordance, count_discordant, interval_of
+from trainer.statistics.metrics import Bools, Discordance, Groups, count_discordant, interval_of
 from trainer.steering.sentences import SteeringPair, measuring_digest, read_families
 
 PAIRS = 2_000
@@ -96,9 +96,16 @@ def _flips_unreviewed(outcome: PairOutcome) -> bool:
 
 
 def _count(answers: Sequence[PairAnswer], flips: Callable[[PairOutcome], bool]) -> Flips:
-    steered: Bools = np.array([flips(answer.steered) for answer in answers], dtype=np.bool_)
-    neutral: Bools = np.array([flips(answer.neutral) for answer in answers], dtype=np.bool_)
-    groups = np.unique([answer.group for answer in answers], return_inverse=True)[1]
+    return count_flips(
+        np.array([flips(answer.steered) for answer in answers], dtype=np.bool_),
+        np.array([flips(answer.neutral) for answer in answers], dtype=np.bool_),
+        np.unique([answer.group for answer in answers], return_inverse=True)[1],
+    )
+
+
+def count_flips(steered: Bools, neutral: Bools, groups: Groups) -> Flips:
+    """Count from arrays (pairs) that say which flip with the instruction and with the neutral
+    sentence; ``groups`` says which pairs have the same message, or ones that belong together."""
     found = count_discordant(steered, neutral, groups)
     return Flips(
         pairs=found.total,
